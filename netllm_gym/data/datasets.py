@@ -1,0 +1,68 @@
+"""Where named data lie on this machine, and the list of the honest split.
+
+A name such as `fcc-test` is looked up below `NETLLM_GYM_DATA` if that is set, else below the
+user's data folder. Nothing here reads the data: the reader of each kind knows its format.
+"""
+
+import hashlib
+import json
+import os
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+from netllm_gym.errors import InputError, MissingDataError
+
+DATA_VARIABLE = "NETLLM_GYM_DATA"
+
+
+def data_folder() -> Path:
+    """Return the folder that holds `abr/`, `cjs/` and `vp/`."""
+    named = os.environ.get(DATA_VARIABLE)
+    if named:
+        return Path(named)
+    from platformdirs import user_data_path
+
+    return user_data_path("netllm-gym", appauthor=False)
+
+
+def find_data(*parts: str) -> Path:
+    """Return the path of data that this machine has.
+
+    Raises:
+        MissingDataError: If it is not there; the sentence says where it was looked for.
+    """
+    path = data_folder().joinpath(*parts)
+    if not path.exists():
+        raise MissingDataError(
+            f"{'/'.join(parts)} must be on this machine, got no {path}: "
+            f"set {DATA_VARIABLE} to the folder that holds abr/"
+        )
+    return path
+
+
+class SplitPart(NamedTuple):
+    """One list of the honest split of the FCC and Norway traces."""
+
+    folder: str  # set whose folder holds the files
+    sha256: dict[str, str]  # file name -> SHA-256 of its bytes
+
+
+@lru_cache(maxsize=1)
+def clean_split() -> dict[str, SplitPart]:
+    """Return the lists `clean-train` and `clean-valid`, which share no recording with `fcc-test`.
+
+    The published splits leak: 81 of the 100 `fcc-test` traces lie inside `fcc-train` recordings.
+    """
+    text = resources.files("netllm_gym.data").joinpath("clean_split.json").read_text("utf-8")
+    return {
+        name: SplitPart(part["folder"], part["sha256"]) for name, part in json.loads(text).items()
+    }
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """Refuse a file whose bytes are not the expected ones."""
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != expected:
+        raise InputError(f"{path} must have SHA-256 {expected}, got {found}: fetch it again")

@@ -1,0 +1,239 @@
+"""A batch of players and what Gymnasium needs to know of it: one body under two faces.
+
+`ABREnv` is a batch of one and `ABRVectorEnv` a batch of N over the same class, hence the same
+kernel, the same draws and the same checks. The kernel (and numba with it) is imported when the
+first episode begins, so that `gym.make` stays light.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import ArrayLike, NDArray
+
+from netllm_gym.envs.abr.player import DownloadNoise, PlayerConfig
+from netllm_gym.envs.abr.qoe import LinearQoE
+from netllm_gym.envs.abr.traces import Trace, TraceSet, check_start_pointer, load_trace_set
+from netllm_gym.envs.abr.video import Video, load_video
+from netllm_gym.errors import InputError
+from netllm_gym.randomness import GAMMA, keys_of_seeds, mix64
+
+HISTORY = 6  # chunks that an observation reaches back
+
+T = TypeVar("T")
+TracesLike = str | Path | TraceSet | Sequence[Trace]
+PlayerLike = PlayerConfig | Sequence[PlayerConfig]
+NoiseLike = bool | tuple[float, float] | DownloadNoise | Sequence[DownloadNoise]
+
+
+class Outcome(NamedTuple):
+    """What one call of the kernel wrote; every array is new."""
+
+    observation: NDArray[np.float32]  # (N, 6, W)
+    reward: NDArray[np.float64]  # (N,)
+    terminated: NDArray[np.bool_]  # (N,)
+    info: NDArray[np.float64]  # (11, N) in the order of simulator.INFO_KEYS
+
+
+class PlayerBatch:
+    """N players of one video over the traces of one set.
+
+    Args:
+        num_rows: N.
+        traces: Set name, folder, `TraceSet` or traces.
+        video: Name, folder or `Video`.
+        qoe: Weights of the reward.
+        player: Constants of player and link, one for all rows or one per row.
+        noise: Off (False), the reference's (True: 0.9, 1.1), a range, or one per row.
+    """
+
+    def __init__(
+        self,
+        num_rows: int,
+        traces: TracesLike,
+        video: str | Path | Video,
+        qoe: LinearQoE | None,
+        player: PlayerLike | None,
+        noise: NoiseLike,
+    ) -> None:
+        if num_rows < 1:
+            raise InputError(f"num_envs must be at least 1, got {num_rows}")
+        self.num_rows = num_rows
+        self.trace_set = load_trace_set(traces)
+        self.video = load_video(video)
+        self.qoe = LinearQoE() if qoe is None else qoe
+        self.players = _per_row("player", player or PlayerConfig(), PlayerConfig, num_rows)
+        self.noises = _per_row("noise", _noise(noise), DownloadNoise, num_rows)
+        for config in self.players:
+            if config.buffer_cap_s < self.video.chunk_s:
+                raise InputError(
+                    f"buffer_cap_s must hold one chunk of {self.video.chunk_s} s, "
+                    f"got {config.buffer_cap_s}"
+                )
+        width = max(HISTORY, self.video.num_rungs)
+        self.observation_space = spaces.Box(0.0, np.inf, (6, width), np.float32)
+        self.action_space = spaces.Discrete(self.video.num_rungs)
+        self._observation = np.zeros((num_rows, 6, width), np.float32)
+        self._simulator: ModuleType | None = None
+
+    def _simulate(self) -> ModuleType:
+        if self._simulator is None:
+            from netllm_gym.envs.abr import simulator
+
+            self._simulator = simulator
+            self._world = simulator.pack_world(self.trace_set.traces, self.video, self.qoe)
+            self._packed_players = simulator.pack_players(self.players, self.noises)
+            self.rows = simulator.new_rows(self.num_rows)
+        return self._simulator
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        state["_simulator"] = self._simulator is not None  # a module cannot be copied
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        started = state.pop("_simulator")
+        self.__dict__.update(state)
+        self._simulator = None
+        if started:
+            from netllm_gym.envs.abr import simulator
+
+            self._simulator = simulator
+
+    @property
+    def trace_index(self) -> NDArray[np.int64]:
+        """(N,) trace that each row plays now."""
+        return np.array(self.rows.trace)
+
+    @property
+    def start_pointer(self) -> NDArray[np.int64]:
+        """(N,) trace row in which each row's episode began."""
+        return np.array(self.rows.start_pointer)
+
+    @property
+    def done(self) -> NDArray[np.bool_]:
+        """(N,) whether each row's episode is over, or has not begun."""
+        self._simulate()
+        return np.array(self.rows.done)
+
+    def observation(self) -> NDArray[np.float32]:
+        """(N, 6, W) what every row sees now."""
+        return self._observation.copy()
+
+    def begin(
+        self,
+        begins: NDArray[np.bool_],  # (N,)
+        seeds: Sequence[int | None],  # (N,) None goes on with the row's own chain of episodes
+        options: Mapping[str, Any] | None,
+        generator: np.random.Generator,  # for rows that never had a seed
+    ) -> Outcome:
+        """Begin an episode in some rows; rows not in `begins` are zero in the outcome."""
+        simulator = self._simulate()
+        trace, pointer = self._chosen_episodes(options or {})
+        self._renew_keys(begins, seeds, generator)
+        outcome = self._empty_outcome(simulator)
+        simulator.begin_rows(
+            *(self._world, self._packed_players, self.rows, begins, trace, pointer),
+            *(outcome.observation, outcome.reward, outcome.info),
+        )
+        np.copyto(self._observation, outcome.observation, where=begins[:, None, None])
+        return outcome
+
+    def step(self, actions: ArrayLike) -> Outcome:
+        """Download the next chunk of every row that is not done."""
+        simulator = self._simulate()
+        actions = np.asarray(actions)
+        if actions.shape != (self.num_rows,) or actions.dtype.kind not in "iu":
+            raise InputError(
+                f"actions must be {self.num_rows} whole numbers, "
+                f"got shape {actions.shape} of {actions.dtype}"
+            )
+        if actions.min() < 0 or actions.max() >= self.video.num_rungs:
+            wrong = actions[(actions < 0) | (actions >= self.video.num_rungs)][0]
+            raise InputError(f"action must be a rung in 0..{self.video.num_rungs - 1}, got {wrong}")
+        outcome = self._empty_outcome(simulator)
+        simulator.step_rows(
+            *(self._world, self._packed_players, self.rows, actions.astype(np.int64)),
+            *(self._observation, outcome.observation, outcome.reward, outcome.info),
+        )
+        self._observation[:] = outcome.observation
+        return outcome._replace(terminated=np.array(self.rows.done))
+
+    def _empty_outcome(self, simulator: ModuleType) -> Outcome:
+        shape = self._observation.shape
+        return Outcome(
+            observation=np.zeros(shape, np.float32),
+            reward=np.zeros(self.num_rows),
+            terminated=np.zeros(self.num_rows, np.bool_),
+            info=np.zeros((len(simulator.INFO_KEYS), self.num_rows)),
+        )
+
+    def _chosen_episodes(
+        self, options: Mapping[str, Any]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return (N,) trace and start pointer from reset's options; -1 lets the kernel draw."""
+        unknown = sorted(set(options) - {"trace", "start_pointer", "reset_mask"})
+        if unknown:
+            raise InputError(f"options must be trace, start_pointer or reset_mask, got {unknown[0]}")
+        drawn = np.full(self.num_rows, -1, np.int64)
+        if "trace" not in options:
+            if "start_pointer" in options:
+                raise InputError("start_pointer must come with trace, got start_pointer alone")
+            return drawn, drawn
+        trace = np.broadcast_to(np.asarray(options["trace"], np.int64), self.num_rows)
+        for index in trace:
+            if not 0 <= index < len(self.trace_set.traces):
+                raise InputError(
+                    f"trace must be in 0..{len(self.trace_set.traces) - 1}, got {index}"
+                )
+        if "start_pointer" not in options:
+            published = [self.trace_set.start_pointer(int(index)) for index in trace]
+            return trace, np.array(published, np.int64)
+        pointer = np.broadcast_to(np.asarray(options["start_pointer"], np.int64), self.num_rows)
+        for index, start in zip(trace, pointer, strict=True):
+            check_start_pointer(int(start), self.trace_set.traces[index])
+        return trace, pointer
+
+    def _renew_keys(
+        self,
+        begins: NDArray[np.bool_],
+        seeds: Sequence[int | None],
+        generator: np.random.Generator,
+    ) -> None:
+        key = self.rows.key
+        fresh = begins & (key == 0)
+        if fresh.any():
+            drawn = generator.integers(0, 2**31, self.num_rows)
+            key[fresh] = keys_of_seeds(drawn)[fresh]
+        seeded = np.array([seed is not None for seed in seeds])
+        goes_on = begins & ~seeded & ~fresh
+        if goes_on.any():
+            key[goes_on] = mix64(key[goes_on] + GAMMA)
+        named = begins & seeded
+        if named.any():
+            whole = [0 if seed is None else int(seed) % 2**63 for seed in seeds]
+            key[named] = keys_of_seeds(whole)[named]
+
+
+def _noise(noise: NoiseLike) -> DownloadNoise | Sequence[DownloadNoise]:
+    if noise is True:
+        return DownloadNoise(0.9, 1.1)
+    if noise is False:
+        return DownloadNoise()
+    if isinstance(noise, tuple) and len(noise) == 2 and not isinstance(noise[0], DownloadNoise):
+        return DownloadNoise(float(noise[0]), float(noise[1]))
+    return noise  # type: ignore[return-value]  # checked row by row
+
+
+def _per_row(name: str, value: T | Sequence[T], kind: type[T], num_rows: int) -> tuple[T, ...]:
+    if isinstance(value, kind):
+        return (value,) * num_rows
+    rows = tuple(value)  # type: ignore[arg-type]
+    if len(rows) != num_rows or not all(isinstance(row, kind) for row in rows):
+        raise InputError(
+            f"{name} must be one {kind.__name__} or one per row, {num_rows} in all, got {value!r}"
+        )
+    return rows

@@ -1,0 +1,230 @@
+"""Throughput traces: what a link can carry over time, read from files or generated.
+
+A cooked trace is a text file with two columns, time in seconds and throughput in Mbit/s. Row i
+(i >= 1) says what the link carries from the time of row i - 1 to its own; row 0's throughput is
+never used. Past its end a trace starts again. Times are shifted to start at 0, because the
+wrap-around assumes it.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from netllm_gym.data.datasets import check_sha256, clean_split, data_folder, find_data
+from netllm_gym.envs.abr import synthetic
+from netllm_gym.errors import InputError
+
+# `trace_942154_http---www.ebay.com_640`: FCC unit 942154 measuring one site, cut at second 640.
+_FCC_NAME = re.compile(r"(?:\d{3}_)?(?:test_fcc_)?trace_(?P<recording>\d+_http---.*?)(?:_\d+)*$")
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Capacity of one link over time.
+
+    Attributes:
+        name: File name, or what the generator calls it.
+        time_s: (rows,) rising from 0.
+        capacity_mbps: (rows,) at least 0; entry i holds on (time_s[i-1], time_s[i]], entry 0 never.
+        recording: The measurement that the trace was cut from. Traces of one recording resemble
+            each other, so splits and intervals go by recording.
+    """
+
+    name: str
+    time_s: NDArray[np.float64]
+    capacity_mbps: NDArray[np.float64]
+    recording: str = ""
+
+    def __post_init__(self) -> None:
+        time_s = np.array(self.time_s, np.float64)
+        capacity_mbps = np.array(self.capacity_mbps, np.float64)
+        for what, bad, rule in _trace_rules(time_s, capacity_mbps):
+            if bad:
+                raise InputError(f"{what} of trace {self.name} must {rule}")
+        time_s -= time_s[0]
+        for column in (time_s, capacity_mbps):
+            column.flags.writeable = False  # shared by every environment that plays it
+        object.__setattr__(self, "time_s", time_s)
+        object.__setattr__(self, "capacity_mbps", capacity_mbps)
+        if not self.recording:
+            object.__setattr__(self, "recording", recording_of(self.name))
+
+
+def _trace_rules(
+    time_s: NDArray[np.float64], capacity_mbps: NDArray[np.float64]
+) -> list[tuple[str, bool, str]]:
+    """Return (what, whether it is broken, the rule with the value that came), first rule first."""
+    shape = f"got shapes {time_s.shape} and {capacity_mbps.shape}"
+    if time_s.ndim != 1 or time_s.shape != capacity_mbps.shape or len(time_s) < 2:
+        return [("time_s and capacity_mbps", True, f"be two columns of 2 or more rows, {shape}")]
+    finite = np.isfinite(time_s) & np.isfinite(capacity_mbps)
+    falls = np.flatnonzero(np.diff(time_s) <= 0)
+    negative = np.flatnonzero(capacity_mbps < 0)
+    row = int(np.argmin(finite))
+    rules = [
+        ("every row", not finite.all(), f"be finite, got {time_s[row]} {capacity_mbps[row]} in row {row}"),
+    ]
+    if len(falls):
+        i = int(falls[0])
+        rules.append(
+            ("time_s", True, f"rise from row to row, got {time_s[i]} then {time_s[i + 1]} in row {i + 1}")
+        )
+    if len(negative):
+        i = int(negative[0])
+        rules.append(("capacity_mbps", True, f"be at least 0, got {capacity_mbps[i]} in row {i}"))
+    usable = capacity_mbps[1:] > 0
+    rules.append(("capacity_mbps", not usable.any(), "be above 0 in some row after the first, got none"))
+    return rules
+
+
+@dataclass(frozen=True, eq=False)
+class TraceSet:
+    """Traces that are used together, in the order in which they are numbered.
+
+    Attributes:
+        name: Name of the set, or of its folder.
+        traces: At least one.
+        start_pointers: Published row in which each trace's test episode begins, if there are any.
+    """
+
+    name: str
+    traces: tuple[Trace, ...]
+    start_pointers: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.traces:
+            raise InputError(f"trace set {self.name} must hold a trace, got none")
+        pointers = self.start_pointers
+        if pointers is None:
+            return
+        if len(pointers) != len(self.traces):
+            raise InputError(
+                f"start_pointers of {self.name} must be one per trace, "
+                f"got {len(pointers)} for {len(self.traces)} traces"
+            )
+        for pointer, trace in zip(pointers, self.traces, strict=True):
+            check_start_pointer(pointer, trace)
+
+    def start_pointer(self, trace: int) -> int:
+        """Return where the evaluation of a trace begins: the published row, else the first."""
+        return 1 if self.start_pointers is None else self.start_pointers[trace]
+
+
+def check_start_pointer(pointer: int, trace: Trace) -> None:
+    """Refuse a start pointer that is not a row after the first."""
+    if not 1 <= pointer < len(trace.time_s):
+        raise InputError(
+            f"start_pointer must be in 1..{len(trace.time_s) - 1} for trace {trace.name}, "
+            f"got {pointer}"
+        )
+
+
+def recording_of(name: str) -> str:
+    """Return the FCC unit and site of a file name, or the name itself where it has none."""
+    match = _FCC_NAME.match(name)
+    return match["recording"] if match else name
+
+
+def read_cooked_trace(path: Path) -> Trace:
+    """Read one cooked trace.
+
+    Raises:
+        InputError: If a line is not two numbers, or the trace breaks a rule of `Trace`.
+    """
+    rows: list[tuple[float, float]] = []
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} must be a text file, got byte {error.start} not UTF-8") from None
+    for number, line in enumerate(text.splitlines(), start=1):
+        fields = line.split()
+        if not fields:
+            continue
+        try:
+            time_s, capacity_mbps = (float(field) for field in fields)
+        except ValueError:
+            raise InputError(
+                f"{path}:{number}: a line must be two numbers, seconds and Mbit/s, got {line[:60]!r}"
+            ) from None
+        rows.append((time_s, capacity_mbps))
+    table = np.array(rows, np.float64).reshape(len(rows), 2)
+    try:
+        return Trace(path.name, table[:, 0], table[:, 1])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def read_trace_folder(folder: Path, name: str = "") -> TraceSet:
+    """Read every file of a folder, by sorted name; names that start with a dot are skipped."""
+    if not folder.is_dir():
+        raise InputError(f"traces must be a folder of cooked traces, got {folder}, which is not one")
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
+    if not paths:
+        raise InputError(f"traces must hold a cooked trace, got the empty folder {folder}")
+    return TraceSet(name or folder.name, tuple(read_cooked_trace(path) for path in paths))
+
+
+def trace_set_names() -> list[str]:
+    """Return every name that `load_trace_set` knows on this machine."""
+    folder = data_folder() / "abr" / "traces"
+    found = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    lists = [name for name, part in clean_split().items() if part.folder in found]
+    return [*synthetic.set_names(), *found, *lists]
+
+
+def load_trace_set(name: "str | Path | TraceSet | Sequence[Trace]") -> TraceSet:
+    """Return a set by name (`synthetic`, `fcc-test`, `clean-train`), by folder, or from traces.
+
+    Raises:
+        InputError: If there is no such set or folder, or a file in it breaks a rule.
+    """
+    if isinstance(name, TraceSet):
+        return name
+    if not isinstance(name, str | Path):
+        return TraceSet("given", tuple(name))
+    if str(name) in synthetic.set_names():
+        return _generated_set(str(name))
+    if str(name) in clean_split():
+        part = clean_split()[str(name)]
+        folder = find_data("abr", "traces", part.folder)
+        for file, sha256 in part.sha256.items():
+            check_sha256(folder / file, sha256)
+        return TraceSet(str(name), tuple(read_cooked_trace(folder / file) for file in part.sha256))
+    if isinstance(name, str) and "/" not in name and name in trace_set_names():
+        traces = read_trace_folder(find_data("abr", "traces", name), name)
+        return TraceSet(name, traces.traces, _published_pointers(traces))
+    if not Path(name).exists():
+        raise InputError(
+            f"traces must be a folder or one of {', '.join(trace_set_names())}, got {str(name)!r}"
+        )
+    return read_trace_folder(Path(name))
+
+
+def _generated_set(name: str) -> TraceSet:
+    traces = tuple(
+        Trace(f"{name}-{number:03d}", time_s, capacity_mbps)
+        for number, (time_s, capacity_mbps) in enumerate(synthetic.generate_set(name))
+    )
+    return TraceSet(name, traces)
+
+
+def _published_pointers(traces: TraceSet) -> tuple[int, ...] | None:
+    import json
+
+    path = data_folder() / "abr" / "start_pointers.json"
+    if not path.is_file():
+        return None
+    published = json.loads(path.read_text("utf-8"))
+    if published["split"] != traces.name:
+        return None
+    return tuple(int(published["start_pointers"][trace.name]) for trace in traces.traces)
+
+
+def write_cooked_trace(path: Path, time_s: ArrayLike, capacity_mbps: ArrayLike) -> None:
+    """Write a trace so that `read_cooked_trace` gives back the same numbers."""
+    rows = zip(np.asarray(time_s).tolist(), np.asarray(capacity_mbps).tolist(), strict=True)
+    path.write_text("".join(f"{time!r} {capacity!r}\n" for time, capacity in rows), "utf-8")

@@ -1,0 +1,181 @@
+"""`gym.make_vec("NetLLM-ABR-v0", num_envs=N)`: N players a call, equal to N scalar envs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from netllm_gym.envs.abr.batch import NoiseLike, Outcome, PlayerBatch, PlayerLike, TracesLike
+from netllm_gym.envs.abr.player import DownloadNoise, PlayerConfig
+from netllm_gym.envs.abr.qoe import LinearQoE
+from netllm_gym.envs.abr.traces import TraceSet
+from netllm_gym.envs.abr.video import Video
+from netllm_gym.errors import InputError
+
+Observations = NDArray[np.float32]  # (N, 6, W)
+
+
+class ABRVectorEnv(VectorEnv[Observations, NDArray[np.int64], NDArray[Any]]):
+    """N independent `ABREnv` in one kernel call; see `ABREnv` for spaces, reward and arguments.
+
+    Row i of `reset(seed=s)` plays the episodes of `ABREnv.reset(seed=s + i)`, bit for bit, whatever
+    the other rows do. `player` and `noise` may be sequences of N, one per row. `reset` takes
+    `options={"trace": (N,), "start_pointer": (N,), "reset_mask": (N,) bool}`; with a mask only
+    those rows begin anew.
+
+    Autoreset modes (`autoreset_mode`): `NEXT_STEP` resets a finished row in the next `step`,
+    ignoring that action; `SAME_STEP` at once, with `final_obs` and `final_info` in the info;
+    `DISABLED` leaves a finished row standing, reward 0, until `reset` names it.
+    """
+
+    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        traces: TracesLike = "synthetic",
+        video: str | Path | Video = "synthetic",
+        qoe: LinearQoE | None = None,
+        player: PlayerLike | None = None,
+        noise: NoiseLike = False,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
+    ) -> None:
+        if render_mode is not None:
+            raise InputError(f"render_mode must be None, got {render_mode!r}")
+        self.render_mode = render_mode
+        self.num_envs = num_envs
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
+        self.batch = PlayerBatch(num_envs, traces, video, qoe, player, noise)
+        self.single_observation_space = self.batch.observation_space
+        self.single_action_space = self.batch.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+
+    @property
+    def trace_set(self) -> TraceSet:
+        """The traces that episodes play over."""
+        return self.batch.trace_set
+
+    @property
+    def video(self) -> Video:
+        """The video that is played."""
+        return self.batch.video
+
+    @property
+    def qoe(self) -> LinearQoE:
+        """The weights of the reward."""
+        return self.batch.qoe
+
+    @property
+    def players(self) -> tuple[PlayerConfig, ...]:
+        """(N,) constants of each row's player and link."""
+        return self.batch.players
+
+    @property
+    def noises(self) -> tuple[DownloadNoise, ...]:
+        """(N,) noise on each row's download times."""
+        return self.batch.noises
+
+    @property
+    def trace_index(self) -> NDArray[np.int64]:
+        """(N,) trace that each row plays now."""
+        return self.batch.trace_index
+
+    @property
+    def start_pointer(self) -> NDArray[np.int64]:
+        """(N,) trace row in which each row's episode began."""
+        return self.batch.start_pointer
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Observations, dict[str, Any]]:
+        """Begin an episode in every row, or in those of `options["reset_mask"]`."""
+        if seed is None or isinstance(seed, int | np.integer):
+            super().reset(seed=None if seed is None else int(seed))
+        seeds = self._row_seeds(seed)
+        begins = np.ones(self.num_envs, np.bool_)
+        if options and "reset_mask" in options:
+            begins = np.asarray(options["reset_mask"])
+            if begins.shape != (self.num_envs,) or begins.dtype != np.bool_ or not begins.any():
+                raise InputError(
+                    f"reset_mask must be {self.num_envs} booleans, one of them true, got {begins!r}"
+                )
+        outcome = self.batch.begin(begins, seeds, options, self.np_random)
+        return self.batch.observation(), self._infos(outcome, begins, begins)
+
+    def _row_seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
+        if seed is None:
+            return [None] * self.num_envs
+        if isinstance(seed, int | np.integer):
+            return [int(seed) + row for row in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise InputError(f"seed must be one number or {self.num_envs}, got {len(seed)}")
+        return seed
+
+    def step(
+        self, actions: NDArray[np.int64]
+    ) -> tuple[
+        Observations, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
+    ]:
+        """Download one chunk in every row."""
+        resets = self.batch.done
+        outcome = self.batch.step(actions)
+        infos = {}
+        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
+            if resets.any():
+                begun = self._begin_again(resets)
+                outcome.observation[resets] = begun.observation[resets]
+                outcome.info[:, resets] = begun.info[:, resets]
+                outcome.terminated[resets] = False
+        elif self.autoreset_mode is AutoresetMode.SAME_STEP:
+            resets = outcome.terminated
+            if resets.any():
+                infos = self._final(outcome, resets)
+                begun = self._begin_again(resets)
+                outcome.observation[resets] = begun.observation[resets]
+                outcome.info[:, resets] = begun.info[:, resets]
+        else:
+            resets = np.zeros(self.num_envs, np.bool_)
+        truncated = np.zeros(self.num_envs, np.bool_)
+        infos |= self._infos(outcome, np.ones(self.num_envs, np.bool_), resets)
+        return outcome.observation, outcome.reward, outcome.terminated, truncated, infos
+
+    def _begin_again(self, begins: NDArray[np.bool_]) -> Outcome:
+        return self.batch.begin(begins, [None] * self.num_envs, None, self.np_random)
+
+    def _infos(
+        self, outcome: Outcome, present: NDArray[np.bool_], begun: NDArray[np.bool_]
+    ) -> dict[str, Any]:
+        """Return (N,) columns with Gymnasium's `_key` masks; `startup_s` where rows began."""
+        from netllm_gym.envs.abr.simulator import INFO_KEYS
+
+        infos: dict[str, Any] = {}
+        for key, column in zip(INFO_KEYS, outcome.info, strict=True):
+            infos[key], infos[f"_{key}"] = column, present
+        if begun.any():
+            infos["startup_s"] = np.where(begun, infos["download_s"], 0.0)
+            infos["_startup_s"] = begun
+        return infos
+
+    def _final(self, outcome: Outcome, ended: NDArray[np.bool_]) -> dict[str, Any]:
+        """Return what SAME_STEP says of the episodes that just ended, before their rows go on."""
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        for row in np.flatnonzero(ended):
+            final_obs[row] = outcome.observation[row].copy()
+        last = outcome._replace(info=np.where(ended, outcome.info, 0.0))
+        final_info = self._infos(last, ended, np.zeros_like(ended))
+        return {
+            "final_obs": final_obs,
+            "_final_obs": ended.copy(),
+            "final_info": final_info,
+            "_final_info": ended.copy(),
+        }

@@ -1,0 +1,9 @@
+"""The one error that outside input can cause; the command line prints it as a sentence and exits with 2."""
+
+
+class InputError(ValueError):
+    """Input from outside breaks a rule; the message says which rule, where, and what came."""
+
+
+class MissingDataError(InputError):
+    """A named data set, weight file or optional package is not on this machine."""
