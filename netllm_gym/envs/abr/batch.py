@@ -30,12 +30,11 @@ NoiseLike = bool | tuple[float, float] | DownloadNoise | Sequence[DownloadNoise]
 
 
 class Outcome(NamedTuple):
-    """What one call of the kernel wrote; every array is new."""
+    """What one call of the kernel gave; every array is new."""
 
-    observation: NDArray[np.float32]  # (N, 6, W)
-    reward: NDArray[np.float64]  # (N,)
+    observation: NDArray[np.float32]  # (N, 6, W) what each row sees now
+    info: NDArray[np.float64]  # (N, 11) in the order of simulator.INFO_KEYS; 0 in rows that stood
     terminated: NDArray[np.bool_]  # (N,)
-    info: NDArray[np.float64]  # (11, N) in the order of simulator.INFO_KEYS
 
 
 class PlayerBatch:
@@ -106,22 +105,18 @@ class PlayerBatch:
     @property
     def trace_index(self) -> NDArray[np.int64]:
         """(N,) trace that each row plays now."""
-        return np.array(self.rows.trace)
+        return np.array(self.rows["trace"])
 
     @property
     def start_pointer(self) -> NDArray[np.int64]:
         """(N,) trace row in which each row's episode began."""
-        return np.array(self.rows.start_pointer)
+        return np.array(self.rows["start_pointer"])
 
     @property
     def done(self) -> NDArray[np.bool_]:
         """(N,) whether each row's episode is over, or has not begun."""
         self._simulate()
-        return np.array(self.rows.done)
-
-    def observation(self) -> NDArray[np.float32]:
-        """(N, 6, W) what every row sees now."""
-        return self._observation.copy()
+        return np.array(self.rows["done"])
 
     def begin(
         self,
@@ -130,20 +125,19 @@ class PlayerBatch:
         options: Mapping[str, Any] | None,
         generator: np.random.Generator,  # for rows that never had a seed
     ) -> Outcome:
-        """Begin an episode in some rows; rows not in `begins` are zero in the outcome."""
+        """Begin an episode in some rows; the others stand still."""
         simulator = self._simulate()
         trace, pointer = self._chosen_episodes(options or {})
         self._renew_keys(begins, seeds, generator)
-        outcome = self._empty_outcome(simulator)
+        info = np.zeros((self.num_rows, len(simulator.INFO_KEYS)))
         simulator.begin_rows(
-            *(self._world, self._packed_players, self.rows, begins, trace, pointer),
-            *(outcome.observation, outcome.reward, outcome.info),
+            *(*self._world, self._packed_players, self.rows, begins, trace, pointer),
+            *(self._observation, info),
         )
-        np.copyto(self._observation, outcome.observation, where=begins[:, None, None])
-        return outcome
+        return self._outcome(info)
 
     def step(self, actions: ArrayLike) -> Outcome:
-        """Download the next chunk of every row that is not done."""
+        """Download the next chunk of every row that is not done; the others stand still."""
         simulator = self._simulate()
         actions = np.asarray(actions)
         if actions.shape != (self.num_rows,) or actions.dtype.kind not in "iu":
@@ -154,22 +148,15 @@ class PlayerBatch:
         if actions.min() < 0 or actions.max() >= self.video.num_rungs:
             wrong = actions[(actions < 0) | (actions >= self.video.num_rungs)][0]
             raise InputError(f"action must be a rung in 0..{self.video.num_rungs - 1}, got {wrong}")
-        outcome = self._empty_outcome(simulator)
+        info = np.zeros((self.num_rows, len(simulator.INFO_KEYS)))
         simulator.step_rows(
-            *(self._world, self._packed_players, self.rows, actions.astype(np.int64)),
-            *(self._observation, outcome.observation, outcome.reward, outcome.info),
+            *(*self._world, self._packed_players, self.rows, actions.astype(np.int64)),
+            *(self._observation, info),
         )
-        self._observation[:] = outcome.observation
-        return outcome._replace(terminated=np.array(self.rows.done))
+        return self._outcome(info)
 
-    def _empty_outcome(self, simulator: ModuleType) -> Outcome:
-        shape = self._observation.shape
-        return Outcome(
-            observation=np.zeros(shape, np.float32),
-            reward=np.zeros(self.num_rows),
-            terminated=np.zeros(self.num_rows, np.bool_),
-            info=np.zeros((len(simulator.INFO_KEYS), self.num_rows)),
-        )
+    def _outcome(self, info: NDArray[np.float64]) -> Outcome:
+        return Outcome(self._observation.copy(), info, np.array(self.rows["done"]))
 
     def _chosen_episodes(
         self, options: Mapping[str, Any]
@@ -203,7 +190,7 @@ class PlayerBatch:
         seeds: Sequence[int | None],
         generator: np.random.Generator,
     ) -> None:
-        key = self.rows.key
+        key = self.rows["key"]  # (N,) a view
         fresh = begins & (key == 0)
         if fresh.any():
             drawn = generator.integers(0, 2**31, self.num_rows)

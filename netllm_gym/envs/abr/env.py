@@ -156,10 +156,10 @@ class ABREnv(gym.Env[Observation, np.int64]):
             raise InputError("step must follow reset, got a step after the episode's end")
         outcome = self.batch.step(np.atleast_1d(action))
         terminated = bool(outcome.terminated[0])
-        reward = float(outcome.reward[0])
-        return outcome.observation[0], reward, terminated, False, self._info(outcome)
+        info = self._info(outcome)
+        return outcome.observation[0], info["qoe"], terminated, False, info
 
     def _info(self, outcome: Outcome) -> dict[str, Any]:
         from netllm_gym.envs.abr.simulator import INFO_KEYS
 
-        return dict(zip(INFO_KEYS, outcome.info[:, 0].tolist(), strict=True))
+        return dict(zip(INFO_KEYS, outcome.info[0].tolist(), strict=True))

@@ -42,92 +42,89 @@ _GAMMA = randomness.GAMMA
 
 
 class World(NamedTuple):
-    """What all rows share: traces, video, weights. Made by `pack_world`."""
+    """What all rows share, made by `pack_world`.
 
-    time_s: NDArray[np.float64]  # (all rows of all traces,)
-    rate: NDArray[np.float64]  # (same,) bytes/s, holds until time_s of the same row
-    offset: NDArray[np.int64]  # (traces + 1,) where each trace begins
-    size_bytes: NDArray[np.float64]  # (chunks, rungs)
-    ladder_mbps: NDArray[np.float64]  # (rungs,)
-    chunk_s: float
-    rebuffer_penalty: float
-    smoothness_penalty: float
+    Two plain tuples, since numba's cache on disk would remember the classes of named ones and
+    break when a class is renamed.
 
+    Attributes:
+        link: Traces end to end: time_s (all rows,), rate (all rows,) in bytes/s, which holds until
+            time_s of the same row, and offset (traces + 1,), where each trace begins.
+        video: size_bytes (chunks, rungs), next_sizes_mb (chunks + 1, W) as they are observed (past
+            the last chunk the first one's), ladder_mbps (rungs,), chunk_s, and the QoE's
+            rebuffer_penalty and smoothness_penalty.
+    """
 
-class Players(NamedTuple):
-    """Constants of each row's player and link, (N,) each. Made by `pack_players`."""
-
-    rtt_s: NDArray[np.float64]
-    buffer_cap_s: NDArray[np.float64]
-    pause_step_s: NDArray[np.float64]
-    payload_fraction: NDArray[np.float64]
-    rtt_moves_clock: NDArray[np.bool_]
-    noise_low: NDArray[np.float64]
-    noise_high: NDArray[np.float64]
+    link: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
+    video: tuple[
+        NDArray[np.float64], NDArray[np.float32], NDArray[np.float64], float, float, float
+    ]
 
 
-class Rows(NamedTuple):
-    """Everything the next download of each row depends on, (N,) each, changed in place."""
-
-    key: NDArray[np.uint64]  # of the episode: the source of its random numbers
-    trace: NDArray[np.int64]
-    start_pointer: NDArray[np.int64]
-    pointer: NDArray[np.int64]  # trace row whose capacity holds now
-    trace_s: NDArray[np.float64]  # position in the trace
-    buffer_s: NDArray[np.float64]
-    clock_s: NDArray[np.float64]  # since the episode began
-    chunk: NDArray[np.int64]  # chunks downloaded so far
-    rung: NDArray[np.int64]  # of the last chunk
-    done: NDArray[np.bool_]
+# Constants of one row's player and link, and the noise on its downloads.
+PLAYER = np.dtype(
+    [
+        ("rtt_s", np.float64),
+        ("buffer_cap_s", np.float64),
+        ("pause_step_s", np.float64),
+        ("payload_fraction", np.float64),
+        ("noise_low", np.float64),
+        ("noise_high", np.float64),
+        ("rtt_moves_clock", np.bool_),
+    ],
+    align=True,
+)
+# Everything that a row's next download depends on; the kernel changes it in place.
+ROW = np.dtype(
+    [
+        ("key", np.uint64),  # of the episode: the source of its random numbers
+        ("trace", np.int64),
+        ("start_pointer", np.int64),
+        ("pointer", np.int64),  # trace row whose capacity holds now, counted over all traces
+        ("trace_s", np.float64),  # position in the trace
+        ("buffer_s", np.float64),
+        ("clock_s", np.float64),  # since the episode began
+        ("chunk", np.int64),  # chunks downloaded so far
+        ("rung", np.int64),  # of the last chunk
+        ("done", np.bool_),
+    ],
+    align=True,
+)
 
 
 def pack_world(traces: Sequence[Trace], video: Video, qoe: LinearQoE) -> World:
     """Lay traces end to end and convert Mbit/s to bytes/s, once."""
     rows = [len(trace.time_s) for trace in traces]
+    size_bytes = video.size_bytes[: video.num_chunks].astype(np.float64)
+    next_sizes_mb = np.zeros((video.num_chunks + 1, max(HISTORY, video.num_rungs)), np.float32)
+    next_sizes_mb[:, : video.num_rungs] = np.concatenate([size_bytes, size_bytes[:1]]) / 1e6
+    time_s = np.concatenate([trace.time_s for trace in traces])
+    rate = np.concatenate([trace.capacity_mbps for trace in traces]) * 1_000_000.0 / 8.0
+    offset = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
+    weights = (float(qoe.rebuffer_penalty), float(qoe.smoothness_penalty))
     return World(
-        time_s=np.concatenate([trace.time_s for trace in traces]),
-        rate=np.concatenate([trace.capacity_mbps for trace in traces]) * 1_000_000.0 / 8.0,
-        offset=np.concatenate([[0], np.cumsum(rows)]).astype(np.int64),
-        size_bytes=video.size_bytes[: video.num_chunks].astype(np.float64),
-        ladder_mbps=video.ladder_mbps,
-        chunk_s=video.chunk_s,
-        rebuffer_penalty=qoe.rebuffer_penalty,
-        smoothness_penalty=qoe.smoothness_penalty,
+        link=(time_s, rate, offset),
+        video=(size_bytes, next_sizes_mb, video.ladder_mbps, float(video.chunk_s), *weights),
     )
 
 
-def pack_players(players: Sequence[PlayerConfig], noises: Sequence[DownloadNoise]) -> Players:
-    """Lay the constants of N players out as arrays."""
-
-    def column(values: list[float]) -> NDArray[np.float64]:
-        return np.array(values, np.float64)
-
-    return Players(
-        rtt_s=column([player.rtt_s for player in players]),
-        buffer_cap_s=column([player.buffer_cap_s for player in players]),
-        pause_step_s=column([player.pause_step_s for player in players]),
-        payload_fraction=column([player.payload_fraction for player in players]),
-        rtt_moves_clock=np.array([player.rtt_moves_clock for player in players], np.bool_),
-        noise_low=column([noise.low for noise in noises]),
-        noise_high=column([noise.high for noise in noises]),
-    )
+def pack_players(
+    players: Sequence[PlayerConfig], noises: Sequence[DownloadNoise]
+) -> NDArray[np.void]:
+    """Lay the constants of N players out as (N,) records of `PLAYER`."""
+    packed = np.zeros(len(players), PLAYER)
+    for name in ("rtt_s", "buffer_cap_s", "pause_step_s", "payload_fraction", "rtt_moves_clock"):
+        packed[name] = [getattr(player, name) for player in players]
+    packed["noise_low"] = [noise.low for noise in noises]
+    packed["noise_high"] = [noise.high for noise in noises]
+    return packed
 
 
-def new_rows(num_rows: int) -> Rows:
-    """Return N rows that have not begun an episode."""
-    whole, real = np.int64, np.float64
-    return Rows(
-        key=np.zeros(num_rows, np.uint64),
-        trace=np.zeros(num_rows, whole),
-        start_pointer=np.zeros(num_rows, whole),
-        pointer=np.zeros(num_rows, whole),
-        trace_s=np.zeros(num_rows, real),
-        buffer_s=np.zeros(num_rows, real),
-        clock_s=np.zeros(num_rows, real),
-        chunk=np.zeros(num_rows, whole),
-        rung=np.zeros(num_rows, whole),
-        done=np.ones(num_rows, np.bool_),
-    )
+def new_rows(num_rows: int) -> NDArray[np.void]:
+    """Return (N,) records of `ROW` that have not begun an episode."""
+    rows = np.zeros(num_rows, ROW)
+    rows["done"] = True
+    return rows
 
 
 @_jit
@@ -179,129 +176,128 @@ def _unit(key, draw):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _download(world, players, rows, i, rung, before, observation, reward, info):  # type: ignore[no-untyped-def]
-    """Download row i's next chunk; write its observation, reward and info column."""
-    first, end = world.offset[rows.trace[i]], world.offset[rows.trace[i] + 1]
-    chunk = rows.chunk[i]
-    size_bytes = world.size_bytes[chunk, rung]
-    payload_fraction = players.payload_fraction[i]
-    pointer, trace_s = rows.pointer[i], rows.trace_s[i]
-    if players.rtt_moves_clock[i]:
-        pointer, trace_s = wait(world.time_s, first, end, pointer, trace_s, players.rtt_s[i])
+def _download(
+    time_s, rate, first, end,
+    size_bytes, next_sizes_mb, ladder_mbps, chunk_s, rebuffer_penalty, smoothness_penalty,
+    player, row, rung, i, observation, info,
+):  # type: ignore[no-untyped-def]  # fmt: skip
+    """Download row i's next chunk; shift and write observation[i] and info[i].
+
+    Inlined, and given whole arrays one by one: numba counts the references to every slice and
+    tuple that is taken inside a loop, which costs more than the download itself.
+    """
+    chunk = row.chunk
+    size = size_bytes[chunk, rung]
+    pointer, trace_s = row.pointer, row.trace_s
+    if player.rtt_moves_clock:
+        pointer, trace_s = wait(time_s, first, end, pointer, trace_s, player.rtt_s)
     download_s, pointer, trace_s = carry(
-        world.time_s, world.rate, first, end, pointer, trace_s, size_bytes, payload_fraction
+        time_s, rate, first, end, pointer, trace_s, size, player.payload_fraction
     )
-    download_s += players.rtt_s[i]
-    low, high = players.noise_low[i], players.noise_high[i]
-    if low != 1.0 or high != 1.0:
-        download_s *= low + (high - low) * _unit(rows.key[i], NOISE_DRAW + np.uint64(chunk))
-    rebuffer_s = max(download_s - rows.buffer_s[i], 0.0)
-    buffer_s = max(rows.buffer_s[i] - download_s, 0.0) + world.chunk_s
-    pause_s = pause_for(buffer_s, players.buffer_cap_s[i], players.pause_step_s[i])
+    download_s += player.rtt_s
+    if player.noise_low != 1.0 or player.noise_high != 1.0:
+        share = _unit(row.key, NOISE_DRAW + np.uint64(chunk))
+        download_s *= player.noise_low + (player.noise_high - player.noise_low) * share
+    rebuffer_s = max(download_s - row.buffer_s, 0.0)
+    buffer_s = max(row.buffer_s - download_s, 0.0) + chunk_s
+    pause_s = pause_for(buffer_s, player.buffer_cap_s, player.pause_step_s)
     if pause_s > 0.0:
         buffer_s -= pause_s
-        pointer, trace_s = wait(world.time_s, first, end, pointer, trace_s, pause_s)
+        pointer, trace_s = wait(time_s, first, end, pointer, trace_s, pause_s)
 
-    bitrate_mbps, last_mbps = world.ladder_mbps[rung], world.ladder_mbps[rows.rung[i]]
-    qoe = _chunk_qoe(
-        bitrate_mbps, last_mbps, rebuffer_s, world.rebuffer_penalty, world.smoothness_penalty
-    )
-    num_chunks, num_rungs = world.size_bytes.shape
-    rows.pointer[i], rows.trace_s[i], rows.buffer_s[i] = pointer, trace_s, buffer_s
-    rows.clock_s[i] += download_s + pause_s
-    rows.chunk[i], rows.rung[i] = chunk + 1, rung
-    rows.done[i] = chunk + 1 == num_chunks
+    bitrate_mbps, last_mbps = ladder_mbps[rung], ladder_mbps[row.rung]
+    num_chunks, num_rungs = size_bytes.shape
+    row.pointer, row.trace_s, row.buffer_s = pointer, trace_s, buffer_s
+    row.clock_s += download_s + pause_s
+    row.chunk, row.rung = chunk + 1, rung
+    row.done = chunk + 1 == num_chunks
 
     newest = observation.shape[2] - 1
-    for row in range(6):
-        for column in range(newest):
-            observation[i, row, column] = before[i, row, column + 1]
-    observation[i, 0, newest] = bitrate_mbps / world.ladder_mbps[num_rungs - 1]
+    oldest = newest + 1 - HISTORY  # history is six chunks long, however wide the matrix is
+    for kind in range(6):
+        for column in range(oldest, newest):  # row 4 is written anew below
+            observation[i, kind, column] = observation[i, kind, column + 1]
+    observation[i, 0, newest] = bitrate_mbps / ladder_mbps[num_rungs - 1]
     observation[i, 1, newest] = buffer_s / 10.0
-    observation[i, 2, newest] = size_bytes / download_s / 1e6
+    observation[i, 2, newest] = size / download_s / 1e6
     observation[i, 3, newest] = download_s / 10.0
-    next_chunk = 0 if rows.done[i] else chunk + 1  # after the last chunk the first one's sizes show
     for column in range(newest + 1):
-        in_ladder = column < num_rungs
-        observation[i, 4, column] = world.size_bytes[next_chunk, column] / 1e6 if in_ladder else 0.0
+        observation[i, 4, column] = next_sizes_mb[chunk + 1, column]
     observation[i, 5, newest] = (num_chunks - chunk - 1) / num_chunks
-    for row in range(6):  # history is six chunks long, however wide the ladder makes the matrix
-        if row != 4:
-            for column in range(newest + 1 - HISTORY):
-                observation[i, row, column] = 0.0
 
-    reward[i] = qoe
-    info[0, i] = qoe
-    info[1, i] = bitrate_mbps
-    info[2, i] = rebuffer_s
-    info[3, i] = abs(bitrate_mbps - last_mbps)
-    info[4, i] = download_s
-    info[5, i] = size_bytes * 8e-6 / download_s
-    info[6, i] = buffer_s
-    info[7, i] = pause_s
-    info[8, i] = size_bytes
-    info[9, i] = chunk
-    info[10, i] = rows.clock_s[i]
+    info[i, 0] = _chunk_qoe(bitrate_mbps, last_mbps, rebuffer_s, rebuffer_penalty, smoothness_penalty)
+    info[i, 1] = bitrate_mbps
+    info[i, 2] = rebuffer_s
+    info[i, 3] = abs(bitrate_mbps - last_mbps)
+    info[i, 4] = download_s
+    info[i, 5] = size * 8e-6 / download_s
+    info[i, 6] = buffer_s
+    info[i, 7] = pause_s
+    info[i, 8] = size
+    info[i, 9] = chunk
+    info[i, 10] = row.clock_s
 
 
-@numba.njit(cache=True)
-def step_rows(world, players, rows, actions, before, observation, reward, info):  # type: ignore[no-untyped-def]
-    """Download one chunk in every row that is not done; done rows stand still, reward 0.
+@numba.njit(cache=True, error_model="numpy")
+def step_rows(link, video, players, rows, actions, observations, info):  # type: ignore[no-untyped-def]
+    """Download one chunk in every row that is not done; done rows stand still.
 
     Args:
-        world: What all rows share.
-        players: Constants of each row.
-        rows: State of each row, changed in place.
+        link: Of `World`.
+        video: Of `World`.
+        players: (N,) `PLAYER`.
+        rows: (N,) `ROW`, changed in place.
         actions: (N,) rung of each row's next chunk.
-        before: (N, 6, W) last observation.
-        observation: (N, 6, W) written.
-        reward: (N,) written.
-        info: (11, N) written, in the order of `INFO_KEYS`.
+        observations: (N, 6, W) what each row saw; changed to what it sees now.
+        info: (N, 11) written in the order of `INFO_KEYS`.
     """
+    time_s, rate, offset = link
+    size_bytes, next_sizes_mb, ladder_mbps, chunk_s, rebuffer_penalty, smoothness_penalty = video
     for i in range(len(actions)):
-        if rows.done[i]:
-            observation[i] = before[i]
-            reward[i] = 0.0
-            info[:, i] = 0.0
-        else:
-            _download(world, players, rows, i, actions[i], before, observation, reward, info)
+        row = rows[i]
+        if not row.done:
+            first, end = offset[row.trace], offset[row.trace + 1]
+            _download(
+                time_s, rate, first, end,
+                size_bytes, next_sizes_mb, ladder_mbps, chunk_s, rebuffer_penalty, smoothness_penalty,
+                players[i], row, actions[i], i, observations, info,
+            )  # fmt: skip
 
 
-@numba.njit(cache=True)
-def begin_rows(world, players, rows, begins, trace, start_pointer, observation, reward, info):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, error_model="numpy")
+def begin_rows(link, video, players, rows, begins, trace, start_pointer, observations, info):  # type: ignore[no-untyped-def]  # noqa: E501
     """Begin an episode in the rows of `begins` and download its first chunk at the lowest rung.
 
     Args:
-        world: What all rows share.
-        players: Constants of each row.
-        rows: State of each row, changed in place; `rows.key` is set by the caller.
+        link: Of `World`.
+        video: Of `World`.
+        players: (N,) `PLAYER`.
+        rows: (N,) `ROW`, changed in place; the caller has set their keys.
         begins: (N,) bool.
         trace: (N,) index of the trace, or -1 to draw one.
         start_pointer: (N,) trace row to start in, or -1 to draw one.
-        observation: (N, 6, W) written where an episode begins; reward and info likewise.
-        reward: (N,) set to 0: the first chunk is not the policy's doing.
-        info: (11, N).
+        observations: (N, 6, W) written where an episode begins.
+        info: (N, 11) written there.
     """
+    time_s, rate, offset = link
+    size_bytes, next_sizes_mb, ladder_mbps, chunk_s, rebuffer_penalty, smoothness_penalty = video
     for i in range(len(begins)):
         if not begins[i]:
             continue
-        key = rows.key[i]
-        if trace[i] >= 0:
-            rows.trace[i] = trace[i]
-        else:
-            rows.trace[i] = int(_unit(key, TRACE_DRAW) * (len(world.offset) - 1))
-        first, end = world.offset[rows.trace[i]], world.offset[rows.trace[i] + 1]
-        if start_pointer[i] >= 1:
-            pointer = start_pointer[i]
-        else:
-            pointer = 1 + int(_unit(key, POINTER_DRAW) * (end - first - 1))
-        rows.start_pointer[i] = pointer
-        rows.pointer[i] = first + pointer
-        rows.trace_s[i] = world.time_s[first + pointer - 1]
-        rows.buffer_s[i] = 0.0
-        rows.clock_s[i] = 0.0
-        rows.chunk[i] = 0
-        rows.rung[i] = 0
-        observation[i] = 0.0
-        _download(world, players, rows, i, 0, observation, observation, reward, info)
-        reward[i] = 0.0
+        row = rows[i]
+        row.trace = trace[i]
+        if row.trace < 0:
+            row.trace = int(_unit(row.key, TRACE_DRAW) * (len(offset) - 1))
+        first, end = offset[row.trace], offset[row.trace + 1]
+        row.start_pointer = start_pointer[i]
+        if row.start_pointer < 0:
+            row.start_pointer = 1 + int(_unit(row.key, POINTER_DRAW) * (end - first - 1))
+        row.pointer = first + row.start_pointer
+        row.trace_s = time_s[row.pointer - 1]
+        row.buffer_s, row.clock_s, row.chunk, row.rung = 0.0, 0.0, 0, 0
+        observations[i] = 0.0
+        _download(
+            time_s, rate, first, end,
+            size_bytes, next_sizes_mb, ladder_mbps, chunk_s, rebuffer_penalty, smoothness_penalty,
+            players[i], row, 0, i, observations, info,
+        )  # fmt: skip

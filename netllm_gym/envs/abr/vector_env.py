@@ -110,7 +110,7 @@ class ABRVectorEnv(VectorEnv[Observations, NDArray[np.int64], NDArray[Any]]):
                     f"reset_mask must be {self.num_envs} booleans, one of them true, got {begins!r}"
                 )
         outcome = self.batch.begin(begins, seeds, options, self.np_random)
-        return self.batch.observation(), self._infos(outcome, begins, begins)
+        return outcome.observation, self._infos(outcome.info, begins, begins)
 
     def _row_seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
         if seed is None:
@@ -127,40 +127,33 @@ class ABRVectorEnv(VectorEnv[Observations, NDArray[np.int64], NDArray[Any]]):
         Observations, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
     ]:
         """Download one chunk in every row."""
-        resets = self.batch.done
+        ended_before = self.batch.done
         outcome = self.batch.step(actions)
-        infos = {}
+        reward, ends, infos = outcome.info[:, 0].copy(), outcome.terminated, {}
+        begins = np.zeros(self.num_envs, np.bool_)
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
-            if resets.any():
-                begun = self._begin_again(resets)
-                outcome.observation[resets] = begun.observation[resets]
-                outcome.info[:, resets] = begun.info[:, resets]
-                outcome.terminated[resets] = False
+            begins = ended_before  # these rows stood still above
+            ends = ends & ~begins
         elif self.autoreset_mode is AutoresetMode.SAME_STEP:
-            resets = outcome.terminated
-            if resets.any():
-                infos = self._final(outcome, resets)
-                begun = self._begin_again(resets)
-                outcome.observation[resets] = begun.observation[resets]
-                outcome.info[:, resets] = begun.info[:, resets]
-        else:
-            resets = np.zeros(self.num_envs, np.bool_)
-        truncated = np.zeros(self.num_envs, np.bool_)
-        infos |= self._infos(outcome, np.ones(self.num_envs, np.bool_), resets)
-        return outcome.observation, outcome.reward, outcome.terminated, truncated, infos
-
-    def _begin_again(self, begins: NDArray[np.bool_]) -> Outcome:
-        return self.batch.begin(begins, [None] * self.num_envs, None, self.np_random)
+            begins = ends
+        if begins.any():
+            if self.autoreset_mode is AutoresetMode.SAME_STEP:
+                infos = self._final(outcome, ends)
+            begun = self.batch.begin(begins, [None] * self.num_envs, None, self.np_random)
+            info = np.where(begins[:, None], begun.info, outcome.info)
+            outcome = Outcome(begun.observation, info, ends)
+        infos |= self._infos(outcome.info, np.ones(self.num_envs, np.bool_), begins)
+        return outcome.observation, reward, ends, np.zeros(self.num_envs, np.bool_), infos
 
     def _infos(
-        self, outcome: Outcome, present: NDArray[np.bool_], begun: NDArray[np.bool_]
+        self, info: NDArray[np.float64], present: NDArray[np.bool_], begun: NDArray[np.bool_]
     ) -> dict[str, Any]:
         """Return (N,) columns with Gymnasium's `_key` masks; `startup_s` where rows began."""
         from netllm_gym.envs.abr.simulator import INFO_KEYS
 
         infos: dict[str, Any] = {}
-        for key, column in zip(INFO_KEYS, outcome.info, strict=True):
-            infos[key], infos[f"_{key}"] = column, present
+        for index, key in enumerate(INFO_KEYS):
+            infos[key], infos[f"_{key}"] = info[:, index], present
         if begun.any():
             infos["startup_s"] = np.where(begun, infos["download_s"], 0.0)
             infos["_startup_s"] = begun
@@ -171,11 +164,10 @@ class ABRVectorEnv(VectorEnv[Observations, NDArray[np.int64], NDArray[Any]]):
         final_obs = np.full(self.num_envs, None, dtype=object)
         for row in np.flatnonzero(ended):
             final_obs[row] = outcome.observation[row].copy()
-        last = outcome._replace(info=np.where(ended, outcome.info, 0.0))
-        final_info = self._infos(last, ended, np.zeros_like(ended))
+        last = np.where(ended[:, None], outcome.info, 0.0)
         return {
             "final_obs": final_obs,
-            "_final_obs": ended.copy(),
-            "final_info": final_info,
-            "_final_info": ended.copy(),
+            "_final_obs": ended,
+            "final_info": self._infos(last, ended, np.zeros_like(ended)),
+            "_final_info": ended,
         }

@@ -1,0 +1,284 @@
+"""From episodes to what a model trains on: returns-to-go, padded arrays, windows, batches.
+
+A window lies inside one episode. Where the episode ends first, the window is padded on the right
+and masked, so short contexts are trained too and nothing is read across an end.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import pairwise
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netllm_gym.data.episode import Episode, FloatArray, IntArray
+from netllm_gym.data.pool import ExperiencePool
+from netllm_gym.errors import InputError
+
+
+def returns_to_go(rewards: FloatArray, ends: NDArray[np.bool_], gamma: float = 1.0) -> FloatArray:
+    """Sum the rewards from each step to the end of its episode, later ones discounted.
+
+    Rewards 1, 2, 3, 4 with an end after the third and gamma 0.9 give 5.23, 4.7, 3, 4. Rewards
+    after the last end count as an episode that ends with the array.
+
+    Args:
+        rewards: (T,) of episodes one after the other.
+        ends: (T,) True on the last step of each episode.
+        gamma: Weight of a reward one step later, 0 to 1.
+
+    Returns:
+        (T,) float64.
+    """
+    if rewards.ndim != 1 or ends.shape != rewards.shape or ends.dtype != np.bool_:
+        raise InputError(
+            "ends must be bool of the same shape (T,) as rewards, "
+            f"got {ends.dtype} of {ends.shape} for {rewards.shape}"
+        )
+    if not 0.0 <= gamma <= 1.0:
+        raise InputError(f"gamma must be in 0..1, got {gamma}")
+    last = len(rewards) - 1
+    end_after = np.where(ends, np.arange(len(rewards)), last)  # (T,) the next end, once accumulated
+    end_after = np.minimum.accumulate(end_after[::-1])[::-1]
+    steps_left = end_after - np.arange(len(rewards))
+    # All steps at one distance from their end at once, nearest first: few passes, many episodes.
+    order = np.argsort(steps_left, kind="stable")
+    borders = np.cumsum(np.bincount(steps_left)).tolist()
+    result = rewards.astype(np.float64)
+    for begin, end in pairwise(borders):
+        steps = order[begin:end]
+        result[steps] += gamma * result[steps + 1]
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class PaddedEpisodes:
+    """E episodes as dense arrays, each padded with zeros on the right to the longest, T.
+
+    Attributes:
+        observations: (E, T, ...) as the policies saw them; for ABR (E, T, 6, W) float32.
+        actions: (E, T) int64, or (E, T, parts).
+        rewards: (E, T) float64.
+        mask: (E, T) bool, True where a step is real.
+        policies: Names of all policies.
+        policy: (E,) index into `policies`.
+        seed: (E,) int64.
+        cases: What each episode played.
+    """
+
+    observations: NDArray[np.float32]
+    actions: IntArray
+    rewards: FloatArray
+    mask: NDArray[np.bool_]
+    policies: tuple[str, ...]
+    policy: IntArray
+    seed: IntArray
+    cases: tuple[Mapping[str, str | int], ...]
+
+    @classmethod
+    def of(cls, episodes: Sequence[Episode]) -> "PaddedEpisodes":
+        """Lay episodes out that are in memory."""
+        return cls._fill(episodes, [episode.num_steps for episode in episodes])
+
+    @classmethod
+    def from_pool(
+        cls, pool: ExperiencePool, policies: Collection[str] | None = None
+    ) -> "PaddedEpisodes":
+        """Lay a pool out, shard by shard.
+
+        Args:
+            pool: Where the episodes are.
+            policies: Keep only what these did; None keeps all.
+        """
+        for name in policies or ():
+            if name not in pool.policies:
+                raise InputError(
+                    f"policies must be in the pool ({', '.join(pool.policies)}), got {name!r}"
+                )
+        wanted = [policies is None or name in policies for name in pool.policies]
+        found = pool.columns("lengths", "policy")
+        kept = np.array(wanted, np.bool_)[found["policy"]]
+        chosen = (
+            episode for episode in pool.episodes if policies is None or episode.policy in policies
+        )
+        return cls._fill(chosen, found["lengths"][kept].tolist())
+
+    @classmethod
+    def _fill(cls, episodes: Iterable[Episode], lengths: Sequence[int]) -> "PaddedEpisodes":
+        if not lengths:
+            raise InputError("episodes must be at least one, got none")
+        shape = (len(lengths), max(lengths))
+        mask = np.arange(shape[1]) < np.array(lengths)[:, None]
+        rewards, seed = np.zeros(shape), np.zeros(shape[0], np.int64)
+        names: list[str] = []
+        cases: list[Mapping[str, str | int]] = []
+        for row, episode in enumerate(episodes):
+            seen, num_steps = episode.observations, episode.num_steps
+            if not isinstance(seen, np.ndarray):
+                raise InputError(f"observations must be an array, got {type(seen).__name__}")
+            if row == 0:
+                observations = np.zeros((*shape, *seen.shape[1:]), seen.dtype)
+                actions = np.zeros((*shape, *episode.actions.shape[1:]), np.int64)
+            if seen.shape[1:] != observations.shape[2:]:
+                raise InputError(
+                    f"observations must have shape {observations.shape[2:]} in all episodes, "
+                    f"got {seen.shape[1:]}"
+                )
+            observations[row, :num_steps] = seen
+            actions[row, :num_steps] = episode.actions
+            rewards[row, :num_steps] = episode.rewards
+            seed[row] = episode.seed
+            names.append(episode.policy)
+            cases.append(episode.case)
+        policies = tuple(sorted(set(names)))
+        policy = np.array([policies.index(name) for name in names], np.int64)
+        return cls(observations, actions, rewards, mask, policies, policy, seed, tuple(cases))
+
+    def __len__(self) -> int:
+        return len(self.mask)
+
+    @cached_property
+    def lengths(self) -> IntArray:
+        """(E,) steps of each episode."""
+        return np.asarray(np.count_nonzero(self.mask, axis=1), np.int64)
+
+    @property
+    def timesteps(self) -> IntArray:
+        """(E, T) index of each step in its episode, 0 in the padding."""
+        return np.where(self.mask, np.arange(self.mask.shape[1]), 0)
+
+    def returns_to_go(self, gamma: float = 1.0) -> FloatArray:
+        """(E, T) discounted sum of the rewards from each step on, 0 in the padding."""
+        ends = np.zeros(int(self.lengths.sum()), np.bool_)
+        ends[np.cumsum(self.lengths) - 1] = True
+        result = np.zeros(self.mask.shape)
+        result[self.mask] = returns_to_go(self.rewards[self.mask], ends, gamma)
+        return result
+
+    def equal_weights(self, case_field: str) -> FloatArray:
+        """(E,) weights that sum to 1 and are equal in sum for each value of a case field.
+
+        With `"recording"`, a recording that was cut into many traces counts once.
+        """
+        for row, case in enumerate(self.cases):
+            if case_field not in case:
+                raise InputError(f"cases must hold {case_field!r}, got episode {row} without it")
+        values = [str(case[case_field]) for case in self.cases]
+        _, which, count = np.unique(values, return_inverse=True, return_counts=True)
+        return np.asarray(1.0 / count[which] / len(count), np.float64)
+
+
+class Batch(TypedDict):
+    """B windows of T steps, valid steps first, zeros in the padding."""
+
+    observations: NDArray[np.float32]  # (B, T, ...)
+    actions: IntArray  # (B, T), or (B, T, parts)
+    returns: NDArray[np.float32]  # (B, T)
+    timesteps: IntArray  # (B, T) counted from the episode's beginning
+    mask: NDArray[np.bool_]  # (B, T)
+
+
+class Windows:
+    """All windows of one length over padded episodes; every step is in at least one.
+
+    Windows begin every `stride` steps; one more ends with the episode where the last of these
+    would leave steps out. An episode that is no longer than the window gives one window.
+
+    Args:
+        episodes: What the windows are cut from.
+        returns: (E, T) what the model is told to reach at each step.
+        num_steps: Length of a window.
+        stride: Steps between the beginnings of windows, at most `num_steps`.
+
+    Attributes:
+        episode: (N,) the episode of each window.
+        start: (N,) its first step.
+    """
+
+    def __init__(
+        self, episodes: PaddedEpisodes, returns: FloatArray, num_steps: int, stride: int = 1
+    ) -> None:
+        if num_steps < 1:
+            raise InputError(f"num_steps must be at least 1, got {num_steps}")
+        if not 1 <= stride <= num_steps:
+            raise InputError(f"stride must be in 1..{num_steps}, the window, got {stride}")
+        if returns.shape != episodes.mask.shape:
+            raise InputError(
+                f"returns must have shape {episodes.mask.shape} as the episodes, "
+                f"got {returns.shape}"
+            )
+        self.episodes, self.returns, self.num_steps = episodes, returns, num_steps
+        last_start = np.maximum(episodes.lengths - num_steps, 0)  # (E,)
+        count = -(-last_start // stride) + 1  # (E,) windows of each episode, rounded up
+        self.episode = np.repeat(np.arange(len(episodes)), count)
+        nth = np.arange(len(self.episode)) - np.repeat(np.cumsum(count) - count, count)
+        self.start = np.minimum(nth * stride, last_start[self.episode])
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def batch(self, windows: IntArray) -> Batch:
+        """Cut B windows out; `windows` are their indices (B,)."""
+        rows = self.episode[windows][:, None]  # (B, 1)
+        steps = self.start[windows][:, None] + np.arange(self.num_steps)  # (B, T)
+        mask = steps < self.episodes.lengths[rows]
+        steps = np.where(mask, steps, 0)
+        observations = self.episodes.observations[rows, steps]
+        actions = self.episodes.actions[rows, steps]
+        observations[~mask] = 0
+        actions[~mask] = 0
+        returns = np.where(mask, self.returns[rows, steps], 0.0).astype(np.float32)
+        return Batch(
+            observations=observations, actions=actions, returns=returns, timesteps=steps, mask=mask
+        )
+
+    def sample(
+        self, seed: int, update: int, batch_size: int, weights: FloatArray | None = None
+    ) -> IntArray:
+        """Return which windows an update trains on: a function of its arguments, no state.
+
+        So a run that was stopped goes on with the batches it would have seen.
+
+        Args:
+            seed: Of the run.
+            update: Number of the update, from 0.
+            batch_size: B.
+            weights: (E,) chance of each episode, for draws with replacement. None shuffles all
+                windows anew in each pass and takes each once per pass.
+
+        Returns:
+            (B,) indices of windows.
+        """
+        if batch_size < 1 or seed < 0 or update < 0:
+            raise InputError(
+                "batch_size must be at least 1, seed and update at least 0, "
+                f"got {batch_size}, {seed} and {update}"
+            )
+        if weights is not None:
+            share = self._chances(weights)
+            draws = np.random.default_rng([seed, update]).random(batch_size)
+            return np.searchsorted(np.cumsum(share)[:-1], draws, side="right")
+        places = update * batch_size + np.arange(batch_size)
+        passes, nth = np.divmod(places, len(self))
+        picked = np.empty(batch_size, np.int64)
+        for one in np.unique(passes):
+            picked[passes == one] = _shuffle(seed, int(one), len(self))[nth[passes == one]]
+        return picked
+
+    def _chances(self, weights: FloatArray) -> FloatArray:
+        """Share the chance of each episode out among its windows; (N,), sums to 1."""
+        if weights.shape != (len(self.episodes),):
+            raise InputError(
+                f"weights must have shape ({len(self.episodes)},), got {weights.shape}"
+            )
+        if not (np.isfinite(weights).all() and weights.min() >= 0.0 and weights.sum() > 0.0):
+            raise InputError("weights must be finite, at least 0, and not all 0")
+        windows_of = np.bincount(self.episode, minlength=len(self.episodes))
+        return np.asarray((weights / windows_of / weights.sum())[self.episode], np.float64)
+
+
+@lru_cache(maxsize=2)  # an update looks at one pass, at most at two
+def _shuffle(seed: int, nth_pass: int, num_windows: int) -> IntArray:
+    return np.random.default_rng([seed, nth_pass]).permutation(num_windows)

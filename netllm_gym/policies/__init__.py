@@ -1,0 +1,1 @@
+"""Policies: rules, published and trained networks, and language models, under one protocol."""

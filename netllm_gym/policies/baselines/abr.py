@@ -1,0 +1,221 @@
+"""Rules for ABR that need no plan: lowest, random, rate-based, BBA, BOLA.
+
+Every rule reads the observation only, so it works on any ladder and history is where `ABREnv` puts
+it: newest in the last column. How the observation is read stands here once; `abr_mpc.py` and
+`policies/neural/abr.py` read it through the same functions.
+
+Units: seconds, Mbit/s for bitrates, MB/s (10^6 bytes) for measured throughput.
+
+Source: `spec/abr.md` 5.1 and 5.4. BBA is Pensieve's (SIGCOMM 2017) short form of Huang et al.
+(SIGCOMM 2014); BOLA is BOLA Basic of Spiteri et al. (INFOCOM 2016); rate-based takes the harmonic
+mean of FESTIVE (CoNEXT 2012) without its other parts.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netllm_gym.envs.abr.env import ABREnv
+from netllm_gym.envs.abr.vector_env import ABRVectorEnv
+from netllm_gym.errors import InputError
+from netllm_gym.policies.policy import FloatArray, IntArray
+from netllm_gym.randomness import keys_of_seeds, uniform
+
+Observations = NDArray[np.float32]  # (N, 6, W)
+AnyABREnv = ABRVectorEnv | ABREnv
+
+THROUGHPUT_SAMPLES = 5  # newest downloads that a throughput estimate rests on
+# The environment draws from the same episode seed with counters 0 to chunks + 2; a policy that
+# drew there too would act on the very numbers that choose its trace.
+_POLICY_DRAWS = 1 << 32
+
+
+def buffers_s(observations: Observations) -> FloatArray:
+    """Return (N,) buffers; the product is rounded to float32, which undoes the division by 10."""
+    buffer_s: FloatArray = (observations[:, 1, -1] * np.float32(10.0)).astype(np.float64)
+    return buffer_s
+
+
+def throughputs_mbs(observations: Observations) -> FloatArray:
+    """Return (N, 5) measured throughputs in MB/s, newest last, 0 before the first chunk."""
+    samples: FloatArray = observations[:, 2, -THROUGHPUT_SAMPLES:].astype(np.float64)
+    return samples
+
+
+def harmonic_means(samples: FloatArray) -> FloatArray:
+    """Return the harmonic mean of each row's samples above 0, (N, S) to (N,); 0 without any.
+
+    Inverses are summed oldest to newest, as the reference does: MPC compares sums that tie.
+    """
+    measured = samples > 0.0
+    inverses = np.divide(1.0, samples, out=np.zeros_like(samples), where=measured)
+    total = np.zeros(len(samples))
+    for column in inverses.T:
+        total += column
+    mean = total / np.maximum(measured.sum(axis=1), 1)
+    harmonic: FloatArray = np.divide(1.0, mean, out=np.zeros_like(mean), where=mean > 0.0)
+    return harmonic
+
+
+def last_rungs(observations: Observations, ladder_mbps: FloatArray) -> IntArray:
+    """Return (N,) rung of the newest chunk: the one whose bitrate is nearest to row 0's."""
+    bitrate_mbps = observations[:, 0, -1].astype(np.float64) * ladder_mbps[-1]
+    return np.asarray(np.abs(bitrate_mbps[:, None] - ladder_mbps).argmin(axis=1), np.int64)
+
+
+def chunks_done(observations: Observations, num_chunks: int) -> IntArray:
+    """Return (N,) number of chunks downloaded, which is the index of the next one."""
+    chunks_left = np.rint(observations[:, 5, -1] * np.float64(num_chunks))
+    return np.asarray(num_chunks - chunks_left, np.int64)
+
+
+class EpisodeDraws:
+    """Uniform numbers of each row's episode: draw n is the same whatever the other rows do."""
+
+    def __init__(self, num_rows: int) -> None:
+        self._keys = np.zeros(num_rows, np.uint64)
+        self._drawn = np.zeros(num_rows, np.int64)
+
+    def reset(self, rows: IntArray, seeds: IntArray) -> None:
+        """Start the (K,) rows anew from the seeds of their episodes."""
+        self._keys[rows] = keys_of_seeds(seeds)
+        self._drawn[rows] = 0
+
+    def draw(self) -> FloatArray:
+        """Return each row's next number, (N,) in [0, 1)."""
+        numbers = uniform(self._keys, _POLICY_DRAWS + self._drawn)
+        self._drawn += 1
+        return numbers
+
+
+class Lowest:
+    """Always the lowest rung: never stalls unless nothing could help, never pleases."""
+
+    name = "lowest"
+
+    def __init__(self, env: AnyABREnv) -> None:
+        pass
+
+    def reset(self, rows: IntArray, seeds: IntArray) -> None:
+        """Remember nothing."""
+
+    def act(
+        self, observations: Observations, rewards: FloatArray, infos: Mapping[str, Any]
+    ) -> IntArray:
+        """Return (N,) rungs."""
+        return np.zeros(len(observations), np.int64)
+
+
+class Random:
+    """Every rung equally likely, drawn by the episode's seed and the step."""
+
+    name = "random"
+
+    def __init__(self, env: AnyABREnv) -> None:
+        self._num_rungs = env.video.num_rungs
+        self._draws = EpisodeDraws(env.num_envs)
+
+    def reset(self, rows: IntArray, seeds: IntArray) -> None:
+        """Start the rows' draws anew."""
+        self._draws.reset(rows, seeds)
+
+    def act(
+        self, observations: Observations, rewards: FloatArray, infos: Mapping[str, Any]
+    ) -> IntArray:
+        """Return (N,) rungs."""
+        return (self._draws.draw() * self._num_rungs).astype(np.int64)
+
+
+class RateBased:
+    """The highest bitrate that the harmonic mean of the last five throughputs carries."""
+
+    name = "rate_based"
+
+    def __init__(self, env: AnyABREnv) -> None:
+        self._ladder_mbps = env.video.ladder_mbps
+
+    def reset(self, rows: IntArray, seeds: IntArray) -> None:
+        """Remember nothing: the observation holds the history."""
+
+    def act(
+        self, observations: Observations, rewards: FloatArray, infos: Mapping[str, Any]
+    ) -> IntArray:
+        """Return (N,) rungs."""
+        estimate_mbps = harmonic_means(throughputs_mbs(observations)) * 8.0
+        carried = np.searchsorted(self._ladder_mbps, estimate_mbps, side="right")
+        return np.maximum(carried - 1, 0)
+
+
+class BBA:
+    """Rung by buffer alone: lowest below the reservoir, top a cushion above it, else between.
+
+    Between them the rung's index grows in proportion to the buffer, whatever the bitrates are.
+
+    Args:
+        env: What is played.
+        reservoir_s: Buffer below which the lowest rung is chosen.
+        cushion_s: Length of the ramp from the lowest rung to the top.
+    """
+
+    name = "bba"
+
+    def __init__(self, env: AnyABREnv, reservoir_s: float = 5.0, cushion_s: float = 10.0) -> None:
+        if not (reservoir_s >= 0.0 and 0.0 < cushion_s < math.inf):
+            raise InputError(
+                f"reservoir_s must be at least 0 and cushion_s above 0, "
+                f"got {reservoir_s} and {cushion_s}"
+            )
+        self._top = env.video.num_rungs - 1
+        self._reservoir_s, self._cushion_s = reservoir_s, cushion_s
+
+    def reset(self, rows: IntArray, seeds: IntArray) -> None:
+        """Remember nothing: the buffer says it all."""
+
+    def act(
+        self, observations: Observations, rewards: FloatArray, infos: Mapping[str, Any]
+    ) -> IntArray:
+        """Return (N,) rungs."""
+        share = self._top * (buffers_s(observations) - self._reservoir_s) / self._cushion_s
+        return np.clip(np.floor(share), 0, self._top).astype(np.int64)
+
+
+class BOLA:
+    """BOLA Basic: the rung with the best (Vp (utility + gp) - buffer) / bitrate, lowest of equals.
+
+    The utility of a rung is ln(bitrate / lowest bitrate); Vp = (buffer cap - chunk) / (top utility
+    + gp) makes the top rung's score fall to 0 one chunk below the cap. Each row has its own cap.
+
+    Differs from the paper: where every score is negative the paper's player waits; ours cannot, so
+    the least bad rung is taken. With a cap of a few seconds that is a high one.
+
+    Args:
+        env: What is played.
+        gp: How much a chunk without stall is worth beside its utility.
+    """
+
+    name = "bola"
+
+    def __init__(self, env: AnyABREnv, gp: float = 5.0) -> None:
+        if not 0.0 < gp < math.inf:
+            raise InputError(f"gp must be above 0, got {gp}")
+        cap_s = np.array([player.buffer_cap_s for player in env.players])  # (N,)
+        if not np.isfinite(cap_s).all():
+            raise InputError(f"buffer_cap_s must be finite for bola, got {cap_s.max()}")
+        ladder_mbps = env.video.ladder_mbps
+        utility = np.log(ladder_mbps / ladder_mbps[0])
+        vp_s = (cap_s - env.video.chunk_s) / (utility[-1] + gp)
+        self._ladder_mbps = ladder_mbps
+        self._worth_s = vp_s[:, None] * (utility + gp)  # (N, rungs)
+
+    def reset(self, rows: IntArray, seeds: IntArray) -> None:
+        """Remember nothing: the buffer says it all."""
+
+    def act(
+        self, observations: Observations, rewards: FloatArray, infos: Mapping[str, Any]
+    ) -> IntArray:
+        """Return (N,) rungs."""
+        scores = (self._worth_s - buffers_s(observations)[:, None]) / self._ladder_mbps
+        return np.asarray(scores.argmax(axis=1), np.int64)

@@ -1,0 +1,545 @@
+"""The best that any policy could have scored in one ABR episode, with a proof by bound.
+
+A label-setting search over chunks with continuous state. A label is a way to have
+downloaded chunks 0..n, the last on a given rung: where the trace stands (`clock_s`, unrolled over
+laps), how long the video has stalled (`stall_s`) and what was earned (`value`). The buffer runs
+dry at `dry_s[n] + stall_s` on the trace's clock, whatever was downloaded: a chunk adds `chunk_s`
+to that time, a stall adds itself, and the round trip takes `rtt_s` away where it does not move the
+trace. A pause takes from the buffer what it adds to the clock.
+
+Two runs. One plays the true law (pauses in steps) and keeps the most hopeful labels: a plan, whose
+score is replayed in the simulator. The other proves a bound: it pauses exactly the excess, which
+is never later than in steps and so never worse, and drops a label only for one of these reasons.
+
+*Dominance.* Of two labels with equal last rung, a stands for b if a's clock is no later and both
+`value` and `value + rebuffer_penalty * stall_s` are no smaller. Let a copy b's choices. Downloads
+are first come, first served, so a stays ahead on the trace. If a stalled less than b so far, it may
+stall longer later, but never in all, and what it saves at first pays for that; if it stalled more,
+each later stall is no longer than b's. One thing breaks this: where a has the later dry time, a
+full buffer makes it pause when b need not. So a remembers the least stall that it stands for
+(`least_stall_s`), and at a full buffer the interval between the two is cut into pieces, each with
+the early clock of its one end and the late dry time of its other: more than any player can have.
+
+*Bound.* Let chunk i of the rest have rung r_i and the last be due, without further stall, at E. For
+every price p >= 0 of a byte and further stall s >= 0, the bytes sent fit between now and E + s:
+
+    reward of the rest <= sum_i (bitrate_i - smoothness_i - p bytes_i)
+                          + p (bytes that the trace carries from now to E + s) - rebuffer_penalty s
+
+The sum has a best rung sequence per price (one backward sweep, `to_go`); the rest has a worst case
+over s (`stall_gain`: buying bytes by stalling, finite while p times the trace's mean rate is at
+most the penalty). So nothing is assumed of speed, ladder or weights: fast links only use the lower
+prices less well. It needs the smallest value over the prices. The buffer cap and inner deadlines
+are left out, and where the round trip moves the trace, only the slowest bytes of it are counted.
+
+*Thinning.* More labels than `limit` are merged in groups, each into one that dominates them all:
+the bound stays a bound and gets looser. `exact` is said only if bound and replayed score meet.
+
+Rounding: the proving run downloads sizes shortened by 1e-11 and pauses 1e-9 s less, so that it
+stays ahead of the true clock even where a trace stops; sums may be off by `_TOLERANCE`.
+
+Source: the method of `spec/abr.md` 1.4; the price bound in place of its knapsack, which assumes
+that stalling never pays, and the remembered stall, without which a full buffer breaks dominance.
+"""
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from netllm_gym.envs.abr import simulator
+from netllm_gym.envs.abr.env import ABREnv
+from netllm_gym.envs.abr.player import PlayerConfig
+from netllm_gym.envs.abr.qoe import LinearQoE, chunk_qoe
+from netllm_gym.envs.abr.traces import Trace, check_start_pointer
+from netllm_gym.envs.abr.vector_env import ABRVectorEnv
+from netllm_gym.envs.abr.video import Video
+from netllm_gym.errors import InputError
+from netllm_gym.policies.policy import FloatArray, IntArray
+
+_BEAM = 64  # labels per rung in the planning run
+_LIMITS = (4_000, 20_000)  # labels per rung in the proving runs, the second where the first fails
+_PIECES = 4  # of an interval of stalls at a full buffer
+_TOLERANCE = 1e-9  # share of a sum of rewards that rounding may hide
+_SAME = 1e-11  # labels whose values differ by less are worth the same
+_SHORTER = 1.0 - 1e-11  # factor on sizes in the proving run
+_PAUSE_SLACK_S = 1e-9  # off each pause of the proving run
+
+_carry, _wait, _pause_for = simulator.carry, simulator.wait, simulator.pause_for
+_jit = numba.njit(cache=True, error_model="numpy")
+_chunk_qoe = _jit(chunk_qoe)
+
+# One way to have downloaded the chunks so far, and what is known of its future.
+_LABEL = np.dtype(
+    [
+        ("pointer", np.int64),  # trace row whose capacity holds now
+        ("trace_s", np.float64),  # position in the trace
+        ("clock_s", np.float64),  # the same, counted over laps
+        ("stall_s", np.float64),
+        ("least_stall_s", np.float64),  # of the labels that it stands for
+        ("value", np.float64),  # reward so far
+        ("hope", np.float64),  # bound on the whole reward
+        ("parent", np.int64),  # its place among the labels of the chunk before
+        ("rung", np.int64),  # of the last chunk
+    ],
+    align=True,
+)
+_Labels = NDArray[np.void]  # (n,) records of _LABEL
+
+
+class Optimum(NamedTuple):
+    """The best plan found for one episode, and what no plan can beat."""
+
+    actions: IntArray  # (chunks - 1,) rungs of chunks 1, 2, ...
+    qoe: float  # mean reward of chunks 1, 2, ... under these actions
+    upper_bound: float  # no action sequence has a higher mean
+    exact: bool  # bound and mean differ by no more than rounding
+
+
+class _Episode(NamedTuple):
+    """One episode as the kernels read it: R rungs, P prices, one trace."""
+
+    proving: bool  # whether a label may be dropped only for a reason
+    time_s: FloatArray  # (rows,)
+    rate: FloatArray  # (rows,) bytes/s of capacity
+    size_bytes: FloatArray  # (chunks, R)
+    ladder_mbps: FloatArray  # (R,)
+    chunk_s: float
+    rebuffer_penalty: float
+    smoothness_penalty: float
+    cap_s: float
+    step_s: float  # of a pause; 0 is exact
+    payload_fraction: float
+    lead_s: float  # round trip, where it moves the trace
+    due_s: FloatArray  # (chunks,) trace time from which chunk n stalls, had nothing stalled before
+    bytes_to: FloatArray  # (rows,) video bytes carried from 0 to the end of each trace row
+    price: FloatArray  # (P,) rising from 0, reward per byte
+    to_go: FloatArray  # (chunks, R, P) most reward less price of the chunks after n
+    stall_gain: FloatArray  # (rows, P) most that a stall from the end of each row on can earn
+
+
+@_jit
+def _most_to_go(size_bytes, ladder_mbps, smoothness_penalty, price):  # type: ignore[no-untyped-def]
+    """Return (chunks, R, P): most bitrate - smoothness - price * bytes of the chunks after n."""
+    num_chunks, num_rungs = size_bytes.shape
+    most = np.zeros((num_chunks, num_rungs, len(price)))
+    for chunk in range(num_chunks - 2, -1, -1):
+        most[chunk] = -np.inf
+        for last in range(num_rungs):
+            for rung in range(num_rungs):
+                bitrate_mbps, last_mbps = ladder_mbps[rung], ladder_mbps[last]
+                earned = _chunk_qoe(bitrate_mbps, last_mbps, 0.0, 0.0, smoothness_penalty)
+                for k in range(len(price)):
+                    cost = price[k] * size_bytes[chunk + 1, rung]
+                    whole = earned - cost + most[chunk + 1, rung, k]
+                    most[chunk, last, k] = max(most[chunk, last, k], whole)
+    return most
+
+
+@_jit
+def _gain_of_stalling(time_s, bytes_to, price, rebuffer_penalty):  # type: ignore[no-untyped-def]
+    """Return (rows, P): most price * bytes - penalty * s over s >= 0, from the end of each row.
+
+    The trace repeats, and no price makes a whole lap pay, so the best s is less than a lap. Bytes
+    are linear in s within a row, so it is the end of a row.
+    """
+    rows = len(time_s)
+    gain = np.zeros((rows, len(price)))
+    for k in range(len(price)):
+        later = 0.0
+        for step in range(2 * (rows - 1), 0, -1):  # two laps, backwards
+            row = 1 + (step - 1) % (rows - 1)
+            gain[row, k] = later
+            sent = bytes_to[row] - bytes_to[row - 1]
+            span_s = time_s[row] - time_s[row - 1]
+            later = max(0.0, price[k] * sent - rebuffer_penalty * span_s + later)
+    return gain
+
+
+@_jit
+def _place(game, moment_s):  # type: ignore[no-untyped-def]
+    """Return the row of a moment, what is left of the row in s and in bytes, and bytes until then."""
+    lap_s = game.time_s[-1]
+    laps = np.floor(moment_s / lap_s)
+    within_s = min(max(moment_s - laps * lap_s, 0.0), lap_s)
+    row = min(np.searchsorted(game.time_s, within_s, side="right"), len(game.time_s) - 1)
+    left_s = game.time_s[row] - within_s
+    left_bytes = game.rate[row] * game.payload_fraction * left_s
+    return row, left_s, left_bytes, laps * game.bytes_to[-1] + game.bytes_to[row] - left_bytes
+
+
+@_jit
+def _bound_to_go(game, chunk, rung, clock_s, stall_s):  # type: ignore[no-untyped-def]
+    """Bound the reward of the chunks after `chunk`: the smallest over the prices.
+
+    It is convex in the price, so the smallest is found by halving.
+    """
+    _, _, _, sent = _place(game, clock_s)
+    row, left_s, left_bytes, due_bytes = _place(game, game.due_s[-1] + stall_s)
+    budget = due_bytes - sent
+    to_go, gain = game.to_go[chunk, rung], game.stall_gain[row]
+    low, high = 0, len(game.price) - 1
+    smallest = np.inf
+    while True:
+        middle = (low + high) // 2
+        here, there = np.inf, np.inf
+        for k in range(middle, min(middle + 2, len(game.price))):
+            rest_of_row = game.price[k] * left_bytes - game.rebuffer_penalty * left_s
+            bound = to_go[k] + game.price[k] * budget + max(0.0, rest_of_row + gain[k])
+            if k == middle:
+                here = bound
+            else:
+                there = bound
+        smallest = min(smallest, here, there)
+        if low >= high:
+            return smallest
+        if here <= there:
+            high = middle
+        else:
+            low = middle + 1
+
+
+@_jit
+def _download(game, pointer, trace_s, clock_s, size_bytes):  # type: ignore[no-untyped-def]
+    """Return the position in the trace and the clock after a download."""
+    end = len(game.time_s)
+    if game.lead_s > 0.0:
+        pointer, trace_s = _wait(game.time_s, 0, end, pointer, trace_s, game.lead_s)
+        clock_s += game.lead_s
+    pace = game.payload_fraction
+    download_s, pointer, trace_s = _carry(
+        game.time_s, game.rate, 0, end, pointer, trace_s, size_bytes, pace
+    )
+    return pointer, trace_s, clock_s + download_s
+
+
+@_jit
+def _pause(game, label, buffer_s):  # type: ignore[no-untyped-def]
+    """Let a label's clock run while its buffer is over the cap."""
+    pause_s = _pause_for(buffer_s, game.cap_s, game.step_s)
+    if game.proving:
+        pause_s = max(pause_s - _PAUSE_SLACK_S, 0.0)
+    if pause_s > 0.0:
+        end = len(game.time_s)
+        label.pointer, label.trace_s = _wait(
+            game.time_s, 0, end, label.pointer, label.trace_s, pause_s
+        )
+        label.clock_s += pause_s
+
+
+@_jit
+def _reach(game, labels, chunk, rung, floor):  # type: ignore[no-untyped-def]
+    """Return the labels that download `chunk` on `rung` and may end above `floor`."""
+    found = np.empty(len(labels) * (_PIECES + 2), _LABEL)
+    n = 0
+    dry_s = game.due_s[chunk] + game.chunk_s  # trace time at which the buffer ends, less stalls
+    for i in range(len(labels)):
+        last = labels[i]
+        pointer, trace_s, clock_s = _download(
+            game, last.pointer, last.trace_s, last.clock_s, game.size_bytes[chunk, rung]
+        )
+        late_s = clock_s - game.due_s[chunk]
+        stall_s = max(last.stall_s, late_s)
+        value = last.value + _chunk_qoe(
+            game.ladder_mbps[rung],
+            game.ladder_mbps[last.rung],
+            stall_s - last.stall_s,
+            game.rebuffer_penalty,
+            game.smoothness_penalty,
+        )
+        # The label stands for every stall in [low_s, stall_s]. Up to full_s none of them pauses;
+        # above, each piece has the early clock of its low end and the late dry time of its high.
+        low_s = max(last.least_stall_s, late_s) if game.proving else stall_s
+        full_s = clock_s + game.cap_s - dry_s
+        piece_s = (stall_s - max(low_s, full_s)) / _PIECES
+        more = True
+        while more:
+            high_s = stall_s
+            if low_s < full_s:
+                high_s = min(stall_s, full_s)
+            elif low_s + 1.5 * piece_s < stall_s:
+                high_s = low_s + piece_s
+            label = found[n]
+            label.pointer, label.trace_s, label.clock_s = pointer, trace_s, clock_s
+            label.stall_s, label.least_stall_s, label.value = high_s, low_s, value
+            label.parent, label.rung = i, rung
+            _pause(game, label, dry_s + low_s - clock_s)
+            label.hope = value + _bound_to_go(game, chunk, rung, label.clock_s, high_s)
+            if label.hope > floor:
+                n += 1
+            more = high_s < stall_s
+            low_s = high_s
+    return found[:n]
+
+
+@_jit
+def _undominated(found, game):  # type: ignore[no-untyped-def]
+    """Return the places in `found` of labels that no other dominates, by rising clock."""
+    order = np.argsort(found.clock_s)
+    kept = np.empty(len(found), np.int64)
+    num_kept = 0
+    # The best pairs (value, value had it not stalled) of an earlier clock, by falling value.
+    value, unstalled = np.empty(len(found)), np.empty(len(found))
+    owner = np.empty(len(found), np.int64)
+    size = 0
+    for i in order:
+        v = found[i].value
+        u = v + game.rebuffer_penalty * found[i].stall_s
+        low, high = 0, size
+        while low < high:  # low becomes the number of pairs with no smaller value
+            middle = (low + high) // 2
+            if value[middle] >= v - _SAME:
+                low = middle + 1
+            else:
+                high = middle
+        if low > 0 and unstalled[low - 1] >= u - _SAME:
+            better = found[owner[low - 1]]
+            better.least_stall_s = min(better.least_stall_s, found[i].least_stall_s)
+            continue
+        kept[num_kept] = i
+        num_kept += 1
+        beaten = low
+        while beaten < size and unstalled[beaten] <= u:
+            beaten += 1
+        later = size - beaten  # pairs that stay behind the new one
+        for column in (value, unstalled):
+            column[low + 1 : low + 1 + later] = column[beaten:size].copy()
+        owner[low + 1 : low + 1 + later] = owner[beaten:size].copy()
+        value[low], unstalled[low], owner[low] = v, u, i
+        size = low + 1 + later
+    return kept[:num_kept]
+
+
+@_jit
+def _merged(found, kept, game, limit):  # type: ignore[no-untyped-def]
+    """Return at most `limit` labels, each dominating its group of neighbours in time."""
+    num_groups = min(limit, len(kept))
+    merged = np.empty(num_groups, _LABEL)
+    for group in range(num_groups):
+        first, end = group * len(kept) // num_groups, (group + 1) * len(kept) // num_groups
+        label = merged[group]
+        merged[group] = found[kept[first]]  # with the earliest clock
+        if end == first + 1:
+            continue
+        unstalled = -np.inf
+        for i in kept[first:end]:
+            unstalled = max(unstalled, found[i].value + game.rebuffer_penalty * found[i].stall_s)
+            label.stall_s = min(label.stall_s, found[i].stall_s)
+            label.least_stall_s = min(label.least_stall_s, found[i].least_stall_s)
+            if found[i].hope > label.hope:  # its plan is the one to replay
+                label.hope = found[i].hope
+                label.parent = found[i].parent
+        label.value = unstalled - game.rebuffer_penalty * label.stall_s
+    return merged
+
+
+@_jit
+def _extend(game, labels, chunk, floor, limit):  # type: ignore[no-untyped-def]
+    """Return the labels after `chunk`, and whether a rung had more than `limit` of them."""
+    parts = [np.empty(0, _LABEL)]
+    total, thinned = 0, False
+    for rung in range(len(game.ladder_mbps)):
+        found = _reach(game, labels, chunk, rung, floor)
+        kept = _undominated(found, game)
+        if len(kept) > limit:
+            thinned = True
+            if not game.proving:
+                kept = kept[np.argsort(-found.hope[kept])[:limit]]
+        parts.append(_merged(found, kept, game, limit))
+        total += len(parts[-1])
+    whole = np.empty(total, _LABEL)
+    n = 0
+    for part in parts:
+        whole[n : n + len(part)] = part
+        n += len(part)
+    return whole, thinned
+
+
+@_jit
+def _first_label(game, start_pointer, size_bytes):  # type: ignore[no-untyped-def]
+    """Download chunk 0; return when it came, on the trace's clock, and the label after it."""
+    trace_s = game.time_s[start_pointer - 1]
+    pointer, trace_s, clock_s = _download(game, start_pointer, trace_s, trace_s, size_bytes)
+    labels = np.zeros(1, _LABEL)
+    label = labels[0]
+    label.pointer, label.trace_s, label.clock_s = pointer, trace_s, clock_s
+    _pause(game, label, game.chunk_s)
+    return clock_s, labels
+
+
+def _episode(
+    trace: Trace, start_pointer: int, video: Video, qoe: LinearQoE, player: PlayerConfig
+) -> _Episode:
+    """Lay out what both runs read, as the planning run reads it."""
+    world = simulator.pack_world([trace], video, qoe)
+    # numba compiles anew for each type of its arguments: one memory layout, floats only.
+    size_bytes, ladder_mbps = np.array(world.size_bytes, order="C"), np.array(world.ladder_mbps)
+    pace = float(player.payload_fraction)
+    sent = np.diff(world.time_s) * world.rate[1:] * pace
+    bytes_to = np.concatenate([[0.0], np.cumsum(sent)])
+    penalty, smoothness = float(world.rebuffer_penalty), float(world.smoothness_penalty)
+    price = _prices(size_bytes, ladder_mbps, penalty, bytes_to[-1] / world.time_s[-1])
+    lead_s = float(player.rtt_s) if player.rtt_moves_clock else 0.0
+    passed_by = lead_s * world.rate[1:].min() * pace  # at least, in the round trip of each chunk
+    game = _Episode(
+        proving=False,
+        time_s=world.time_s,
+        rate=world.rate,
+        size_bytes=size_bytes,
+        ladder_mbps=ladder_mbps,
+        chunk_s=float(world.chunk_s),
+        rebuffer_penalty=penalty,
+        smoothness_penalty=smoothness,
+        cap_s=float(player.buffer_cap_s),
+        step_s=float(player.pause_step_s),
+        payload_fraction=pace,
+        lead_s=lead_s,
+        due_s=np.zeros(len(size_bytes)),
+        bytes_to=bytes_to,
+        price=price,
+        to_go=_most_to_go(size_bytes + passed_by, ladder_mbps, smoothness, price),
+        stall_gain=_gain_of_stalling(world.time_s, bytes_to, price, penalty),
+    )
+    first_s, _ = _first_label(game, start_pointer, size_bytes[0, 0])
+    # Each chunk moves the time at which the buffer ends by its length, less the round trip where
+    # the trace stands still meanwhile.
+    gap_s = game.chunk_s - (player.rtt_s - lead_s)
+    return game._replace(due_s=first_s + gap_s * np.arange(len(size_bytes)))
+
+
+def _prices(
+    size_bytes: FloatArray,  # (chunks, R)
+    ladder_mbps: FloatArray,  # (R,)
+    rebuffer_penalty: float,
+    mean_rate: float,
+) -> FloatArray:
+    """Return (P,) prices close enough where bytes are worth them; any others would be valid."""
+    dearest = rebuffer_penalty / mean_rate * (1.0 - 1e-9)  # above, stalling on would pay for ever
+    more_mbps = ladder_mbps[None, :] - ladder_mbps[:, None]  # (R, R) of [j] over [i]
+    more_bytes = size_bytes[1:, None, :] - size_bytes[1:, :, None]  # (chunks - 1, R, R)
+    gains = (more_mbps > 0) & (more_bytes > 0)
+    worth = np.broadcast_to(more_mbps, gains.shape)[gains] / more_bytes[gains]
+    usual = min(dearest, float(np.quantile(worth, 0.95)) if len(worth) else dearest)
+    if usual == 0.0:
+        return np.zeros(1)
+    return np.unique(np.concatenate([np.linspace(0.0, usual, 96), np.geomspace(usual, dearest, 24)]))
+
+
+class _Run(NamedTuple):
+    claim: float  # best sum of rewards among the labels that reached the end, or the floor
+    actions: IntArray | None  # (chunks - 1,) None if no label reached the end
+    thinned: bool
+
+
+def _run(game: _Episode, start_pointer: int, chunk_0_bytes: float, floor: float, limit: int) -> _Run:
+    """Search with at most `limit` labels per chunk and rung for sums above `floor`."""
+    _, labels = _first_label(game, start_pointer, chunk_0_bytes)
+    history: list[tuple[IntArray, IntArray]] = []
+    any_thinned = False
+    for chunk in range(1, len(game.size_bytes)):
+        labels, thinned = _extend(game, labels, chunk, floor, limit)
+        any_thinned = any_thinned or bool(thinned)
+        if not len(labels):
+            return _Run(floor, None, any_thinned)
+        history.append((labels["parent"].copy(), labels["rung"].copy()))
+    place = int(np.argmax(labels["value"]))
+    claim = float(labels["value"][place])
+    actions = np.empty(len(history), np.int64)
+    for n in reversed(range(len(history))):
+        parents, rungs = history[n]
+        actions[n], place = rungs[place], parents[place]
+    return _Run(claim, actions, any_thinned)
+
+
+def offline_optimum(
+    trace: Trace, start_pointer: int, video: Video, qoe: LinearQoE, player: PlayerConfig
+) -> Optimum:
+    """Return the best action sequence of one episode without noise, and a bound on every other.
+
+    Args:
+        trace: The link.
+        start_pointer: Row of the trace in which the episode begins.
+        video: Its chunk 0 is downloaded on the lowest rung, as every episode begins.
+        qoe: Weights of the reward.
+        player: Constants of player and link.
+    """
+    check_start_pointer(start_pointer, trace)
+    env = ABREnv([trace], video, qoe, player)
+
+    def score(actions: IntArray) -> float:
+        """Return the sum of rewards in the simulator itself."""
+        env.reset(seed=0, options={"trace": 0, "start_pointer": start_pointer})
+        return sum(float(env.step(action)[1]) for action in actions)
+
+    planning = _episode(trace, start_pointer, video, qoe, player)
+    proving = planning._replace(
+        proving=True, step_s=0.0, size_bytes=planning.size_bytes * _SHORTER
+    )
+    begin = (start_pointer, planning.size_bytes[0, 0])
+    actions = _run(planning, *begin, -np.inf, _BEAM).actions
+    assert actions is not None, "without a floor some label reaches the end"
+    best = score(actions)
+    bound = np.inf
+    for limit in _LIMITS:
+        slack = _TOLERANCE * (1.0 + abs(best))
+        proof = _run(proving, *begin, best + slack, limit)
+        bound = min(bound, proof.claim)
+        plans = [proof.actions]
+        if proof.actions is not None and score(proof.actions) < proof.claim - slack:
+            plans.append(_run(planning, *begin, best + slack, limit).actions)
+        for plan in plans:
+            if plan is not None and score(plan) > best:
+                actions, best = plan, score(plan)
+        if not proof.thinned or bound <= best + 2.0 * slack:
+            break
+    exact = bound <= best + 2.0 * slack
+    bound = max(bound, best) + slack
+    return Optimum(actions, best / len(actions), bound / len(actions), bool(exact))
+
+
+class OptimumPolicy:
+    """Plays the offline optimum of each row's episode: no policy, a yardstick that sees the trace.
+
+    Attributes:
+        upper_bounds: (N,) what no policy can beat in the mean reward of each row's episode.
+        exact: (N,) whether the plan is known to reach it.
+
+    Raises:
+        InputError: If a row has download noise: its future is random, so no plan is best.
+    """
+
+    name = "optimum"
+
+    def __init__(self, env: ABREnv | ABRVectorEnv) -> None:
+        for row, noise in enumerate(env.noises):
+            if (noise.low, noise.high) != (1.0, 1.0):
+                raise InputError(
+                    f"noise must be off for the policy optimum, which plans on the known trace, "
+                    f"got ({noise.low}, {noise.high}) in row {row}"
+                )
+        self._env = env
+        self._solved: dict[tuple[int, int, PlayerConfig], Optimum] = {}
+        self._plans = np.zeros((env.num_envs, env.video.num_chunks - 1), np.int64)
+        self._played = np.zeros(env.num_envs, np.int64)
+        self.upper_bounds = np.full(env.num_envs, np.nan)
+        self.exact = np.zeros(env.num_envs, np.bool_)
+
+    def reset(self, rows: IntArray, seeds: IntArray) -> None:
+        """Plan the episodes that these rows have begun."""
+        env = self._env
+        trace_index, start_pointer = env.trace_index, env.start_pointer
+        for row in rows:
+            case = (int(trace_index[row]), int(start_pointer[row]), env.players[row])
+            if case not in self._solved:
+                trace = env.trace_set.traces[case[0]]
+                self._solved[case] = offline_optimum(trace, case[1], env.video, env.qoe, case[2])
+            optimum = self._solved[case]
+            self._plans[row], self._played[row] = optimum.actions, 0
+            self.upper_bounds[row], self.exact[row] = optimum.upper_bound, optimum.exact
+
+    def act(self, observations: Any, rewards: FloatArray, infos: Any) -> IntArray:
+        """Return (N,) the next rung of each plan; past its end the last one, which nobody plays."""
+        step = np.minimum(self._played, self._plans.shape[1] - 1)
+        self._played += 1
+        return self._plans[np.arange(len(step)), step]

@@ -1,0 +1,197 @@
+"""What is ABR's own in the language-model policy: its tokens, encoders and head.
+
+Two kinds of layout. `netllm`: eight tokens a step (return, six for the state, action) with the
+encoders of the NetLLM paper (SIGCOMM 2024), which read the observation as it is. `compact`: one
+token a step, the sum of the return's and the whole observation's embeddings; the newest bitrate in
+the observation already is the last action. `pair` keeps those two as tokens of their own.
+
+The observation's rows are those of `envs/abr/env.py`: history of six in the last six columns of
+rows 0 to 3 and 5, sizes of the next chunk in row 4.
+"""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from netllm_gym.errors import InputError
+from netllm_gym.policies.llm.config import LLMConfig
+from netllm_gym.policies.llm.tokens import TokenLayout, TokenSpec
+
+BITRATE, BUFFER, THROUGHPUT, DOWNLOAD, SIZES, REMAINING = range(6)  # rows of the observation
+HISTORY = 6
+
+LAYOUTS = {
+    "netllm": TokenLayout(
+        (
+            TokenSpec("return", ("return",)),
+            TokenSpec("bitrate", ("bitrate",)),
+            TokenSpec("buffer", ("buffer",)),
+            TokenSpec("throughput", ("throughput",)),
+            TokenSpec("download", ("download",)),
+            TokenSpec("sizes", ("sizes",)),
+            TokenSpec("remaining", ("remaining",)),
+            TokenSpec("action", ("action",), when="after"),
+        ),
+        reads="remaining",
+    ),
+    "compact": TokenLayout((TokenSpec("step", ("return", "observation")),), reads="step"),
+    "pair": TokenLayout(
+        (TokenSpec("return", ("return",)), TokenSpec("observation", ("observation",))),
+        reads="observation",
+    ),
+}
+
+
+class ABREncoders(nn.Module):
+    """Embeds each token of a layout as the sum of its features' embeddings."""
+
+    def __init__(self, config: LLMConfig, layout: TokenLayout, width: int) -> None:
+        super().__init__()
+        rungs, shape = config.num_actions, config.observation_shape
+        if shape != (6, max(HISTORY, rungs)):
+            raise InputError(
+                f"observation_shape must be (6, {max(HISTORY, rungs)}) for {rungs} rungs, "
+                f"got {tuple(shape)}"
+            )
+        self.layout, self.rungs = layout, rungs
+        self.features = nn.ModuleDict(
+            {
+                feature: _encoder(feature, rungs, config.feature_dim, width)
+                for token in layout.tokens
+                for feature in token.features
+            }
+        )
+
+    def fit(self, observations: Tensor) -> None:
+        """Learn the mean and spread of the features from (M, 6, W) training observations."""
+        for encoder in self.features.values():
+            if isinstance(encoder, ObservationEncoder):
+                encoder.fit(observations)
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return token name -> (B, T, 1, d).
+
+        Args:
+            inputs: observations (B, T, 6, W), returns (B, T), previous_actions (B, T).
+        """
+        observations = inputs["observations"]
+        raw = {
+            "return": inputs["returns"].unsqueeze(-1),  # (B, T, 1)
+            "bitrate": observations[..., BITRATE, -1:],  # (B, T, 1)
+            "buffer": observations[..., BUFFER, -1:],
+            "throughput": observations[..., THROUGHPUT, -HISTORY:],  # (B, T, 6)
+            "download": observations[..., DOWNLOAD, -HISTORY:],
+            "sizes": observations[..., SIZES, : self.rungs],  # (B, T, rungs)
+            "remaining": observations[..., REMAINING, -1:],
+            "observation": observations,  # (B, T, 6, W)
+            # The rung as one number in (0, 1], so that neighbours lie side by side.
+            "action": ((inputs["previous_actions"] + 1) / self.rungs).unsqueeze(-1),
+        }
+        embedded = {name: self.features[name](raw[name]) for name in self.features}  # (B, T, d)
+        return {
+            token.name: sum_of([embedded[name] for name in token.features]).unsqueeze(2)
+            for token in self.layout.tokens
+        }
+
+
+def sum_of(parts: list[Tensor]) -> Tensor:
+    """Return the sum of tensors of one shape."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+class SeriesEncoder(nn.Module):
+    """(B, T, K) series to (B, T, d): one convolution, then a projection of its flat output."""
+
+    def __init__(self, length: int, kernel: int, feature_dim: int, width: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv1d(1, feature_dim, kernel)
+        self.projection = nn.Linear(feature_dim * (length - kernel + 1), width)
+
+    def forward(self, series: Tensor) -> Tensor:
+        B, T, K = series.shape
+        filtered = F.leaky_relu(self.convolution(series.reshape(B * T, 1, K)))  # (B * T, F, K')
+        return self.projection(filtered.flatten(1)).unflatten(0, (B, T))  # type: ignore[no-any-return]
+
+
+class ObservationEncoder(nn.Module):
+    """(B, T, 6, W) observations to (B, T, d): everything at once, normalised.
+
+    Throughputs, download times and sizes have heavy tails and matter as ratios (a download takes
+    size / throughput), so their logarithms stand beside them.
+    """
+
+    mean: Tensor  # (features,)
+    std: Tensor  # (features,)
+
+    def __init__(self, rungs: int, feature_dim: int, width: int) -> None:
+        super().__init__()
+        self.rungs = rungs
+        size = 5 * HISTORY + rungs + 2 * HISTORY + rungs
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("std", torch.ones(size))
+        self.layers = nn.Sequential(
+            nn.Linear(size, feature_dim),
+            nn.GELU(),
+            nn.Linear(feature_dim, feature_dim),
+            nn.GELU(),
+            nn.Linear(feature_dim, width),
+        )
+
+    def fit(self, observations: Tensor) -> None:
+        """Learn mean and spread from (M, 6, W)."""
+        features = self._features(observations).double()  # (M, features)
+        self.mean.copy_(features.mean(0))
+        self.std.copy_(features.std(0, correction=0).clamp(min=1e-3))
+
+    def forward(self, observations: Tensor) -> Tensor:
+        normal = (self._features(observations) - self.mean) / self.std
+        return self.layers(normal.clamp(-10.0, 10.0))  # type: ignore[no-any-return]
+
+    def _features(self, observations: Tensor) -> Tensor:
+        history = observations[..., [BITRATE, BUFFER, THROUGHPUT, DOWNLOAD, REMAINING], -HISTORY:]
+        sizes = observations[..., SIZES, : self.rungs]
+        tailed = observations[..., [THROUGHPUT, DOWNLOAD], -HISTORY:]
+        return torch.cat(
+            [
+                history.flatten(-2),
+                sizes,
+                (tailed + 0.01).log().flatten(-2),
+                (sizes + 0.01).log(),
+            ],
+            dim=-1,
+        )
+
+
+def _encoder(feature: str, rungs: int, feature_dim: int, width: int) -> nn.Module:
+    """Return the module that embeds one feature into `width`."""
+    if feature in ("return", "action"):
+        return nn.Linear(1, width)
+    if feature in ("bitrate", "buffer", "remaining"):
+        return nn.Sequential(
+            nn.Linear(1, feature_dim), nn.LeakyReLU(), nn.Linear(feature_dim, width)
+        )
+    if feature in ("throughput", "download"):
+        return SeriesEncoder(HISTORY, 4, feature_dim, width)
+    if feature == "sizes":
+        return SeriesEncoder(rungs, rungs, feature_dim, width)
+    if feature == "observation":
+        return ObservationEncoder(rungs, feature_dim, width)
+    raise InputError(f"feature must be one that ABR has, got {feature!r}")
+
+
+def masked_cross_entropy(logits: Tensor, actions: Tensor, mask: Tensor) -> Tensor:
+    """Return the summed cross-entropy over the valid steps.
+
+    A sum, so that several forward passes can be divided by the steps of them all.
+
+    Args:
+        logits: (B, T, rungs).
+        actions: (B, T) int64 labels, anything where `mask` is false.
+        mask: (B, T) bool.
+    """
+    return F.cross_entropy(logits[mask], actions[mask], reduction="sum")

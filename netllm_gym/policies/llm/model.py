@@ -1,0 +1,108 @@
+"""The language-model policy as one network: encoders, layout, backbone, networking head.
+
+Training and acting run the same `forward`: training with a whole episode, acting with one step and
+a cache of the steps before.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from netllm_gym.errors import InputError
+from netllm_gym.policies.llm import abr
+from netllm_gym.policies.llm.backbone import load_backbone, position_rule
+from netllm_gym.policies.llm.cache import StepCache
+from netllm_gym.policies.llm.config import LLMConfig
+
+PROBLEMS = {"abr": (abr.LAYOUTS, abr.ABREncoders)}  # problem -> its layouts and encoders
+
+
+class LLMModel(nn.Module):
+    """Encoders -> token layout -> LayerNorm -> backbone -> head.
+
+    Args:
+        config: The whole policy.
+        stored: The Hugging Face config of a checkpoint that holds the base weights too.
+    """
+
+    def __init__(self, config: LLMConfig, stored: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        if config.problem not in PROBLEMS:
+            raise InputError(
+                f"problem must be one of {', '.join(PROBLEMS)}, got {config.problem!r}"
+            )
+        layouts, encoders = PROBLEMS[config.problem]
+        if config.layout not in layouts:
+            raise InputError(f"layout must be one of {', '.join(layouts)}, got {config.layout!r}")
+        self.config, self.layout = config, layouts[config.layout]
+        self.backbone, self.backbone_config = load_backbone(config.backbone, config.seed, stored)
+        self.position_rule = position_rule(self.backbone, config.backbone.positions)
+        width = int(self.backbone_config["hidden_size"])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.encoders = encoders(config, self.layout, width)
+            self.timestep = nn.Embedding(config.max_steps, width)
+            nn.init.normal_(self.timestep.weight, std=0.1)
+            self.norm = nn.LayerNorm(width)
+            self.head = nn.Linear(width, config.num_actions)
+
+    def forward(self, inputs: Mapping[str, Tensor], cache: StepCache | None = None) -> Tensor:
+        """Return (B, T, actions) logits of the decisions.
+
+        Args:
+            inputs: observations (B, T, ...), returns (B, T), timesteps (B, T) int64, mask (B, T)
+                bool (padding behind), previous_actions (B, T) int64, previous_mask (B, T) bool
+                (whether the step before is part of the episode); see `inputs_of`.
+            cache: Steps before these; None if there are none.
+        """
+        layout = self.layout
+        table = layout.table(inputs["timesteps"], inputs["mask"], inputs["previous_mask"])
+        tokens = layout.arrange(self.encoders(inputs))  # (B, N, d), N = T * tokens_per_step
+        steps = layout.steps_of(table.index).clamp(max=self.config.max_steps - 1)  # (B, N)
+        tokens = self.norm(tokens + self.timestep(steps))  # (B, N, d)
+        if cache is None:
+            keys, own = table, torch.arange(tokens.shape[1], device=tokens.device)
+        else:
+            keys, own = cache.append(table)
+        output = self.backbone(
+            inputs_embeds=tokens.to(self.dtype),
+            # An explicit mask: without one, transformers takes our positions for packed sequences.
+            attention_mask=layout.mask(table, keys, own, self.config.band_steps),  # (B, 1, N, K)
+            position_ids=layout.positions(table.index, self.position_rule),  # (B, N)
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+        hidden = output.last_hidden_state.to(tokens.dtype)  # (B, N, d)
+        read = layout.gather(hidden, layout.reads)[:, :, -1]  # (B, T, d)
+        return self.head(read)  # type: ignore[no-any-return]  # (B, T, actions)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the backbone."""
+        return torch.bfloat16 if self.config.backbone.dtype == "bfloat16" else torch.float32
+
+    def new_cache(self, num_rows: int) -> StepCache:
+        """Return an empty cache for rows that act together."""
+        blocks = int(self.backbone_config["num_hidden_layers"])
+        return StepCache(blocks, num_rows, self.config.band_steps, self.layout.tokens_per_step)
+
+    def outside(self) -> dict[str, Tensor]:
+        """Return the weights and constants around the backbone, by name."""
+        state = self.state_dict()
+        return {name: value for name, value in state.items() if not name.startswith("backbone.")}
+
+
+def inputs_of(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what the model may see of a batch of episodes: actions only a step late."""
+    actions, mask = batch["actions"], batch["mask"]
+    inputs = {name: value for name, value in batch.items() if name != "actions"}
+    inputs["previous_actions"] = one_late(actions)
+    inputs["previous_mask"] = one_late(mask)
+    return inputs
+
+
+def one_late(values: Tensor) -> Tensor:
+    """Return (B, T) values of the step before, 0 at the first."""
+    return torch.cat([torch.zeros_like(values[:, :1]), values[:, :-1]], dim=1)

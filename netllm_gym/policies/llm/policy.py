@@ -1,0 +1,142 @@
+"""The trained model as a policy: N rows act at once, each remembering its own episode."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from netllm_gym.errors import InputError
+from netllm_gym.policies.llm.config import LLMConfig
+from netllm_gym.policies.llm.model import LLMModel
+from netllm_gym.policies.llm.returns import ReturnConditioner
+from netllm_gym.policies.policy import FloatArray, IntArray
+from netllm_gym.randomness import keys_of_seeds, uniform
+
+
+class LLMPolicy:
+    """Keeps `policies/policy.py`'s protocol.
+
+    Args:
+        model: In eval mode, its adapter merged; see `for_acting`.
+        num_rows: Rows that act together.
+        sampled: Draw actions from the softmax, by episode seed and step; else take the greatest.
+        name: What tables call it.
+    """
+
+    def __init__(
+        self, model: LLMModel, num_rows: int, *, sampled: bool = False, name: str = "netllm"
+    ) -> None:
+        self.name, self.model, self.sampled = name, model, sampled
+        self._device = next(model.parameters()).device
+        self._returns = ReturnConditioner(model.config.returns, num_rows)
+        self._cache = model.new_cache(num_rows)
+        self._steps = np.zeros(num_rows, np.int64)  # (N,) decisions made in this episode
+        self._actions = np.zeros(num_rows, np.int64)  # (N,) of the step before
+        self._keys = np.zeros(num_rows, np.uint64)  # (N,) of the episode's draws
+
+    def reset(self, rows: IntArray, seeds: IntArray) -> None:
+        """Forget these rows: each begins a new episode with the next `act`."""
+        rows = np.asarray(rows, np.int64)
+        self._steps[rows], self._actions[rows] = 0, 0
+        self._keys[rows] = keys_of_seeds(seeds)
+        self._returns.reset(rows)
+        self._cache.forget(torch.from_numpy(rows))
+
+    def act(
+        self, observations: Any, rewards: FloatArray, infos: Mapping[str, Any]
+    ) -> NDArray[np.int64]:
+        """Return (N,) actions; see the protocol."""
+        logits = self.logits(observations, rewards)  # (N, actions)
+        if self.sampled:
+            weights = np.exp(logits - logits.max(axis=1, keepdims=True)).cumsum(axis=1)
+            draws = uniform(self._keys, self._steps)[:, None] * weights[:, -1:]
+            actions = (weights <= draws).sum(axis=1).clip(max=weights.shape[1] - 1)
+        else:
+            actions = logits.argmax(axis=1)
+        self._actions = actions.astype(np.int64)
+        self._steps += 1
+        return self._actions.copy()
+
+    def logits(self, observations: Any, rewards: FloatArray) -> FloatArray:
+        """Take in one step and return (N, actions) logits of its decision."""
+        goes_on = self._steps > 0
+        self._returns.observe(np.asarray(rewards, np.float64), goes_on)
+        # A finished row may be shown its last observation; nobody uses what it would do there.
+        steps = self._steps.clip(max=self.model.config.max_steps - 1)
+        arrays = {
+            "observations": np.asarray(observations, np.float32),
+            "returns": self._returns.tokens(),
+            "timesteps": steps,
+            "mask": np.ones_like(goes_on),
+            "previous_actions": self._actions,
+            "previous_mask": goes_on,
+        }
+        with torch.inference_mode():
+            inputs = {
+                name: torch.from_numpy(each).unsqueeze(1).to(self._device)  # (N, 1, ...)
+                for name, each in arrays.items()
+            }
+            logits = self.model(inputs, self._cache)[:, 0]  # (N, actions)
+        return logits.double().cpu().numpy()  # type: ignore[no-any-return]
+
+
+class LLMPolicyFactory:
+    """Builds the policy for an environment, and says what it was trained on.
+
+    Attributes:
+        model: Shared by the policies that are built.
+        trained_on: Where the training data came from, as the trainer was told.
+    """
+
+    def __init__(
+        self,
+        model: LLMModel,
+        *,
+        sampled: bool = False,
+        name: str = "netllm",
+        trained_on: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.model, self.sampled, self.name = model, sampled, name
+        self.trained_on = dict(trained_on or {})
+
+    @property
+    def config(self) -> LLMConfig:
+        """The policy's config."""
+        return self.model.config
+
+    def __call__(self, env: Any) -> LLMPolicy:
+        """Build the policy for an environment's rows.
+
+        Raises:
+            InputError: If the environment is not of the kind that the policy was trained for.
+        """
+        check_fits(self.config, env)
+        return LLMPolicy(self.model, env.num_envs, sampled=self.sampled, name=self.name)
+
+
+def check_fits(config: LLMConfig, env: Any) -> None:
+    """Raise `InputError` unless the policy can act in the environment."""
+    if config.problem != "abr" or not hasattr(env, "video"):
+        raise InputError(f"env must be one of the problem {config.problem}, got {env}")
+    rungs = len(env.video.ladder_mbps)
+    if rungs != config.num_actions:
+        raise InputError(
+            f"env must have a ladder of {config.num_actions} rungs, as in training, got {rungs}"
+        )
+    steps = env.video.num_chunks - 1
+    if steps > config.max_steps:
+        raise InputError(
+            f"env must have at most {config.max_steps} decisions an episode, as in training, "
+            f"got {steps}"
+        )
+
+
+def for_acting(model: LLMModel) -> LLMModel:
+    """Return a copy in eval mode, LoRA merged into the weights; the original stays as it is."""
+    acting = copy.deepcopy(model)
+    if hasattr(acting.backbone, "merge_and_unload"):
+        acting.backbone = acting.backbone.merge_and_unload()
+    return acting.eval().requires_grad_(False)

@@ -1,0 +1,197 @@
+"""Return tokens: what a policy is told of the return that is wanted of it.
+
+A raw return mostly says how good the network was, not how well the policy did. So there are two
+kinds besides none: the return still to come, and the episode's advantage over a named policy on
+the same episode, which takes the network out. Every constant is fitted once to the training pool
+and travels in the checkpoint; acting never needs the pool.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netllm_gym.errors import InputError
+
+KINDS = ("return_to_go", "baseline", "none")
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ReturnSpec:
+    """How a return becomes a token: (return - center) / scale.
+
+    Attributes:
+        kind: "return_to_go": sum of discounted rewards from a step on, that step included;
+            "baseline": the episode's return minus that of the policy `baseline` on the same
+            episode, the same at every step; "none": a constant zero, plain behaviour cloning.
+        gamma: Discount of the returns to go.
+        baseline: Policy whose return is subtracted; it must be in the pool.
+        clip: Bounds put on each reward before it counts, None for no bounds.
+        quantile: The target is this quantile of the pool's tokens at the first step,
+        factor: times this.
+        center: Fitted; the mean return, 0.0 for kind "baseline".
+        scale: Fitted; the standard deviation of the returns at the first step.
+        target: Fitted; the token asked for at the first step.
+    """
+
+    kind: str = "baseline"
+    gamma: float = 1.0
+    baseline: str = "robust_mpc"
+    clip: tuple[float, float] | None = None
+    quantile: float = 0.9
+    factor: float = 1.0
+    center: float | None = None
+    scale: float | None = None
+    target: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        if not 0 < self.gamma <= 1:
+            raise InputError(f"gamma must lie in (0, 1], got {self.gamma}")
+        if not 0 <= self.quantile <= 1:
+            raise InputError(f"quantile must lie in [0, 1], got {self.quantile}")
+        if self.scale is not None and not self.scale > 0:
+            raise InputError(f"scale must be above 0, got {self.scale}")
+        if self.clip is not None and not self.clip[0] < self.clip[1]:
+            raise InputError(f"clip must be a rising pair, got {self.clip}")
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the constants are known."""
+        return None not in (self.center, self.scale, self.target)
+
+    def fit(
+        self,
+        rewards: FloatArray,
+        mask: NDArray[np.bool_],
+        policies: NDArray[np.str_],
+        seeds: NDArray[np.int64],
+    ) -> "ReturnSpec":
+        """Return this spec with the constants of a pool; constants already given stay.
+
+        Args:
+            rewards: (E, T) rewards, anything where `mask` is false.
+            mask: (E, T) steps that were played.
+            policies: (E,) name of each episode's policy.
+            seeds: (E,) equal for episodes on the same network from the same start.
+        """
+        raw = self._raw(rewards, mask, policies, seeds)[:, 0]
+        spread = float(raw.std())
+        scale = self.scale if self.scale is not None else (spread if spread > 1e-9 else 1.0)
+        center = self.center
+        if center is None:
+            center = float(raw.mean()) if self.kind == "return_to_go" else 0.0
+        target = self.target
+        if target is None:
+            target = float(np.quantile((raw - center) / scale, self.quantile)) * self.factor
+        return dataclasses.replace(self, center=center, scale=scale, target=target)
+
+    def tokens(
+        self,
+        rewards: FloatArray,
+        mask: NDArray[np.bool_],
+        policies: NDArray[np.str_],
+        seeds: NDArray[np.int64],
+    ) -> NDArray[np.float32]:
+        """Return (E, T) tokens for training; arguments as for `fit`."""
+        center, scale, _ = self.constants()
+        raw = self._raw(rewards, mask, policies, seeds)
+        return np.where(mask, (raw - center) / scale, 0.0).astype(np.float32)
+
+    def constants(self) -> tuple[float, float, float]:
+        """Return center, scale and target.
+
+        Raises:
+            InputError: If the spec was never fitted to a pool.
+        """
+        if self.center is None or self.scale is None or self.target is None:
+            raise InputError("returns must be fitted to a pool first, got no constants")
+        return self.center, self.scale, self.target
+
+    def reward(self, rewards: FloatArray) -> FloatArray:
+        """Return the rewards as they count."""
+        return rewards if self.clip is None else np.clip(rewards, *self.clip)
+
+    def _raw(
+        self,
+        rewards: FloatArray,
+        mask: NDArray[np.bool_],
+        policies: NDArray[np.str_],
+        seeds: NDArray[np.int64],
+    ) -> FloatArray:
+        """Return (E, T) returns before centring and scaling."""
+        counted = np.where(mask, self.reward(rewards), 0.0)
+        if self.kind == "none":
+            return np.zeros_like(counted)
+        if self.kind == "return_to_go":
+            to_go = np.zeros_like(counted)
+            ahead = np.zeros(len(counted))
+            for step in range(counted.shape[1] - 1, -1, -1):
+                ahead = to_go[:, step] = counted[:, step] + self.gamma * ahead
+            return to_go
+        totals = counted.sum(axis=1)
+        theirs = _baseline_returns(totals, policies, seeds, self.baseline)
+        advantage = np.array(
+            [total - theirs[int(seed)] for total, seed in zip(totals, seeds, strict=True)]
+        )
+        return np.repeat(advantage[:, None], counted.shape[1], axis=1)
+
+
+def _baseline_returns(
+    totals: FloatArray,
+    policies: NDArray[np.str_],
+    seeds: NDArray[np.int64],
+    baseline: str,
+) -> Mapping[int, float]:
+    """Return the baseline's return by episode seed."""
+    is_baseline = policies == baseline
+    if not is_baseline.any():
+        raise InputError(
+            f"baseline must be a policy of the pool ({', '.join(sorted(set(policies.tolist())))}), "
+            f"got {baseline}"
+        )
+    theirs = {
+        int(seed): float(total)
+        for seed, total in zip(seeds[is_baseline], totals[is_baseline], strict=True)
+    }
+    missing = sorted({int(seed) for seed in seeds} - set(theirs))
+    if missing:
+        raise InputError(
+            f"pool must hold an episode of the baseline {baseline} for every seed, "
+            f"got none for seed {missing[0]} and {len(missing) - 1} more"
+        )
+    return theirs
+
+
+class ReturnConditioner:
+    """The return token of each row while acting."""
+
+    def __init__(self, spec: ReturnSpec, num_rows: int) -> None:
+        self._center, self._scale, target = spec.constants()
+        self._spec = spec
+        self._target = target * self._scale + self._center
+        self._wanted = np.full(num_rows, self._target)  # (N,) return still wanted
+
+    def reset(self, rows: NDArray[np.int64]) -> None:
+        """Ask the target of these rows."""
+        self._wanted[rows] = self._target
+
+    def observe(self, rewards: FloatArray, goes_on: NDArray[np.bool_]) -> None:
+        """Take the last reward off what is still wanted.
+
+        Args:
+            rewards: (N,) rewards of the last step.
+            goes_on: (N,) rows to which a reward belongs; false at an episode's first step.
+        """
+        if self._spec.kind == "return_to_go":
+            left = (self._wanted - self._spec.reward(rewards)) / self._spec.gamma
+            self._wanted = np.where(goes_on, left, self._wanted)
+
+    def tokens(self) -> NDArray[np.float32]:
+        """Return (N,) tokens."""
+        return ((self._wanted - self._center) / self._scale).astype(np.float32)

@@ -1,0 +1,319 @@
+"""Offline training: imitate the pool's episodes, told what return each of them reached.
+
+A plain loop. What an update does is a pure function of the seed, its number and the weights, so a
+run that stops and resumes is equal, bit for bit, to one that does not, with no generator's state
+on disk.
+
+    out/last/   the policy, optimizer.safetensors, state.json: where to go on
+    out/best/   the policy that did best in validation
+    out/metrics.jsonl
+"""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from netllm_gym.errors import InputError
+from netllm_gym.policies.llm.abr import masked_cross_entropy
+from netllm_gym.policies.llm.checkpoint import (
+    load_model,
+    recover_folder,
+    replace_folder,
+    save_llm_policy,
+    write_policy,
+)
+from netllm_gym.policies.llm.config import LLMConfig, TrainConfig, to_json
+from netllm_gym.policies.llm.episodes import EpisodeSampler, TrainingEpisodes
+from netllm_gym.policies.llm.model import LLMModel, inputs_of
+from netllm_gym.policies.llm.policy import LLMPolicyFactory, for_acting
+
+Validate = Callable[[LLMPolicyFactory], float]
+Progress = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        updates: Updates made in all.
+        best_update: After which the best policy was kept; None without validation.
+        best_score: Its score in validation.
+        policy: Folder of the policy to use: the best, or the last without validation.
+    """
+
+    updates: int
+    best_update: int | None
+    best_score: float | None
+    policy: Path
+
+
+def train_llm(
+    episodes: TrainingEpisodes,
+    config: LLMConfig,
+    train: TrainConfig,
+    out: Path | str,
+    *,
+    validate: Validate | None = None,
+    trained_on: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    resume: bool = False,
+    stop_after: int | None = None,
+) -> TrainResult:
+    """Train a policy on episodes and keep the best and the last.
+
+    Args:
+        episodes: The pool.
+        config: The policy; the constants of its `returns` are fitted here if they are not yet.
+        train: How.
+        out: Folder of the run.
+        validate: Scores a policy, higher is better; None keeps only the last.
+        trained_on: Where the episodes came from, kept in the policy's folder.
+        progress: Told the metrics of each update and validation.
+        resume: Go on from `out/last` if there is one.
+        stop_after: Leave off after this update, as an interrupted run would; for tests.
+
+    Raises:
+        InputError: If the episodes do not fit the config, or a resumed run's settings differ.
+    """
+    out = Path(out)
+    _check(episodes, config)
+    if not config.returns.is_fitted:
+        config = dataclasses.replace(config, returns=episodes.fit(config.returns))
+    before = torch.get_num_threads()
+    if train.threads:
+        torch.set_num_threads(train.threads)
+    try:
+        run = _Run(episodes, config, train, out, validate, trained_on or {}, progress, resume)
+        return run.until(min(train.updates, stop_after or train.updates))
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Run:
+    """One training run: its model, its optimizer and its files."""
+
+    def __init__(
+        self,
+        episodes: TrainingEpisodes,
+        config: LLMConfig,
+        train: TrainConfig,
+        out: Path,
+        validate: Validate | None,
+        trained_on: Mapping[str, Any],
+        progress: Progress | None,
+        resume: bool,
+    ) -> None:
+        self.episodes, self.config, self.train, self.out = episodes, config, train, out
+        self.validate, self.trained_on, self.progress = validate, trained_on, progress
+        self.update, self.best_update, self.best_score = 0, None, None  # type: tuple[int, int | None, float | None]
+        recover_folder(out / "last")
+        recover_folder(out / "best")
+        resumes = resume and (out / "last").is_dir()
+        if not resumes and (out / "last").exists():
+            raise InputError(f"out must be a new folder or be resumed, got {out}, which holds a run")
+        if resumes:
+            self.model, _ = load_model(out / "last")
+        else:
+            self.model = LLMModel(config)
+            self.model.encoders.fit(torch.from_numpy(episodes.observations[episodes.mask]))  # type: ignore[operator]
+        self.model.to(train.device)
+        self.optimizer = make_optimizer(self.model, train)
+        if resumes:
+            self._resume()
+        self.returns = episodes.returns(config.returns)  # (E, T)
+        self.sampler = EpisodeSampler(episodes, train.seed)
+
+    def until(self, last_update: int) -> TrainResult:
+        """Make the updates up to `last_update`."""
+        out, train = self.out, self.train
+        out.mkdir(parents=True, exist_ok=True)
+        with (out / "metrics.jsonl").open("a") as metrics:
+
+            def tell(values: Mapping[str, Any]) -> None:
+                metrics.write(json.dumps(values) + "\n")
+                metrics.flush()
+                if self.progress is not None:
+                    self.progress(values)
+
+            while self.update < last_update:
+                start = time.perf_counter()
+                values = self._one_update()
+                self.update += 1
+                values["seconds"] = round(time.perf_counter() - start, 4)
+                tell({"update": self.update, **values})
+                ends = self.update == train.updates
+                if self.validate is not None and (ends or _is_due(self.update, train.validate_every)):
+                    tell({"update": self.update, **self._validate(self.validate)})
+                if ends or self.update == last_update or _is_due(self.update, train.checkpoint_every):
+                    replace_folder(out / "last", self._write)
+        policy = out / ("last" if self.best_update is None else "best")
+        return TrainResult(self.update, self.best_update, self.best_score, policy)
+
+    def _one_update(self) -> dict[str, Any]:
+        """Accumulate the gradient of one update, clip it once, step."""
+        train = self.train
+        share = learning_rate_share(self.update, train)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * share
+        self.model.train()
+        size = train.batch_episodes
+        first = self.update * size * train.accumulate
+        rows = [self.sampler.rows(first + size * k, size) for k in range(train.accumulate)]
+        steps = sum(int(self.episodes.mask[each].sum()) for each in rows)
+        loss_sum, right = 0.0, 0
+        with torch.random.fork_rng(devices=[]):  # dropout's draws belong to this update alone
+            torch.manual_seed((train.seed << 32) + self.update)
+            for each in rows:
+                batch = self.episodes.batch(each, self.returns, train.device)
+                logits = self.model(inputs_of(batch))  # (B, T, actions)
+                loss = masked_cross_entropy(logits, batch["actions"], batch["mask"])
+                (loss / steps).backward()  # type: ignore[no-untyped-call]
+                loss_sum += float(loss.detach())
+                is_right = (logits.detach().argmax(-1) == batch["actions"]) & batch["mask"]
+                right += int(is_right.sum())
+        trained = [each for group in self.optimizer.param_groups for each in group["params"]]
+        norm = float(nn.utils.clip_grad_norm_(trained, train.clip_norm))
+        if not math.isfinite(norm):
+            raise InputError(f"gradient must be finite, got {norm} in update {self.update + 1}")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return {
+            "loss": loss_sum / steps,
+            "accuracy": right / steps,
+            "gradient_norm": norm,
+            "learning_rate": train.learning_rate * share,
+        }
+
+    def _validate(self, validate: Validate) -> dict[str, Any]:
+        """Score the policy as it would act, and keep it if it is the best."""
+        acting = for_acting(self.model)
+        score = float(validate(LLMPolicyFactory(acting, trained_on=self.trained_on)))
+        if self.best_score is None or score > self.best_score:
+            self.best_update, self.best_score = self.update, score
+            save_llm_policy(self.out / "best", self.model, self.trained_on)
+        return {"score": score, "best_score": self.best_score, "best_update": self.best_update}
+
+    def _write(self, folder: Path) -> None:
+        write_policy(folder, self.model, self.trained_on)
+        save_file(_moments(self.model, self.optimizer), folder / "optimizer.safetensors")
+        state = {
+            "update": self.update,
+            "best_update": self.best_update,
+            "best_score": self.best_score,
+            "train": to_json(self.train),
+            "episodes": len(self.episodes),
+        }
+        (folder / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True) + "\n")
+
+    def _resume(self) -> None:
+        folder = self.out / "last"
+        for name in ("state.json", "optimizer.safetensors"):
+            if not (folder / name).is_file():
+                raise InputError(f"{folder / name} must exist to resume, got no such file")
+        state = json.loads((folder / "state.json").read_text())
+        asked = {"train": to_json(self.train), "episodes": len(self.episodes)}
+        asked["config"] = json.loads(json.dumps(to_json(self.config)))
+        kept = {**state, "config": json.loads(json.dumps(to_json(self.model.config)))}
+        for name, value in asked.items():
+            if value != kept[name]:
+                raise InputError(
+                    f"{name} must be that of the run in {self.out}, {_difference(value, kept[name])}"
+                )
+        self.update, self.best_update = state["update"], state["best_update"]
+        self.best_score = state["best_score"]
+        _load_moments(self.model, self.optimizer, load_file(folder / "optimizer.safetensors"))
+        path = self.out / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.is_file() else []
+        kept_lines = [line for line in lines if json.loads(line)["update"] <= self.update]
+        path.write_text("".join(line + "\n" for line in kept_lines))
+
+
+def make_optimizer(model: LLMModel, train: TrainConfig) -> torch.optim.AdamW:
+    """Return AdamW over what is trained: the backbone's part at its own rate, no decay on 1-D."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, each in model.named_parameters():
+        if each.requires_grad:
+            groups.setdefault((name.startswith("backbone."), each.ndim >= 2), []).append(each)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": train.adapter_learning_rate if inside else train.learning_rate,
+                "initial_lr": train.adapter_learning_rate if inside else train.learning_rate,
+                "weight_decay": train.weight_decay if decays else 0.0,
+            }
+            for (inside, decays), parameters in groups.items()
+        ],
+        fused=True,
+    )
+
+
+def learning_rate_share(update: int, train: TrainConfig) -> float:
+    """Return the share of the full rates in update 0, 1, ...: a linear rise, then a cosine."""
+    rise = train.warmup_fraction * train.updates
+    if update < rise:
+        return (update + 1) / (math.ceil(rise) + 1)
+    done = (update - rise) / max(1.0, train.updates - rise)
+    cosine = 0.5 * (1.0 + math.cos(math.pi * done))
+    return train.final_fraction + (1.0 - train.final_fraction) * cosine
+
+
+def _check(episodes: TrainingEpisodes, config: LLMConfig) -> None:
+    if episodes.observations.shape[2:] != config.observation_shape:
+        raise InputError(
+            f"observations must have the shape {config.observation_shape}, "
+            f"got {episodes.observations.shape[2:]}"
+        )
+    played = episodes.actions[episodes.mask]
+    if played.min() < 0 or played.max() >= config.num_actions:
+        raise InputError(
+            f"actions must be in 0..{config.num_actions - 1}, got {played.min()}..{played.max()}"
+        )
+    longest = int(episodes.mask.sum(axis=1).max())
+    if longest > config.max_steps:
+        raise InputError(f"episodes must have at most {config.max_steps} steps, got {longest}")
+
+
+def _is_due(update: int, every: int) -> bool:
+    return every > 0 and update % every == 0
+
+
+def _difference(asked: Any, kept: Any) -> str:
+    """Say where two JSON values differ first."""
+    if isinstance(asked, dict) and isinstance(kept, dict):
+        for name in sorted(asked.keys() | kept.keys()):
+            if asked.get(name) != kept.get(name):
+                return f"with {name} " + _difference(asked.get(name), kept.get(name))
+    return f"{kept!r}, got {asked!r}"
+
+
+def _moments(model: LLMModel, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the optimizer's state, flat: parameter|moment."""
+    names = {each: name for name, each in model.named_parameters()}
+    return {
+        f"{names[each]}|{moment}": value.detach().cpu().contiguous()
+        for each, moments in optimizer.state.items()
+        for moment, value in moments.items()
+    }
+
+
+def _load_moments(
+    model: LLMModel, optimizer: torch.optim.Optimizer, moments: Mapping[str, Tensor]
+) -> None:
+    parameters = dict(model.named_parameters())
+    for key, value in moments.items():
+        name, _, moment = key.rpartition("|")
+        if name not in parameters:
+            raise InputError(f"optimizer.safetensors must fit the policy, got {name}")
+        each = parameters[name]
+        optimizer.state[each][moment] = value.to(each.device)

@@ -1,0 +1,1 @@
+"""Policies that are small neural networks; needs torch."""

@@ -1,0 +1,178 @@
+"""Published ABR networks: the actors of GENET and of uniform domain randomisation (UDR).
+
+Their weights carry no licence, so they are not shipped: they are read from the data folder,
+`abr/weights/actor_*.npz`. The network is Pensieve's (SIGCOMM 2017) with three outputs: one rung
+down, the same rung, one rung up.
+
+Source: Genet (SIGCOMM 2022) as NetLLM evaluates it, `spec/abr.md` 4.1 and 4.2.
+Differs: the "convolutions" of the checkpoints see a length of one with six channels, so of their
+four kernel rows only row 1 ever meets data; here they are the dense layers that they amount to.
+"""
+
+import zipfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from netllm_gym.data.datasets import find_data
+from netllm_gym.envs.abr.batch import HISTORY
+from netllm_gym.errors import InputError
+from netllm_gym.policies.baselines.abr import AnyABREnv, EpisodeDraws, Observations, last_rungs
+from netllm_gym.policies.policy import FloatArray, IntArray
+
+ACTOR_FILES = {  # published network -> file below abr/weights
+    "genet_reference": "actor_genet.npz",
+    "udr_1_reference": "actor_udr_1.npz",
+    "udr_2_reference": "actor_udr_2.npz",
+    "udr_3_reference": "actor_udr_3.npz",
+    "udr_real_reference": "actor_udr_real.npz",
+}
+DECODINGS = ("greedy", "sampled")
+RUNGS = 6  # of the ladder that the networks were trained on
+MOVES = 3  # one rung down, the same, one up
+_BRANCHES = (  # layer, row of the observation, newest columns that it reads; in order of the merge
+    ("fc_bitrate", 0, 1),
+    ("fc_buffer", 1, 1),
+    ("conv_throughput", 2, HISTORY),
+    ("conv_delay", 3, HISTORY),
+    ("conv_sizes", 4, RUNGS),
+    ("fc_remain", 5, 1),
+)
+_DEAD_KERNEL_AXES = (4, 1)  # of the convolutions' (4, 1, 6, width) weights
+
+
+class PensieveActor(nn.Module):
+    """One dense branch per row of the observation, merged by a hidden layer.
+
+    Args:
+        width: Units of each branch and of the hidden layer.
+    """
+
+    def __init__(self, width: int = 128) -> None:
+        super().__init__()
+        self.branches = nn.ModuleDict(
+            {layer: nn.Linear(columns, width) for layer, _, columns in _BRANCHES}
+        )
+        self.fc_hidden = nn.Linear(len(_BRANCHES) * width, width)
+        self.fc_out = nn.Linear(width, MOVES)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Return (B, 3) logits of down, same and up for (B, 6, 6) observations."""
+        seen = [
+            torch.relu(self.branches[layer](observations[:, row, -columns:]))  # (B, width)
+            for layer, row, columns in _BRANCHES
+        ]
+        hidden = torch.relu(self.fc_hidden(torch.cat(seen, dim=1)))
+        logits: Tensor = self.fc_out(hidden)
+        return logits
+
+
+def read_actor(path: Path) -> PensieveActor:
+    """Read a published actor, arrays `<layer>_W` (in, out) and `<layer>_b` (out,) of float32.
+
+    Raises:
+        InputError: If the file is not such an archive; it is never unpickled.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: np.asarray(archive[key]) for key in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise InputError(f"{path} must be a .npz archive of plain arrays, got: {error}") from None
+    actor = PensieveActor()
+    layers: dict[str, nn.Module] = {**actor.branches, "fc_hidden": actor.fc_hidden}
+    layers["fc_out"] = actor.fc_out
+    for layer, module in layers.items():
+        assert isinstance(module, nn.Linear)
+        outputs, inputs = module.weight.shape
+        kernel = _DEAD_KERNEL_AXES if layer.startswith("conv_") else ()
+        weight = _array(arrays, f"{layer}_W", (*kernel, inputs, outputs), path)
+        bias = _array(arrays, f"{layer}_b", (outputs,), path)
+        with torch.no_grad():
+            module.weight.copy_(torch.from_numpy(weight[1, 0] if kernel else weight).T)
+            module.bias.copy_(torch.from_numpy(bias))
+    return actor.eval()
+
+
+def _array(
+    arrays: Mapping[str, NDArray[Any]], key: str, shape: tuple[int, ...], path: Path
+) -> NDArray[np.float32]:
+    found = arrays.get(key)
+    if found is None or found.shape != shape or found.dtype != np.float32:
+        got = "none" if found is None else f"{found.shape} of {found.dtype}"
+        raise InputError(f"{key} of {path} must be {shape} of float32, got {got}")
+    return np.array(found)
+
+
+def choose_moves(probabilities: NDArray[np.float32], thousandths: IntArray) -> IntArray:
+    """Return the reference's draw from (N, 3) probabilities: 0, 1 or 2 for down, same, up.
+
+    It is the first move whose cumulative probability exceeds k/1000, k in 1..999, and move 0 if
+    rounding leaves none.
+    """
+    drawn = (thousandths / 1000.0).astype(np.float32)  # as numpy compares a float with float32
+    exceeds = np.cumsum(probabilities, axis=1) > drawn[:, None]
+    return np.asarray(exceeds.argmax(axis=1), np.int64)
+
+
+class ReferenceActorPolicy:
+    """A published actor at work.
+
+    Args:
+        env: What is played; its video must have the six rungs that the actors know.
+        actor: Key of `ACTOR_FILES`.
+        decoding: `greedy` takes the likeliest move; `sampled` draws by the episode's seed.
+
+    Raises:
+        MissingDataError: If the weights are not on this machine.
+    """
+
+    def __init__(
+        self, env: AnyABREnv, actor: str = "genet_reference", decoding: str = "greedy"
+    ) -> None:
+        if actor not in ACTOR_FILES:
+            raise InputError(f"actor must be one of {', '.join(ACTOR_FILES)}, got {actor!r}")
+        if decoding not in DECODINGS:
+            raise InputError(f"decoding must be {' or '.join(DECODINGS)}, got {decoding!r}")
+        if env.video.num_rungs != RUNGS:
+            raise InputError(
+                f"video must have the {RUNGS} rungs that {actor} was trained on, "
+                f"got {env.video.num_rungs}"
+            )
+        self.name = actor if decoding == "greedy" else f"{actor}:{decoding}"
+        self.actor = read_actor(find_data("abr", "weights", ACTOR_FILES[actor]))
+        self._sampled = decoding == "sampled"
+        self._ladder_mbps = env.video.ladder_mbps
+        self._draws = EpisodeDraws(env.num_envs)
+
+    def reset(self, rows: IntArray, seeds: IntArray) -> None:
+        """Start the rows' draws anew; the network has no memory."""
+        self._draws.reset(rows, seeds)
+
+    def act(
+        self, observations: Observations, rewards: FloatArray, infos: Mapping[str, Any]
+    ) -> IntArray:
+        """Return (N,) rungs."""
+        with torch.inference_mode():
+            logits = self.actor(torch.from_numpy(np.ascontiguousarray(observations)))
+            if self._sampled:
+                moves = choose_moves(torch.softmax(logits, dim=1).numpy(), self._thousandths())
+            else:
+                moves = logits.argmax(dim=1).numpy()
+        moved = last_rungs(observations, self._ladder_mbps) + moves - 1
+        return np.asarray(np.clip(moved, 0, RUNGS - 1), np.int64)
+
+    def _thousandths(self) -> IntArray:
+        """Draw (N,) k uniform in 1..999."""
+        return 1 + (self._draws.draw() * 999.0).astype(np.int64)
+
+
+def reference_actor(name: str) -> Callable[[AnyABREnv], ReferenceActorPolicy]:
+    """Return the factory of `genet_reference`, `udr_1_reference:sampled` and so on."""
+    actor, _, decoding = name.partition(":")
+    return partial(ReferenceActorPolicy, actor=actor, decoding=decoding or "greedy")
