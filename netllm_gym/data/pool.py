@@ -383,7 +383,7 @@ class ExperiencePool:
         meta = _read_meta(folder)
         if problem is not None and meta.problem != problem:
             raise InputError(f"{folder} must be a pool of {problem}, got one of {meta.problem}")
-        codec = _codec_of(meta.problem, codec)
+        codec = _codec_of(meta.problem, codec, f"{folder}: ")
         if len(meta.shards) < meta.num_planned and not allow_unfinished:
             raise InputError(
                 f"{folder} must be finished, got {len(meta.shards)} of {meta.num_planned} shards: "
@@ -527,6 +527,7 @@ class PoolEpisodes(Sequence[Episode]):
         for shard in self._pool.shards():
             for index in range(len(shard)):
                 yield shard.episode(index, self._pool.codec)
+            del shard  # before the next one is read
 
 
 # Writing -----------------------------------------------------------------------------------------
@@ -630,11 +631,11 @@ class PoolWriter:
 # Inner parts -------------------------------------------------------------------------------------
 
 
-def _codec_of(problem: str, codec: Codec | None) -> Codec:
+def _codec_of(problem: str, codec: Codec | None, where: str = "") -> Codec:
     if codec is not None:
         return codec
     if problem not in CODECS:
-        raise InputError(f"problem must be one of {', '.join(CODECS)}, got {problem!r}")
+        raise InputError(f"{where}problem must be one of {', '.join(CODECS)}, got {problem!r}")
     return CODECS[problem]
 
 

@@ -1,0 +1,47 @@
+"""Made-up ABR episodes for the tests of pools and windows."""
+
+import numpy as np
+
+from netllm_gym.data.episode import Episode
+
+
+def made_observations(num_steps, rng, width=6):
+    """Write matrices as the simulator does: shift all, write the newest column and the sizes."""
+    matrix, seen = np.zeros((6, width), np.float32), []
+    for _ in range(num_steps):
+        matrix = np.roll(matrix, -1, axis=1)
+        matrix[:, -1] = rng.random(6, np.float32)
+        matrix[4] = rng.random(width, np.float32)
+        for row in (0, 1, 2, 3, 5):
+            matrix[row, : width - 6] = 0.0  # history is six chunks long however wide the ladder
+        seen.append(matrix.copy())
+    return np.array(seen)
+
+
+def made_episode(seed=0, num_steps=5, policy="bba", infos=("rebuffer_s",), width=6):
+    """Return an episode that its seed decides."""
+    rng = np.random.default_rng([seed, num_steps])
+    return Episode(
+        observations=made_observations(num_steps, rng, width),
+        actions=rng.integers(0, width, num_steps),
+        rewards=rng.normal(size=num_steps),
+        terminated=seed % 3 != 0,
+        truncated=seed % 3 == 0,
+        policy=policy,
+        seed=seed,
+        case={"trace": f"trace_{seed % 4}", "recording": f"rec_{seed % 2}", "start_pointer": seed},
+        infos={name: rng.random(num_steps) for name in infos},
+    )
+
+
+def assert_equal_episodes(found, expected):
+    """Compare all fields, bit for bit."""
+    np.testing.assert_array_equal(found.observations, expected.observations, strict=True)
+    np.testing.assert_array_equal(found.actions, expected.actions, strict=True)
+    np.testing.assert_array_equal(found.rewards, expected.rewards, strict=True)
+    assert (found.terminated, found.truncated) == (expected.terminated, expected.truncated)
+    assert (found.policy, found.seed) == (expected.policy, expected.seed)
+    assert dict(found.case) == dict(expected.case)
+    assert set(found.infos) == set(expected.infos)
+    for name, values in expected.infos.items():
+        np.testing.assert_array_equal(found.infos[name], values, strict=True)

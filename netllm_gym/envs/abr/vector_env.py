@@ -14,6 +14,7 @@ from netllm_gym.envs.abr.player import DownloadNoise, PlayerConfig
 from netllm_gym.envs.abr.qoe import LinearQoE
 from netllm_gym.envs.abr.traces import TraceSet
 from netllm_gym.envs.abr.video import Video
+from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
 
 Observations = NDArray[np.float32]  # (N, 6, W)
@@ -91,6 +92,23 @@ class ABRVectorEnv(VectorEnv[Observations, NDArray[np.int64], NDArray[Any]]):
     def start_pointer(self) -> NDArray[np.int64]:
         """(N,) trace row in which each row's episode began."""
         return self.batch.start_pointer
+
+    def case(self, row: int) -> dict[str, str | int]:
+        """Say what a row plays now."""
+        trace = self.trace_set.traces[self.trace_index[row]]
+        return {
+            "trace": trace.name,
+            "start_pointer": int(self.start_pointer[row]),
+            "recording": trace.recording,
+            "video": self.video.name,
+        }
+
+    def evaluation_plan(self) -> list[PlannedEpisode]:
+        """Return one episode per trace, from its published start pointer or its first row."""
+        return [
+            PlannedEpisode(index, {"trace": index, "start_pointer": self.trace_set.start_pointer(index)})
+            for index in range(len(self.trace_set.traces))
+        ]
 
     def reset(
         self,

@@ -97,43 +97,61 @@ class Optimum(NamedTuple):
     exact: bool  # bound and mean differ by no more than rounding
 
 
-class _Episode(NamedTuple):
-    """One episode as the kernels read it: R rungs, P prices, one trace."""
-
-    proving: bool  # whether a label may be dropped only for a reason
-    time_s: FloatArray  # (rows,)
-    rate: FloatArray  # (rows,) bytes/s of capacity
-    size_bytes: FloatArray  # (chunks, R)
-    ladder_mbps: FloatArray  # (R,)
-    chunk_s: float
-    rebuffer_penalty: float
-    smoothness_penalty: float
-    cap_s: float
-    step_s: float  # of a pause; 0 is exact
-    payload_fraction: float
-    lead_s: float  # round trip, where it moves the trace
-    due_s: FloatArray  # (chunks,) trace time from which chunk n stalls, had nothing stalled before
-    bytes_to: FloatArray  # (rows,) video bytes carried from 0 to the end of each trace row
-    price: FloatArray  # (P,) rising from 0, reward per byte
-    to_go: FloatArray  # (chunks, R, P) most reward less price of the chunks after n
-    stall_gain: FloatArray  # (rows, P) most that a stall from the end of each row on can earn
+# What a run must know beside arrays.
+_RULES = np.dtype(
+    [
+        ("chunk_s", np.float64),
+        ("rebuffer_penalty", np.float64),
+        ("smoothness_penalty", np.float64),
+        ("cap_s", np.float64),
+        ("step_s", np.float64),  # of a pause; 0 is exact
+        ("payload_fraction", np.float64),
+        ("lead_s", np.float64),  # round trip, where it moves the trace
+        ("proving", np.bool_),  # whether a label may be dropped only for a reason
+    ],
+    align=True,
+)
 
 
-@_jit
-def _most_to_go(size_bytes, ladder_mbps, smoothness_penalty, price):  # type: ignore[no-untyped-def]
+class _Game(NamedTuple):
+    """One episode as the kernels read it: R rungs, P prices.
+
+    They are passed `tuple(game)`: numba's cache on disk would break when this class is renamed.
+
+    Attributes:
+        rules: Record of _RULES.
+        link: time_s (rows,), rate (rows,) in bytes/s, and bytes_to (rows,), the video bytes carried
+            from 0 to the end of each row.
+        video: size_bytes (chunks, R), ladder_mbps (R,), and due_s (chunks,), the trace time from
+            which chunk n stalls, had nothing stalled before.
+        prices: price (P,) rising from 0, reward per byte; to_go (chunks, R, P), most reward less
+            price of the chunks after n; stall_gain (rows, P), most that a stall from the end of
+            each row on can earn.
+    """
+
+    rules: np.void
+    link: tuple[FloatArray, FloatArray, FloatArray]
+    video: tuple[FloatArray, FloatArray, FloatArray]
+    prices: tuple[FloatArray, FloatArray, FloatArray]
+
+
+def _most_to_go(
+    size_bytes: FloatArray,  # (chunks, R)
+    ladder_mbps: FloatArray,  # (R,)
+    smoothness_penalty: float,
+    price: FloatArray,  # (P,)
+) -> FloatArray:
     """Return (chunks, R, P): most bitrate - smoothness - price * bytes of the chunks after n."""
-    num_chunks, num_rungs = size_bytes.shape
-    most = np.zeros((num_chunks, num_rungs, len(price)))
-    for chunk in range(num_chunks - 2, -1, -1):
-        most[chunk] = -np.inf
-        for last in range(num_rungs):
-            for rung in range(num_rungs):
-                bitrate_mbps, last_mbps = ladder_mbps[rung], ladder_mbps[last]
-                earned = _chunk_qoe(bitrate_mbps, last_mbps, 0.0, 0.0, smoothness_penalty)
-                for k in range(len(price)):
-                    cost = price[k] * size_bytes[chunk + 1, rung]
-                    whole = earned - cost + most[chunk + 1, rung, k]
-                    most[chunk, last, k] = max(most[chunk, last, k], whole)
+    earned = np.array(
+        [
+            [chunk_qoe(bitrate, last, 0.0, 0.0, smoothness_penalty) for bitrate in ladder_mbps]
+            for last in ladder_mbps
+        ]
+    )
+    most = np.zeros((*size_bytes.shape, len(price)))
+    for chunk in range(len(size_bytes) - 2, -1, -1):
+        onward = most[chunk + 1] - size_bytes[chunk + 1, :, None] * price  # (R, P)
+        most[chunk] = (earned[:, :, None] + onward).max(axis=1)
     return most
 
 
@@ -158,35 +176,37 @@ def _gain_of_stalling(time_s, bytes_to, price, rebuffer_penalty):  # type: ignor
 
 
 @_jit
-def _place(game, moment_s):  # type: ignore[no-untyped-def]
+def _place(rules, link, moment_s):  # type: ignore[no-untyped-def]
     """Return the row of a moment, what is left of the row in s and in bytes, and bytes until then."""
-    lap_s = game.time_s[-1]
+    time_s, rate, bytes_to = link
+    lap_s = time_s[-1]
     laps = np.floor(moment_s / lap_s)
     within_s = min(max(moment_s - laps * lap_s, 0.0), lap_s)
-    row = min(np.searchsorted(game.time_s, within_s, side="right"), len(game.time_s) - 1)
-    left_s = game.time_s[row] - within_s
-    left_bytes = game.rate[row] * game.payload_fraction * left_s
-    return row, left_s, left_bytes, laps * game.bytes_to[-1] + game.bytes_to[row] - left_bytes
+    row = min(np.searchsorted(time_s, within_s, side="right"), len(time_s) - 1)
+    left_s = time_s[row] - within_s
+    left_bytes = rate[row] * rules.payload_fraction * left_s
+    return row, left_s, left_bytes, laps * bytes_to[-1] + bytes_to[row] - left_bytes
 
 
 @_jit
-def _bound_to_go(game, chunk, rung, clock_s, stall_s):  # type: ignore[no-untyped-def]
+def _bound_to_go(game, chunk, label):  # type: ignore[no-untyped-def]
     """Bound the reward of the chunks after `chunk`: the smallest over the prices.
 
     It is convex in the price, so the smallest is found by halving.
     """
-    _, _, _, sent = _place(game, clock_s)
-    row, left_s, left_bytes, due_bytes = _place(game, game.due_s[-1] + stall_s)
+    rules, link, (_, _, due_s), (price, to_go, stall_gain) = game
+    _, _, _, sent = _place(rules, link, label.clock_s)
+    row, left_s, left_bytes, due_bytes = _place(rules, link, due_s[-1] + label.stall_s)
     budget = due_bytes - sent
-    to_go, gain = game.to_go[chunk, rung], game.stall_gain[row]
-    low, high = 0, len(game.price) - 1
+    earned, gain = to_go[chunk, label.rung], stall_gain[row]
+    low, high = 0, len(price) - 1
     smallest = np.inf
     while True:
         middle = (low + high) // 2
         here, there = np.inf, np.inf
-        for k in range(middle, min(middle + 2, len(game.price))):
-            rest_of_row = game.price[k] * left_bytes - game.rebuffer_penalty * left_s
-            bound = to_go[k] + game.price[k] * budget + max(0.0, rest_of_row + gain[k])
+        for k in range(middle, min(middle + 2, len(price))):
+            rest_of_row = price[k] * left_bytes - rules.rebuffer_penalty * left_s
+            bound = earned[k] + price[k] * budget + max(0.0, rest_of_row + gain[k])
             if k == middle:
                 here = bound
             else:
@@ -201,91 +221,90 @@ def _bound_to_go(game, chunk, rung, clock_s, stall_s):  # type: ignore[no-untype
 
 
 @_jit
-def _download(game, pointer, trace_s, clock_s, size_bytes):  # type: ignore[no-untyped-def]
+def _download(rules, link, pointer, trace_s, clock_s, size_bytes):  # type: ignore[no-untyped-def]
     """Return the position in the trace and the clock after a download."""
-    end = len(game.time_s)
-    if game.lead_s > 0.0:
-        pointer, trace_s = _wait(game.time_s, 0, end, pointer, trace_s, game.lead_s)
-        clock_s += game.lead_s
-    pace = game.payload_fraction
-    download_s, pointer, trace_s = _carry(
-        game.time_s, game.rate, 0, end, pointer, trace_s, size_bytes, pace
-    )
+    time_s, rate, _ = link
+    end = len(time_s)
+    if rules.lead_s > 0.0:
+        pointer, trace_s = _wait(time_s, 0, end, pointer, trace_s, rules.lead_s)
+        clock_s += rules.lead_s
+    pace = rules.payload_fraction
+    download_s, pointer, trace_s = _carry(time_s, rate, 0, end, pointer, trace_s, size_bytes, pace)
     return pointer, trace_s, clock_s + download_s
 
 
 @_jit
-def _pause(game, label, buffer_s):  # type: ignore[no-untyped-def]
+def _pause(rules, link, label, buffer_s):  # type: ignore[no-untyped-def]
     """Let a label's clock run while its buffer is over the cap."""
-    pause_s = _pause_for(buffer_s, game.cap_s, game.step_s)
-    if game.proving:
+    pause_s = _pause_for(buffer_s, rules.cap_s, rules.step_s)
+    if rules.proving:
         pause_s = max(pause_s - _PAUSE_SLACK_S, 0.0)
     if pause_s > 0.0:
-        end = len(game.time_s)
+        time_s = link[0]
         label.pointer, label.trace_s = _wait(
-            game.time_s, 0, end, label.pointer, label.trace_s, pause_s
+            time_s, 0, len(time_s), label.pointer, label.trace_s, pause_s
         )
         label.clock_s += pause_s
 
 
 @_jit
-def _reach(game, labels, chunk, rung, floor):  # type: ignore[no-untyped-def]
-    """Return the labels that download `chunk` on `rung` and may end above `floor`."""
-    found = np.empty(len(labels) * (_PIECES + 2), _LABEL)
+def _reach(game, labels, chunk, floor):  # type: ignore[no-untyped-def]
+    """Return the labels after `chunk` that may end above `floor`, undominated or not."""
+    rules, link, (size_bytes, ladder_mbps, due_s), _ = game
+    found = np.empty(len(labels) * len(ladder_mbps) * (_PIECES + 2), _LABEL)
     n = 0
-    dry_s = game.due_s[chunk] + game.chunk_s  # trace time at which the buffer ends, less stalls
+    dry_s = due_s[chunk] + rules.chunk_s  # trace time at which the buffer ends, less stalls
     for i in range(len(labels)):
         last = labels[i]
-        pointer, trace_s, clock_s = _download(
-            game, last.pointer, last.trace_s, last.clock_s, game.size_bytes[chunk, rung]
-        )
-        late_s = clock_s - game.due_s[chunk]
-        stall_s = max(last.stall_s, late_s)
-        value = last.value + _chunk_qoe(
-            game.ladder_mbps[rung],
-            game.ladder_mbps[last.rung],
-            stall_s - last.stall_s,
-            game.rebuffer_penalty,
-            game.smoothness_penalty,
-        )
-        # The label stands for every stall in [low_s, stall_s]. Up to full_s none of them pauses;
-        # above, each piece has the early clock of its low end and the late dry time of its high.
-        low_s = max(last.least_stall_s, late_s) if game.proving else stall_s
-        full_s = clock_s + game.cap_s - dry_s
-        piece_s = (stall_s - max(low_s, full_s)) / _PIECES
-        more = True
-        while more:
-            high_s = stall_s
-            if low_s < full_s:
-                high_s = min(stall_s, full_s)
-            elif low_s + 1.5 * piece_s < stall_s:
-                high_s = low_s + piece_s
-            label = found[n]
-            label.pointer, label.trace_s, label.clock_s = pointer, trace_s, clock_s
-            label.stall_s, label.least_stall_s, label.value = high_s, low_s, value
-            label.parent, label.rung = i, rung
-            _pause(game, label, dry_s + low_s - clock_s)
-            label.hope = value + _bound_to_go(game, chunk, rung, label.clock_s, high_s)
-            if label.hope > floor:
-                n += 1
-            more = high_s < stall_s
-            low_s = high_s
+        for rung in range(len(ladder_mbps)):
+            pointer, trace_s, clock_s = _download(
+                rules, link, last.pointer, last.trace_s, last.clock_s, size_bytes[chunk, rung]
+            )
+            late_s = clock_s - due_s[chunk]
+            stall_s = max(last.stall_s, late_s)
+            more_s = stall_s - last.stall_s
+            bitrate_mbps, last_mbps = ladder_mbps[rung], ladder_mbps[last.rung]
+            value = last.value + _chunk_qoe(
+                bitrate_mbps, last_mbps, more_s, rules.rebuffer_penalty, rules.smoothness_penalty
+            )
+            # The label stands for each stall in [low_s, stall_s]. Below full_s none has to pause;
+            # above, a piece has the early clock of its low end and the late dry time of its high.
+            low_s = max(last.least_stall_s, late_s) if rules.proving else stall_s
+            full_s = clock_s + rules.cap_s - dry_s
+            piece_s = (stall_s - max(low_s, full_s)) / _PIECES
+            more = True
+            while more:
+                high_s = stall_s
+                if low_s < full_s:
+                    high_s = min(stall_s, full_s)
+                elif low_s + 1.5 * piece_s < stall_s:
+                    high_s = low_s + piece_s
+                label = found[n]
+                label.pointer, label.trace_s, label.clock_s = pointer, trace_s, clock_s
+                label.stall_s, label.least_stall_s, label.value = high_s, low_s, value
+                label.parent, label.rung = i, rung
+                _pause(rules, link, label, dry_s + low_s - clock_s)
+                label.hope = value + _bound_to_go(game, chunk, label)
+                if label.hope > floor:
+                    n += 1
+                more = high_s < stall_s
+                low_s = high_s
     return found[:n]
 
 
 @_jit
-def _undominated(found, game):  # type: ignore[no-untyped-def]
-    """Return the places in `found` of labels that no other dominates, by rising clock."""
-    order = np.argsort(found.clock_s)
-    kept = np.empty(len(found), np.int64)
-    num_kept = 0
-    # The best pairs (value, value had it not stalled) of an earlier clock, by falling value.
+def _undominated(found, rebuffer_penalty):  # type: ignore[no-untyped-def]
+    """Return (n,) whether no other label dominates; they come by rung, then by rising clock."""
+    kept = np.ones(len(found), np.bool_)
+    # The best pairs (value, value had it not stalled) of the rung so far, by falling value.
     value, unstalled = np.empty(len(found)), np.empty(len(found))
     owner = np.empty(len(found), np.int64)
     size = 0
-    for i in order:
+    for i in range(len(found)):
+        if i > 0 and found[i].rung != found[i - 1].rung:
+            size = 0
         v = found[i].value
-        u = v + game.rebuffer_penalty * found[i].stall_s
+        u = v + rebuffer_penalty * found[i].stall_s
         low, high = 0, size
         while low < high:  # low becomes the number of pairs with no smaller value
             middle = (low + high) // 2
@@ -294,118 +313,113 @@ def _undominated(found, game):  # type: ignore[no-untyped-def]
             else:
                 high = middle
         if low > 0 and unstalled[low - 1] >= u - _SAME:
+            kept[i] = False
             better = found[owner[low - 1]]
             better.least_stall_s = min(better.least_stall_s, found[i].least_stall_s)
             continue
-        kept[num_kept] = i
-        num_kept += 1
         beaten = low
         while beaten < size and unstalled[beaten] <= u:
             beaten += 1
-        later = size - beaten  # pairs that stay behind the new one
-        for column in (value, unstalled):
-            column[low + 1 : low + 1 + later] = column[beaten:size].copy()
-        owner[low + 1 : low + 1 + later] = owner[beaten:size].copy()
+        if beaten == low:  # make room for the new pair
+            for j in range(size, low, -1):
+                value[j], unstalled[j], owner[j] = value[j - 1], unstalled[j - 1], owner[j - 1]
+        else:  # close the gap behind it
+            for j in range(beaten, size):
+                k = low + 1 + j - beaten
+                value[k], unstalled[k], owner[k] = value[j], unstalled[j], owner[j]
         value[low], unstalled[low], owner[low] = v, u, i
-        size = low + 1 + later
-    return kept[:num_kept]
+        size += low + 1 - beaten
+    return kept
 
 
-@_jit
-def _merged(found, kept, game, limit):  # type: ignore[no-untyped-def]
-    """Return at most `limit` labels, each dominating its group of neighbours in time."""
-    num_groups = min(limit, len(kept))
-    merged = np.empty(num_groups, _LABEL)
-    for group in range(num_groups):
-        first, end = group * len(kept) // num_groups, (group + 1) * len(kept) // num_groups
-        label = merged[group]
-        merged[group] = found[kept[first]]  # with the earliest clock
-        if end == first + 1:
-            continue
-        unstalled = -np.inf
-        for i in kept[first:end]:
-            unstalled = max(unstalled, found[i].value + game.rebuffer_penalty * found[i].stall_s)
-            label.stall_s = min(label.stall_s, found[i].stall_s)
-            label.least_stall_s = min(label.least_stall_s, found[i].least_stall_s)
-            if found[i].hope > label.hope:  # its plan is the one to replay
-                label.hope = found[i].hope
-                label.parent = found[i].parent
-        label.value = unstalled - game.rebuffer_penalty * label.stall_s
+def _merged(labels: _Labels, limit: int, rebuffer_penalty: float) -> _Labels:
+    """Return `limit` labels, each dominating a group of neighbours in time, all of one rung."""
+    starts = np.arange(limit) * len(labels) // limit
+    merged = labels[starts]  # with the earliest clock of the group
+    unstalled = labels["value"] + rebuffer_penalty * labels["stall_s"]
+    for name in ("stall_s", "least_stall_s"):
+        merged[name] = np.minimum.reduceat(labels[name], starts)
+    merged["value"] = np.maximum.reduceat(unstalled, starts) - rebuffer_penalty * merged["stall_s"]
+    group = np.repeat(np.arange(limit), np.diff(starts, append=len(labels)))
+    last_of_group = np.append(starts[1:], len(labels)) - 1
+    best = labels[np.lexsort((labels["hope"], group))[last_of_group]]
+    merged["hope"], merged["parent"] = best["hope"], best["parent"]  # the plan to replay
     return merged
 
 
-@_jit
-def _extend(game, labels, chunk, floor, limit):  # type: ignore[no-untyped-def]
+def _extend(
+    game: _Game, labels: _Labels, chunk: int, floor: float, limit: int
+) -> tuple[_Labels, bool]:
     """Return the labels after `chunk`, and whether a rung had more than `limit` of them."""
-    parts = [np.empty(0, _LABEL)]
-    total, thinned = 0, False
-    for rung in range(len(game.ladder_mbps)):
-        found = _reach(game, labels, chunk, rung, floor)
-        kept = _undominated(found, game)
-        if len(kept) > limit:
+    penalty = float(game.rules["rebuffer_penalty"])
+    found = _reach(tuple(game), labels, chunk, floor)
+    found = found[np.lexsort((found["clock_s"], found["rung"]))]
+    kept = found[_undominated(found, penalty)]
+    parts, thinned = [], False
+    for rung in range(len(game.video[1])):
+        part = kept[kept["rung"] == rung]
+        if len(part) > limit:
             thinned = True
-            if not game.proving:
-                kept = kept[np.argsort(-found.hope[kept])[:limit]]
-        parts.append(_merged(found, kept, game, limit))
-        total += len(parts[-1])
-    whole = np.empty(total, _LABEL)
-    n = 0
-    for part in parts:
-        whole[n : n + len(part)] = part
-        n += len(part)
-    return whole, thinned
+            if game.rules["proving"]:
+                part = _merged(part, limit, penalty)
+            else:
+                part = part[np.argsort(-part["hope"])[:limit]]
+        parts.append(part)
+    return np.concatenate(parts), thinned
 
 
 @_jit
-def _first_label(game, start_pointer, size_bytes):  # type: ignore[no-untyped-def]
+def _first_label(rules, link, start_pointer, size_bytes):  # type: ignore[no-untyped-def]
     """Download chunk 0; return when it came, on the trace's clock, and the label after it."""
-    trace_s = game.time_s[start_pointer - 1]
-    pointer, trace_s, clock_s = _download(game, start_pointer, trace_s, trace_s, size_bytes)
+    trace_s = link[0][start_pointer - 1]
+    pointer, trace_s, clock_s = _download(rules, link, start_pointer, trace_s, trace_s, size_bytes)
     labels = np.zeros(1, _LABEL)
     label = labels[0]
     label.pointer, label.trace_s, label.clock_s = pointer, trace_s, clock_s
-    _pause(game, label, game.chunk_s)
+    _pause(rules, link, label, rules.chunk_s)
     return clock_s, labels
 
 
-def _episode(
+def _planning_game(
     trace: Trace, start_pointer: int, video: Video, qoe: LinearQoE, player: PlayerConfig
-) -> _Episode:
-    """Lay out what both runs read, as the planning run reads it."""
-    world = simulator.pack_world([trace], video, qoe)
-    # numba compiles anew for each type of its arguments: one memory layout, floats only.
-    size_bytes, ladder_mbps = np.array(world.size_bytes, order="C"), np.array(world.ladder_mbps)
-    pace = float(player.payload_fraction)
-    sent = np.diff(world.time_s) * world.rate[1:] * pace
+) -> _Game:
+    """Lay out what both runs read, with the rules of the planning run."""
+    time_s, rate = np.array(trace.time_s), simulator.pack_world([trace], video, qoe).link[1]
+    # numba compiles anew for each memory layout of its arguments, hence the copies.
+    size_bytes = np.array(video.size_bytes[: video.num_chunks], np.float64, order="C")
+    ladder_mbps = np.array(video.ladder_mbps)
+    rules = np.zeros(1, _RULES)[0]
+    rules["chunk_s"] = video.chunk_s
+    rules["rebuffer_penalty"] = qoe.rebuffer_penalty
+    rules["smoothness_penalty"] = qoe.smoothness_penalty
+    rules["cap_s"] = player.buffer_cap_s
+    rules["step_s"] = player.pause_step_s
+    rules["payload_fraction"] = player.payload_fraction
+    rules["lead_s"] = player.rtt_s if player.rtt_moves_clock else 0.0
+
+    sent = np.diff(time_s) * rate[1:] * player.payload_fraction
     bytes_to = np.concatenate([[0.0], np.cumsum(sent)])
-    penalty, smoothness = float(world.rebuffer_penalty), float(world.smoothness_penalty)
-    price = _prices(size_bytes, ladder_mbps, penalty, bytes_to[-1] / world.time_s[-1])
-    lead_s = float(player.rtt_s) if player.rtt_moves_clock else 0.0
-    passed_by = lead_s * world.rate[1:].min() * pace  # at least, in the round trip of each chunk
-    game = _Episode(
-        proving=False,
-        time_s=world.time_s,
-        rate=world.rate,
-        size_bytes=size_bytes,
-        ladder_mbps=ladder_mbps,
-        chunk_s=float(world.chunk_s),
-        rebuffer_penalty=penalty,
-        smoothness_penalty=smoothness,
-        cap_s=float(player.buffer_cap_s),
-        step_s=float(player.pause_step_s),
-        payload_fraction=pace,
-        lead_s=lead_s,
-        due_s=np.zeros(len(size_bytes)),
-        bytes_to=bytes_to,
-        price=price,
-        to_go=_most_to_go(size_bytes + passed_by, ladder_mbps, smoothness, price),
-        stall_gain=_gain_of_stalling(world.time_s, bytes_to, price, penalty),
-    )
-    first_s, _ = _first_label(game, start_pointer, size_bytes[0, 0])
+    link = (time_s, rate, bytes_to)
+    first_s, _ = _first_label(rules, link, start_pointer, size_bytes[0, 0])
     # Each chunk moves the time at which the buffer ends by its length, less the round trip where
     # the trace stands still meanwhile.
-    gap_s = game.chunk_s - (player.rtt_s - lead_s)
-    return game._replace(due_s=first_s + gap_s * np.arange(len(size_bytes)))
+    gap_s = video.chunk_s - (player.rtt_s - rules["lead_s"])
+    due_s = first_s + gap_s * np.arange(video.num_chunks)
+
+    price = _prices(size_bytes, ladder_mbps, qoe.rebuffer_penalty, bytes_to[-1] / time_s[-1])
+    # A round trip that moves the trace lets at least these bytes pass by, once per chunk.
+    passed_by = rules["lead_s"] * rate[1:].min() * player.payload_fraction
+    to_go = _most_to_go(size_bytes + passed_by, ladder_mbps, qoe.smoothness_penalty, price)
+    gain = _gain_of_stalling(time_s, bytes_to, price, float(qoe.rebuffer_penalty))
+    return _Game(rules, link, (size_bytes, ladder_mbps, due_s), (price, to_go, gain))
+
+
+def _proving_game(game: _Game) -> _Game:
+    """Return the same episode with the rules of the proving run."""
+    rules = game.rules.copy()
+    rules["proving"], rules["step_s"] = True, 0.0
+    size_bytes, ladder_mbps, due_s = game.video
+    return game._replace(rules=rules, video=(size_bytes * _SHORTER, ladder_mbps, due_s))
 
 
 def _prices(
@@ -432,14 +446,14 @@ class _Run(NamedTuple):
     thinned: bool
 
 
-def _run(game: _Episode, start_pointer: int, chunk_0_bytes: float, floor: float, limit: int) -> _Run:
+def _run(game: _Game, start_pointer: int, chunk_0_bytes: float, floor: float, limit: int) -> _Run:
     """Search with at most `limit` labels per chunk and rung for sums above `floor`."""
-    _, labels = _first_label(game, start_pointer, chunk_0_bytes)
+    _, labels = _first_label(game.rules, game.link, start_pointer, chunk_0_bytes)
     history: list[tuple[IntArray, IntArray]] = []
     any_thinned = False
-    for chunk in range(1, len(game.size_bytes)):
+    for chunk in range(1, len(game.video[0])):
         labels, thinned = _extend(game, labels, chunk, floor, limit)
-        any_thinned = any_thinned or bool(thinned)
+        any_thinned = any_thinned or thinned
         if not len(labels):
             return _Run(floor, None, any_thinned)
         history.append((labels["parent"].copy(), labels["rung"].copy()))
@@ -472,11 +486,9 @@ def offline_optimum(
         env.reset(seed=0, options={"trace": 0, "start_pointer": start_pointer})
         return sum(float(env.step(action)[1]) for action in actions)
 
-    planning = _episode(trace, start_pointer, video, qoe, player)
-    proving = planning._replace(
-        proving=True, step_s=0.0, size_bytes=planning.size_bytes * _SHORTER
-    )
-    begin = (start_pointer, planning.size_bytes[0, 0])
+    planning = _planning_game(trace, start_pointer, video, qoe, player)
+    proving = _proving_game(planning)
+    begin = (start_pointer, float(video.size_bytes[0, 0]))
     actions = _run(planning, *begin, -np.inf, _BEAM).actions
     assert actions is not None, "without a floor some label reaches the end"
     best = score(actions)

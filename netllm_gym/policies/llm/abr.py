@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from netllm_gym.data.abr import HISTORY, SERIES_ROWS, SIZES_ROW
 from netllm_gym.errors import InputError
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.tokens import TokenLayout, TokenSpec
 
-BITRATE, BUFFER, THROUGHPUT, DOWNLOAD, SIZES, REMAINING = range(6)  # rows of the observation
-HISTORY = 6
+BITRATE, BUFFER, THROUGHPUT, DOWNLOAD, REMAINING = SERIES_ROWS.values()  # rows of the observation
 
 LAYOUTS = {
     "netllm": TokenLayout(
@@ -83,7 +83,7 @@ class ABREncoders(nn.Module):
             "buffer": observations[..., BUFFER, -1:],
             "throughput": observations[..., THROUGHPUT, -HISTORY:],  # (B, T, 6)
             "download": observations[..., DOWNLOAD, -HISTORY:],
-            "sizes": observations[..., SIZES, : self.rungs],  # (B, T, rungs)
+            "sizes": observations[..., SIZES_ROW, : self.rungs],  # (B, T, rungs)
             "remaining": observations[..., REMAINING, -1:],
             "observation": observations,  # (B, T, 6, W)
             # The rung as one number in (0, 1], so that neighbours lie side by side.
@@ -154,7 +154,7 @@ class ObservationEncoder(nn.Module):
 
     def _features(self, observations: Tensor) -> Tensor:
         history = observations[..., [BITRATE, BUFFER, THROUGHPUT, DOWNLOAD, REMAINING], -HISTORY:]
-        sizes = observations[..., SIZES, : self.rungs]
+        sizes = observations[..., SIZES_ROW, : self.rungs]
         tailed = observations[..., [THROUGHPUT, DOWNLOAD], -HISTORY:]
         return torch.cat(
             [

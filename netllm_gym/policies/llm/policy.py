@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from netllm_gym.errors import InputError
+from netllm_gym.policies.baselines.abr import EpisodeDraws
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.model import LLMModel
 from netllm_gym.policies.llm.returns import ReturnConditioner
 from netllm_gym.policies.policy import FloatArray, IntArray
-from netllm_gym.randomness import keys_of_seeds, uniform
 
 
 class LLMPolicy:
@@ -35,13 +35,13 @@ class LLMPolicy:
         self._cache = model.new_cache(num_rows)
         self._steps = np.zeros(num_rows, np.int64)  # (N,) decisions made in this episode
         self._actions = np.zeros(num_rows, np.int64)  # (N,) of the step before
-        self._keys = np.zeros(num_rows, np.uint64)  # (N,) of the episode's draws
+        self._draws = EpisodeDraws(num_rows)
 
     def reset(self, rows: IntArray, seeds: IntArray) -> None:
         """Forget these rows: each begins a new episode with the next `act`."""
         rows = np.asarray(rows, np.int64)
         self._steps[rows], self._actions[rows] = 0, 0
-        self._keys[rows] = keys_of_seeds(seeds)
+        self._draws.reset(rows, seeds)
         self._returns.reset(rows)
         self._cache.forget(torch.from_numpy(rows))
 
@@ -52,7 +52,7 @@ class LLMPolicy:
         logits = self.logits(observations, rewards)  # (N, actions)
         if self.sampled:
             weights = np.exp(logits - logits.max(axis=1, keepdims=True)).cumsum(axis=1)
-            draws = uniform(self._keys, self._steps)[:, None] * weights[:, -1:]
+            draws = self._draws.draw()[:, None] * weights[:, -1:]
             actions = (weights <= draws).sum(axis=1).clip(max=weights.shape[1] - 1)
         else:
             actions = logits.argmax(axis=1)

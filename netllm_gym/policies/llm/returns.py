@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from netllm_gym.data.windows import PaddedEpisodes
 from netllm_gym.errors import InputError
 
 KINDS = ("return_to_go", "baseline", "none")
@@ -65,22 +66,9 @@ class ReturnSpec:
         """Whether the constants are known."""
         return None not in (self.center, self.scale, self.target)
 
-    def fit(
-        self,
-        rewards: FloatArray,
-        mask: NDArray[np.bool_],
-        policies: NDArray[np.str_],
-        seeds: NDArray[np.int64],
-    ) -> "ReturnSpec":
-        """Return this spec with the constants of a pool; constants already given stay.
-
-        Args:
-            rewards: (E, T) rewards, anything where `mask` is false.
-            mask: (E, T) steps that were played.
-            policies: (E,) name of each episode's policy.
-            seeds: (E,) equal for episodes on the same network from the same start.
-        """
-        raw = self._raw(rewards, mask, policies, seeds)[:, 0]
+    def fit(self, episodes: PaddedEpisodes) -> "ReturnSpec":
+        """Return this spec with the constants of a pool; constants already given stay."""
+        raw = self._raw(episodes)[:, 0]
         spread = float(raw.std())
         scale = self.scale if self.scale is not None else (spread if spread > 1e-9 else 1.0)
         center = self.center
@@ -91,17 +79,10 @@ class ReturnSpec:
             target = float(np.quantile((raw - center) / scale, self.quantile)) * self.factor
         return dataclasses.replace(self, center=center, scale=scale, target=target)
 
-    def tokens(
-        self,
-        rewards: FloatArray,
-        mask: NDArray[np.bool_],
-        policies: NDArray[np.str_],
-        seeds: NDArray[np.int64],
-    ) -> NDArray[np.float32]:
-        """Return (E, T) tokens for training; arguments as for `fit`."""
+    def tokens(self, episodes: PaddedEpisodes) -> FloatArray:
+        """Return (E, T) tokens for training, 0 in the padding."""
         center, scale, _ = self.constants()
-        raw = self._raw(rewards, mask, policies, seeds)
-        return np.where(mask, (raw - center) / scale, 0.0).astype(np.float32)
+        return np.where(episodes.mask, (self._raw(episodes) - center) / scale, 0.0)
 
     def constants(self) -> tuple[float, float, float]:
         """Return center, scale and target.
@@ -117,55 +98,38 @@ class ReturnSpec:
         """Return the rewards as they count."""
         return rewards if self.clip is None else np.clip(rewards, *self.clip)
 
-    def _raw(
-        self,
-        rewards: FloatArray,
-        mask: NDArray[np.bool_],
-        policies: NDArray[np.str_],
-        seeds: NDArray[np.int64],
-    ) -> FloatArray:
+    def _raw(self, episodes: PaddedEpisodes) -> FloatArray:
         """Return (E, T) returns before centring and scaling."""
-        counted = np.where(mask, self.reward(rewards), 0.0)
+        mask = episodes.mask
+        rewards = np.where(mask, self.reward(episodes.rewards), 0.0)
         if self.kind == "none":
-            return np.zeros_like(counted)
+            return np.zeros_like(rewards)
         if self.kind == "return_to_go":
-            to_go = np.zeros_like(counted)
-            ahead = np.zeros(len(counted))
-            for step in range(counted.shape[1] - 1, -1, -1):
-                ahead = to_go[:, step] = counted[:, step] + self.gamma * ahead
-            return to_go
-        totals = counted.sum(axis=1)
-        theirs = _baseline_returns(totals, policies, seeds, self.baseline)
-        advantage = np.array(
-            [total - theirs[int(seed)] for total, seed in zip(totals, seeds, strict=True)]
-        )
-        return np.repeat(advantage[:, None], counted.shape[1], axis=1)
+            return dataclasses.replace(episodes, rewards=rewards).returns_to_go(self.gamma)
+        totals = rewards.sum(axis=1)  # (E,)
+        names = np.array(episodes.policies)[episodes.policy]  # (E,)
+        theirs = _baseline_returns(totals, names, episodes.seed, self.baseline)
+        return np.where(mask, (totals - theirs)[:, None], 0.0)
 
 
 def _baseline_returns(
-    totals: FloatArray,
-    policies: NDArray[np.str_],
-    seeds: NDArray[np.int64],
-    baseline: str,
-) -> Mapping[int, float]:
-    """Return the baseline's return by episode seed."""
-    is_baseline = policies == baseline
+    totals: FloatArray, names: NDArray[np.str_], seeds: NDArray[np.int64], baseline: str
+) -> FloatArray:
+    """Return (E,) the baseline's return on each episode's seed."""
+    is_baseline = names == baseline
     if not is_baseline.any():
         raise InputError(
-            f"baseline must be a policy of the pool ({', '.join(sorted(set(policies.tolist())))}), "
-            f"got {baseline}"
+            f"baseline must be a policy of the pool ({', '.join(sorted(set(names.tolist())))}), "
+            f"got {baseline!r}"
         )
-    theirs = {
-        int(seed): float(total)
-        for seed, total in zip(seeds[is_baseline], totals[is_baseline], strict=True)
-    }
-    missing = sorted({int(seed) for seed in seeds} - set(theirs))
+    by_seed = dict(zip(seeds[is_baseline].tolist(), totals[is_baseline].tolist(), strict=True))
+    missing = sorted(set(seeds.tolist()) - set(by_seed))
     if missing:
         raise InputError(
             f"pool must hold an episode of the baseline {baseline} for every seed, "
-            f"got none for seed {missing[0]} and {len(missing) - 1} more"
+            f"got none for {len(missing)} of them, {missing[0]} the first"
         )
-    return theirs
+    return np.array([by_seed[seed] for seed in seeds.tolist()])
 
 
 class ReturnConditioner:

@@ -22,6 +22,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from netllm_gym.data.episode import FloatArray, IntArray
+from netllm_gym.data.windows import PaddedEpisodes, Windows
 from netllm_gym.errors import InputError
 from netllm_gym.policies.llm.abr import masked_cross_entropy
 from netllm_gym.policies.llm.checkpoint import (
@@ -32,7 +34,6 @@ from netllm_gym.policies.llm.checkpoint import (
     write_policy,
 )
 from netllm_gym.policies.llm.config import LLMConfig, TrainConfig, to_json
-from netllm_gym.policies.llm.episodes import EpisodeSampler, TrainingEpisodes
 from netllm_gym.policies.llm.model import LLMModel, inputs_of
 from netllm_gym.policies.llm.policy import LLMPolicyFactory, for_acting
 
@@ -58,11 +59,12 @@ class TrainResult:
 
 
 def train_llm(
-    episodes: TrainingEpisodes,
+    episodes: PaddedEpisodes,
     config: LLMConfig,
     train: TrainConfig,
     out: Path | str,
     *,
+    weights: FloatArray | None = None,
     validate: Validate | None = None,
     trained_on: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
@@ -76,6 +78,7 @@ def train_llm(
         config: The policy; the constants of its `returns` are fitted here if they are not yet.
         train: How.
         out: Folder of the run.
+        weights: (E,) chance of each episode, drawn with replacement; None shuffles all of them.
         validate: Scores a policy, higher is better; None keeps only the last.
         trained_on: Where the episodes came from, kept in the policy's folder.
         progress: Told the metrics of each update and validation.
@@ -88,12 +91,12 @@ def train_llm(
     out = Path(out)
     _check(episodes, config)
     if not config.returns.is_fitted:
-        config = dataclasses.replace(config, returns=episodes.fit(config.returns))
+        config = dataclasses.replace(config, returns=config.returns.fit(episodes))
     before = torch.get_num_threads()
     if train.threads:
         torch.set_num_threads(train.threads)
     try:
-        run = _Run(episodes, config, train, out, validate, trained_on or {}, progress, resume)
+        run = _Run(episodes, config, train, out, weights, validate, trained_on, progress, resume)
         return run.until(min(train.updates, stop_after or train.updates))
     finally:
         torch.set_num_threads(before)
@@ -104,17 +107,19 @@ class _Run:
 
     def __init__(
         self,
-        episodes: TrainingEpisodes,
+        episodes: PaddedEpisodes,
         config: LLMConfig,
         train: TrainConfig,
         out: Path,
+        weights: FloatArray | None,
         validate: Validate | None,
-        trained_on: Mapping[str, Any],
+        trained_on: Mapping[str, Any] | None,
         progress: Progress | None,
         resume: bool,
     ) -> None:
         self.episodes, self.config, self.train, self.out = episodes, config, train, out
-        self.validate, self.trained_on, self.progress = validate, trained_on, progress
+        self.weights, self.validate, self.progress = weights, validate, progress
+        self.trained_on = dict(trained_on or {})
         self.update, self.best_update, self.best_score = 0, None, None  # type: tuple[int, int | None, float | None]
         recover_folder(out / "last")
         recover_folder(out / "best")
@@ -130,8 +135,9 @@ class _Run:
         self.optimizer = make_optimizer(self.model, train)
         if resumes:
             self._resume()
-        self.returns = episodes.returns(config.returns)  # (E, T)
-        self.sampler = EpisodeSampler(episodes, train.seed)
+        # A window is a whole episode: the band, not the cut, says how far a decision sees.
+        num_steps = episodes.mask.shape[1]
+        self.windows = Windows(episodes, config.returns.tokens(episodes), num_steps, num_steps)
 
     def until(self, last_update: int) -> TrainResult:
         """Make the updates up to `last_update`."""
@@ -167,14 +173,13 @@ class _Run:
             group["lr"] = group["initial_lr"] * share
         self.model.train()
         size = train.batch_episodes
-        first = self.update * size * train.accumulate
-        rows = [self.sampler.rows(first + size * k, size) for k in range(train.accumulate)]
-        steps = sum(int(self.episodes.mask[each].sum()) for each in rows)
+        drawn = self.windows.sample(train.seed, self.update, size * train.accumulate, self.weights)
+        steps = int(self.episodes.lengths[self.windows.episode[drawn]].sum())
         loss_sum, right = 0.0, 0
         with torch.random.fork_rng(devices=[]):  # dropout's draws belong to this update alone
             torch.manual_seed((train.seed << 32) + self.update)
-            for each in rows:
-                batch = self.episodes.batch(each, self.returns, train.device)
+            for first in range(0, len(drawn), size):
+                batch = self._batch(drawn[first : first + size])
                 logits = self.model(inputs_of(batch))  # (B, T, actions)
                 loss = masked_cross_entropy(logits, batch["actions"], batch["mask"])
                 (loss / steps).backward()  # type: ignore[no-untyped-call]
@@ -192,6 +197,15 @@ class _Run:
             "accuracy": right / steps,
             "gradient_norm": norm,
             "learning_rate": train.learning_rate * share,
+        }
+
+    def _batch(self, windows: IntArray) -> dict[str, Tensor]:
+        """Return windows as tensors, cut to the longest of them."""
+        arrays: dict[str, Any] = {**self.windows.batch(windows)}
+        longest = int(arrays["mask"].sum(axis=1).max())
+        return {
+            name: torch.from_numpy(each[:, :longest]).to(self.train.device)
+            for name, each in arrays.items()
         }
 
     def _validate(self, validate: Validate) -> dict[str, Any]:
@@ -268,7 +282,7 @@ def learning_rate_share(update: int, train: TrainConfig) -> float:
     return train.final_fraction + (1.0 - train.final_fraction) * cosine
 
 
-def _check(episodes: TrainingEpisodes, config: LLMConfig) -> None:
+def _check(episodes: PaddedEpisodes, config: LLMConfig) -> None:
     if episodes.observations.shape[2:] != config.observation_shape:
         raise InputError(
             f"observations must have the shape {config.observation_shape}, "

@@ -1,0 +1,250 @@
+"""Policies x one case -> a table: the same episodes for all, with intervals and provenance."""
+
+import json
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netllm_gym.data.episode import Episode
+from netllm_gym.envs.plan import PlannedEpisode
+from netllm_gym.errors import InputError
+from netllm_gym.policies.policy import Policy
+from netllm_gym.problems import LoadedPolicy, Problem, find_problem, load_policy
+from netllm_gym.rollout import Rollout, rollout
+
+MOST_ROWS = 256  # episodes that are played side by side
+RESAMPLES = 10_000  # of a bootstrap
+FloatArray = NDArray[np.float64]
+
+
+class Interval(NamedTuple):
+    """A mean and the 95 % interval of its bootstrap."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One policy's result on a case.
+
+    Attributes:
+        policy: Its name.
+        metric: What `mean` measures.
+        mean: Over episodes.
+        ci95: Bootstrap over groups of episodes that are not independent (recordings).
+        n: Episodes.
+        per_episode: (n,) the metric of each, in the order of the case.
+        decision_ms: Wall time per decision, all episodes side by side.
+        components: Means of the parts of the metric.
+        trained_on: What a learned policy was trained on; a policy that saw the case says so.
+        versus: Paired difference to the strongest baseline, by its name.
+        upper_bound: Mean that no policy can exceed, where the policy certifies one.
+    """
+
+    policy: str
+    metric: str
+    mean: float
+    ci95: tuple[float, float]
+    n: int
+    per_episode: list[float]
+    decision_ms: float
+    components: dict[str, float]
+    trained_on: str
+    versus: dict[str, Any] | None = None
+    upper_bound: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """All rows of one case, and what made them."""
+
+    problem: str
+    case: dict[str, Any]
+    commit: str
+    rows: list[Row]
+
+    def to_json(self) -> str:
+        """Return the table as JSON text; equal tables give equal text."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+
+def evaluate(
+    problem: str,
+    policies: Sequence[str | LoadedPolicy],
+    case: Mapping[str, Any],
+    on_episode: Callable[[str, int, int], None] | None = None,
+) -> Table:
+    """Play every episode of a case with every policy.
+
+    Args:
+        problem: Short name.
+        policies: Names, folders of trained policies, or loaded ones.
+        case: Arguments of the environment, such as traces and video.
+        on_episode: Told policy, episodes done and episodes in all.
+
+    Raises:
+        InputError: If a policy or a part of the case does not exist, before anything is played.
+    """
+    row = find_problem(problem)
+    if not policies:
+        raise InputError("policies must name at least one, got none")
+    loaded = [load_policy(one, problem) if isinstance(one, str) else one for one in policies]
+    probe = row.make_env(1, **case)
+    plan = probe.evaluation_plan()
+    built = [(policy, *_build(row, policy, case, len(plan))) for policy in loaded]
+    results: list[tuple[LoadedPolicy, Policy, Rollout]] = []
+    for policy, actor, env in built:
+        count = _Counter(actor.name, len(plan), on_episode)
+        results.append((policy, actor, rollout(actor, env, plan, count)))
+    groups = _groups(results[0][2].episodes, row.interval_over)
+    best = _strongest_baseline(row, results)
+    rows = [_row(row, *result, groups, best) for result in results]
+    described = {key: _describe(probe, key, case.get(key)) for key in row.case_arguments}
+    described |= {key: str(value) for key, value in case.items() if key not in described}
+    return Table(problem, described, _commit(), rows)
+
+
+def score(
+    problem: Problem, factory: Callable[[Any], Policy], env: Any, plan: Sequence[PlannedEpisode]
+) -> float:
+    """Return the mean metric with every group of episodes (recording) weighted equally."""
+    episodes = rollout(factory(env), env, plan).episodes
+    per_episode = np.array([episode.infos[problem.metric].mean() for episode in episodes])
+    groups = _groups(episodes, problem.interval_over)
+    sums = np.bincount(groups, weights=per_episode)
+    return float((sums / np.bincount(groups)).mean())
+
+
+def _build(
+    problem: Problem, policy: LoadedPolicy, case: Mapping[str, Any], episodes: int
+) -> tuple[Policy, Any]:
+    """Build a policy and the environment that it plays in."""
+    sequential = getattr(policy.factory, "needs_sequential", False)
+    env = problem.make_env(1 if sequential else min(episodes, MOST_ROWS), **case)
+    return policy.factory(env), env
+
+
+class _Counter:
+    """Turns 'k more episodes' into 'done of all' for one policy."""
+
+    def __init__(
+        self, policy: str, total: int, tell: Callable[[str, int, int], None] | None
+    ) -> None:
+        self.policy, self.total, self.tell, self.done = policy, total, tell, 0
+
+    def __call__(self, ended: int) -> None:
+        self.done += ended
+        if self.tell is not None:
+            self.tell(self.policy, self.done, self.total)
+
+
+def _row(
+    problem: Problem,
+    policy: LoadedPolicy,
+    actor: Policy,
+    played: Rollout,
+    groups: NDArray[np.int64],
+    best: tuple[str, FloatArray] | None,
+) -> Row:
+    values = _metric(problem, played.episodes)
+    interval = bootstrap(values, groups)
+    versus = None
+    if best is not None and best[0] != actor.name:
+        gain = bootstrap(values - best[1], groups)
+        versus = {"policy": best[0], "mean": gain.mean, "ci95": (gain.low, gain.high)}
+    return Row(
+        policy=actor.name,
+        metric=problem.metric,
+        mean=interval.mean,
+        ci95=(interval.low, interval.high),
+        n=len(values),
+        per_episode=values.tolist(),
+        decision_ms=1000.0 * played.decision_s,
+        components={
+            name: float(np.mean([episode.infos[name].mean() for episode in played.episodes]))
+            for name in problem.components
+        },
+        trained_on=_provenance(policy, played.episodes, problem.interval_over),
+        versus=versus,
+        upper_bound=_certified(actor, len(values)),
+    )
+
+
+def _metric(problem: Problem, episodes: Sequence[Episode]) -> FloatArray:
+    return np.array([episode.infos[problem.metric].mean() for episode in episodes])
+
+
+def _certified(actor: Policy, episodes: int) -> float | None:
+    bounds = getattr(actor, "upper_bounds", None)
+    return float(bounds.mean()) if bounds is not None and len(bounds) == episodes else None
+
+
+def _groups(episodes: Sequence[Episode], field: str) -> NDArray[np.int64]:
+    """Return (E,) number of the group that each episode belongs to."""
+    names = [str(episode.case[field]) for episode in episodes]
+    return np.asarray(np.unique(names, return_inverse=True)[1], np.int64)
+
+
+def _provenance(policy: LoadedPolicy, episodes: Sequence[Episode], field: str) -> str:
+    """Say what a policy was trained on, and how much of the case that training saw."""
+    played = {str(episode.case[field]) for episode in episodes}
+    seen = played & policy.recordings
+    if not seen:
+        return policy.trained_on
+    return f"{policy.trained_on} (leaky: saw {len(seen)} of {len(played)} {field}s)"
+
+
+def _strongest_baseline(
+    problem: Problem, results: Sequence[tuple[LoadedPolicy, Policy, Rollout]]
+) -> tuple[str, FloatArray] | None:
+    """Return name and values of the best policy that is neither learned nor the bound."""
+    rules = [
+        (actor.name, _metric(problem, played.episodes))
+        for policy, actor, played in results
+        if not policy.learned and policy.name != problem.bound
+    ]
+    return max(rules, key=lambda rule: float(rule[1].mean()), default=None)
+
+
+def bootstrap(values: FloatArray, groups: NDArray[np.int64]) -> Interval:
+    """Return the mean and its 95 % interval, resampling whole groups of episodes.
+
+    Args:
+        values: (E,) one per episode.
+        groups: (E,) group of each, 0 to G - 1.
+    """
+    sums, counts = np.bincount(groups, weights=values), np.bincount(groups)
+    rng = np.random.default_rng(0)  # equal inputs give equal intervals
+    drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=RESAMPLES)
+    low, high = np.percentile((drawn @ sums) / (drawn @ counts), [2.5, 97.5])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def _describe(env: Any, argument: str, value: Any) -> str:
+    """Name a part of the case: a set or video knows its own name."""
+    if value is None or isinstance(value, str | Path):
+        return str(value if value is not None else "synthetic")
+    return str(getattr(value, "name", value))
+
+
+def _commit() -> str:
+    """Return the commit of this source tree, with a mark if it was changed; empty outside one."""
+    here = Path(__file__).parent
+    try:
+        ran = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return ran.stdout.strip() if ran.returncode == 0 else ""

@@ -1,0 +1,175 @@
+"""The index of the house: one row per problem, naming what belongs to it in every layer.
+
+Rows are data. What is heavy (torch, a kernel) is named as "module:attribute" and imported when it
+is asked for.
+"""
+
+import difflib
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+
+from netllm_gym.errors import InputError
+from netllm_gym.policies.policy import Policy
+
+PolicyFactory = Callable[[Any], Policy]
+
+
+class PolicyEntry(NamedTuple):
+    """Where a named policy's factory is."""
+
+    target: str  # "module:attribute"
+    by_name: bool = False  # the attribute makes the factory from the name
+    learned: bool = False
+    trained_on: str = ""  # what a published policy is known to have been trained on
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem in all layers.
+
+    Attributes:
+        name: Short name, the same in every layer.
+        title: What it is, in a few words.
+        env_id: Of its environment.
+        metric: Column of the environment's info whose mean over an episode is reported.
+        metric_unit: Its unit.
+        components: Columns of the info that are reported beside it.
+        case_arguments: Arguments of the environment that make a benchmark case.
+        interval_over: Field of an episode's case within which episodes are not independent.
+        policies: Name -> entry.
+        bound: Name of the policy that no other can beat.
+        default_policies: What `bench` runs when it is not told.
+    """
+
+    name: str
+    title: str
+    env_id: str
+    metric: str
+    metric_unit: str
+    components: tuple[str, ...]
+    case_arguments: tuple[str, ...]
+    interval_over: str
+    policies: Mapping[str, PolicyEntry]
+    bound: str
+    default_policies: tuple[str, ...] = field(default=())
+
+    def make_env(self, num_envs: int, **arguments: Any) -> Any:
+        """Make the native vector environment that rollouts use: autoreset disabled."""
+        return gym.make_vec(
+            self.env_id, num_envs=num_envs, autoreset_mode="Disabled", **arguments
+        ).unwrapped
+
+
+_RULES, _MPC = "netllm_gym.policies.baselines.abr", "netllm_gym.policies.baselines.abr_mpc"
+_ACTORS = PolicyEntry(
+    "netllm_gym.policies.neural.abr:reference_actor",
+    by_name=True,
+    learned=True,
+    trained_on="unknown (published weights)",
+)
+
+PROBLEMS: dict[str, Problem] = {
+    "abr": Problem(
+        name="abr",
+        title="adaptive bitrate streaming",
+        env_id="NetLLM-ABR-v0",
+        metric="qoe",
+        metric_unit="Mbit/s per chunk",
+        components=("bitrate_mbps", "rebuffer_s", "smoothness_mbps"),
+        case_arguments=("traces", "video"),
+        interval_over="recording",
+        policies={
+            "lowest": PolicyEntry(f"{_RULES}:Lowest"),
+            "random": PolicyEntry(f"{_RULES}:Random"),
+            "rate_based": PolicyEntry(f"{_RULES}:RateBased"),
+            "bba": PolicyEntry(f"{_RULES}:BBA"),
+            "bola": PolicyEntry(f"{_RULES}:BOLA"),
+            "robust_mpc": PolicyEntry(f"{_MPC}:RobustMPC"),
+            "netllm_mpc": PolicyEntry(f"{_MPC}:NetLLMMPC"),
+            "genet_reference": _ACTORS,
+            "udr_1_reference": _ACTORS,
+            "udr_2_reference": _ACTORS,
+            "udr_3_reference": _ACTORS,
+            "udr_real_reference": _ACTORS,
+            "optimum": PolicyEntry("netllm_gym.policies.baselines.abr_optimum:OptimumPolicy"),
+        },
+        bound="optimum",
+        default_policies=(
+            *("lowest", "random", "rate_based", "bba", "bola", "robust_mpc", "optimum"),
+        ),
+    ),
+}
+
+
+def find_problem(name: str) -> Problem:
+    """Return a problem by its short name."""
+    if name not in PROBLEMS:
+        raise InputError(f"problem must be one of {', '.join(PROBLEMS)}, got {name!r}")
+    return PROBLEMS[name]
+
+
+class LoadedPolicy(NamedTuple):
+    """A policy that can be built for any environment of its problem."""
+
+    name: str  # as asked for; tables use the built policy's own name
+    factory: PolicyFactory
+    learned: bool
+    trained_on: str  # in words
+    recordings: frozenset[str]  # that its training saw, as far as is known
+
+
+def load_policy(name_or_folder: str, problem: str = "abr") -> LoadedPolicy:
+    """Find a policy by its name, or read the folder of a trained one.
+
+    `:sampled` behind either makes a network draw its actions instead of taking the likeliest.
+
+    Raises:
+        InputError: If there is neither; the sentence names the nearest names.
+    """
+    row = find_problem(problem)
+    plain, _, decoding = name_or_folder.partition(":")
+    if plain in row.policies:
+        entry = row.policies[plain]
+        if decoding and not entry.learned:
+            raise InputError(f"policy {plain} must be named without :{decoding}, it decodes nothing")
+        module, _, attribute = entry.target.partition(":")
+        found = getattr(importlib.import_module(module), attribute)
+        factory = found(name_or_folder) if entry.by_name else found
+        return LoadedPolicy(
+            name_or_folder, factory, entry.learned, entry.trained_on, frozenset()
+        )
+    if decoding not in ("", "sampled", "greedy"):
+        raise InputError(f"decoding must be greedy or sampled, got {decoding!r}")
+    if Path(plain).is_dir():
+        return _trained_policy(Path(plain), row, decoding == "sampled")
+    nearest = difflib.get_close_matches(plain, row.policies, n=3, cutoff=0.4)
+    hint = f"; did you mean {', '.join(nearest)}?" if nearest else ""
+    raise InputError(
+        f"policy must be a folder or one of {', '.join(row.policies)}, got {name_or_folder!r}{hint}"
+    )
+
+
+def _trained_policy(folder: Path, problem: Problem, sampled: bool) -> LoadedPolicy:
+    """Read a policy's folder, or the best (else the last) policy of a training run's."""
+    from netllm_gym.policies.llm.checkpoint import load_llm_policy
+
+    parts = [folder / part for part in ("best", "last") if (folder / part).is_dir()]
+    name = folder.resolve().name + (":sampled" if sampled else "")
+    factory = load_llm_policy(parts[0] if parts else folder, sampled=sampled, name=name)
+    if factory.config.problem != problem.name:
+        raise InputError(
+            f"{folder} must hold a policy for {problem.name}, got one for {factory.config.problem}"
+        )
+    provenance = factory.trained_on
+    return LoadedPolicy(
+        name,
+        factory,
+        learned=True,
+        trained_on=str(provenance.get("traces", "unknown")),
+        recordings=frozenset(provenance.get("recordings", ())),
+    )
