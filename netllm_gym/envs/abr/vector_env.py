@@ -1,5 +1,6 @@
 """`gym.make_vec("NetLLM-ABR-v0", num_envs=N)`: N players a call, equal to N scalar envs."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -103,12 +104,34 @@ class ABRVectorEnv(VectorEnv[Observations, NDArray[np.int64], NDArray[Any]]):
             "video": self.video.name,
         }
 
-    def evaluation_plan(self) -> list[PlannedEpisode]:
-        """Return one episode per trace, from its published start pointer or its first row."""
-        return [
-            PlannedEpisode(index, {"trace": index, "start_pointer": self.trace_set.start_pointer(index)})
-            for index in range(len(self.trace_set.traces))
-        ]
+    def evaluation_plan(self, starts: int = 1) -> list[PlannedEpisode]:
+        """Return the episodes of an evaluation: every trace from one or more rows.
+
+        Args:
+            starts: Episodes per trace. One begins at the published start pointer, else in the
+                first row; more begin in rows spread evenly over the trace.
+        """
+        plan = []
+        for index, trace in enumerate(self.trace_set.traces):
+            last = len(trace.time_s) - 1
+            pointers = [1 + last * part // starts for part in range(starts)]
+            for pointer in pointers if starts > 1 else [self.trace_set.start_pointer(index)]:
+                options = {"trace": index, "start_pointer": pointer}
+                plan.append(PlannedEpisode(len(plan), options))
+        return plan
+
+    def provenance(self) -> dict[str, Any]:
+        """Say which worlds episodes are drawn from, as JSON: names, recordings and a hash."""
+        digest = hashlib.sha256()
+        for trace in self.trace_set.traces:
+            digest.update(trace.time_s.tobytes() + trace.capacity_mbps.tobytes())
+        digest.update(self.video.size_bytes.tobytes() + self.video.ladder_mbps.tobytes())
+        return {
+            "traces": self.trace_set.name,
+            "recordings": sorted({trace.recording for trace in self.trace_set.traces}),
+            "video": self.video.name,
+            "sha256": digest.hexdigest(),
+        }
 
     def reset(
         self,

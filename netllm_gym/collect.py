@@ -1,0 +1,120 @@
+"""Experience pools: policies play training episodes, shard by shard, resumable at any moment."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from netllm_gym.data.pool import CODECS, ExperiencePool, PackedShard, PoolWriter, pack_shard
+from netllm_gym.envs.plan import PlannedEpisode
+from netllm_gym.errors import InputError
+from netllm_gym.problems import find_problem, load_policy
+from netllm_gym.rollout import rollout
+
+SHARD_EPISODES = 250
+
+
+class _Shard(NamedTuple):
+    """What one shard holds; enough for another process to make it."""
+
+    problem: str
+    case: dict[str, Any]
+    policy: str
+    seeds: range
+
+
+def collect(
+    problem: str,
+    policies: Sequence[str],
+    episodes: int,
+    out: Path | str,
+    case: Mapping[str, Any],
+    seed: int = 0,
+    workers: int = 1,
+    on_episode: Callable[[int, int], None] | None = None,
+) -> ExperiencePool:
+    """Let each policy play the same training episodes and write what happened.
+
+    Every policy plays episodes `seed` to `seed + episodes - 1`, so their returns can be compared
+    episode by episode. The pool's bytes depend on the arguments only, not on `workers` nor on how
+    often the collection was interrupted: run it again and it goes on.
+
+    Args:
+        problem: Short name.
+        policies: Names, or folders of trained policies.
+        episodes: Of each policy.
+        out: Folder of the pool; new, empty, or begun by the same command.
+        case: Arguments of the environment, such as traces, video, noise.
+        seed: Of the first episode.
+        workers: Processes.
+        on_episode: Told episodes done and episodes in all.
+
+    Raises:
+        InputError: If an argument breaks a rule; nothing is written then.
+    """
+    row = find_problem(problem)
+    if episodes < 1:
+        raise InputError(f"episodes must be at least 1, got {episodes}")
+    if workers < 1:
+        raise InputError(f"workers must be at least 1, got {workers}")
+    if seed < 0:
+        raise InputError(f"seed must be at least 0, got {seed}")
+    if len(set(policies)) != len(policies) or not policies:
+        raise InputError(f"policies must be different names, one or more, got {list(policies)}")
+    probe = row.make_env(1, **case)
+    for policy in policies:
+        load_policy(policy, problem).factory(probe)  # refuse before anything is written
+    shards = [
+        _Shard(problem, dict(case), policy, range(first, min(first + SHARD_EPISODES, seed + episodes)))
+        for policy in policies
+        for first in range(seed, seed + episodes, SHARD_EPISODES)
+    ]
+    plan = {
+        "policies": list(policies),
+        "episodes": episodes,
+        "seed": seed,
+        "num_shards": len(shards),
+    }
+    spec = {"id": row.env_id, "arguments": _arguments(case), "worlds": probe.provenance()}
+    writer = PoolWriter(out, problem, spec, plan)
+    missing = writer.missing()
+    total = episodes * len(policies)
+    done = total - sum(len(shards[number].seeds) for number in missing)
+    for number, packed in _play(shards, missing, workers):
+        writer.write_packed(number, packed)
+        done += len(shards[number].seeds)
+        if on_episode is not None:
+            on_episode(done, total)
+    return ExperiencePool.load(out, problem)
+
+
+def _play(
+    shards: Sequence[_Shard], missing: Sequence[int], workers: int
+) -> Iterator[tuple[int, PackedShard]]:
+    """Yield (number, packed shard) in order, made here or in other processes."""
+    wanted = [shards[number] for number in missing]
+    if workers == 1:
+        yield from zip(missing, map(_make, wanted), strict=True)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from zip(missing, pool.map(_make, wanted), strict=True)
+
+
+def _make(shard: _Shard) -> PackedShard:
+    row = find_problem(shard.problem)
+    factory = load_policy(shard.policy, shard.problem).factory
+    rows = 1 if getattr(factory, "needs_sequential", False) else len(shard.seeds)
+    env = row.make_env(rows, **shard.case)
+    played = rollout(factory(env), env, [PlannedEpisode(seed) for seed in shard.seeds]).episodes
+    # The infos follow from observations, actions and rewards; a pool keeps no derived copies.
+    return pack_shard([replace(episode, infos={}) for episode in played], CODECS[shard.problem])
+
+
+def _arguments(case: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the case as JSON values; only what a command can name may make a pool."""
+    for key, value in case.items():
+        if not isinstance(value, str | int | float | bool | tuple | list):
+            raise InputError(f"{key} must be a name or a number to collect from, got {value!r}")
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in case.items()}
