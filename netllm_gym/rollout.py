@@ -72,7 +72,9 @@ def rollout(
         if begun:
             observations, infos = env.reset(**_reset_arguments(num_rows, begun, plan))
             seeds = np.array([plan[position].seed for position in begun.values()], np.int64)
-            policy.reset(np.array(list(begun), np.int64), seeds)
+            started_s = time.perf_counter()
+            policy.reset(np.array(list(begun), np.int64), seeds)  # some plan the episode here
+            spent_s += time.perf_counter() - started_s
             playing |= {row: (position, len(steps)) for row, position in begun.items()}
             rewards[list(begun)] = 0.0
         if not playing:

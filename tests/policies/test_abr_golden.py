@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 from netllm_gym.envs.abr.vector_env import ABRVectorEnv
+from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.policies.baselines.abr import BBA, BOLA, Lowest, RateBased
 from netllm_gym.policies.baselines.abr_mpc import NetLLMMPC, RobustMPC
+from netllm_gym.rollout import rollout
 
 SHARED = Path(os.environ.get("NETLLM_GYM_DATA", "nowhere")).parent
 needs_data = pytest.mark.skipif(
@@ -36,28 +38,12 @@ class Played(NamedTuple):
 
 
 def play(policy, env, traces: Sequence[int], first_seed=0) -> list[Played]:
-    """Play the traces in order, `env.num_envs` at a time; episode i has seed first_seed + i."""
-    rows, played = np.arange(env.num_envs), []
-    assert len(traces) % env.num_envs == 0
-    for first in range(0, len(traces), env.num_envs):
-        seeds = first_seed + first + rows
-        options = {"trace": np.array(traces[first : first + env.num_envs])}
-        observations, infos = env.reset(seed=seeds.tolist(), options=options)
-        policy.reset(rows, seeds)
-        rewards, ended = np.zeros(env.num_envs), np.zeros(env.num_envs, bool)
-        all_actions, all_rewards = [], []
-        while not ended.any():  # episodes of one video are equally long
-            actions = policy.act(observations, rewards, infos)
-            observations, rewards, ended, _, infos = env.step(actions)
-            all_actions.append(actions)
-            all_rewards.append(rewards)
-        assert ended.all()
-        if hasattr(policy, "end"):
-            policy.end(rows, observations)
-        for row in rows:
-            digits = "".join(str(actions[row]) for actions in all_actions)
-            played.append(Played("0" + digits, np.array(all_rewards)[:, row]))
-    return played
+    """Play the traces in order; episode i has seed first_seed + i."""
+    plan = [PlannedEpisode(first_seed + i, {"trace": trace}) for i, trace in enumerate(traces)]
+    return [
+        Played("0" + "".join(map(str, episode.actions)), episode.rewards)
+        for episode in rollout(policy, env, plan).episodes
+    ]
 
 
 def fcc_test(num_envs):

@@ -64,7 +64,7 @@ _PIECES = 4  # of an interval of stalls at a full buffer
 _TOLERANCE = 1e-9  # share of a sum of rewards that rounding may hide
 _SAME = 1e-11  # labels whose values differ by less are worth the same
 _SHORTER = 1.0 - 1e-11  # factor on sizes in the proving run
-_PAUSE_SLACK_S = 1e-9  # off each pause of the proving run
+_PAUSE_SLACK_S = 1e-11  # off each pause of the proving run
 
 _carry, _wait, _pause_for = simulator.carry, simulator.wait, simulator.pause_for
 _jit = numba.njit(cache=True, error_model="numpy")
@@ -355,17 +355,18 @@ def _extend(
     found = _reach(tuple(game), labels, chunk, floor)
     found = found[np.lexsort((found["clock_s"], found["rung"]))]
     kept = found[_undominated(found, penalty)]
-    parts, thinned = [], False
+    if np.bincount(kept["rung"], minlength=1).max() <= limit:
+        return kept, False
+    parts = []
     for rung in range(len(game.video[1])):
         part = kept[kept["rung"] == rung]
         if len(part) > limit:
-            thinned = True
             if game.rules["proving"]:
                 part = _merged(part, limit, penalty)
             else:
                 part = part[np.argsort(-part["hope"])[:limit]]
         parts.append(part)
-    return np.concatenate(parts), thinned
+    return np.concatenate(parts), True
 
 
 @_jit

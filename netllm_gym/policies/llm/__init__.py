@@ -1,1 +1,1 @@
-"""Language models as policies: tokens from observations, a pretrained backbone, a networking head."""
+"""Language models as policies: tokens from observations, a backbone, a networking head."""

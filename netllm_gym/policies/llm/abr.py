@@ -113,6 +113,7 @@ class SeriesEncoder(nn.Module):
         self.projection = nn.Linear(feature_dim * (length - kernel + 1), width)
 
     def forward(self, series: Tensor) -> Tensor:
+        """Return (B, T, d)."""
         B, T, K = series.shape
         filtered = F.leaky_relu(self.convolution(series.reshape(B * T, 1, K)))  # (B * T, F, K')
         return self.projection(filtered.flatten(1)).unflatten(0, (B, T))  # type: ignore[no-any-return]
@@ -149,6 +150,7 @@ class ObservationEncoder(nn.Module):
         self.std.copy_(features.std(0, correction=0).clamp(min=1e-3))
 
     def forward(self, observations: Tensor) -> Tensor:
+        """Return (B, T, d)."""
         normal = (self._features(observations) - self.mean) / self.std
         return self.layers(normal.clamp(-10.0, 10.0))  # type: ignore[no-any-return]
 

@@ -11,10 +11,11 @@ import hashlib
 import importlib.util
 import inspect
 import json
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -44,9 +45,18 @@ _TRANSPOSED = ("gpt2",)  # their Conv1D keeps its weights transposed, fan_in_fan
 _POSITION_TABLES = ("wpe", "position_embeddings", "embed_positions")
 
 
+class Backbone(NamedTuple):
+    """A backbone, ready to be trained."""
+
+    model: nn.Module
+    config: dict[str, Any]  # the Hugging Face config as JSON values
+    width: int  # of its tokens and hidden states
+    num_layers: int  # blocks that are run
+
+
 def load_backbone(
     config: BackboneConfig, seed: int, stored: Mapping[str, Any] | None = None
-) -> tuple[nn.Module, dict[str, Any]]:
+) -> Backbone:
     """Build a backbone, its early exit and its adapter.
 
     Args:
@@ -55,25 +65,24 @@ def load_backbone(
         stored: The Hugging Face config in a checkpoint that holds the base weights too: the shape
             is built from it and nothing is looked up.
 
-    Returns:
-        The model, and its Hugging Face config as JSON values.
-
     Raises:
         InputError: If the model cannot be found, or is no causal model of the known kind.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if stored is not None:
-            model = _from_config(_config_of(stored))
+        hf_config = _shape(config) if stored is None else _config_of(stored)
+        if stored is None and config.init == "pretrained":
+            model = _pretrained(config, hf_config)
         else:
-            hf_config = _shape(config)
-            model = _pretrained(config, hf_config) if config.init == "pretrained" else None
-            if model is None:
-                model = _from_config(hf_config)
+            model = _from_config(hf_config)
         _trim(model, config)
-        hf_config_dict = json.loads(model.config.to_json_string(use_diff=False))
-        dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
-        return adapt(model.to(dtype), config), hf_config_dict
+        nn.Module.to(model, torch.bfloat16 if config.dtype == "bfloat16" else torch.float32)
+        return Backbone(
+            model=adapt(model, config),
+            config=json.loads(model.config.to_json_string(use_diff=False)),
+            width=int(model.config.hidden_size),
+            num_layers=int(model.config.num_hidden_layers),
+        )
 
 
 def adapt(model: PreTrainedModel, config: BackboneConfig) -> nn.Module:
@@ -96,7 +105,9 @@ def adapt(model: PreTrainedModel, config: BackboneConfig) -> nn.Module:
         task_type="FEATURE_EXTRACTION",
     )
     try:
-        return get_peft_model(model, lora)  # type: ignore[no-any-return]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft reads a renamed attribute
+            return get_peft_model(model, lora)
     except ValueError as error:  # peft's words for targets that the model has not
         raise InputError(
             f"lora_targets must name modules of {model.config.model_type}, got {targets!r}"
@@ -164,7 +175,9 @@ def _shape(config: BackboneConfig) -> PreTrainedConfig:
     if config.layers is not None:
         total = hf_config.num_hidden_layers
         if config.layers > total:
-            raise InputError(f"layers must be at most {total} for {config.name}, got {config.layers}")
+            raise InputError(
+                f"layers must be at most {total} for {config.name}, got {config.layers}"
+            )
         hf_config.num_hidden_layers = config.layers
         if getattr(hf_config, "layer_types", None):
             hf_config.layer_types = hf_config.layer_types[: config.layers]
@@ -188,7 +201,8 @@ def _config_of(values: Mapping[str, Any]) -> PreTrainedConfig:
 
 def _from_config(hf_config: PreTrainedConfig) -> PreTrainedModel:
     _drop_words(hf_config)
-    return AutoModel.from_config(hf_config, attn_implementation="sdpa")  # type: ignore[no-any-return]
+    make: Callable[..., PreTrainedModel] = AutoModel.from_config
+    return make(hf_config, attn_implementation="sdpa")
 
 
 def _drop_words(hf_config: PreTrainedConfig) -> None:
@@ -201,7 +215,8 @@ def _pretrained(config: BackboneConfig, hf_config: PreTrainedConfig) -> PreTrain
     if config.name != "minilm":
         try:
             with _quiet():
-                return AutoModel.from_pretrained(  # type: ignore[no-any-return]
+                load: Callable[..., PreTrainedModel] = AutoModel.from_pretrained
+                return load(
                     config.name,
                     config=hf_config,
                     dtype=torch.float32,
@@ -226,12 +241,14 @@ def _trim(model: PreTrainedModel, config: BackboneConfig) -> None:
         raise InputError(
             f"backbone must take position_ids, got {model.config.model_type}, which does not"
         )
-    table = nn.Embedding(1, model.get_input_embeddings().weight.shape[1])
+    words = model.get_input_embeddings()
+    assert isinstance(words, nn.Embedding)
+    table = nn.Embedding(1, words.embedding_dim)
     nn.init.zeros_(table.weight)
     model.set_input_embeddings(table)
     _drop_words(model.config)
     if getattr(model, "pooler", None) is not None:
-        model.pooler = None
+        setattr(model, "pooler", None)  # noqa: B010  # not every model declares one
     if config.positions == "none":
         for name, module in model.named_modules():
             if name.rpartition(".")[2] in _POSITION_TABLES and isinstance(module, nn.Embedding):

@@ -15,11 +15,11 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from netllm_gym.policies.llm.tokens import TokenTable
 
 
-class _RingLayer(CacheLayerMixin):
+class _RingLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """Keys and values of one block: (rows, heads, columns, head width)."""
 
     def __init__(self, ring: "StepCache") -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.ring = ring
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -69,7 +69,7 @@ class StepCache(Cache):
         self.num_columns = (band_steps + 1) * chunk
         self.used = 0  # columns that have been written since all rows were last empty
         self.written = slice(0, 0)  # columns of the newest chunk
-        self._index = torch.zeros(num_rows, self.num_columns, dtype=torch.int64)
+        self._place = torch.zeros(num_rows, self.num_columns, dtype=torch.int64)
         self._valid = torch.zeros(num_rows, self.num_columns, dtype=torch.bool)
 
     def forget(self, rows: Tensor) -> None:
@@ -87,15 +87,15 @@ class StepCache(Cache):
         Returns:
             (rows, used) where all cached tokens stand, and (Q,) the columns of the chunk.
         """
-        if self._index.device != chunk.index.device:
-            self._index = self._index.to(chunk.index.device)
-            self._valid = self._valid.to(chunk.index.device)
-        size = chunk.index.shape[1]
+        if self._place.device != chunk.place.device:
+            self._place = self._place.to(chunk.place.device)
+            self._valid = self._valid.to(chunk.place.device)
+        size = chunk.place.shape[1]
         start = self.written.stop % self.num_columns
         assert start + size <= self.num_columns, "chunks must fill the ring without a rest"
         self.written = slice(start, start + size)
         self.used = max(self.used, self.written.stop)
-        self._index[:, self.written] = chunk.index
+        self._place[:, self.written] = chunk.place
         self._valid[:, self.written] = chunk.valid
-        own = torch.arange(start, start + size, device=chunk.index.device)
-        return TokenTable(self._index[:, : self.used], self._valid[:, : self.used]), own
+        own = torch.arange(start, start + size, device=chunk.place.device)
+        return TokenTable(self._place[:, : self.used], self._valid[:, : self.used]), own

@@ -1,9 +1,9 @@
 """A policy on disk: one folder, JSON and safetensors, no pickle, nothing else needed to run it.
 
-    config.json            the policy's config, the backbone's, what it was trained on
-    policy.safetensors     encoders, norm, head and their constants
-    adapter/               LoRA, as peft writes it
-    backbone.safetensors   the backbone's weights, unless they are a pretrained model's own
+- `config.json`: the policy's config, the backbone's, what it was trained on.
+- `policy.safetensors`: encoders, norm, head and their constants.
+- `adapter/`: LoRA, as peft writes it.
+- `backbone.safetensors`: the backbone's weights, unless they are a pretrained model's own.
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import set_peft_model_state_dict
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -52,7 +52,9 @@ def write_policy(
             str(folder / "adapter"), save_embedding_layers=False
         )
     if keeps_base(config):
-        save_file(_plain(_base(model).state_dict()), folder / "backbone.safetensors")
+        state = model.backbone.state_dict()
+        base = {plain: state[name] for plain, name in _base_names(model).items()}
+        save_file(_plain(base), folder / "backbone.safetensors")
     values = {
         "schema": SCHEMA,
         "config": to_json(config),
@@ -97,26 +99,20 @@ def load_model(folder: Path) -> tuple[LLMModel, dict[str, Any]]:
     model = LLMModel(config, stored)
     # Adapter first: its absence is the likeliest fault, and the sentence should say so.
     if config.backbone.adapt == "lora":
-        adapter = _read(folder / "adapter" / "adapter_model.safetensors")
-        result = set_peft_model_state_dict(model.backbone, adapter)
-        if result.unexpected_keys:
-            raise InputError(
-                f"{folder / 'adapter'} must fit the backbone {config.backbone.name}, "
-                f"got {result.unexpected_keys[0]}"
-            )
+        path = folder / "adapter" / "adapter_model.safetensors"
+        adapter = _read(path)
+        wanted = get_peft_model_state_dict(model.backbone, save_embedding_layers=False)
+        if adapter.keys() != wanted.keys():
+            odd = min(adapter.keys() ^ wanted.keys())
+            raise InputError(f"{path} must fit config.json, got {odd} amiss")
+        set_peft_model_state_dict(model.backbone, adapter)
     if stored is not None:
-        _load(_base(model), _read(folder / "backbone.safetensors"), folder / "backbone.safetensors")
-    outside = _read(folder / "policy.safetensors")
-    names = model.outside().keys()
-    if outside.keys() != names:
-        odd = sorted(outside.keys() ^ names)[0]
-        raise InputError(f"{folder / 'policy.safetensors'} must fit its config, got {odd} amiss")
-    try:
-        model.load_state_dict(outside, strict=False)
-    except RuntimeError as error:
-        raise InputError(
-            f"{folder / 'policy.safetensors'} must fit its config, got other shapes"
-        ) from error
+        path = folder / "backbone.safetensors"
+        names = _base_names(model)
+        weights = {names.get(name, name): each for name, each in _read(path).items()}
+        _load(model.backbone, weights, set(names.values()), path)
+    path = folder / "policy.safetensors"
+    _load(model, _read(path), set(model.outside()), path)
     return model, values
 
 
@@ -171,47 +167,24 @@ def _old(folder: Path) -> Path:
     return folder.parent / f".{folder.name}.old"
 
 
-def _base(model: LLMModel) -> nn.Module:
-    """Return the backbone without LoRA around it."""
-    if model.config.backbone.adapt != "lora":
-        return model.backbone
-    return _Unwrapped(model.backbone.get_base_model())  # type: ignore[operator]
+def _base_names(model: LLMModel) -> dict[str, str]:
+    """Return the backbone's weights without LoRA: name in the plain backbone -> name here."""
+    prefix = "base_model.model." if model.config.backbone.adapt == "lora" else ""
+    return {
+        name.removeprefix(prefix).replace(".base_layer.", "."): name
+        for name in model.backbone.state_dict()
+        if ".lora_" not in name
+    }
 
 
-class _Unwrapped(nn.Module):
-    """A backbone with LoRA inside, under the names of the one without."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = [inner]  # in a list, so that it is no submodule under a longer name
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        return {
-            name.replace(".base_layer.", "."): value
-            for name, value in self.inner[0].state_dict().items()
-            if ".lora_" not in name
-        }
-
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Any:
-        names = {
-            name.replace(".base_layer.", "."): name
-            for name in self.inner[0].state_dict()
-            if ".lora_" not in name
-        }
-        renamed = {names.get(name, name): value for name, value in state_dict.items()}
-        result = self.inner[0].load_state_dict(renamed, strict=False, assign=assign)
-        if result.unexpected_keys or set(names) - set(state_dict):
-            raise RuntimeError("other names")
-        return result
-
-
-def _load(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+def _load(module: nn.Module, weights: Mapping[str, Tensor], names: set[str], path: Path) -> None:
+    """Put the weights with these names, no more and no fewer, into a module that has others too."""
+    if weights.keys() != names:
+        raise InputError(f"{path} must fit config.json, got {min(weights.keys() ^ names)} amiss")
     try:
-        module.load_state_dict(weights)
+        module.load_state_dict(weights, strict=False)
     except RuntimeError as error:
-        raise InputError(f"{path} must fit the backbone's config, got other weights") from error
+        raise InputError(f"{path} must fit config.json, got weights of other shapes") from error
 
 
 def _read(path: Path) -> dict[str, Tensor]:

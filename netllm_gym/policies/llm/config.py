@@ -57,9 +57,7 @@ class BackboneConfig:
 
     def __post_init__(self) -> None:
         if not self.init:
-            object.__setattr__(
-                self, "init", "random" if self.name in RANDOM_ONLY else "pretrained"
-            )
+            object.__setattr__(self, "init", "random" if self.name in RANDOM_ONLY else "pretrained")
         if not self.adapt:
             object.__setattr__(self, "adapt", "full" if self.init == "random" else "lora")
         check(bool(self.name), "name", "name a backbone", self.name)

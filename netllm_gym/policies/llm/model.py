@@ -37,9 +37,9 @@ class LLMModel(nn.Module):
         if config.layout not in layouts:
             raise InputError(f"layout must be one of {', '.join(layouts)}, got {config.layout!r}")
         self.config, self.layout = config, layouts[config.layout]
-        self.backbone, self.backbone_config = load_backbone(config.backbone, config.seed, stored)
+        loaded = load_backbone(config.backbone, config.seed, stored)
+        self.backbone, self.backbone_config, width, self.num_layers = loaded
         self.position_rule = position_rule(self.backbone, config.backbone.positions)
-        width = int(self.backbone_config["hidden_size"])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.encoders = encoders(config, self.layout, width)
@@ -60,7 +60,7 @@ class LLMModel(nn.Module):
         layout = self.layout
         table = layout.table(inputs["timesteps"], inputs["mask"], inputs["previous_mask"])
         tokens = layout.arrange(self.encoders(inputs))  # (B, N, d), N = T * tokens_per_step
-        steps = layout.steps_of(table.index).clamp(max=self.config.max_steps - 1)  # (B, N)
+        steps = layout.steps_of(table.place).clamp(max=self.config.max_steps - 1)  # (B, N)
         tokens = self.norm(tokens + self.timestep(steps))  # (B, N, d)
         if cache is None:
             keys, own = table, torch.arange(tokens.shape[1], device=tokens.device)
@@ -70,7 +70,7 @@ class LLMModel(nn.Module):
             inputs_embeds=tokens.to(self.dtype),
             # An explicit mask: without one, transformers takes our positions for packed sequences.
             attention_mask=layout.mask(table, keys, own, self.config.band_steps),  # (B, 1, N, K)
-            position_ids=layout.positions(table.index, self.position_rule),  # (B, N)
+            position_ids=layout.positions(table.place, self.position_rule),  # (B, N)
             past_key_values=cache,
             use_cache=cache is not None,
         )
@@ -85,8 +85,8 @@ class LLMModel(nn.Module):
 
     def new_cache(self, num_rows: int) -> StepCache:
         """Return an empty cache for rows that act together."""
-        blocks = int(self.backbone_config["num_hidden_layers"])
-        return StepCache(blocks, num_rows, self.config.band_steps, self.layout.tokens_per_step)
+        size = self.layout.tokens_per_step
+        return StepCache(self.num_layers, num_rows, self.config.band_steps, size)
 
     def outside(self) -> dict[str, Tensor]:
         """Return the weights and constants around the backbone, by name."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from peft import PeftModel
 
 from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.abr import EpisodeDraws
@@ -137,6 +138,6 @@ def check_fits(config: LLMConfig, env: Any) -> None:
 def for_acting(model: LLMModel) -> LLMModel:
     """Return a copy in eval mode, LoRA merged into the weights; the original stays as it is."""
     acting = copy.deepcopy(model)
-    if hasattr(acting.backbone, "merge_and_unload"):
+    if isinstance(acting.backbone, PeftModel):
         acting.backbone = acting.backbone.merge_and_unload()
     return acting.eval().requires_grad_(False)

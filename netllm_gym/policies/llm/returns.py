@@ -7,7 +7,6 @@ and travels in the checkpoint; acting never needs the pool.
 """
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np

@@ -45,7 +45,7 @@ class TokenSpec:
 class TokenTable(NamedTuple):
     """Where each token of a sequence stands."""
 
-    index: Tensor  # (B, N) int64: step * tokens_per_step + slot; below 0 only where invalid
+    place: Tensor  # (B, N) int64: step * tokens_per_step + slot; below 0 only where invalid
     valid: Tensor  # (B, N) bool
 
 
@@ -121,24 +121,24 @@ class TokenLayout:
         after, size = self.after_count, self.tokens_per_step
         slots = torch.arange(size, device=steps.device)
         # A chunk of step t: the last `after` slots of step t - 1, then the first ones of step t.
-        index = (steps * size - after).unsqueeze(-1) + slots  # (B, T, size)
+        place = (steps * size - after).unsqueeze(-1) + slots  # (B, T, size)
         valid_chunks = torch.where(slots < after, previous_valid.unsqueeze(-1), True)
         valid_chunks = valid_chunks & valid.unsqueeze(-1)  # (B, T, size)
         for name, mask in (exists or {}).items():
             valid_chunks[:, :, self.in_chunk(name)] &= mask
-        return TokenTable(index.flatten(1), valid_chunks.flatten(1))
+        return TokenTable(place.flatten(1), valid_chunks.flatten(1))
 
-    def steps_of(self, index: Tensor) -> Tensor:
-        """Return the step of each token by its index, 0 where the index is below 0."""
-        return index.clamp(min=0) // self.tokens_per_step
+    def steps_of(self, place: Tensor) -> Tensor:
+        """Return the step of each token, 0 where the place is below 0."""
+        return place.clamp(min=0) // self.tokens_per_step
 
-    def positions(self, index: Tensor, rule: str) -> Tensor:
+    def positions(self, place: Tensor, rule: str) -> Tensor:
         """Return (B, N) positions for the backbone: "native", "slot" or "none"."""
         if rule == "native":
-            return index.clamp(min=0)
+            return place.clamp(min=0)
         if rule == "slot":
-            return index % self.tokens_per_step
-        return torch.zeros_like(index)
+            return place % self.tokens_per_step
+        return torch.zeros_like(place)
 
     def mask(self, queries: TokenTable, keys: TokenTable, own: Tensor, band_steps: int) -> Tensor:
         """Say who sees whom; the one rule for training and acting.
@@ -156,15 +156,16 @@ class TokenLayout:
             (B, 1, Q, K) bool.
         """
         size = self.tokens_per_step
-        seeing, seen = queries.index.unsqueeze(-1), keys.index.unsqueeze(-2)
+        seeing, seen = queries.place.unsqueeze(-1), keys.place.unsqueeze(-2)
         near = torch.div(seeing, size, rounding_mode="floor") - band_steps < torch.div(
             seen, size, rounding_mode="floor"
         )
         allowed = keys.valid.unsqueeze(-2) & (seen <= seeing) & near
-        columns = torch.arange(keys.index.shape[1], device=own.device)
+        columns = torch.arange(keys.place.shape[1], device=own.device)
         return (allowed | (own.unsqueeze(-1) == columns)).unsqueeze(1)
 
     def gather(self, hidden: Tensor, name: str) -> Tensor:
         """Return (B, T, count, d): the hidden states of one kind of token, of (B, N, d)."""
-        chunks = hidden.unflatten(1, (-1, self.tokens_per_step))
+        B, N, d = hidden.shape
+        chunks = hidden.reshape(B, N // self.tokens_per_step, self.tokens_per_step, d)
         return chunks[:, :, self.in_chunk(name)]

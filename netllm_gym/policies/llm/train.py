@@ -120,17 +120,19 @@ class _Run:
         self.episodes, self.config, self.train, self.out = episodes, config, train, out
         self.weights, self.validate, self.progress = weights, validate, progress
         self.trained_on = dict(trained_on or {})
-        self.update, self.best_update, self.best_score = 0, None, None  # type: tuple[int, int | None, float | None]
+        self.update = 0
+        self.best_update: int | None = None
+        self.best_score: float | None = None
         recover_folder(out / "last")
         recover_folder(out / "best")
         resumes = resume and (out / "last").is_dir()
         if not resumes and (out / "last").exists():
-            raise InputError(f"out must be a new folder or be resumed, got {out}, which holds a run")
+            raise InputError(f"out must be new or be resumed, got {out}, which holds a run")
         if resumes:
             self.model, _ = load_model(out / "last")
         else:
             self.model = LLMModel(config)
-            self.model.encoders.fit(torch.from_numpy(episodes.observations[episodes.mask]))  # type: ignore[operator]
+            self.model.encoders.fit(torch.from_numpy(episodes.observations[episodes.mask]))
         self.model.to(train.device)
         self.optimizer = make_optimizer(self.model, train)
         if resumes:
@@ -158,9 +160,11 @@ class _Run:
                 values["seconds"] = round(time.perf_counter() - start, 4)
                 tell({"update": self.update, **values})
                 ends = self.update == train.updates
-                if self.validate is not None and (ends or _is_due(self.update, train.validate_every)):
+                validates = ends or _is_due(self.update, train.validate_every)
+                if self.validate is not None and validates:
                     tell({"update": self.update, **self._validate(self.validate)})
-                if ends or self.update == last_update or _is_due(self.update, train.checkpoint_every):
+                leaves = self.update == last_update
+                if leaves or _is_due(self.update, train.checkpoint_every):
                     replace_folder(out / "last", self._write)
         policy = out / ("last" if self.best_update is None else "best")
         return TrainResult(self.update, self.best_update, self.best_score, policy)
@@ -240,9 +244,8 @@ class _Run:
         kept = {**state, "config": json.loads(json.dumps(to_json(self.model.config)))}
         for name, value in asked.items():
             if value != kept[name]:
-                raise InputError(
-                    f"{name} must be that of the run in {self.out}, {_difference(value, kept[name])}"
-                )
+                differs = _difference(value, kept[name])
+                raise InputError(f"{name} must be that of the run in {self.out}, {differs}")
         self.update, self.best_update = state["update"], state["best_update"]
         self.best_score = state["best_score"]
         _load_moments(self.model, self.optimizer, load_file(folder / "optimizer.safetensors"))
@@ -313,11 +316,10 @@ def _difference(asked: Any, kept: Any) -> str:
 
 def _moments(model: LLMModel, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the optimizer's state, flat: parameter|moment."""
-    names = {each: name for name, each in model.named_parameters()}
     return {
-        f"{names[each]}|{moment}": value.detach().cpu().contiguous()
-        for each, moments in optimizer.state.items()
-        for moment, value in moments.items()
+        f"{name}|{moment}": value.detach().cpu().contiguous()
+        for name, each in model.named_parameters()
+        for moment, value in optimizer.state.get(each, {}).items()
     }
 
 

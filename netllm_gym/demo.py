@@ -1,0 +1,65 @@
+"""The whole path in a few minutes, on embedded data: collect, train, bench."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from netllm_gym.collect import collect
+from netllm_gym.errors import InputError
+from netllm_gym.evaluate import Table, evaluate
+from netllm_gym.problems import find_problem
+from netllm_gym.progress import Progress
+
+TEACHERS = ("robust_mpc", "bba", "bola", "rate_based")
+EPISODES = 500  # of each teacher
+
+
+def run_demo(problem: str, out: Path, say: Callable[[str], None]) -> Table:
+    """Run the demonstration; run again after an interruption, it goes on.
+
+    Args:
+        problem: Short name.
+        out: Folder for pool, policies and `table.json`.
+        say: Told what happens, a line each.
+    """
+    row = find_problem(problem)
+    from netllm_gym.policies.llm.backbone import minilm_folder
+    from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig, TrainConfig
+    from netllm_gym.training import default_returns, train
+
+    case = {"traces": "synthetic", "video": "synthetic"}
+    say(f"1. collect: {EPISODES} episodes of each of {', '.join(TEACHERS)} on {case['traces']}")
+    with Progress("collect", "episodes") as progress:
+        pool = collect(
+            *(problem, TEACHERS, EPISODES, out / "pool", case),
+            workers=min(2, os.cpu_count() or 1),
+            on_episode=progress.update,
+        )
+    runs = {"netllm-tiny": (BackboneConfig("tiny"), 250)}
+    try:
+        minilm_folder()
+        runs["netllm-minilm"] = (BackboneConfig("minilm", layers=3), 150)
+    except InputError as error:
+        say(f"   without the pretrained backbone: {error}")
+    for name, (backbone, updates) in runs.items():
+        say(f"2. train: {name}, {backbone.init} weights, adapted by {backbone.adapt}")
+        config = LLMConfig(backbone=backbone, returns=default_returns(pool))
+        schedule = TrainConfig(updates=updates, validate_every=updates // 2, checkpoint_every=50)
+        with Progress("train", "updates") as progress:
+            train(
+                *(problem, out / "pool", out / name, config, schedule),
+                on_progress=lambda metrics, shown=progress, all_=updates: (
+                    shown.update(metrics["update"], all_, f"loss {metrics['loss']:.4f}")
+                    if "loss" in metrics
+                    else None
+                ),
+            )
+    say("3. bench: every policy on the same 100 traces that none has seen")
+    policies = [*row.default_policies, *(str(out / name) for name in runs)]
+    with Progress("bench", "episodes") as progress:
+        table = evaluate(
+            *(problem, policies, {**case, "traces": "synthetic-test"}),
+            on_episode=lambda policy, done, total: progress.update(done, total, policy),
+        )
+    (out / "table.json").write_text(table.to_json(), "utf-8")
+    return table

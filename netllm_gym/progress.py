@@ -1,0 +1,69 @@
+"""How far long work is: a bar on a terminal, a plain line every few seconds elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+PLAIN_EVERY_S = 10.0
+
+
+class Progress:
+    """Shows one piece of work; use it as a context.
+
+    Args:
+        what: The work, such as "train".
+        unit: What is counted, such as "updates".
+    """
+
+    def __init__(self, what: str, unit: str) -> None:
+        self.what, self.unit = what, unit
+        self._console = Console(stderr=True)
+        self._bar: Bar | None = None
+        self._last_line_s = 0.0
+        if self._console.is_terminal:
+            self._bar = Bar(
+                TextColumn(what),
+                BarColumn(),
+                TextColumn("{task.completed:.0f}/{task.total:.0f} " + unit),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.description}"),
+                console=self._console,
+                transient=True,
+            )
+            self._task = self._bar.add_task("", total=1)
+
+    def __enter__(self) -> "Progress":
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: int, total: int, detail: str = "") -> None:
+        """Say that `done` of `total` are done."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total, description=detail)
+            return
+        now_s = time.monotonic()
+        if done == total or now_s - self._last_line_s >= PLAIN_EVERY_S:
+            self._last_line_s = now_s
+            self.note(f"{done}/{total} {self.unit} {detail}".rstrip())
+
+    def note(self, text: str) -> None:
+        """Print a line that stays."""
+        if self._bar is not None:
+            self._bar.console.print(f"{self.what}: {text}", highlight=False, markup=False)
+        else:
+            print(f"{self.what}: {text}", file=sys.stderr, flush=True)

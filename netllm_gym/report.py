@@ -1,0 +1,46 @@
+"""Tables as text."""
+
+from netllm_gym.evaluate import Row, Table
+from netllm_gym.problems import PROBLEMS
+
+
+def render_table(table: Table) -> str:
+    """Return a table as plain text, best policy first, with what its numbers mean below it."""
+    problem = PROBLEMS[table.problem]
+    rows = sorted(table.rows, key=lambda row: -row.mean)
+    versus = next((row.versus["policy"] for row in rows if row.versus), None)
+    head = ["policy", f"{problem.metric} [95 %]", *problem.components]
+    head += [f"vs {versus} [95 %]"] if versus else []
+    head += ["ms/decision", "trained on"]
+    cells = [head, *(_cells(row, problem.components, versus is not None) for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column in (0, len(head) - 1) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    ]
+    case = " x ".join(str(value) for value in table.case.values())
+    notes = [
+        f"{problem.title}, {case}: {rows[0].n} episodes, the same for every policy; "
+        f"{problem.metric} in {problem.metric_unit}.",
+        f"Intervals: bootstrap over {problem.interval_over}s; differences are paired by episode.",
+    ]
+    notes += [
+        f"No policy can exceed {row.upper_bound:.6f} here (certified by {row.policy})."
+        for row in rows
+        if row.upper_bound is not None
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", *notes])
+
+
+def _cells(row: Row, components: tuple[str, ...], has_versus: bool) -> list[str]:
+    cells = [row.policy, f"{row.mean:.4f} [{row.ci95[0]:.3f}, {row.ci95[1]:.3f}]"]
+    cells += [f"{row.components[name]:.4f}" for name in components]
+    if has_versus and row.versus:
+        low, high = row.versus["ci95"]
+        cells.append(f"{row.versus['mean']:+.4f} [{low:+.3f}, {high:+.3f}]")
+    elif has_versus:
+        cells.append("")
+    return [*cells, f"{row.decision_ms:.3f}", row.trained_on]

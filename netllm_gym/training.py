@@ -1,0 +1,119 @@
+"""Train a policy on a pool: which episodes, which validation, and what is remembered of both."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netllm_gym.data.pool import ExperiencePool
+from netllm_gym.envs.plan import PlannedEpisode
+from netllm_gym.errors import InputError
+from netllm_gym.evaluate import score
+from netllm_gym.problems import find_problem
+
+if TYPE_CHECKING:  # torch is loaded when training begins, not when this is imported
+    from netllm_gym.policies.llm.config import LLMConfig, TrainConfig
+    from netllm_gym.policies.llm.train import TrainResult
+
+VALIDATION_STARTS = 4  # episodes per validation trace
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Episodes on which the best policy is chosen; never those of a test."""
+
+    env: Any
+    plan: Sequence[PlannedEpisode]
+    case: Mapping[str, Any] = field(default_factory=dict)
+
+
+def train(
+    problem: str,
+    pool: Path | str,
+    out: Path | str,
+    config: "LLMConfig | None" = None,
+    schedule: "TrainConfig | None" = None,
+    policies: Sequence[str] | None = None,
+    validate_on: str | None = None,
+    on_progress: Callable[[Mapping[str, Any]], None] | None = None,
+) -> "TrainResult":
+    """Adapt a language model to a pool's episodes; run again after an interruption, it goes on.
+
+    Args:
+        problem: Short name.
+        pool: Folder of the experience pool.
+        out: Folder of the run; `out/best` and `out/last` are policies that `load_policy` reads.
+        config: The policy. Left out, a `tiny` backbone that is asked to do as well as the best
+            teacher of the pool.
+        schedule: How it is trained.
+        policies: Teachers to learn from; None takes all in the pool.
+        validate_on: Traces to choose the best policy on; None takes the validation list that
+            belongs to the pool's traces.
+        on_progress: Told the metrics of each update and each validation.
+
+    Raises:
+        InputError: If the pool, the validation or an earlier run in `out` does not fit.
+    """
+    row = find_problem(problem)
+    opened = ExperiencePool.load(pool, problem)
+    from netllm_gym.data.windows import PaddedEpisodes
+    from netllm_gym.policies.llm.config import LLMConfig, TrainConfig
+    from netllm_gym.policies.llm.train import train_llm
+
+    episodes = PaddedEpisodes.from_pool(opened, policies)
+    arguments = opened.env_spec["arguments"]
+    validation = _validation(row.name, arguments, validate_on)
+    config = config or LLMConfig(returns=default_returns(opened, policies))
+    config = replace(
+        config,
+        problem=problem,
+        num_actions=int(validation.env.single_action_space.n),
+        observation_shape=validation.env.single_observation_space.shape,
+        max_steps=int(episodes.mask.shape[1]),
+    )
+    worlds = opened.env_spec["worlds"]
+    provenance = {
+        **worlds,
+        "policies": list(policies or opened.policies),
+        "plan": opened.plan,
+        "validated_on": validation.case["traces"],
+    }
+    return train_llm(
+        *(episodes, config, schedule or TrainConfig(), out),
+        validate=lambda factory: score(row, factory, validation.env, validation.plan),
+        trained_on=provenance,
+        progress=on_progress,
+        resume=True,
+    )
+
+
+def default_returns(pool: ExperiencePool, policies: Sequence[str] | None = None) -> Any:
+    """Return the conditioning on 'how much better than the best teacher', or none for one teacher."""
+    from netllm_gym.policies.llm.returns import ReturnSpec
+
+    means = {
+        name: teacher.mean_return
+        for name, teacher in pool.summary().policies.items()
+        if policies is None or name in policies
+    }
+    if len(means) < 2:
+        return ReturnSpec(kind="none")
+    return ReturnSpec(kind="baseline", baseline=max(means, key=lambda name: means[name]))
+
+
+def _validation(problem: str, arguments: Mapping[str, Any], named: str | None) -> Validation:
+    """Return the validation worlds that belong to the worlds of a pool."""
+    trained_on = str(arguments.get("traces", "synthetic"))
+    if named is None:
+        if trained_on.endswith("-train"):
+            named = trained_on.removesuffix("-train") + "-valid"
+        elif trained_on.startswith("synthetic") and not trained_on.endswith("-valid"):
+            named = f"{trained_on}-valid"
+        else:
+            raise InputError(
+                f"validate_on must name traces, since {trained_on} has no validation list of its own"
+            )
+    case = {**arguments, "traces": named, "noise": False}
+    row = find_problem(problem)
+    plan = row.make_env(1, **case).evaluation_plan(VALIDATION_STARTS)
+    return Validation(row.make_env(len(plan), **case), plan, case)
