@@ -202,7 +202,13 @@ def _config_of(values: Mapping[str, Any]) -> PreTrainedConfig:
 def _from_config(hf_config: PreTrainedConfig) -> PreTrainedModel:
     _drop_words(hf_config)
     make: Callable[..., PreTrainedModel] = AutoModel.from_config
-    return make(hf_config, attn_implementation="sdpa")
+    try:
+        return make(hf_config, attn_implementation="sdpa")
+    except ValueError as error:
+        raise InputError(
+            f"backbone must be one that transformers can build with SDPA attention, "
+            f"got {hf_config.model_type}: {_first_line(error)}"
+        ) from error
 
 
 def _drop_words(hf_config: PreTrainedConfig) -> None:

@@ -68,7 +68,7 @@ class LLMPolicy:
         # A finished row may be shown its last observation; nobody uses what it would do there.
         steps = self._steps.clip(max=self.model.config.max_steps - 1)
         arrays = {
-            "observations": np.asarray(observations, np.float32),
+            "observations": np.array(observations, np.float32),
             "returns": self._returns.tokens(),
             "timesteps": steps,
             "mask": np.ones_like(goes_on),

@@ -1,0 +1,184 @@
+"""Training: resumed runs are equal bit for bit, the gradient is clipped once, the loss divided by
+the steps that count."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from netllm_gym.errors import InputError
+from netllm_gym.policies.llm.abr import masked_cross_entropy
+from netllm_gym.policies.llm.config import TrainConfig
+from netllm_gym.policies.llm.model import LLMModel, inputs_of
+from netllm_gym.policies.llm.returns import ReturnSpec
+from netllm_gym.policies.llm.train import learning_rate_share, make_optimizer, train_llm
+from tests.policies.llm.made import MAX_STEPS, make_batch, make_config, make_episodes, shape_folder
+
+RETURNS = ReturnSpec("return_to_go")
+SHORT = TrainConfig(updates=6, batch_episodes=3, accumulate=2, checkpoint_every=2)
+
+
+def files_of(folder):
+    names = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in names}
+
+
+@pytest.mark.parametrize("adapt", ["lora", "full"])
+def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, adapt):
+    # LoRA's dropout is on, so the draws must be the same ones too.
+    config = make_config(
+        shape_folder(tmp_path, "gpt2"), adapt=adapt, dropout=0.1, returns=RETURNS, lora_rank=4
+    )
+    episodes = make_episodes(8, lengths=[9, 5, 7, 9, 9, 3, 8, 9])
+    scores = iter([0.5, 0.7, 0.6] * 2)
+    options = {"validate": lambda factory: next(scores), "trained_on": {"pool": "made"}}
+    train = dataclasses.replace(SHORT, validate_every=2)
+    whole = train_llm(episodes, config, train, tmp_path / "whole", **options)
+    train_llm(episodes, config, train, tmp_path / "parts", **options, stop_after=3)
+    torch.rand(7)  # the global generator may be anywhere
+    parts = train_llm(episodes, config, train, tmp_path / "parts", **options, resume=True)
+    assert (
+        (whole.best_update, whole.best_score) == (parts.best_update, parts.best_score) == (4, 0.7)
+    )
+    for name in ("last", "best"):
+        assert files_of(tmp_path / "whole" / name) == files_of(tmp_path / "parts" / name)
+    lines = [
+        [json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
+        for run in ("whole", "parts")
+    ]
+    for run in lines:
+        for line in run:
+            line.pop("seconds", None)
+    assert lines[0] == lines[1]
+    assert len(lines[0]) == 6 + 3
+
+
+def test_one_update_is_the_gradient_of_all_its_steps_clipped_once(tmp_path):
+    config = make_config(shape_folder(tmp_path, "llama"), adapt="full", returns=RETURNS)
+    episodes = make_episodes(6, lengths=[9, 2, 7, 9, 1, 3])
+    train = TrainConfig(
+        updates=1, batch_episodes=2, accumulate=3, clip_norm=0.25, warmup_fraction=0
+    )
+    train_llm(episodes, config, train, tmp_path / "run")
+    # By hand: all six episodes at once (one shuffle takes each once), mean over the 31 steps.
+    config = dataclasses.replace(config, returns=RETURNS.fit(episodes))
+    model = LLMModel(config)
+    model.encoders.fit(torch.from_numpy(episodes.observations[episodes.mask]))
+    batch = make_batch(episodes, returns=config.returns.tokens(episodes))
+    optimizer = make_optimizer(model, train)
+    loss = masked_cross_entropy(model(inputs_of(batch)), batch["actions"], batch["mask"]) / 31
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 0.25)
+    assert norm > 0.25
+    optimizer.step()
+    told = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert told["loss"] == pytest.approx(float(loss.detach()), rel=1e-5)
+    assert told["gradient_norm"] == pytest.approx(float(norm), rel=1e-4)
+    moments = load_file(tmp_path / "run" / "last" / "optimizer.safetensors")
+    for name, each in model.named_parameters():
+        for moment, value in optimizer.state.get(each, {}).items():
+            got = moments[f"{name}|{moment}"]
+            torch.testing.assert_close(got, value, rtol=1e-3, atol=1e-7)
+
+
+def test_decay_spares_norms_and_biases_and_the_adapter_has_its_own_rate(tmp_path):
+    model = LLMModel(make_config(shape_folder(tmp_path, "gpt2"), adapt="full"))
+    train = TrainConfig(weight_decay=0.1, learning_rate=1e-3, adapter_learning_rate=1e-5)
+    seen = {}
+    names = {id(each): name for name, each in model.named_parameters()}
+    for group in make_optimizer(model, train).param_groups:
+        for each in group["params"]:
+            seen[names[id(each)]] = (group["initial_lr"], group["weight_decay"])
+    for name, each in model.named_parameters():
+        if each.requires_grad:
+            rate = 1e-5 if name.startswith("backbone.") else 1e-3
+            assert seen.pop(name) == (rate, 0.1 if each.ndim > 1 else 0.0)
+    assert not seen
+
+
+def test_the_rate_rises_over_a_share_of_the_updates_then_falls_as_a_cosine():
+    train = TrainConfig(updates=100, warmup_fraction=0.1, final_fraction=0.2)
+    shares = [learning_rate_share(update, train) for update in range(100)]
+    assert shares[0] == pytest.approx(1 / 11)
+    assert shares[10] == 1.0
+    assert shares[55] == pytest.approx(0.2 + 0.8 * 0.5)
+    assert shares[99] == pytest.approx(0.2, abs=1e-3)
+    assert max(shares) == 1.0
+    assert learning_rate_share(0, TrainConfig(updates=1, warmup_fraction=0)) == 1.0
+
+
+def test_it_learns_a_rule_and_keeps_the_best_and_the_last(tmp_path):
+    episodes = make_episodes(32)
+    rungs = (episodes.observations[..., 1, -1] * 6).astype(np.int64)  # the newest buffer decides
+    episodes = dataclasses.replace(episodes, actions=rungs)
+    config = make_config(shape_folder(tmp_path, "llama"), returns=RETURNS)
+    train = TrainConfig(updates=60, batch_episodes=32, learning_rate=2e-2, validate_every=20)
+    told = []
+    result = train_llm(
+        *(episodes, config, train, tmp_path / "run"),
+        validate=lambda factory: -float(factory.config.returns.target),
+        progress=told.append,
+    )
+    accuracy = [each["accuracy"] for each in told if "accuracy" in each]
+    assert np.mean(accuracy[:3]) < 0.4
+    assert np.mean(accuracy[-3:]) > 0.7
+    assert result.best_update == 20  # equal scores do not replace the first
+    assert result.policy == tmp_path / "run" / "best"
+    assert result.updates == 60
+
+
+def test_validation_acts_in_eval_mode_with_nothing_left_to_chance(tmp_path):
+    config = make_config(shape_folder(tmp_path, "gpt2"), adapt="lora", dropout=0.5, returns=RETURNS)
+    seen = []
+
+    def validate(factory):
+        assert not any(module.training for module in factory.model.modules())
+        batch = make_batch(make_episodes(2))
+        one, other = (factory.model(inputs_of(batch)) for _ in range(2))
+        seen.append(torch.equal(one, other))
+        return 0.0
+
+    train_llm(make_episodes(8), config, SHORT, tmp_path / "run", validate=validate)
+    assert seen == [True]
+
+
+def test_a_weight_of_zero_is_never_drawn(tmp_path):
+    # Episodes of weight 0 hold a rung that nobody else plays; it is not learned.
+    episodes = make_episodes(8)
+    episodes.actions[:] = 2
+    episodes.actions[1::2] = 5
+    config = make_config(shape_folder(tmp_path, "llama"), returns=RETURNS)
+    train = TrainConfig(updates=20, batch_episodes=8, learning_rate=1e-2)
+    told = []
+    weights = np.array([1.0, 0.0] * 4)
+    train_llm(episodes, config, train, tmp_path / "run", weights=weights, progress=told.append)
+    assert told[-1]["accuracy"] == 1.0
+
+
+def test_what_does_not_fit_is_refused(tmp_path):
+    config = make_config(shape_folder(tmp_path, "llama"), returns=RETURNS)
+    episodes = make_episodes(8)
+    out = tmp_path / "run"
+    wide = dataclasses.replace(episodes, observations=np.zeros((8, 9, 6, 8), np.float32))
+    odd = dataclasses.replace(episodes, actions=episodes.actions + (episodes.actions == 5))
+    with pytest.raises(
+        InputError, match=r"observations must have the shape \(6, 6\), got \(6, 8\)"
+    ):
+        train_llm(wide, config, SHORT, out)
+    with pytest.raises(InputError, match=r"actions must be in 0\.\.5, got 0\.\.6"):
+        train_llm(odd, config, SHORT, out)
+    with pytest.raises(InputError, match=f"episodes must have at most 4 steps, got {MAX_STEPS}"):
+        train_llm(episodes, dataclasses.replace(config, max_steps=4), SHORT, out)
+    assert not out.exists()
+    train_llm(episodes, config, SHORT, out, stop_after=2)
+    with pytest.raises(InputError, match="out must be new or be resumed"):
+        train_llm(episodes, config, SHORT, out)
+    other = dataclasses.replace(SHORT, learning_rate=0.5)
+    with pytest.raises(InputError, match=r"with learning_rate 0\.001, got 0\.5"):
+        train_llm(episodes, config, other, out, resume=True)
+    (out / "last" / "optimizer.safetensors").unlink()
+    with pytest.raises(InputError, match="must exist to resume"):
+        train_llm(episodes, config, SHORT, out, resume=True)
