@@ -118,14 +118,14 @@ class FCCLike:
     Attributes:
         median_mbps: Median over traces of the mean capacity.
         spread: Standard deviation over traces of the logarithm of the mean.
-        min_mbps: Smallest capacity and smallest mean times 2.5.
+        min_mbps: Smallest capacity; the smallest mean is 1.15 times this.
         max_mbps: Largest mean; the capacity stays below 1.2 times this.
         duration_s: Length of a trace.
     """
 
-    median_mbps: float = 1.15
-    spread: float = 0.62
-    min_mbps: float = 0.12
+    median_mbps: float = 1.1
+    spread: float = 0.7
+    min_mbps: float = 0.42
     max_mbps: float = 3.4
     duration_s: float = 320.0
 
@@ -140,7 +140,7 @@ class FCCLike:
         """Draw one trace."""
         rows = int(self.duration_s // 5) + 1
         mean_mbps = self.median_mbps * np.exp(self.spread * rng.standard_normal())
-        mean_mbps = np.clip(mean_mbps, 2.5 * self.min_mbps, self.max_mbps)
+        mean_mbps = np.clip(mean_mbps, 1.15 * self.min_mbps, self.max_mbps)
         burstiness = np.clip(0.35 * np.exp(0.9 * rng.standard_normal()), 0.03, 0.9)
         memory = rng.uniform(0.05, 0.95)
         shocks = rng.standard_normal(rows) * np.sqrt(1.0 - memory**2)

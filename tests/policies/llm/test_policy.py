@@ -31,9 +31,11 @@ def make_env(num_envs):
 @pytest.fixture(params=["compact", "netllm"])
 def model(request, tmp_path):
     model = make_model(shape_folder(tmp_path, "llama"), request.param, returns=RETURNS)
-    # Untrained, the observation moves the logits less than the bias does: let it decide.
-    model.encoders.fit(torch.rand(50, 6, 6))
-    model.head.bias.data.zero_()
+    # Untrained, one rung wins everywhere: take the means off, so that the observation decides.
+    first, _ = make_env(64).reset(seed=0)
+    model.encoders.fit(torch.from_numpy(first))
+    policy = LLMPolicy(model, 64)
+    model.head.bias.data -= torch.from_numpy(policy.logits(first, np.zeros(64)).mean(0)).float()
     return model
 
 
