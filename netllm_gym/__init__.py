@@ -1,7 +1,41 @@
-"""Gymnasium environments, experience pools and adapted language models for networking."""
+"""Gymnasium environments, experience pools and adapted language models for networking.
+
+Importing this registers the environments. The functions below are imported when they are first
+used, so that neither torch nor numba is loaded for an environment's sake.
+
+    collect(problem, policies, episodes, out, case)   play episodes, write an experience pool
+    ExperiencePool.load(folder)                       read one
+    train(problem, pool, out)                         adapt a language model to a pool
+    load_policy(name_or_folder)                       find a baseline or read a trained policy
+    evaluate(problem, policies, case)                 play a case with every policy -> Table
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from netllm_gym.envs import register_envs
 
+if TYPE_CHECKING:
+    from netllm_gym.collection import collect as collect
+    from netllm_gym.data.pool import ExperiencePool as ExperiencePool
+    from netllm_gym.evaluation import evaluate as evaluate
+    from netllm_gym.problems import load_policy as load_policy
+    from netllm_gym.training import train as train
+
 __version__ = "0.1.0"
+_HOMES = {
+    "ExperiencePool": "netllm_gym.data.pool",
+    "collect": "netllm_gym.collection",
+    "evaluate": "netllm_gym.evaluation",
+    "load_policy": "netllm_gym.problems",
+    "train": "netllm_gym.training",
+}
+__all__ = ["ExperiencePool", "collect", "evaluate", "load_policy", "register_envs", "train"]
 
 register_envs()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'netllm_gym' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,12 +1,11 @@
 """`netllm-gym`: a thin skin over the Python functions of the same names."""
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from netllm_gym.errors import InputError
 from netllm_gym.progress import Progress
@@ -15,7 +14,6 @@ app = typer.Typer(
     name="netllm-gym",
     help="Networking problems as Gymnasium environments, and language models adapted to them.",
     add_completion=False,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -102,7 +100,7 @@ def collect(
 
     Example: netllm-gym collect abr --policies robust_mpc,bba --episodes 500 --out pools/first
     """
-    from netllm_gym.collect import collect as run
+    from netllm_gym.collection import collect as run
 
     case = {"traces": traces, "video": video} | ({"noise": True} if noise else {})
     with Progress("collect", "episodes") as progress:
@@ -170,7 +168,7 @@ def train(
         spec = default_returns(ExperiencePool.load(pool, problem), teachers)
     else:
         kind, _, baseline = returns.partition(":")
-        spec = ReturnSpec(kind=kind, **({"baseline": baseline} if baseline else {}))
+        spec = ReturnSpec(kind=kind, baseline=baseline or "robust_mpc")
     targets = lora_targets if lora_targets in ("default", "all-linear") else _names(lora_targets)
     config = LLMConfig(
         layout=layout,
@@ -202,18 +200,11 @@ def train(
     with Progress("train", "updates") as progress:
         result = run(
             *(problem, pool, out, config, schedule, teachers, validate_on),
-            on_progress=lambda metrics: _tell_update(progress, metrics, updates),
+            on_progress=progress.metrics(updates),
         )
     if result.best_score is not None:
         typer.echo(f"best after update {result.best_update}: {result.best_score:.4f} in validation")
     typer.echo(f"policy in {result.policy}")
-
-
-def _tell_update(progress: Progress, metrics: Mapping[str, Any], updates: int) -> None:
-    if "score" in metrics:
-        progress.note(f"update {metrics['update']}: validation {metrics['score']:.4f}")
-    else:
-        progress.update(metrics["update"], updates, f"loss {metrics['loss']:.4f}")
 
 
 @app.command()
@@ -230,7 +221,7 @@ def bench(
 
     Example: netllm-gym bench abr --policies bba,robust_mpc,optimum --json table.json
     """
-    from netllm_gym.evaluate import evaluate
+    from netllm_gym.evaluation import evaluate
     from netllm_gym.problems import find_problem
     from netllm_gym.report import render_table
 
@@ -290,16 +281,13 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit status; errors are one sentence on stderr."""
     try:
-        status = app(arguments, prog_name="netllm-gym", standalone_mode=False)
+        status = app(arguments or ["--help"], prog_name="netllm-gym", standalone_mode=False)
         return int(status or 0)
-    except click.exceptions.NoArgsIsHelpError as help_text:
-        typer.echo(help_text.format_message())
-        return 2
-    except click.ClickException as error:
+    except TyperException as error:
         return _fail(error.format_message(), 2)
     except InputError as error:
         return _fail(str(error), 2)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted; the same command goes on from the last checkpoint", 1)
     except OSError as error:
         return _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 1)

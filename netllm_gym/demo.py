@@ -4,9 +4,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from netllm_gym.collect import collect
+from netllm_gym.collection import collect
 from netllm_gym.errors import InputError
-from netllm_gym.evaluate import Table, evaluate
+from netllm_gym.evaluation import Table, evaluate
 from netllm_gym.problems import find_problem
 from netllm_gym.progress import Progress
 
@@ -48,11 +48,7 @@ def run_demo(problem: str, out: Path, say: Callable[[str], None]) -> Table:
         with Progress("train", "updates") as progress:
             train(
                 *(problem, out / "pool", out / name, config, schedule),
-                on_progress=lambda metrics, shown=progress, all_=updates: (
-                    shown.update(metrics["update"], all_, f"loss {metrics['loss']:.4f}")
-                    if "loss" in metrics
-                    else None
-                ),
+                on_progress=progress.metrics(updates),
             )
     say("3. bench: every policy on the same 100 traces that none has seen")
     policies = [*row.default_policies, *(str(out / name) for name in runs)]

@@ -2,7 +2,9 @@
 
 import sys
 import time
+from collections.abc import Callable, Mapping
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -60,6 +62,17 @@ class Progress:
         if done == total or now_s - self._last_line_s >= PLAIN_EVERY_S:
             self._last_line_s = now_s
             self.note(f"{done}/{total} {self.unit} {detail}".rstrip())
+
+    def metrics(self, updates: int) -> Callable[[Mapping[str, Any]], None]:
+        """Return what shows a training run of so many updates, told its metrics."""
+
+        def show(values: Mapping[str, Any]) -> None:
+            if "score" in values:
+                self.note(f"update {values['update']}: validation {values['score']:.4f}")
+            else:
+                self.update(values["update"], updates, f"loss {values['loss']:.4f}")
+
+        return show
 
     def note(self, text: str) -> None:
         """Print a line that stays."""

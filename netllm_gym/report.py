@@ -1,6 +1,6 @@
 """Tables as text."""
 
-from netllm_gym.evaluate import Row, Table
+from netllm_gym.evaluation import Row, Table
 from netllm_gym.problems import PROBLEMS
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from netllm_gym.data.pool import ExperiencePool
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
-from netllm_gym.evaluate import score
+from netllm_gym.evaluation import score
 from netllm_gym.problems import find_problem
 
 if TYPE_CHECKING:  # torch is loaded when training begins, not when this is imported

@@ -194,7 +194,7 @@ def test_no_file_holds_what_is_forbidden():
         ("policies/baselines/abr.py", "from torch import nn", "must not import torch"),
         ("policies/neural/abr.py", "import transformers", "must not import transformers"),
         ("policies/llm/abr.py", "import d3rlpy", "must not import d3rlpy"),
-        ("rollout.py", "import netllm_gym.evaluate", "must not import evaluate.py"),
+        ("rollout.py", "import netllm_gym.evaluation", "must not import evaluation.py"),
         ("cli.py", "import torch", "must not import torch"),
         ("attic/old.py", "", "must belong to a floor"),
     ],
@@ -203,7 +203,7 @@ def test_a_planted_import_is_caught(tmp_path, file, line, sentence):
     package = tmp_path / "netllm_gym"
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
     # What the planted lines point at exists, whatever the package holds by then.
-    for target in (file, "rollout.py", "evaluate.py", "data/episode.py"):
+    for target in (file, "rollout.py", "evaluation.py", "data/episode.py"):
         (package / target).parent.mkdir(parents=True, exist_ok=True)
         (package / target).touch()
     before = wrong_imports(package)

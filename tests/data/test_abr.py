@@ -49,14 +49,25 @@ def test_what_the_environment_shows_comes_back(num_rungs):
     ladder = np.linspace(0.3, 4.3, num_rungs)
     video = Video("made", np.sort(sizes, axis=1), ladder, num_chunks=12)
     env = gym.make("NetLLM-ABR-v0", video=video)
-    observation, _ = env.reset(seed=3)
-    seen, terminated = [], False
+    observation, info = env.reset(seed=3)
+    seen, infos, terminated = [], [], False
     while not terminated:
         seen.append(observation)
-        observation, _, terminated, _, _ = env.step(len(seen) % num_rungs)
+        infos.append(info)
+        observation, _, terminated, _, info = env.step(len(seen) % num_rungs)
     observations = np.array(seen)
     assert observations.shape == (11, 6, max(6, num_rungs))
-    np.testing.assert_array_equal(from_columns(to_columns(observations)), observations, strict=True)
+    columns = to_columns(observations)
+    np.testing.assert_array_equal(from_columns(columns), observations, strict=True)
+    told = {  # what a column says, in the words of the environment's info
+        "bitrate_share": [info["bitrate_mbps"] / ladder[-1] for info in infos],
+        "buffer_10s": [info["buffer_s"] / 10.0 for info in infos],
+        "throughput_mb_per_s": [info["throughput_mbps"] / 8.0 for info in infos],
+        "download_10s": [info["download_s"] / 10.0 for info in infos],
+        "chunks_left_share": [(11 - info["chunk"]) / 12 for info in infos],
+    }
+    for name, values in told.items():
+        np.testing.assert_allclose(columns[name], values, rtol=1e-6)
 
 
 def test_matrices_that_do_not_follow_each_other_are_refused():

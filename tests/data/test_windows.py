@@ -197,6 +197,8 @@ def test_a_sample_depends_on_seed_and_update_alone():
     np.testing.assert_array_equal(other.sample(1, 3, 8), later)
     assert not np.array_equal(one.sample(2, 3, 8), later)
     assert not np.array_equal(one.sample(1, 3 + 100, 8), later)
+    first, second = (one.sample(1, update, len(one)) for update in (0, 1))
+    assert not np.array_equal(first, second)  # a new shuffle in every pass
     weights = one.episodes.equal_weights("recording")
     drawn = one.sample(1, 3, 8, weights)
     np.testing.assert_array_equal(other.sample(1, 3, 8, weights), drawn)

@@ -67,7 +67,7 @@ def small_env(num_envs=1, ladder_mbps=PENSIEVE_LADDER_MBPS):
 
 def test_each_branch_reads_its_own_cells(plant):
     # Unit k of the hidden layer copies unit 0 of branch k; output 0 weighs them 1, 10, ... 10^5,
-    # output 1 is the bias -1 of its own, output 2 half of output 0.
+    # output 1 is its bias of -1, output 2 half of output 0.
     arrays = blank_arrays()
     order = ["fc_bitrate", "fc_buffer", "conv_throughput", "conv_delay", "conv_sizes", "fc_remain"]
     for k, layer in enumerate(order):
@@ -80,6 +80,8 @@ def test_each_branch_reads_its_own_cells(plant):
         arrays["fc_out_W"][k, 0] = 10.0**k
         arrays["fc_out_W"][k, 2] = 0.5 * 10.0**k
     arrays["fc_out_b"][1] = -1.0
+    # A seventh hidden unit, minus branch 2, would count 100 if either rectifier let it through.
+    arrays["fc_hidden_W"][2 * 128, 6], arrays["fc_out_W"][6, 1] = -1.0, 100.0
     actor = read_actor(plant(arrays))
     seen = np.zeros((2, 6, 6), np.float32)
     seen[0, 0, 5], seen[0, 1, 5], seen[0, 5, 5] = 0.5, 2.0, 0.25  # newest bitrate, buffer, left
@@ -127,6 +129,8 @@ def test_a_move_down_leaves_the_rung_of_the_observation(plant):
         ([0.25, 0.25, 0.5], 500, 2),
         ([0.25, 0.25, 0.5], 999, 2),
         ([0.25, 0.25, 0.4375], 999, 0),  # rounding left none: move 0
+        # 0.2 as float32 lies above 0.2, but the grid number is rounded to float32 too.
+        ([0.2, 0.3, 0.5], 200, 1),
     ],
 )
 def test_sampled_move_is_the_first_above_the_grid_number(probabilities, thousandths, move):

@@ -218,7 +218,7 @@ def _noise(noise: NoiseLike) -> DownloadNoise | Sequence[DownloadNoise]:
 def _per_row(name: str, value: T | Sequence[T], kind: type[T], num_rows: int) -> tuple[T, ...]:
     if isinstance(value, kind):
         return (value,) * num_rows
-    rows = tuple(value)  # type: ignore[arg-type]
+    rows = tuple(value)
     if len(rows) != num_rows or not all(isinstance(row, kind) for row in rows):
         raise InputError(
             f"{name} must be one {kind.__name__} or one per row, {num_rows} in all, got {value!r}"

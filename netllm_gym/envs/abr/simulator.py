@@ -175,12 +175,14 @@ def _unit(key, draw):  # type: ignore[no-untyped-def]
     return _to_unit(_mix64(key + draw * _GAMMA))
 
 
+# fmt: off
 @_jit
-def _download(
+def _download(  # type: ignore[no-untyped-def]
     time_s, rate, first, end,
     size_bytes, next_sizes_mb, ladder_mbps, chunk_s, rebuffer_penalty, smoothness_penalty,
     player, row, rung, i, observation, info,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):
+    # fmt: on
     """Download row i's next chunk; shift and write observation[i] and info[i].
 
     Inlined, and given whole arrays one by one: numba counts the references to every slice and

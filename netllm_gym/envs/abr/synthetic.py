@@ -151,7 +151,7 @@ class FCCLike:
         capacity_mbps = np.exp(burstiness * walk)
         capacity_mbps *= mean_mbps / capacity_mbps.mean()
         capacity_mbps = np.clip(capacity_mbps, self.min_mbps, 1.2 * self.max_mbps)
-        return RawTrace(5.0 * np.arange(rows), np.round(capacity_mbps, 6))
+        return RawTrace(5.0 * np.arange(rows), np.asarray(np.round(capacity_mbps, 6), np.float64))
 
 
 TraceFamily = UniformHold | MarkovLevels | FCCLike

@@ -111,7 +111,7 @@ class ABRVectorEnv(VectorEnv[Observations, NDArray[np.int64], NDArray[Any]]):
             starts: Episodes per trace. One begins at the published start pointer, else in the
                 first row; more begin in rows spread evenly over the trace.
         """
-        plan = []
+        plan: list[PlannedEpisode] = []
         for index, trace in enumerate(self.trace_set.traces):
             last = len(trace.time_s) - 1
             pointers = [1 + last * part // starts for part in range(starts)]

@@ -8,7 +8,7 @@ import pytest
 from netllm_gym.envs.abr.synthetic import UniformHold, generate_traces
 from netllm_gym.envs.abr.traces import Trace, TraceSet
 from netllm_gym.errors import InputError
-from netllm_gym.evaluate import bootstrap, evaluate, score
+from netllm_gym.evaluation import bootstrap, evaluate, score
 from netllm_gym.policies.baselines.abr import BBA
 from netllm_gym.problems import PROBLEMS, LoadedPolicy, load_policy
 from netllm_gym.report import render_table

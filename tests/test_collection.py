@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from netllm_gym import collect as collecting
-from netllm_gym.collect import collect
+from netllm_gym import collection as collecting
+from netllm_gym.collection import collect
 from netllm_gym.data.pool import ExperiencePool
 from netllm_gym.errors import InputError
 
@@ -37,15 +37,15 @@ def test_all_policies_play_the_same_episodes(tmp_path):
 def test_interrupted_and_resumed_gives_equal_bytes(tmp_path):
     collect("abr", ["bba", "lowest"], 7, tmp_path / "whole", CASE)
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def stop_after_seven(done, total):
         assert total == 14
         if done >= 7:
-            raise Killed
+            raise KilledError
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         collect("abr", ["bba", "lowest"], 7, tmp_path / "cut", CASE, on_episode=stop_after_seven)
     with pytest.raises(InputError, match="must be finished"):
         ExperiencePool.load(tmp_path / "cut")
