@@ -60,9 +60,9 @@ def data_list() -> None:
 @data_app.command("generate")
 def data_generate(
     out: Annotated[Path, typer.Option(help="New folder for the traces.")],
-    family: Annotated[str, typer.Option(help="synthetic, synthetic-uniform or synthetic-markov.")] = (
-        "synthetic"
-    ),
+    family: Annotated[
+        str, typer.Option(help="synthetic, synthetic-uniform or synthetic-markov.")
+    ] = ("synthetic"),
     count: Annotated[int, typer.Option(help="Number of traces.")] = 100,
     seed: Annotated[int, typer.Option(help="Seed of the first trace.")] = 0,
 ) -> None:
@@ -92,9 +92,13 @@ def collect(
     out: Annotated[Path, typer.Option(help="Folder of the pool; run again to go on.")],
     traces: Traces = "synthetic",
     video: VideoName = "synthetic",
-    noise: Annotated[bool, typer.Option("--noise", help="Download times times 0.9 to 1.1.")] = False,
+    noise: Annotated[
+        bool, typer.Option("--noise", help="Download times times 0.9 to 1.1.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the first episode.")] = 0,
-    workers: Annotated[int, typer.Option(help="Processes; the pool is the same for any number.")] = 1,
+    workers: Annotated[
+        int, typer.Option(help="Processes; the pool is the same for any number.")
+    ] = 1,
 ) -> None:
     """Let policies play training episodes and keep them as an experience pool.
 
@@ -105,9 +109,13 @@ def collect(
     case = {"traces": traces, "video": video} | ({"noise": True} if noise else {})
     with Progress("collect", "episodes") as progress:
         pool = run(problem, _names(policies), episodes, out, case, seed, workers, progress.update)
-    typer.echo(f"{len(pool)} episodes, {pool.num_steps} steps, {pool.num_bytes / 1e6:.1f} MB in {out}")
+    typer.echo(
+        f"{len(pool)} episodes, {pool.num_steps} steps, {pool.num_bytes / 1e6:.1f} MB in {out}"
+    )
     for name, teacher in pool.summary().policies.items():
-        typer.echo(f"  {name}: {teacher.num_episodes} episodes, mean reward {teacher.mean_reward:.3f}")
+        typer.echo(
+            f"  {name}: {teacher.num_episodes} episodes, mean reward {teacher.mean_reward:.3f}"
+        )
 
 
 @app.command()
@@ -241,7 +249,9 @@ def bench(
 @app.command()
 def demo(
     problem: Annotated[str, typer.Argument(help="The problem: abr.")] = "abr",
-    out: Annotated[Path, typer.Option(help="Folder for pool, policies and table.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(help="Folder for pool, policies and table.")] = Path(
+        "runs/demo"
+    ),
 ) -> None:
     """Collect, train and bench on the embedded data, in a few minutes; ends with the table.
 

@@ -67,7 +67,9 @@ def collect(
     for policy in policies:
         load_policy(policy, problem).factory(probe)  # refuse before anything is written
     shards = [
-        _Shard(problem, dict(case), policy, range(first, min(first + SHARD_EPISODES, seed + episodes)))
+        _Shard(
+            problem, dict(case), policy, range(first, min(first + SHARD_EPISODES, seed + episodes))
+        )
         for policy in policies
         for first in range(seed, seed + episodes, SHARD_EPISODES)
     ]

@@ -1,4 +1,4 @@
-"""The one error that outside input can cause; the command line prints it as a sentence and exits with 2."""
+"""The errors of outside input; the command line prints them as a sentence and exits with 2."""
 
 
 class InputError(ValueError):

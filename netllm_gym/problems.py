@@ -136,13 +136,13 @@ def load_policy(name_or_folder: str, problem: str = "abr") -> LoadedPolicy:
     if plain in row.policies:
         entry = row.policies[plain]
         if decoding and not entry.learned:
-            raise InputError(f"policy {plain} must be named without :{decoding}, it decodes nothing")
+            raise InputError(
+                f"policy {plain} must be named without :{decoding}, it decodes nothing"
+            )
         module, _, attribute = entry.target.partition(":")
         found = getattr(importlib.import_module(module), attribute)
         factory = found(name_or_folder) if entry.by_name else found
-        return LoadedPolicy(
-            name_or_folder, factory, entry.learned, entry.trained_on, frozenset()
-        )
+        return LoadedPolicy(name_or_folder, factory, entry.learned, entry.trained_on, frozenset())
     if decoding not in ("", "sampled", "greedy"):
         raise InputError(f"decoding must be greedy or sampled, got {decoding!r}")
     if Path(plain).is_dir():

@@ -79,4 +79,5 @@ class Progress:
         if self._bar is not None:
             self._bar.console.print(f"{self.what}: {text}", highlight=False, markup=False)
         else:
-            print(f"{self.what}: {text}", file=sys.stderr, flush=True)
+            sys.stderr.write(f"{self.what}: {text}\n")
+            sys.stderr.flush()

@@ -62,7 +62,9 @@ def rollout(
     """
     num_rows = env.num_envs
     episodes: dict[int, Episode] = {}  # position in the plan -> episode
-    playing: dict[int, tuple[int, int]] = {}  # row -> position in the plan, step of its first action
+    playing: dict[
+        int, tuple[int, int]
+    ] = {}  # row -> position in the plan, step of its first action
     waiting = deque(range(len(plan)))
     steps: list[_Step] = []
     rewards, spent_s, decisions = np.zeros(num_rows), 0.0, 0
@@ -134,7 +136,7 @@ def _reset_arguments(
 
 
 def _columns(infos: Mapping[str, Any], num_rows: int) -> dict[str, NDArray[np.float64]]:
-    """Return the numbers of `infos` that every step has; masks and start-up columns are left out."""
+    """Return the numbers that every step has, without masks and start-up columns."""
     return {
         key: column
         for key, column in infos.items()

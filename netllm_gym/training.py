@@ -88,7 +88,7 @@ def train(
 
 
 def default_returns(pool: ExperiencePool, policies: Sequence[str] | None = None) -> Any:
-    """Return the conditioning on 'how much better than the best teacher', or none for one teacher."""
+    """Condition on 'how much better than the best teacher'; with one teacher on nothing."""
     from netllm_gym.policies.llm.returns import ReturnSpec
 
     means = {
@@ -111,7 +111,7 @@ def _validation(problem: str, arguments: Mapping[str, Any], named: str | None) -
             named = f"{trained_on}-valid"
         else:
             raise InputError(
-                f"validate_on must name traces, since {trained_on} has no validation list of its own"
+                f"validate_on must name traces, since {trained_on} has no validation list"
             )
     case = {**arguments, "traces": named, "noise": False}
     row = find_problem(problem)

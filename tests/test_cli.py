@@ -111,7 +111,10 @@ def test_sizes_of_unequal_length(capsys, tmp_path):
         (["bench", "abr", "--policies", "robust_mcp"], "did you mean robust_mpc"),
         (["bench", "abr", "--policies", ","], "policies must name at least one"),
         (["bench", "vpn"], "problem must be one of abr"),
-        (["bench", "abr", "--json", "/no/such/folder/t.json"], "json must be a file in an existing"),
+        (
+            ["bench", "abr", "--json", "/no/such/folder/t.json"],
+            "json must be a file in an existing",
+        ),
         (["bench", "abr", "--polices", "bba"], "No such option"),
         (["collect", "abr", "--policies", "bba", "--episodes", "x", "--out", "o"], "Invalid value"),
         (["data", "generate", "--out", "o", "--family", "5g"], "family must be one of synthetic"),

@@ -70,7 +70,11 @@ def test_episodes_do_not_depend_on_how_many_are_played_side_by_side(rows):
 def test_policy_is_told_of_beginnings_and_ends_in_order():
     env = ABRVectorEnv(2, autoreset_mode="Disabled")
     policy = Recorder(env)
-    plan = [PlannedEpisode(40, {"trace": 3}), PlannedEpisode(41, {"trace": 2}), PlannedEpisode(42, {"trace": 1})]
+    plan = [
+        PlannedEpisode(40, {"trace": 3}),
+        PlannedEpisode(41, {"trace": 2}),
+        PlannedEpisode(42, {"trace": 1}),
+    ]
     ended = []
     played = rollout(policy, env, plan, ended.append)
     assert [episode.case["trace"][-1] for episode in played.episodes] == ["3", "2", "1"]
@@ -86,7 +90,9 @@ def test_policy_is_told_of_beginnings_and_ends_in_order():
     assert len(rewards) == 2 * 47
     assert not rewards[0].any()
     assert rewards[47][0] == 0.0  # a new episode owes nothing to the last one
-    np.testing.assert_array_equal(rewards[1], [episode.rewards[0] for episode in played.episodes[:2]])
+    np.testing.assert_array_equal(
+        rewards[1], [episode.rewards[0] for episode in played.episodes[:2]]
+    )
     assert played.decision_s > 0
 
 

@@ -188,6 +188,8 @@ def test_a_pool_of_another_problem_brings_its_codec(tmp_path):
     writer.write(0, [made])
     found = ExperiencePool.load(tmp_path / "pool", "toy", codec=RAGGED).episodes[0]
     np.testing.assert_array_equal(found.observations, made.observations)
+    with pytest.raises(InputError, match="pool: problem must be one of abr, got 'toy'"):
+        ExperiencePool.load(tmp_path / "pool")
 
 
 def test_numpy_opens_a_shard_without_pickle(folder):
@@ -625,6 +627,28 @@ def test_any_description_is_read_or_refused(harmed, data):
         where[data.draw(st.sampled_from(sorted(where)))] = data.draw(JSON)
         (folder / "meta.json").write_text(json.dumps(meta))
     read_or_refused(folder, "pool")  # the folder's name: the sentence says where
+
+
+def test_rows_that_do_not_add_up_are_refused():
+    made = [
+        dataclasses.replace(made_episode(seed, 2), observations=[np.ones((3, 2)), np.ones((1, 2))])
+        for seed in range(2)
+    ]
+    parts = members(pack_shard(made, RAGGED).data)
+    buffer = io.BytesIO()
+    np.save(buffer, np.ones((7, 2)))  # eight nodes were written
+    with pytest.raises(InputError, match=r"here.npz must .* column.nodes must have 8 rows, got 7"):
+        parse_shard(zipped(parts | {"column.nodes.npy": buffer.getvalue()}), Path("here.npz"))
+
+
+@pytest.mark.parametrize("name", ["policy", "case.trace"])
+@pytest.mark.parametrize("number", [-1, 9])
+def test_an_index_that_points_nowhere_is_refused(name, number):
+    parts = members(pack_shard(SHARDS[0], abr).data)
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([0, 0, number, 0], np.int8))
+    with pytest.raises(InputError, match=rf"here.npz must .* {name} must be in 0..\d, got"):
+        parse_shard(zipped(parts | {f"{name}.npy": buffer.getvalue()}), Path("here.npz"))
 
 
 def test_objects_are_refused_and_no_pickle_is_opened(harmed, monkeypatch):

@@ -8,7 +8,7 @@ first episode begins, so that `gym.make` stays light.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from gymnasium import spaces
@@ -164,7 +164,9 @@ class PlayerBatch:
         """Return (N,) trace and start pointer from reset's options; -1 lets the kernel draw."""
         unknown = sorted(set(options) - {"trace", "start_pointer", "reset_mask"})
         if unknown:
-            raise InputError(f"options must be trace, start_pointer or reset_mask, got {unknown[0]}")
+            raise InputError(
+                f"options must be trace, start_pointer or reset_mask, got {unknown[0]}"
+            )
         drawn = np.full(self.num_rows, -1, np.int64)
         if "trace" not in options:
             if "start_pointer" in options:
@@ -212,13 +214,13 @@ def _noise(noise: NoiseLike) -> DownloadNoise | Sequence[DownloadNoise]:
         return DownloadNoise()
     if isinstance(noise, tuple) and len(noise) == 2 and not isinstance(noise[0], DownloadNoise):
         return DownloadNoise(float(noise[0]), float(noise[1]))
-    return noise  # type: ignore[return-value]  # checked row by row
+    return cast(Sequence[DownloadNoise], noise)  # checked row by row
 
 
 def _per_row(name: str, value: T | Sequence[T], kind: type[T], num_rows: int) -> tuple[T, ...]:
     if isinstance(value, kind):
         return (value,) * num_rows
-    rows = tuple(value)
+    rows = tuple(cast(Sequence[T], value))
     if len(rows) != num_rows or not all(isinstance(row, kind) for row in rows):
         raise InputError(
             f"{name} must be one {kind.__name__} or one per row, {num_rows} in all, got {value!r}"

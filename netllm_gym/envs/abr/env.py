@@ -148,9 +148,7 @@ class ABREnv(gym.Env[Observation, np.int64]):
         info = self._info(outcome)
         return outcome.observation[0], {**info, "startup_s": info["download_s"]}
 
-    def step(
-        self, action: np.int64 | int
-    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.int64 | int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Download the next chunk at the chosen rung."""
         if self.batch.done[0]:
             raise InputError("step must follow reset, got a step after the episode's end")

@@ -56,9 +56,7 @@ class World(NamedTuple):
     """
 
     link: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
-    video: tuple[
-        NDArray[np.float64], NDArray[np.float32], NDArray[np.float64], float, float, float
-    ]
+    video: tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float64], float, float, float]
 
 
 # Constants of one row's player and link, and the noise on its downloads.
@@ -227,7 +225,9 @@ def _download(  # type: ignore[no-untyped-def]
         observation[i, 4, column] = next_sizes_mb[chunk + 1, column]
     observation[i, 5, newest] = (num_chunks - chunk - 1) / num_chunks
 
-    info[i, 0] = _chunk_qoe(bitrate_mbps, last_mbps, rebuffer_s, rebuffer_penalty, smoothness_penalty)
+    info[i, 0] = _chunk_qoe(
+        bitrate_mbps, last_mbps, rebuffer_s, rebuffer_penalty, smoothness_penalty
+    )
     info[i, 1] = bitrate_mbps
     info[i, 2] = rebuffer_s
     info[i, 3] = abs(bitrate_mbps - last_mbps)
@@ -261,13 +261,14 @@ def step_rows(link, video, players, rows, actions, observations, info):  # type:
             first, end = offset[row.trace], offset[row.trace + 1]
             _download(
                 time_s, rate, first, end,
-                size_bytes, next_sizes_mb, ladder_mbps, chunk_s, rebuffer_penalty, smoothness_penalty,
+                size_bytes, next_sizes_mb, ladder_mbps, chunk_s,
+                rebuffer_penalty, smoothness_penalty,
                 players[i], row, actions[i], i, observations, info,
             )  # fmt: skip
 
 
 @numba.njit(cache=True, error_model="numpy")
-def begin_rows(link, video, players, rows, begins, trace, start_pointer, observations, info):  # type: ignore[no-untyped-def]  # noqa: E501
+def begin_rows(link, video, players, rows, begins, trace, start_pointer, observations, info):  # type: ignore[no-untyped-def]
     """Begin an episode in the rows of `begins` and download its first chunk at the lowest rung.
 
     Args:

@@ -36,7 +36,9 @@ class RawTrace(NamedTuple):
 
 def _check_range(name: str, low: float, high: float, floor: float) -> None:
     if not floor <= low <= high < np.inf:
-        raise InputError(f"{name} must be a range above {floor} with low <= high, got {low}, {high}")
+        raise InputError(
+            f"{name} must be a range above {floor} with low <= high, got {low}, {high}"
+        )
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ class MarkovLevels:
         _check_range("min_mbps, max_mbps", self.min_mbps, self.max_mbps, 1e-3)
         if self.num_levels < 2 or self.dwell_s < 1 or self.noise_fraction < 0:
             raise InputError(
-                f"num_levels must be above 1, dwell_s at least 1, noise_fraction at least 0, got {self}"
+                "num_levels must be above 1, dwell_s at least 1, noise_fraction at least 0, "
+                f"got {self}"
             )
 
     def generate(self, rng: np.random.Generator) -> RawTrace:
@@ -151,7 +154,10 @@ class FCCLike:
         capacity_mbps = np.exp(burstiness * walk)
         capacity_mbps *= mean_mbps / capacity_mbps.mean()
         capacity_mbps = np.clip(capacity_mbps, self.min_mbps, 1.2 * self.max_mbps)
-        return RawTrace(5.0 * np.arange(rows), np.asarray(np.round(capacity_mbps, 6), np.float64))
+        return RawTrace(
+            np.arange(rows, dtype=np.float64) * 5.0,
+            np.asarray(np.round(capacity_mbps, 6), np.float64),
+        )
 
 
 TraceFamily = UniformHold | MarkovLevels | FCCLike

@@ -66,18 +66,28 @@ def _trace_rules(
     negative = np.flatnonzero(capacity_mbps < 0)
     row = int(np.argmin(finite))
     rules = [
-        ("every row", not finite.all(), f"be finite, got {time_s[row]} {capacity_mbps[row]} in row {row}"),
+        (
+            "every row",
+            not finite.all(),
+            f"be finite, got {time_s[row]} {capacity_mbps[row]} in row {row}",
+        ),
     ]
     if len(falls):
         i = int(falls[0])
         rules.append(
-            ("time_s", True, f"rise from row to row, got {time_s[i]} then {time_s[i + 1]} in row {i + 1}")
+            (
+                "time_s",
+                True,
+                f"rise from row to row, got {time_s[i]} then {time_s[i + 1]} in row {i + 1}",
+            )
         )
     if len(negative):
         i = int(negative[0])
         rules.append(("capacity_mbps", True, f"be at least 0, got {capacity_mbps[i]} in row {i}"))
     usable = capacity_mbps[1:] > 0
-    rules.append(("capacity_mbps", not usable.any(), "be above 0 in some row after the first, got none"))
+    rules.append(
+        ("capacity_mbps", not usable.any(), "be above 0 in some row after the first, got none")
+    )
     return rules
 
 
@@ -148,7 +158,8 @@ def read_cooked_trace(path: Path) -> Trace:
             time_s, capacity_mbps = (float(field) for field in fields)
         except ValueError:
             raise InputError(
-                f"{path}:{number}: a line must be two numbers, seconds and Mbit/s, got {line[:60]!r}"
+                f"{path}:{number}: a line must be two numbers, seconds and Mbit/s, "
+                f"got {line[:60]!r}"
             ) from None
         rows.append((time_s, capacity_mbps))
     table = np.array(rows, np.float64).reshape(len(rows), 2)
@@ -161,7 +172,9 @@ def read_cooked_trace(path: Path) -> Trace:
 def read_trace_folder(folder: Path, name: str = "") -> TraceSet:
     """Read every file of a folder, by sorted name; names that start with a dot are skipped."""
     if not folder.is_dir():
-        raise InputError(f"traces must be a folder of cooked traces, got {folder}, which is not one")
+        raise InputError(
+            f"traces must be a folder of cooked traces, got {folder}, which is not one"
+        )
     paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
     if not paths:
         raise InputError(f"traces must hold a cooked trace, got the empty folder {folder}")
@@ -171,7 +184,9 @@ def read_trace_folder(folder: Path, name: str = "") -> TraceSet:
 def trace_set_names() -> list[str]:
     """Return every name that `load_trace_set` knows on this machine."""
     folder = data_folder() / "abr" / "traces"
-    found = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    found = (
+        sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    )
     lists = [name for name, part in clean_split().items() if part.folder in found]
     return [*synthetic.set_names(), *found, *lists]
 

@@ -52,7 +52,8 @@ class Video:
             )
         if not 2 <= self.num_chunks <= len(size_bytes):
             raise InputError(
-                f"num_chunks must be in 2..{len(size_bytes)}, the chunks listed, got {self.num_chunks}"
+                f"num_chunks must be in 2..{len(size_bytes)}, the chunks listed, "
+                f"got {self.num_chunks}"
             )
         if (size_bytes <= 0).any():
             chunk, rung = np.argwhere(size_bytes <= 0)[0]
@@ -76,7 +77,9 @@ class Video:
 def video_names() -> list[str]:
     """Return every name that `load_video` knows on this machine."""
     folder = data_folder() / "abr" / "videos"
-    found = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    found = (
+        sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    )
     return ["synthetic", *found]
 
 

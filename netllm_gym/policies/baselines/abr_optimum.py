@@ -251,7 +251,7 @@ def _pause(rules, link, label, buffer_s):  # type: ignore[no-untyped-def]
 def _reach(game, labels, chunk, floor):  # type: ignore[no-untyped-def]
     """Return the labels after `chunk` that may end above `floor`, undominated or not."""
     rules, link, (size_bytes, ladder_mbps, due_s), _ = game
-    found = np.empty(len(labels) * len(ladder_mbps) * (_PIECES + 2), _LABEL)
+    found = np.empty(len(labels) * len(ladder_mbps) + 1, _LABEL)
     n = 0
     dry_s = due_s[chunk] + rules.chunk_s  # trace time at which the buffer ends, less stalls
     for i in range(len(labels)):
@@ -267,28 +267,18 @@ def _reach(game, labels, chunk, floor):  # type: ignore[no-untyped-def]
             value = last.value + _chunk_qoe(
                 bitrate_mbps, last_mbps, more_s, rules.rebuffer_penalty, rules.smoothness_penalty
             )
-            # The label stands for each stall in [low_s, stall_s]. Below full_s none has to pause;
-            # above, a piece has the early clock of its low end and the late dry time of its high.
-            low_s = max(last.least_stall_s, late_s) if rules.proving else stall_s
-            full_s = clock_s + rules.cap_s - dry_s
-            piece_s = (stall_s - max(low_s, full_s)) / _PIECES
-            more = True
-            while more:
-                high_s = stall_s
-                if low_s < full_s:
-                    high_s = min(stall_s, full_s)
-                elif low_s + 1.5 * piece_s < stall_s:
-                    high_s = low_s + piece_s
-                label = found[n]
-                label.pointer, label.trace_s, label.clock_s = pointer, trace_s, clock_s
-                label.stall_s, label.least_stall_s, label.value = high_s, low_s, value
-                label.parent, label.rung = i, rung
-                _pause(rules, link, label, dry_s + low_s - clock_s)
-                label.hope = value + _bound_to_go(game, chunk, label)
-                if label.hope > floor:
-                    n += 1
-                more = high_s < stall_s
-                low_s = high_s
+            label = found[n]
+            label.pointer, label.trace_s, label.clock_s = pointer, trace_s, clock_s
+            label.stall_s, label.value = stall_s, value
+            label.parent, label.rung = i, rung
+            # It stands for all stalls from least_stall_s on: the early clock of the least, which
+            # pauses least, with the late dry time of its own.
+            least_s = max(last.least_stall_s, late_s) if rules.proving else stall_s
+            label.least_stall_s = least_s
+            _pause(rules, link, label, dry_s + least_s - clock_s)
+            label.hope = value + _bound_to_go(game, chunk, label)
+            if label.hope > floor:
+                n += 1
     return found[:n]
 
 

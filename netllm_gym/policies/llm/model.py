@@ -66,10 +66,11 @@ class LLMModel(nn.Module):
             keys, own = table, torch.arange(tokens.shape[1], device=tokens.device)
         else:
             keys, own = cache.append(table)
+        allowed = layout.mask(table, keys, own, self.config.band_steps)  # (B or 1, 1, N, K)
         output = self.backbone(
             inputs_embeds=tokens.to(self.dtype),
             # An explicit mask: without one, transformers takes our positions for packed sequences.
-            attention_mask=layout.mask(table, keys, own, self.config.band_steps),  # (B, 1, N, K)
+            attention_mask=added(allowed, self.dtype),
             position_ids=layout.positions(table.place, self.position_rule),  # (B, N)
             past_key_values=cache,
             use_cache=cache is not None,
@@ -92,6 +93,11 @@ class LLMModel(nn.Module):
         """Return the weights and constants around the backbone, by name."""
         state = self.state_dict()
         return {name: value for name, value in state.items() if not name.startswith("backbone.")}
+
+
+def added(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a mask of what is allowed as numbers to add to the scores: once, not in each block."""
+    return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, -torch.inf)
 
 
 def inputs_of(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

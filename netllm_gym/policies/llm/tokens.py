@@ -153,8 +153,9 @@ class TokenLayout:
             band_steps: Steps in sight, the own one included.
 
         Returns:
-            (B, 1, Q, K) bool.
+            (B, 1, Q, K) bool, or (1, 1, Q, K) where all rows are alike.
         """
+        queries, keys = _once_if_alike(queries, keys)
         size = self.tokens_per_step
         seeing, seen = queries.place.unsqueeze(-1), keys.place.unsqueeze(-2)
         near = torch.div(seeing, size, rounding_mode="floor") - band_steps < torch.div(
@@ -169,3 +170,11 @@ class TokenLayout:
         B, N, d = hidden.shape
         chunks = hidden.reshape(B, N // self.tokens_per_step, self.tokens_per_step, d)
         return chunks[:, :, self.in_chunk(name)]
+
+
+def _once_if_alike(queries: TokenTable, keys: TokenTable) -> tuple[TokenTable, TokenTable]:
+    """Return only the first row of tables whose rows are all alike: full batches, equal starts."""
+    tables = (*queries, *keys)
+    if all(bool((each == each[:1]).all()) for each in tables):
+        return TokenTable(*(each[:1] for each in queries)), TokenTable(*(e[:1] for e in keys))
+    return queries, keys

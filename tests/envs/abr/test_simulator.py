@@ -164,7 +164,10 @@ def test_noise_stays_in_its_range():
         ({"traces": []}, "trace set given must hold a trace, got none"),
         ({"traces": "no-such-set"}, "traces must be a folder or one of .*, got 'no-such-set'"),
         ({"video": "no-such-video"}, "video must be a folder or one of .*, got 'no-such-video'"),
-        ({"player": [PlayerConfig()] * 2}, "player must be one PlayerConfig or one per row, 1 in all"),
+        (
+            {"player": [PlayerConfig()] * 2},
+            "player must be one PlayerConfig or one per row, 1 in all",
+        ),
     ],
 )
 def test_nonsense_is_refused_with_its_value(arguments, sentence):

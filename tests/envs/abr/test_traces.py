@@ -56,14 +56,19 @@ def test_broken_traces_are_refused_with_file_and_row(tmp_path, text, sentence):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=60) | st.text(alphabet="0123456789. \n\t-+enaif", max_size=60).map(str.encode))
+@given(
+    st.binary(max_size=60)
+    | st.text(alphabet="0123456789. \n\t-+enaif", max_size=60).map(str.encode)
+)
 def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("traces") / "trace"
     path.write_bytes(data)
     try:
         trace = read_cooked_trace(path)
     except InputError as refusal:
-        assert "\n" not in str(refusal)
+        trace, said = None, str(refusal)
+    if trace is None:
+        assert "\n" not in said
     else:
         assert trace.time_s[0] == 0
         assert trace.capacity_mbps[1:].max() > 0
@@ -213,8 +218,14 @@ def test_video_folder(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "sentence"),
     [
-        ([[1, 2, 3], [1, 2]], "video_size_1 must list as many chunks as video_size_0, got 2 instead"),
-        ([["1", "two"], [1, 2]], r"video_size_0:2: a line must be one whole number of bytes, got 'two'"),
+        (
+            [[1, 2, 3], [1, 2]],
+            "video_size_1 must list as many chunks as video_size_0, got 2 instead",
+        ),
+        (
+            [["1", "two"], [1, 2]],
+            r"video_size_0:2: a line must be one whole number of bytes, got 'two'",
+        ),
         ([["1", "-2"], [1, 2]], r"video_size_0:2: a line must be one whole number"),
         ([[0, 5], [7, 7]], "size_bytes must be above 0, got 0 for chunk 0 on rung 0"),
         ([[1, 2]], "must hold video_size_0, video_size_1 and so on, got video_size_0"),

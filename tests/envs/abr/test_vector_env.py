@@ -30,7 +30,9 @@ class Scalars:
     def __init__(self, seed):
         players, noises = players_and_noises()
         self.envs = [
-            gym.make("NetLLM-ABR-v0", player=player, noise=noise, disable_env_checker=True).unwrapped
+            gym.make(
+                "NetLLM-ABR-v0", player=player, noise=noise, disable_env_checker=True
+            ).unwrapped
             for player, noise in zip(players, noises, strict=True)
         ]
         self.first = [env.reset(seed=seed + row) for row, env in enumerate(self.envs)]
@@ -144,7 +146,10 @@ def test_returned_arrays_are_never_reused():
         (lambda env: env.reset(options={"reset_mask": np.ones(2, bool)}), "reset_mask must be 3"),
         (lambda env: env.step(np.array([0, 6, 0])), r"action must be a rung in 0..5, got 6"),
         (lambda env: env.step(np.zeros(3)), "actions must be 3 whole numbers"),
-        (lambda env: env.step(np.zeros(2, int)), r"actions must be 3 whole numbers, got shape \(2,\)"),
+        (
+            lambda env: env.step(np.zeros(2, int)),
+            r"actions must be 3 whole numbers, got shape \(2,\)",
+        ),
     ],
 )
 def test_nonsense_is_refused(call, sentence):

@@ -5,7 +5,7 @@ import torch
 
 from netllm_gym.errors import InputError
 from netllm_gym.policies.llm.abr import LAYOUTS
-from netllm_gym.policies.llm.tokens import TokenLayout, TokenSpec
+from netllm_gym.policies.llm.tokens import TokenLayout, TokenSpec, TokenTable
 
 # Per step: r, two s of which the second may be missing, then a once the decision is made.
 LAYOUT = TokenLayout(
@@ -74,6 +74,20 @@ def test_mask_is_the_rule_spelled_out(band_steps):
             step = asks // 4 - seen // 4
             sees = bool(table.valid[0, key]) and seen <= asks and step < band_steps
             assert mask[0, 0, query, key] == (sees or query == key)
+
+
+def test_rows_that_are_alike_share_one_mask():
+    one = table_of(range(3))
+    alike = TokenTable(*(each.repeat(2, 1) for each in one))
+    own = torch.arange(12)
+    shared = LAYOUT.mask(alike, alike, own, 2)
+    assert shared.shape[0] == 1
+    assert torch.equal(shared, LAYOUT.mask(one, one, own, 2))
+    other = table_of(range(1, 4))
+    both = TokenTable(*(torch.cat(pair) for pair in zip(one, other, strict=True)))
+    mask = LAYOUT.mask(both, both, own, 2)
+    for row, each in enumerate((one, other)):
+        assert torch.equal(mask[row : row + 1], LAYOUT.mask(each, each, own, 2))
 
 
 def test_a_layout_that_cannot_be_served_is_refused():
