@@ -125,7 +125,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the run; run again to go on.")],
     method: Annotated[str, typer.Option(help="How to learn: llm.")] = "llm",
     policies: Annotated[
-        str | None, typer.Option(help="Teachers to learn from; all in the pool if left out.")
+        str | None, typer.Option(help="Teachers to learn from; the best of the pool if left out.")
     ] = None,
     backbone: Annotated[
         str,

@@ -7,7 +7,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from netllm_gym.data.pool import CODECS, ExperiencePool, PackedShard, PoolWriter, pack_shard
+from netllm_gym.data.pool import ExperiencePool, PoolWriter
+from netllm_gym.data.shard import CODECS, PackedShard, pack_shard
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
 from netllm_gym.problems import find_problem, load_policy

@@ -12,6 +12,7 @@ from netllm_gym.progress import Progress
 
 TEACHERS = ("robust_mpc", "bba", "bola", "rate_based")
 EPISODES = 500  # of each teacher
+UPDATES = {"netllm-tiny": 250, "netllm-minilm": 150}
 
 
 def run_demo(problem: str, out: Path, say: Callable[[str], None]) -> Table:
@@ -23,7 +24,7 @@ def run_demo(problem: str, out: Path, say: Callable[[str], None]) -> Table:
         say: Told what happens, a line each.
     """
     row = find_problem(problem)
-    from netllm_gym.policies.llm.backbone import minilm_folder
+    from netllm_gym.policies.llm import backbone as backbones
     from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig, TrainConfig
     from netllm_gym.training import default_returns, train
 
@@ -35,15 +36,16 @@ def run_demo(problem: str, out: Path, say: Callable[[str], None]) -> Table:
             workers=min(2, os.cpu_count() or 1),
             on_episode=progress.update,
         )
-    runs = {"netllm-tiny": (BackboneConfig("tiny"), 250)}
+    runs = {"netllm-tiny": BackboneConfig("tiny")}
     try:
-        minilm_folder()
-        runs["netllm-minilm"] = (BackboneConfig("minilm", layers=3), 150)
+        backbones.minilm_folder()
+        runs["netllm-minilm"] = BackboneConfig("minilm", layers=3)
     except InputError as error:
         say(f"   without the pretrained backbone: {error}")
-    for name, (backbone, updates) in runs.items():
+    for name, backbone in runs.items():
         say(f"2. train: {name}, {backbone.init} weights, adapted by {backbone.adapt}")
         config = LLMConfig(backbone=backbone, returns=default_returns(pool))
+        updates = UPDATES[name]
         schedule = TrainConfig(updates=updates, validate_every=updates // 2, checkpoint_every=50)
         with Progress("train", "updates") as progress:
             train(

@@ -13,6 +13,7 @@ from netllm_gym.problems import find_problem
 
 if TYPE_CHECKING:  # torch is loaded when training begins, not when this is imported
     from netllm_gym.policies.llm.config import LLMConfig, TrainConfig
+    from netllm_gym.policies.llm.returns import ReturnSpec
     from netllm_gym.policies.llm.train import TrainResult
 
 VALIDATION_STARTS = 4  # episodes per validation trace
@@ -43,10 +44,9 @@ def train(
         problem: Short name.
         pool: Folder of the experience pool.
         out: Folder of the run; `out/best` and `out/last` are policies that `load_policy` reads.
-        config: The policy. Left out, a `tiny` backbone that is asked to do as well as the best
-            teacher of the pool.
+        config: The policy; left out, one with a `tiny` backbone.
         schedule: How it is trained.
-        policies: Teachers to learn from; None takes all in the pool.
+        policies: Teachers to learn from; None takes the one with the highest mean return.
         validate_on: Traces to choose the best policy on; None takes the validation list that
             belongs to the pool's traces.
         on_progress: Told the metrics of each update and each validation.
@@ -60,6 +60,7 @@ def train(
     from netllm_gym.policies.llm.config import LLMConfig, TrainConfig
     from netllm_gym.policies.llm.train import train_llm
 
+    policies = policies or best_teacher(opened)
     episodes = PaddedEpisodes.from_pool(opened, policies)
     arguments = opened.env_spec["arguments"]
     validation = _validation(row.name, arguments, validate_on)
@@ -74,7 +75,7 @@ def train(
     worlds = opened.env_spec["worlds"]
     provenance = {
         **worlds,
-        "policies": list(policies or opened.policies),
+        "policies": list(policies),
         "plan": opened.plan,
         "validated_on": validation.case["traces"],
     }
@@ -87,18 +88,23 @@ def train(
     )
 
 
-def default_returns(pool: ExperiencePool, policies: Sequence[str] | None = None) -> Any:
-    """Condition on 'how much better than the best teacher'; with one teacher on nothing."""
-    from netllm_gym.policies.llm.returns import ReturnSpec
-
+def best_teacher(pool: ExperiencePool, among: Sequence[str] | None = None) -> tuple[str]:
+    """Return the policy of a pool with the highest mean return."""
     means = {
         name: teacher.mean_return
         for name, teacher in pool.summary().policies.items()
-        if policies is None or name in policies
+        if among is None or name in among
     }
-    if len(means) < 2:
+    return (max(means, key=lambda name: means[name]),)
+
+
+def default_returns(pool: ExperiencePool, policies: Sequence[str] | None = None) -> "ReturnSpec":
+    """Condition on nothing with one teacher, with several on the gain over the best of them."""
+    from netllm_gym.policies.llm.returns import ReturnSpec
+
+    if len(policies or ()) < 2:
         return ReturnSpec(kind="none")
-    return ReturnSpec(kind="baseline", baseline=max(means, key=lambda name: means[name]))
+    return ReturnSpec(kind="baseline", baseline=best_teacher(pool, policies)[0])
 
 
 def _validation(problem: str, arguments: Mapping[str, Any], named: str | None) -> Validation:

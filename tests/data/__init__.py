@@ -1,8 +1,20 @@
-"""Made-up ABR episodes for the tests of pools and windows."""
+"""Made-up episodes for the tests of shards, pools and windows, and shards taken apart."""
+
+import io
+import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 
 from netllm_gym.data.episode import Episode
+
+RAGGED = SimpleNamespace(  # T graphs: (n_t, 2) nodes each, and perhaps no edges at all
+    to_columns=lambda graphs: {
+        "nodes": np.concatenate(graphs),
+        "num_nodes": np.array([len(graph) for graph in graphs], np.int32),
+    },
+    from_columns=lambda columns: np.split(columns["nodes"], np.cumsum(columns["num_nodes"])[:-1]),
+)
 
 
 def made_observations(num_steps, rng, width=6):
@@ -45,3 +57,18 @@ def assert_equal_episodes(found, expected):
     assert set(found.infos) == set(expected.infos)
     for name, values in expected.infos.items():
         np.testing.assert_array_equal(found.infos[name], values, strict=True)
+
+
+def members(data):
+    """Return the files of a zip."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def zipped(parts):
+    """Return a zip of these files, with checksums that fit."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, part in parts.items():
+            archive.writestr(name, part)
+    return buffer.getvalue()

@@ -7,9 +7,7 @@ import json
 import pickle
 import stat
 import tracemalloc
-import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,9 +16,10 @@ from hypothesis import strategies as st
 
 from netllm_gym.data import abr
 from netllm_gym.data import pool as pool_module
-from netllm_gym.data.pool import ExperiencePool, PoolWriter, pack_shard, parse_shard, shard_name
+from netllm_gym.data.pool import ExperiencePool, PoolWriter, shard_name
+from netllm_gym.data.shard import pack_shard, parse_shard
 from netllm_gym.errors import InputError
-from tests.data import assert_equal_episodes, made_episode
+from tests.data import RAGGED, assert_equal_episodes, made_episode, members, zipped
 
 PLAN = {"num_shards": 3, "policies": ["bba", "mpc"], "seed": 1}
 ENV = {"traces": "synthetic", "noise": [0.9, 1.1]}
@@ -118,65 +117,6 @@ def test_summary_counts_per_policy(folder):
         assert summary.policies[name][:2] == (len(mine), steps)
         assert summary.policies[name].mean_return == pytest.approx(paid / len(mine))
         assert summary.policies[name].mean_reward == pytest.approx(paid / steps)
-
-
-TEXT = st.text(max_size=8)
-CASE_FIELDS = st.dictionaries(
-    st.sampled_from(["trace", "video", "start_pointer"]),
-    st.sampled_from([TEXT, st.integers(-(2**63) + 1, 2**63 - 1)]),
-)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=12), CASE_FIELDS, st.data())
-def test_shards_of_any_lengths_and_cases_come_back(lengths, fields, data):
-    made = [
-        dataclasses.replace(
-            made_episode(seed, num_steps, infos=()),
-            seed=data.draw(st.integers(0, 2**63 - 1)),
-            actions=np.array(
-                data.draw(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=2, max_size=2))
-            )[np.arange(num_steps) % 2],
-            policy=data.draw(TEXT.filter(bool)),
-            case={name: data.draw(values) for name, values in fields.items()},
-        )
-        for seed, num_steps in enumerate(lengths)
-    ]
-    packed = pack_shard(made, abr)
-    shard = parse_shard(packed.data, Path("shard"))
-    assert packed[1:3] == (len(made), sum(lengths))
-    assert packed.seeds == (min(e.seed for e in made), max(e.seed for e in made))
-    for index, expected in enumerate(made):
-        assert_equal_episodes(shard.episode(index, abr), expected)
-
-
-RAGGED = SimpleNamespace(  # T graphs: (n_t, 2) nodes each, and perhaps no edges at all
-    to_columns=lambda graphs: {
-        "nodes": np.concatenate(graphs),
-        "num_nodes": np.array([len(graph) for graph in graphs], np.int32),
-    },
-    from_columns=lambda columns: np.split(columns["nodes"], np.cumsum(columns["num_nodes"])[:-1]),
-)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=6), min_size=1, max_size=6))
-def test_columns_with_other_rows_than_steps_come_back(episodes):
-    rng = np.random.default_rng(0)
-    made = [
-        dataclasses.replace(
-            made_episode(seed, len(sizes)),
-            observations=[rng.random((size, 2)) for size in sizes],
-            actions=rng.integers(0, 9, (len(sizes), 2)),  # slot and executors
-        )
-        for seed, sizes in enumerate(episodes)
-    ]
-    shard = parse_shard(pack_shard(made, RAGGED).data, Path("shard"))
-    for index, expected in enumerate(made):
-        found = shard.episode(index, RAGGED)
-        np.testing.assert_array_equal(found.actions, expected.actions, strict=True)
-        for graph, made_graph in zip(found.observations, expected.observations, strict=True):
-            np.testing.assert_array_equal(graph, made_graph, strict=True)
 
 
 def test_a_pool_of_another_problem_brings_its_codec(tmp_path):
@@ -379,28 +319,6 @@ def test_shards_beyond_the_plan_are_refused(folder):
         writer.write(0, [])
 
 
-@pytest.mark.parametrize(
-    ("other", "sentence"),
-    [
-        ({"infos": {}}, r"infos must have the same names .* episode 1 \[\]"),
-        ({"case": {"trace": "a"}}, r"case must have the same names .* episode 1 \['trace'\]"),
-        (
-            {"case": {"trace": 1, "recording": "r", "start_pointer": 1}},
-            r"case\['trace'\] must be text or number in all episodes, got both",
-        ),
-        ({"actions": np.zeros((5, 2), np.int64)}, "actions must have one type and width"),
-        (
-            {"observations": made_episode(num_steps=5, width=7).observations},
-            "column.sizes_mb|sizes_mb must have one type and width",
-        ),
-    ],
-)
-def test_episodes_that_do_not_fit_together_are_refused(other, sentence):
-    made = made_episode(1, 5)
-    with pytest.raises(InputError, match=sentence):
-        pack_shard([made, dataclasses.replace(made, **other)], abr)
-
-
 # Refusals ----------------------------------------------------------------------------------------
 
 
@@ -565,19 +483,6 @@ def test_any_harm_to_a_shard_is_named(harmed, number, data):
     read_or_refused(folder, name)
 
 
-def members(data):
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-def zipped(parts):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, part in parts.items():
-            archive.writestr(name, part)
-    return buffer.getvalue()
-
-
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_any_content_behind_good_checksums_is_read_or_named(harmed, data):
@@ -627,28 +532,6 @@ def test_any_description_is_read_or_refused(harmed, data):
         where[data.draw(st.sampled_from(sorted(where)))] = data.draw(JSON)
         (folder / "meta.json").write_text(json.dumps(meta))
     read_or_refused(folder, "pool")  # the folder's name: the sentence says where
-
-
-def test_rows_that_do_not_add_up_are_refused():
-    made = [
-        dataclasses.replace(made_episode(seed, 2), observations=[np.ones((3, 2)), np.ones((1, 2))])
-        for seed in range(2)
-    ]
-    parts = members(pack_shard(made, RAGGED).data)
-    buffer = io.BytesIO()
-    np.save(buffer, np.ones((7, 2)))  # eight nodes were written
-    with pytest.raises(InputError, match=r"here.npz must .* column.nodes must have 8 rows, got 7"):
-        parse_shard(zipped(parts | {"column.nodes.npy": buffer.getvalue()}), Path("here.npz"))
-
-
-@pytest.mark.parametrize("name", ["policy", "case.trace"])
-@pytest.mark.parametrize("number", [-1, 9])
-def test_an_index_that_points_nowhere_is_refused(name, number):
-    parts = members(pack_shard(SHARDS[0], abr).data)
-    buffer = io.BytesIO()
-    np.save(buffer, np.array([0, 0, number, 0], np.int8))
-    with pytest.raises(InputError, match=rf"here.npz must .* {name} must be in 0..\d, got"):
-        parse_shard(zipped(parts | {f"{name}.npy": buffer.getvalue()}), Path("here.npz"))
 
 
 def test_objects_are_refused_and_no_pickle_is_opened(harmed, monkeypatch):

@@ -97,7 +97,8 @@ def test_equals_the_best_of_all_sequences(mbps, video, player):
 
 @pytest.mark.parametrize("mbps", SPEEDS_MBPS)
 @pytest.mark.parametrize(
-    "qoe", [LinearQoE(0, 1), LinearQoE(4.3, 0), LinearQoE(0, 0), LinearQoE(0.05, 1), LinearQoE(50, 9)]
+    "qoe",
+    [LinearQoE(0, 1), LinearQoE(4.3, 0), LinearQoE(0, 0), LinearQoE(0.05, 1), LinearQoE(50, 9)],
 )
 def test_equals_the_best_of_all_sequences_under_other_weights(mbps, qoe):
     trace, video, player = made_trace(mbps, seed=3), VIDEOS["three rungs"], PlayerConfig()
@@ -128,12 +129,72 @@ def test_a_long_stall_that_buys_much_is_found():
     # After 20 s the link stops for 100 s. A second of stall costs 0.05 and the top rung earns 20
     # more a chunk, so waiting pays; a bound that forbids stalls would cut this plan off.
     trace = Trace("stops", np.array([0.0, 20.0, 120.0, 140.0]), np.array([0.0, 9.0, 0.0, 9.0]))
-    video, qoe = VIDEOS["four far rungs"], LinearQoE(0.05, 1.0)
-    optimum = offline_optimum(trace, 1, video, qoe, PlayerConfig())
+    video, qoe, player = VIDEOS["four far rungs"], LinearQoE(0.05, 1.0), PlayerConfig()
+    optimum = offline_optimum(trace, 1, video, qoe, player)
+    best = brute_force(trace, 1, video, qoe, player)
     assert optimum.exact
-    assert optimum.qoe == pytest.approx(
-        brute_force(trace, 1, video, qoe, PlayerConfig()), abs=ROUNDING
+    assert optimum.qoe == pytest.approx(best, abs=ROUNDING)
+
+
+def proved(trace, pointer, video, qoe, player, floor, limit):
+    """Mean reward that the proving run alone claims to reach, by a floor in mean reward."""
+    game = abr_optimum._proving_game(abr_optimum._planning_game(trace, pointer, video, qoe, player))
+    steps = video.num_chunks - 1
+    first_bytes = float(video.size_bytes[0, 0])
+    return abr_optimum._run(game, pointer, first_bytes, floor * steps, limit).claim / steps
+
+
+def drawn_episode(seed):
+    """Short episodes at the edges: links that stop, cheap stalls, small caps, long round trips."""
+    rng = np.random.default_rng(seed)
+    rungs = int(rng.integers(2, 4))
+    chunks, chunk_s = {2: 9, 3: 7}[rungs], float(rng.choice([1.0, 4.0]))
+    ladder_mbps = np.sort(rng.choice(np.arange(1, 60), rungs, replace=False)) / 10.0
+    spread = rng.choice([0.0, 0.3])
+    sizes = ladder_mbps * chunk_s * 125_000 * np.exp(rng.normal(0.0, spread, (chunks, rungs)))
+    video = Video("drawn", sizes.astype(np.int64), ladder_mbps, chunks, chunk_s)
+    rows = int(rng.integers(2, 12))
+    capacity_mbps = 10.0 ** rng.uniform(-0.5, 1.5) * rng.exponential(1.0, rows + 1)
+    capacity_mbps[rng.random(rows + 1) < 0.3] = 0.0
+    capacity_mbps[1] += 0.1
+    trace = Trace("drawn", np.cumsum([0.0, *rng.choice([0.5, 1.7, 6.0], rows)]), capacity_mbps)
+    qoe = LinearQoE(float(rng.choice([0.05, 0.3, 1.0, 4.3])), float(rng.choice([0.0, 1.0])))
+    player = PlayerConfig(
+        rtt_s=float(rng.choice([0.08, 1.0])),
+        buffer_cap_s=chunk_s * float(rng.choice([1.0, 1.5, 2.5, 50.0])),
+        pause_step_s=float(rng.choice([0.0, 0.5])),
+        rtt_moves_clock=bool(rng.random() < 0.5),
     )
+    return trace, int(rng.integers(1, rows + 1)), video, qoe, player
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_the_proving_run_alone_reaches_the_best_sum(seed):
+    # With no floor only dominance and merging drop labels; with one just below the best, the
+    # price bound drops all it can.
+    case = drawn_episode(seed)
+    best = brute_force(*case)
+    rounding = ROUNDING * (1.0 + abs(best))
+    for floor in (-np.inf, best - 10.0 * rounding):
+        for limit in (10_000, 2):
+            assert proved(*case, floor, limit) >= best - rounding
+
+
+def test_a_label_that_stalled_more_still_stands_for_one_that_need_not_pause():
+    # 1 MB takes 1 s; the link stops from 5.9 s to 30 s. Rung 2 in chunk 1 stalls by 1 s and has
+    # earned 7.5 after chunk 4, at 4.3 s; rung 1 in chunk 3 never stalls and has 7 at 5.3 s. But
+    # after chunk 5 the first has 9.6 s of buffer and must pause until 6 s, when the link has
+    # stopped; the second has 7.6 s, goes on at 5.4 s and earns 9 in all.
+    trace = Trace("stops", np.array([0.0, 5.9, 30.0, 530.0]), np.array([0.0, 8.0, 0.0, 8.0]))
+    sizes = np.full((7, 3), 100_000_000)
+    sizes[:, 0] = 100_000
+    sizes[0, 0], sizes[1, 2], sizes[3, 1] = 1_000_000, 3_000_000, 4_000_000
+    video = Video("made", sizes, np.array([1.0, 4.0, 5.0]), 7, chunk_s=2.0)
+    player = PlayerConfig(rtt_s=0.0, buffer_cap_s=8.0, pause_step_s=0.0, payload_fraction=1.0)
+    case = (trace, 1, video, LinearQoE(0.5, 0.0), player)
+    assert brute_force(*case) == pytest.approx(9.0 / 6.0)
+    assert proved(*case, -np.inf, 10_000) >= 9.0 / 6.0 - ROUNDING
+    assert offline_optimum(*case).qoe == pytest.approx(9.0 / 6.0)
 
 
 episodes = st.fixed_dictionaries(

@@ -1,45 +1,50 @@
 """The best that any policy could have scored in one ABR episode, with a proof by bound.
 
-A label-setting search over chunks with continuous state. A label is a way to have
-downloaded chunks 0..n, the last on a given rung: where the trace stands (`clock_s`, unrolled over
-laps), how long the video has stalled (`stall_s`) and what was earned (`value`). The buffer runs
-dry at `dry_s[n] + stall_s` on the trace's clock, whatever was downloaded: a chunk adds `chunk_s`
-to that time, a stall adds itself, and the round trip takes `rtt_s` away where it does not move the
-trace. A pause takes from the buffer what it adds to the clock.
+A label-setting search over chunks with continuous state. A label is one way to have downloaded
+chunks 0..n: the rung of the last, where the trace stands (`clock_s`, counted over laps), how long
+the video has stalled (`stall_s`), what was earned (`value`). The buffer ends at `dry_s + stall_s`
+on the trace's clock, and `dry_s` depends on n alone: a chunk puts it off by its length, less the
+round trip where the trace stands still meanwhile; a pause takes from the buffer what it adds to the
+clock. Chunk n stalls by as much as it comes after `due_s[n]` plus the stalls before.
 
-Two runs. One plays the true law (pauses in steps) and keeps the most hopeful labels: a plan, whose
-score is replayed in the simulator. The other proves a bound: it pauses exactly the excess, which
-is never later than in steps and so never worse, and drops a label only for one of these reasons.
+Two runs. The planning run plays the true law and keeps the most hopeful labels; its plan is
+replayed in the simulator, and that score is the floor of the other. The proving run pauses exactly
+the excess, which is never later than in steps and so never worse, and drops a label only because
+of one of these:
 
-*Dominance.* Of two labels with equal last rung, a stands for b if a's clock is no later and both
-`value` and `value + rebuffer_penalty * stall_s` are no smaller. Let a copy b's choices. Downloads
-are first come, first served, so a stays ahead on the trace. If a stalled less than b so far, it may
-stall longer later, but never in all, and what it saves at first pays for that; if it stalled more,
-each later stall is no longer than b's. One thing breaks this: where a has the later dry time, a
-full buffer makes it pause when b need not. So a remembers the least stall that it stands for
-(`least_stall_s`), and at a full buffer the interval between the two is cut into pieces, each with
-the early clock of its one end and the late dry time of its other: more than any player can have.
+*Dominance.* Of two labels of one rung, a stands for b if its clock is no later and both `value` and
+`value + rebuffer_penalty * stall_s` (what was earned without the stalls) are no smaller. Let a copy
+b's choices. Downloads are first come, first served, so a's clock stays no later, and no chunk comes
+later after its `due_s`. All stalls of a label are the largest such lateness so far. If a has
+stalled no more than b, it will have stalled no more at the end, and without stalls it earned no
+less. If it has stalled more, b must still stall all that a must, and a's `value` is no smaller.
+One thing breaks this: a label that has stalled more has a later end of the buffer, so at a full
+buffer it must pause where b need not, and may miss the link's last good second. So a remembers the
+least stall it stands for (`least_stall_s`), and pauses as if it had stalled no more than that:
+more than any player can have, so still a bound.
 
-*Bound.* Let chunk i of the rest have rung r_i and the last be due, without further stall, at E. For
-every price p >= 0 of a byte and further stall s >= 0, the bytes sent fit between now and E + s:
+*Bound.* Let the chunks to come have rungs r_i, the last of them due at E, and s be the stalls to
+come. All bytes are sent between now and E + s. So for every price p >= 0 of a byte
 
-    reward of the rest <= sum_i (bitrate_i - smoothness_i - p bytes_i)
-                          + p (bytes that the trace carries from now to E + s) - rebuffer_penalty s
+    reward to come <= sum_i (bitrate_i - smoothness_i - p bytes_i)
+                      + p (bytes that the trace carries from now to E + s) - rebuffer_penalty s
 
-The sum has a best rung sequence per price (one backward sweep, `to_go`); the rest has a worst case
-over s (`stall_gain`: buying bytes by stalling, finite while p times the trace's mean rate is at
-most the penalty). So nothing is assumed of speed, ladder or weights: fast links only use the lower
-prices less well. It needs the smallest value over the prices. The buffer cap and inner deadlines
-are left out, and where the round trip moves the trace, only the slowest bytes of it are counted.
+The sum has a best rung sequence for each p (`to_go`, one backward sweep). The rest has a largest
+value over s (`stall_gain`: bytes bought by stalling), finite as long as p times the trace's mean
+rate is below the penalty. Every such p gives a bound, and the smallest of about a hundred is taken:
+the Lagrangian dual of the knapsack of bytes. Nothing is assumed of speed, ladder, sizes or weights.
+Left out are the buffer cap, what is due before E, and of the bytes that pass by in round trips
+that move the trace all but the least possible; this makes the bound looser, not wrong.
 
-*Thinning.* More labels than `limit` are merged in groups, each into one that dominates them all:
-the bound stays a bound and gets looser. `exact` is said only if bound and replayed score meet.
+*Thinning.* More labels than a limit are merged in groups, each into one that dominates its group.
+The bound gets looser again, not wrong. `exact` is said only if it meets the replayed score, which
+pauses in steps or merging may prevent.
 
-Rounding: the proving run downloads sizes shortened by 1e-11 and pauses 1e-9 s less, so that it
-stays ahead of the true clock even where a trace stops; sums may be off by `_TOLERANCE`.
+Rounding: the proving run shortens sizes by a factor 1e-11 and pauses by 1e-11 s, so that it stays
+ahead of the true clock even where the link stops; sums may be off by a share of 1e-9.
 
-Source: the method of `spec/abr.md` 1.4; the price bound in place of its knapsack, which assumes
-that stalling never pays, and the remembered stall, without which a full buffer breaks dominance.
+Source: the method of `spec/abr.md` 1.4. Differs: prices in place of its knapsack, which holds only
+where stalling never pays; the remembered stall, which its dominance lacks.
 """
 
 from typing import Any, NamedTuple
@@ -60,7 +65,6 @@ from netllm_gym.policies.policy import FloatArray, IntArray
 
 _BEAM = 64  # labels per rung in the planning run
 _LIMITS = (4_000, 20_000)  # labels per rung in the proving runs, the second where the first fails
-_PIECES = 4  # of an interval of stalls at a full buffer
 _TOLERANCE = 1e-9  # share of a sum of rewards that rounding may hide
 _SAME = 1e-11  # labels whose values differ by less are worth the same
 _SHORTER = 1.0 - 1e-11  # factor on sizes in the proving run
@@ -177,7 +181,7 @@ def _gain_of_stalling(time_s, bytes_to, price, rebuffer_penalty):  # type: ignor
 
 @_jit
 def _place(rules, link, moment_s):  # type: ignore[no-untyped-def]
-    """Return the row of a moment, what is left of the row in s and in bytes, and bytes until then."""
+    """Return the row of a moment, what is left of it in s and in bytes, and bytes until then."""
     time_s, rate, bytes_to = link
     lap_s = time_s[-1]
     laps = np.floor(moment_s / lap_s)
@@ -283,18 +287,19 @@ def _reach(game, labels, chunk, floor):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _undominated(found, rebuffer_penalty):  # type: ignore[no-untyped-def]
+def _undominated(found, rebuffer_penalty, proving):  # type: ignore[no-untyped-def]
     """Return (n,) whether no other label dominates; they come by rung, then by rising clock."""
     kept = np.ones(len(found), np.bool_)
-    # The best pairs (value, value had it not stalled) of the rung so far, by falling value.
+    # The best pairs (value, value had it not stalled) of the rung so far, by falling value. In a
+    # planning run less stall takes the place of value: nothing then needs to be remembered.
     value, unstalled = np.empty(len(found)), np.empty(len(found))
     owner = np.empty(len(found), np.int64)
     size = 0
     for i in range(len(found)):
         if i > 0 and found[i].rung != found[i - 1].rung:
             size = 0
-        v = found[i].value
-        u = v + rebuffer_penalty * found[i].stall_s
+        v = found[i].value if proving else -found[i].stall_s
+        u = found[i].value + rebuffer_penalty * found[i].stall_s
         low, high = 0, size
         while low < high:  # low becomes the number of pairs with no smaller value
             middle = (low + high) // 2
@@ -344,7 +349,7 @@ def _extend(
     penalty = float(game.rules["rebuffer_penalty"])
     found = _reach(tuple(game), labels, chunk, floor)
     found = found[np.lexsort((found["clock_s"], found["rung"]))]
-    kept = found[_undominated(found, penalty)]
+    kept = found[_undominated(found, penalty, bool(game.rules["proving"]))]
     if np.bincount(kept["rung"], minlength=1).max() <= limit:
         return kept, False
     parts = []
@@ -428,7 +433,9 @@ def _prices(
     usual = min(dearest, float(np.quantile(worth, 0.95)) if len(worth) else dearest)
     if usual == 0.0:
         return np.zeros(1)
-    return np.unique(np.concatenate([np.linspace(0.0, usual, 96), np.geomspace(usual, dearest, 24)]))
+    return np.unique(
+        np.concatenate([np.linspace(0.0, usual, 96), np.geomspace(usual, dearest, 24)])
+    )
 
 
 class _Run(NamedTuple):
