@@ -17,6 +17,9 @@ GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT_30, _SHIFT_27, _SHIFT_31 = np.uint64(30), np.uint64(27), np.uint64(31)
 _FACTOR_1, _FACTOR_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _SHIFT_11, _UNIT = np.uint64(11), 2.0**-53
+# The environment draws from the same episode seed with counters 0 to chunks + 2; a policy that
+# drew there too would act on the very numbers that choose its trace.
+_POLICY_DRAWS = 1 << 32
 
 
 def mix64(x: Any) -> Any:
@@ -44,3 +47,22 @@ def uniform(keys: NDArray[np.uint64], counter: Any) -> NDArray[np.float64]:
     counter = np.asarray(counter, np.int64).astype(np.uint64)
     with np.errstate(over="ignore"):
         return np.asarray(to_unit(mix64(keys + (counter + np.uint64(1)) * GAMMA)), np.float64)
+
+
+class EpisodeDraws:
+    """A policy's own numbers: draw n of an episode is the same whatever the other rows do."""
+
+    def __init__(self, num_rows: int) -> None:
+        self._keys = np.zeros(num_rows, np.uint64)
+        self._drawn = np.zeros(num_rows, np.int64)
+
+    def reset(self, rows: NDArray[np.int64], seeds: NDArray[np.int64]) -> None:
+        """Start the (K,) rows anew from the seeds of their episodes."""
+        self._keys[rows] = keys_of_seeds(seeds)
+        self._drawn[rows] = 0
+
+    def draw(self) -> NDArray[np.float64]:
+        """Return each row's next number, (N,) in [0, 1)."""
+        numbers = uniform(self._keys, _POLICY_DRAWS + self._drawn)
+        self._drawn += 1
+        return numbers

@@ -22,15 +22,12 @@ from netllm_gym.envs.abr.env import ABREnv
 from netllm_gym.envs.abr.vector_env import ABRVectorEnv
 from netllm_gym.errors import InputError
 from netllm_gym.policies.policy import FloatArray, IntArray
-from netllm_gym.randomness import keys_of_seeds, uniform
+from netllm_gym.randomness import EpisodeDraws
 
 Observations = NDArray[np.float32]  # (N, 6, W)
 AnyABREnv = ABRVectorEnv | ABREnv
 
 THROUGHPUT_SAMPLES = 5  # newest downloads that a throughput estimate rests on
-# The environment draws from the same episode seed with counters 0 to chunks + 2; a policy that
-# drew there too would act on the very numbers that choose its trace.
-_POLICY_DRAWS = 1 << 32
 
 
 def buffers_s(observations: Observations) -> FloatArray:
@@ -70,25 +67,6 @@ def chunks_done(observations: Observations, num_chunks: int) -> IntArray:
     """Return (N,) number of chunks downloaded, which is the index of the next one."""
     chunks_left = np.rint(observations[:, 5, -1] * np.float64(num_chunks))
     return np.asarray(num_chunks - chunks_left, np.int64)
-
-
-class EpisodeDraws:
-    """Uniform numbers of each row's episode: draw n is the same whatever the other rows do."""
-
-    def __init__(self, num_rows: int) -> None:
-        self._keys = np.zeros(num_rows, np.uint64)
-        self._drawn = np.zeros(num_rows, np.int64)
-
-    def reset(self, rows: IntArray, seeds: IntArray) -> None:
-        """Start the (K,) rows anew from the seeds of their episodes."""
-        self._keys[rows] = keys_of_seeds(seeds)
-        self._drawn[rows] = 0
-
-    def draw(self) -> FloatArray:
-        """Return each row's next number, (N,) in [0, 1)."""
-        numbers = uniform(self._keys, _POLICY_DRAWS + self._drawn)
-        self._drawn += 1
-        return numbers
 
 
 class Lowest:

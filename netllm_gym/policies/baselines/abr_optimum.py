@@ -123,7 +123,7 @@ class _Game(NamedTuple):
     They are passed `tuple(game)`: numba's cache on disk would break when this class is renamed.
 
     Attributes:
-        rules: Record of _RULES.
+        rules: (1,) record of _RULES.
         link: time_s (rows,), rate (rows,) in bytes/s, and bytes_to (rows,), the video bytes carried
             from 0 to the end of each row.
         video: size_bytes (chunks, R), ladder_mbps (R,), and due_s (chunks,), the trace time from
@@ -133,7 +133,7 @@ class _Game(NamedTuple):
             each row on can earn.
     """
 
-    rules: np.void
+    rules: NDArray[np.void]
     link: tuple[FloatArray, FloatArray, FloatArray]
     video: tuple[FloatArray, FloatArray, FloatArray]
     prices: tuple[FloatArray, FloatArray, FloatArray]
@@ -198,7 +198,9 @@ def _bound_to_go(game, chunk, label):  # type: ignore[no-untyped-def]
 
     It is convex in the price, so the smallest is found by halving.
     """
-    rules, link, (_, _, due_s), (price, to_go, stall_gain) = game
+    rules, link = game[0][0], game[1]
+    due_s = game[2][2]
+    price, to_go, stall_gain = game[3]
     _, _, _, sent = _place(rules, link, label.clock_s)
     row, left_s, left_bytes, due_bytes = _place(rules, link, due_s[-1] + label.stall_s)
     budget = due_bytes - sent
@@ -254,7 +256,8 @@ def _pause(rules, link, label, buffer_s):  # type: ignore[no-untyped-def]
 @_jit
 def _reach(game, labels, chunk, floor):  # type: ignore[no-untyped-def]
     """Return the labels after `chunk` that may end above `floor`, undominated or not."""
-    rules, link, (size_bytes, ladder_mbps, due_s), _ = game
+    rules, link = game[0][0], game[1]
+    size_bytes, ladder_mbps, due_s = game[2]
     found = np.empty(len(labels) * len(ladder_mbps) + 1, _LABEL)
     n = 0
     dry_s = due_s[chunk] + rules.chunk_s  # trace time at which the buffer ends, less stalls
@@ -346,17 +349,18 @@ def _extend(
     game: _Game, labels: _Labels, chunk: int, floor: float, limit: int
 ) -> tuple[_Labels, bool]:
     """Return the labels after `chunk`, and whether a rung had more than `limit` of them."""
-    penalty = float(game.rules["rebuffer_penalty"])
+    proving = bool(game.rules["proving"][0])
+    penalty = float(game.rules["rebuffer_penalty"][0])
     found = _reach(tuple(game), labels, chunk, floor)
     found = found[np.lexsort((found["clock_s"], found["rung"]))]
-    kept = found[_undominated(found, penalty, bool(game.rules["proving"]))]
+    kept = found[_undominated(found, penalty, proving)]
     if np.bincount(kept["rung"], minlength=1).max() <= limit:
         return kept, False
     parts = []
     for rung in range(len(game.video[1])):
         part = kept[kept["rung"] == rung]
         if len(part) > limit:
-            if game.rules["proving"]:
+            if proving:
                 part = _merged(part, limit, penalty)
             else:
                 part = part[np.argsort(-part["hope"])[:limit]]
@@ -365,9 +369,9 @@ def _extend(
 
 
 @_jit
-def _first_label(rules, link, start_pointer, size_bytes):  # type: ignore[no-untyped-def]
+def _first_label(all_rules, link, start_pointer, size_bytes):  # type: ignore[no-untyped-def]
     """Download chunk 0; return when it came, on the trace's clock, and the label after it."""
-    trace_s = link[0][start_pointer - 1]
+    rules, trace_s = all_rules[0], link[0][start_pointer - 1]
     pointer, trace_s, clock_s = _download(rules, link, start_pointer, trace_s, trace_s, size_bytes)
     labels = np.zeros(1, _LABEL)
     label = labels[0]
@@ -384,14 +388,14 @@ def _planning_game(
     # numba compiles anew for each memory layout of its arguments, hence the copies.
     size_bytes = np.array(video.size_bytes[: video.num_chunks], np.float64, order="C")
     ladder_mbps = np.array(video.ladder_mbps)
-    rules = np.zeros(1, _RULES)[0]
+    rules = np.zeros(1, _RULES)
     rules["chunk_s"] = video.chunk_s
     rules["rebuffer_penalty"] = qoe.rebuffer_penalty
     rules["smoothness_penalty"] = qoe.smoothness_penalty
     rules["cap_s"] = player.buffer_cap_s
     rules["step_s"] = player.pause_step_s
     rules["payload_fraction"] = player.payload_fraction
-    rules["lead_s"] = player.rtt_s if player.rtt_moves_clock else 0.0
+    rules["lead_s"] = lead_s = player.rtt_s if player.rtt_moves_clock else 0.0
 
     sent = np.diff(time_s) * rate[1:] * player.payload_fraction
     bytes_to = np.concatenate([[0.0], np.cumsum(sent)])
@@ -399,12 +403,12 @@ def _planning_game(
     first_s, _ = _first_label(rules, link, start_pointer, size_bytes[0, 0])
     # Each chunk moves the time at which the buffer ends by its length, less the round trip where
     # the trace stands still meanwhile.
-    gap_s = video.chunk_s - (player.rtt_s - rules["lead_s"])
+    gap_s = video.chunk_s - (player.rtt_s - lead_s)
     due_s = first_s + gap_s * np.arange(video.num_chunks)
 
     price = _prices(size_bytes, ladder_mbps, qoe.rebuffer_penalty, bytes_to[-1] / time_s[-1])
     # A round trip that moves the trace lets at least these bytes pass by, once per chunk.
-    passed_by = rules["lead_s"] * rate[1:].min() * player.payload_fraction
+    passed_by = lead_s * rate[1:].min() * player.payload_fraction
     to_go = _most_to_go(size_bytes + passed_by, ladder_mbps, qoe.smoothness_penalty, price)
     gain = _gain_of_stalling(time_s, bytes_to, price, float(qoe.rebuffer_penalty))
     return _Game(rules, link, (size_bytes, ladder_mbps, due_s), (price, to_go, gain))

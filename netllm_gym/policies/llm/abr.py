@@ -10,6 +10,7 @@ rows 0 to 3 and 5, sizes of the next chunk in row 4.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -199,3 +200,20 @@ def masked_cross_entropy(logits: Tensor, actions: Tensor, mask: Tensor) -> Tenso
         mask: (B, T) bool.
     """
     return F.cross_entropy(logits[mask], actions[mask], reduction="sum")
+
+
+def check_env(config: LLMConfig, env: Any) -> None:
+    """Raise `InputError` unless the policy can act in the environment."""
+    if not hasattr(env, "video"):
+        raise InputError(f"env must be one of the problem {config.problem}, got {env}")
+    rungs = len(env.video.ladder_mbps)
+    if rungs != config.num_actions:
+        raise InputError(
+            f"env must have a ladder of {config.num_actions} rungs, as in training, got {rungs}"
+        )
+    steps = env.video.num_chunks - 1
+    if steps > config.max_steps:
+        raise InputError(
+            f"env must have at most {config.max_steps} decisions an episode, as in training, "
+            f"got {steps}"
+        )

@@ -11,12 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from netllm_gym.errors import InputError
-from netllm_gym.policies.llm import abr
 from netllm_gym.policies.llm.backbone import load_backbone, position_rule
 from netllm_gym.policies.llm.cache import StepCache
 from netllm_gym.policies.llm.config import LLMConfig
-
-PROBLEMS = {"abr": (abr.LAYOUTS, abr.ABREncoders)}  # problem -> its layouts and encoders
+from netllm_gym.policies.llm.parts import parts_of
 
 
 class LLMModel(nn.Module):
@@ -29,11 +27,8 @@ class LLMModel(nn.Module):
 
     def __init__(self, config: LLMConfig, stored: Mapping[str, Any] | None = None) -> None:
         super().__init__()
-        if config.problem not in PROBLEMS:
-            raise InputError(
-                f"problem must be one of {', '.join(PROBLEMS)}, got {config.problem!r}"
-            )
-        layouts, encoders = PROBLEMS[config.problem]
+        parts = parts_of(config.problem)
+        layouts = parts.layouts
         if config.layout not in layouts:
             raise InputError(f"layout must be one of {', '.join(layouts)}, got {config.layout!r}")
         self.config, self.layout = config, layouts[config.layout]
@@ -42,7 +37,7 @@ class LLMModel(nn.Module):
         self.position_rule = position_rule(self.backbone, config.backbone.positions)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.encoders = encoders(config, self.layout, width)
+            self.encoders = parts.encoders(config, self.layout, width)
             self.timestep = nn.Embedding(config.max_steps, width)
             nn.init.normal_(self.timestep.weight, std=0.1)
             self.norm = nn.LayerNorm(width)

@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from peft import PeftModel
 
-from netllm_gym.errors import InputError
-from netllm_gym.policies.baselines.abr import EpisodeDraws
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.model import LLMModel
+from netllm_gym.policies.llm.parts import parts_of
 from netllm_gym.policies.llm.returns import ReturnConditioner
 from netllm_gym.policies.policy import FloatArray, IntArray
+from netllm_gym.randomness import EpisodeDraws
 
 
 class LLMPolicy:
@@ -114,25 +114,8 @@ class LLMPolicyFactory:
         Raises:
             InputError: If the environment is not of the kind that the policy was trained for.
         """
-        check_fits(self.config, env)
+        parts_of(self.config.problem).check_env(self.config, env)
         return LLMPolicy(self.model, env.num_envs, sampled=self.sampled, name=self.name)
-
-
-def check_fits(config: LLMConfig, env: Any) -> None:
-    """Raise `InputError` unless the policy can act in the environment."""
-    if config.problem != "abr" or not hasattr(env, "video"):
-        raise InputError(f"env must be one of the problem {config.problem}, got {env}")
-    rungs = len(env.video.ladder_mbps)
-    if rungs != config.num_actions:
-        raise InputError(
-            f"env must have a ladder of {config.num_actions} rungs, as in training, got {rungs}"
-        )
-    steps = env.video.num_chunks - 1
-    if steps > config.max_steps:
-        raise InputError(
-            f"env must have at most {config.max_steps} decisions an episode, as in training, "
-            f"got {steps}"
-        )
 
 
 def for_acting(model: LLMModel) -> LLMModel:

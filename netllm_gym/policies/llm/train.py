@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from netllm_gym.data.episode import FloatArray, IntArray
 from netllm_gym.data.windows import PaddedEpisodes, Windows
 from netllm_gym.errors import InputError
-from netllm_gym.policies.llm.abr import masked_cross_entropy
 from netllm_gym.policies.llm.checkpoint import (
     load_model,
     recover_folder,
@@ -35,6 +34,7 @@ from netllm_gym.policies.llm.checkpoint import (
 )
 from netllm_gym.policies.llm.config import LLMConfig, TrainConfig, to_json
 from netllm_gym.policies.llm.model import LLMModel, inputs_of
+from netllm_gym.policies.llm.parts import parts_of
 from netllm_gym.policies.llm.policy import LLMPolicyFactory, for_acting
 
 Validate = Callable[[LLMPolicyFactory], float]
@@ -120,6 +120,7 @@ class _Run:
         self.episodes, self.config, self.train, self.out = episodes, config, train, out
         self.weights, self.validate, self.progress = weights, validate, progress
         self.trained_on = dict(trained_on or {})
+        self.loss = parts_of(config.problem).loss
         self.update = 0
         self.best_update: int | None = None
         self.best_score: float | None = None
@@ -185,7 +186,7 @@ class _Run:
             for first in range(0, len(drawn), size):
                 batch = self._batch(drawn[first : first + size])
                 logits = self.model(inputs_of(batch))  # (B, T, actions)
-                loss = masked_cross_entropy(logits, batch["actions"], batch["mask"])
+                loss = self.loss(logits, batch["actions"], batch["mask"])
                 (loss / steps).backward()  # type: ignore[no-untyped-call]
                 loss_sum += float(loss.detach())
                 is_right = (logits.detach().argmax(-1) == batch["actions"]) & batch["mask"]

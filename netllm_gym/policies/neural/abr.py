@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from netllm_gym.data.datasets import find_data
 from netllm_gym.envs.abr.batch import HISTORY
 from netllm_gym.errors import InputError
-from netllm_gym.policies.baselines.abr import AnyABREnv, EpisodeDraws, Observations, last_rungs
+from netllm_gym.policies.baselines.abr import AnyABREnv, Observations, last_rungs
 from netllm_gym.policies.policy import FloatArray, IntArray
+from netllm_gym.randomness import EpisodeDraws
 
 ACTOR_FILES = {  # published network -> file below abr/weights
     "genet_reference": "actor_genet.npz",
