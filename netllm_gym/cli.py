@@ -75,7 +75,7 @@ def data_generate(
 
     if family not in FAMILIES:
         raise InputError(f"family must be one of {', '.join(FAMILIES)}, got {family!r}")
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(f"out must be a new or empty folder, got {out}")
     traces = generate_traces(FAMILIES[family], count, seed)
     out.mkdir(parents=True, exist_ok=True)
@@ -176,6 +176,8 @@ def train(
         spec = default_returns(ExperiencePool.load(pool, problem), teachers)
     else:
         kind, _, baseline = returns.partition(":")
+        if baseline and kind != "baseline":
+            raise InputError(f"returns must name a policy behind baseline: only, got {returns!r}")
         spec = ReturnSpec(kind=kind, baseline=baseline or "robust_mpc")
     targets = lora_targets if lora_targets in ("default", "all-linear") else _names(lora_targets)
     config = LLMConfig(
@@ -234,7 +236,7 @@ def bench(
     from netllm_gym.report import render_table
 
     names = _names(policies) if policies else list(find_problem(problem).default_policies)
-    if json_file is not None and not json_file.parent.is_dir():
+    if json_file is not None and (json_file.is_dir() or not json_file.parent.is_dir()):
         raise InputError(f"json must be a file in an existing folder, got {json_file}")
     with Progress("bench", "episodes") as progress:
         table = evaluate(
@@ -279,7 +281,7 @@ def version() -> None:
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names:
-        raise InputError(f"policies must name at least one, got {text!r}")
+        raise InputError(f"names must be one or more, separated by commas, got {text!r}")
     return names
 
 
@@ -298,7 +300,7 @@ def run(arguments: list[str]) -> int:
     except InputError as error:
         return _fail(str(error), 2)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; the same command goes on from the last checkpoint", 1)
+        return _fail("interrupted; run collect, train or demo again and it goes on", 1)
     except OSError as error:
         return _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
 

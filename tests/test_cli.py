@@ -109,7 +109,7 @@ def test_sizes_of_unequal_length(capsys, tmp_path):
     ("arguments", "sentence"),
     [
         (["bench", "abr", "--policies", "robust_mcp"], "did you mean robust_mpc"),
-        (["bench", "abr", "--policies", ","], "policies must name at least one"),
+        (["bench", "abr", "--policies", ","], "names must be one or more"),
         (["bench", "vpn"], "problem must be one of abr"),
         (
             ["bench", "abr", "--json", "/no/such/folder/t.json"],
@@ -119,6 +119,8 @@ def test_sizes_of_unequal_length(capsys, tmp_path):
         (["collect", "abr", "--policies", "bba", "--episodes", "x", "--out", "o"], "Invalid value"),
         (["data", "generate", "--out", "o", "--family", "5g"], "family must be one of synthetic"),
         (["data", "generate", "--out", "o", "--count", "0"], "count must be at least 1, got 0"),
+        (["data", "generate", "--out", "o", "--seed", "-5"], "seed must be at least 0, got -5"),
+        (["bench", "abr", "--json", "/"], "json must be a file in an existing folder, got /"),
         (["frobnicate"], "No such command"),
     ],
 )

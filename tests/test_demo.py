@@ -1,4 +1,4 @@
-"""The whole path on embedded data, small: collect, train, bench; and again without doing it twice."""
+"""The whole path on embedded data, small: collect, train, bench, and again from what is there."""
 
 import json
 

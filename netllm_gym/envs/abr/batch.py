@@ -63,6 +63,8 @@ class PlayerBatch:
         self.num_rows = num_rows
         self.trace_set = load_trace_set(traces)
         self.video = load_video(video)
+        if not isinstance(qoe, LinearQoE | None):
+            raise InputError(f"qoe must be a LinearQoE, got {qoe!r}")
         self.qoe = LinearQoE() if qoe is None else qoe
         self.players = _per_row("player", player or PlayerConfig(), PlayerConfig, num_rows)
         self.noises = _per_row("noise", _noise(noise), DownloadNoise, num_rows)
@@ -172,7 +174,7 @@ class PlayerBatch:
             if "start_pointer" in options:
                 raise InputError("start_pointer must come with trace, got start_pointer alone")
             return drawn, drawn
-        trace = np.broadcast_to(np.asarray(options["trace"], np.int64), self.num_rows)
+        trace = self._whole_per_row("trace", options["trace"])
         for index in trace:
             if not 0 <= index < len(self.trace_set.traces):
                 raise InputError(
@@ -181,10 +183,19 @@ class PlayerBatch:
         if "start_pointer" not in options:
             published = [self.trace_set.start_pointer(int(index)) for index in trace]
             return trace, np.array(published, np.int64)
-        pointer = np.broadcast_to(np.asarray(options["start_pointer"], np.int64), self.num_rows)
+        pointer = self._whole_per_row("start_pointer", options["start_pointer"])
         for index, start in zip(trace, pointer, strict=True):
             check_start_pointer(int(start), self.trace_set.traces[index])
         return trace, pointer
+
+    def _whole_per_row(self, name: str, value: ArrayLike) -> NDArray[np.int64]:
+        numbers = np.asarray(value)
+        if numbers.dtype.kind not in "iu" or numbers.shape not in ((), (self.num_rows,)):
+            raise InputError(
+                f"{name} must be one whole number or one per row, {self.num_rows} in all, "
+                f"got {value!r}"
+            )
+        return np.broadcast_to(numbers.astype(np.int64), self.num_rows)
 
     def _renew_keys(
         self,
@@ -214,13 +225,15 @@ def _noise(noise: NoiseLike) -> DownloadNoise | Sequence[DownloadNoise]:
         return DownloadNoise()
     if isinstance(noise, tuple) and len(noise) == 2 and not isinstance(noise[0], DownloadNoise):
         return DownloadNoise(float(noise[0]), float(noise[1]))
+    if not isinstance(noise, DownloadNoise | list | tuple):
+        raise InputError(f"noise must be True, False or (low, high), got {noise!r}")
     return cast(Sequence[DownloadNoise], noise)  # checked row by row
 
 
 def _per_row(name: str, value: T | Sequence[T], kind: type[T], num_rows: int) -> tuple[T, ...]:
     if isinstance(value, kind):
         return (value,) * num_rows
-    rows = tuple(cast(Sequence[T], value))
+    rows = tuple(value) if isinstance(value, Sequence) else ()
     if len(rows) != num_rows or not all(isinstance(row, kind) for row in rows):
         raise InputError(
             f"{name} must be one {kind.__name__} or one per row, {num_rows} in all, got {value!r}"

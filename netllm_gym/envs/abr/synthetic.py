@@ -174,7 +174,7 @@ def set_names() -> list[str]:
 
 
 def generate_set(name: str) -> list[RawTrace]:
-    """Generate a set by its name; the same name gives the same traces everywhere."""
+    """Generate a set by its name; with one numpy the same name always gives the same traces."""
     family = FAMILIES[name.removesuffix("-valid").removesuffix("-test")]
     return generate_traces(family, NUM_TRACES, seed=zlib.crc32(name.encode()))
 
@@ -183,6 +183,8 @@ def generate_traces(family: TraceFamily, count: int, seed: int) -> list[RawTrace
     """Generate `count` traces of a family; trace n does not depend on `count`."""
     if count < 1:
         raise InputError(f"count must be at least 1, got {count}")
+    if seed < 0:
+        raise InputError(f"seed must be at least 0, got {seed}")
     return [family.generate(np.random.default_rng([seed, number])) for number in range(count)]
 
 

@@ -6,10 +6,12 @@ never used. Past its end a trace starts again. Times are shifted to start at 0, 
 wrap-around assumes it.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -200,7 +202,10 @@ def load_trace_set(name: "str | Path | TraceSet | Sequence[Trace]") -> TraceSet:
     if isinstance(name, TraceSet):
         return name
     if not isinstance(name, str | Path):
-        return TraceSet("given", tuple(name))
+        given = tuple(name) if isinstance(name, Sequence) else (name,)
+        if not all(isinstance(one, Trace) for one in given):
+            raise InputError(f"traces must be a name, a folder or a list of Trace, got {name!r}")
+        return TraceSet("given", cast(tuple[Trace, ...], given))
     if str(name) in synthetic.set_names():
         return _generated_set(str(name))
     if str(name) in clean_split():
@@ -228,15 +233,22 @@ def _generated_set(name: str) -> TraceSet:
 
 
 def _published_pointers(traces: TraceSet) -> tuple[int, ...] | None:
-    import json
-
     path = data_folder() / "abr" / "start_pointers.json"
     if not path.is_file():
         return None
-    published = json.loads(path.read_text("utf-8"))
-    if published["split"] != traces.name:
-        return None
-    return tuple(int(published["start_pointers"][trace.name]) for trace in traces.traces)
+    try:
+        published = json.loads(path.read_text("utf-8"))
+        if published["split"] != traces.name:
+            return None
+        return tuple(int(published["start_pointers"][trace.name]) for trace in traces.traces)
+    except KeyError as error:
+        raise InputError(
+            f"{path} must name split and start_pointers, got none of {error}"
+        ) from None
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{path} must be JSON with a whole number per trace, got {error}"
+        ) from None
 
 
 def write_cooked_trace(path: Path, time_s: ArrayLike, capacity_mbps: ArrayLike) -> None:

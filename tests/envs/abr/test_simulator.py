@@ -161,6 +161,9 @@ def test_noise_stays_in_its_range():
     [
         ({"player": PlayerConfig(buffer_cap_s=3.0)}, "buffer_cap_s must hold one chunk of 4.0 s"),
         ({"noise": (1.1, 0.9)}, r"noise must be two factors 0 < low <= high, got \(1.1, 0.9\)"),
+        ({"noise": 0.1}, r"noise must be True, False or \(low, high\), got 0.1"),
+        ({"qoe": 4.3}, "qoe must be a LinearQoE, got 4.3"),
+        ({"traces": 5}, "traces must be a name, a folder or a list of Trace, got 5"),
         ({"traces": []}, "trace set given must hold a trace, got none"),
         ({"traces": "no-such-set"}, "traces must be a folder or one of .*, got 'no-such-set'"),
         ({"video": "no-such-video"}, "video must be a folder or one of .*, got 'no-such-video'"),
@@ -181,6 +184,7 @@ def test_nonsense_is_refused_with_its_value(arguments, sentence):
         ({"trace": 100}, r"trace must be in 0..99, got 100"),
         ({"trace": 0, "start_pointer": 0}, r"start_pointer must be in 1..64 .*, got 0"),
         ({"trace": 0, "start_pointer": 65}, r"start_pointer must be in 1..64 .*, got 65"),
+        ({"trace": 1.7}, "trace must be one whole number or one per row, 1 in all, got 1.7"),
         ({"start_pointer": 1}, "start_pointer must come with trace"),
         ({"pointer": 1}, "options must be trace, start_pointer or reset_mask, got pointer"),
     ],

@@ -227,6 +227,7 @@ def test_video_folder(tmp_path):
             r"video_size_0:2: a line must be one whole number of bytes, got 'two'",
         ),
         ([["1", "-2"], [1, 2]], r"video_size_0:2: a line must be one whole number"),
+        ([["1", "9" * 23], [1, 2]], r"video_size_0:2: a line must be one whole number"),
         ([[0, 5], [7, 7]], "size_bytes must be above 0, got 0 for chunk 0 on rung 0"),
         ([[1, 2]], "must hold video_size_0, video_size_1 and so on, got video_size_0"),
     ],
