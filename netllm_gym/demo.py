@@ -12,7 +12,7 @@ from netllm_gym.progress import Progress
 
 TEACHERS = ("robust_mpc", "bba", "bola", "rate_based")
 EPISODES = 500  # of each teacher
-UPDATES = {"netllm-tiny": 250, "netllm-minilm": 150}
+UPDATES = {"netllm-tiny": 150, "netllm-minilm": 100}
 
 
 def run_demo(problem: str, out: Path, say: Callable[[str], None]) -> Table:
