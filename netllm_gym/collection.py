@@ -11,7 +11,7 @@ from netllm_gym.data.pool import ExperiencePool, PoolWriter
 from netllm_gym.data.shard import CODECS, PackedShard, pack_shard
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
-from netllm_gym.problems import find_problem, load_policy
+from netllm_gym.problems import check_names, find_problem, load_policy
 from netllm_gym.rollout import rollout
 
 SHARD_EPISODES = 250
@@ -62,11 +62,13 @@ def collect(
         raise InputError(f"workers must be at least 1, got {workers}")
     if seed < 0:
         raise InputError(f"seed must be at least 0, got {seed}")
-    if len(set(policies)) != len(policies) or not policies:
-        raise InputError(f"policies must be different names, one or more, got {list(policies)}")
+    if seed + episodes >= 2**63:
+        raise InputError(f"seed + episodes must be below 2**63, got {seed} + {episodes}")
+    if not policies:
+        raise InputError("policies must name at least one, got none")
     probe = row.make_env(1, **case)
-    for policy in policies:
-        load_policy(policy, problem).factory(probe)  # refuse before anything is written
+    teachers = [load_policy(policy, problem) for policy in policies]
+    check_names(teacher.factory(probe).name for teacher in teachers)
     shards = [
         _Shard(
             problem, dict(case), policy, range(first, min(first + SHARD_EPISODES, seed + episodes))
@@ -81,6 +83,9 @@ def collect(
         "num_shards": len(shards),
     }
     spec = {"id": row.env_id, "arguments": _arguments(case), "worlds": probe.provenance()}
+    seen = frozenset[str]().union(*(teacher.recordings for teacher in teachers))
+    if seen:  # whoever learns from a trained policy inherits what that one saw
+        spec["teachers_recordings"] = sorted(seen)
     writer = PoolWriter(out, problem, spec, plan)
     missing = writer.missing()
     total = episodes * len(policies)
@@ -111,7 +116,7 @@ def _make(shard: _Shard) -> PackedShard:
     rows = 1 if getattr(factory, "needs_sequential", False) else len(shard.seeds)
     env = row.make_env(rows, **shard.case)
     played = rollout(factory(env), env, [PlannedEpisode(seed) for seed in shard.seeds]).episodes
-    # The infos follow from observations, actions and rewards; a pool keeps no derived copies.
+    # The infos can be had again by playing the episode's seed and actions; a pool keeps none.
     return pack_shard([replace(episode, infos={}) for episode in played], CODECS[shard.problem])
 
 

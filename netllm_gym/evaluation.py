@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from netllm_gym import __version__
 from netllm_gym.data.episode import Episode
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
 from netllm_gym.policies.policy import Policy
-from netllm_gym.problems import LoadedPolicy, Problem, find_problem, load_policy
-from netllm_gym.rollout import Rollout, rollout
+from netllm_gym.problems import LoadedPolicy, Problem, check_names, find_problem, load_policy
+from netllm_gym.rollout import Rollout, rollout, warm_up
 
 MOST_ROWS = 256  # episodes that are played side by side
 RESAMPLES = 10_000  # of a bootstrap
@@ -23,11 +24,10 @@ FloatArray = NDArray[np.float64]
 
 
 class Interval(NamedTuple):
-    """A mean and the 95 % interval of its bootstrap."""
+    """A mean and the 95 % interval of its bootstrap, which takes two groups or more."""
 
     mean: float
-    low: float
-    high: float
+    ci95: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,14 @@ class Row:
         policy: Its name.
         metric: What `mean` measures.
         mean: Over episodes.
-        ci95: Bootstrap over groups of episodes that are not independent (recordings).
+        ci95: Bootstrap over groups of episodes that are not independent (recordings); none where
+            all are of one group.
         n: Episodes.
         per_episode: (n,) the metric of each, in the order of the case.
         decision_ms: Wall time per decision, all episodes side by side.
         components: Means of the parts of the metric.
-        trained_on: What a learned policy was trained on; a policy that saw the case says so.
+        trained_on: What a learned policy was trained on; one that saw the case, or was selected on
+            it, says so.
         versus: Paired difference to the strongest baseline, by its name.
         upper_bound: Mean that no policy can exceed, where the policy certifies one.
     """
@@ -51,7 +53,7 @@ class Row:
     policy: str
     metric: str
     mean: float
-    ci95: tuple[float, float]
+    ci95: tuple[float, float] | None
     n: int
     per_episode: list[float]
     decision_ms: float
@@ -90,7 +92,8 @@ def evaluate(
         on_episode: Told policy, episodes done and episodes in all.
 
     Raises:
-        InputError: If a policy or a part of the case does not exist, before anything is played.
+        InputError: If a policy or a part of the case does not exist, or two policies have the same
+            name; nothing is played then.
     """
     row = find_problem(problem)
     if not policies:
@@ -99,13 +102,22 @@ def evaluate(
     probe = row.make_env(1, **case)
     plan = probe.evaluation_plan()
     built = [(policy, *_build(row, policy, case, len(plan))) for policy in loaded]
+    check_names(actor.name for _, actor, _ in built)
     results: list[tuple[LoadedPolicy, Policy, Rollout]] = []
     for policy, actor, env in built:
+        warm_up(policy.factory(probe), probe, plan[0])
         count = _Counter(actor.name, len(plan), on_episode)
         results.append((policy, actor, rollout(actor, env, plan, count)))
     groups = _groups(results[0][2].episodes, row.interval_over)
-    best = _strongest_baseline(row, results)
-    rows = [_row(row, *result, groups, best) for result in results]
+    metrics = [_metric(row, played.episodes) for _, _, played in results]
+    best = _strongest_baseline(row, results, metrics)
+    rows = []
+    for position, (result, values) in enumerate(zip(results, metrics, strict=True)):
+        versus = None
+        if best is not None and position != best:
+            gain = bootstrap(values - metrics[best], groups)
+            versus = {"policy": results[best][1].name, "mean": gain.mean, "ci95": gain.ci95}
+        rows.append(_row(row, *result, values, groups, versus))
     described = {key: _describe(probe, key, case.get(key)) for key in row.case_arguments}
     described |= {key: str(value) for key, value in case.items() if key not in described}
     return Table(problem, described, _commit(), rows)
@@ -116,9 +128,8 @@ def score(
 ) -> float:
     """Return the mean metric with every group of episodes (recording) weighted equally."""
     episodes = rollout(factory(env), env, plan).episodes
-    per_episode = np.array([episode.infos[problem.metric].mean() for episode in episodes])
     groups = _groups(episodes, problem.interval_over)
-    sums = np.bincount(groups, weights=per_episode)
+    sums = np.bincount(groups, weights=_metric(problem, episodes))
     return float((sums / np.bincount(groups)).mean())
 
 
@@ -150,20 +161,16 @@ def _row(
     policy: LoadedPolicy,
     actor: Policy,
     played: Rollout,
+    values: FloatArray,
     groups: NDArray[np.int64],
-    best: tuple[str, FloatArray] | None,
+    versus: dict[str, Any] | None,
 ) -> Row:
-    values = _metric(problem, played.episodes)
     interval = bootstrap(values, groups)
-    versus = None
-    if best is not None and best[0] != actor.name:
-        gain = bootstrap(values - best[1], groups)
-        versus = {"policy": best[0], "mean": gain.mean, "ci95": (gain.low, gain.high)}
     return Row(
         policy=actor.name,
         metric=problem.metric,
         mean=interval.mean,
-        ci95=(interval.low, interval.high),
+        ci95=interval.ci95,
         n=len(values),
         per_episode=values.tolist(),
         decision_ms=1000.0 * played.decision_s,
@@ -178,7 +185,7 @@ def _row(
 
 
 def _metric(problem: Problem, episodes: Sequence[Episode]) -> FloatArray:
-    return np.array([episode.infos[problem.metric].mean() for episode in episodes])
+    return np.array([problem.metric_of(episode) for episode in episodes])
 
 
 def _certified(actor: Policy, episodes: int) -> float | None:
@@ -193,38 +200,47 @@ def _groups(episodes: Sequence[Episode], field: str) -> NDArray[np.int64]:
 
 
 def _provenance(policy: LoadedPolicy, episodes: Sequence[Episode], field: str) -> str:
-    """Say what a policy was trained on, and how much of the case that training saw."""
+    """Say what a policy was trained on, and how much of the case its making saw."""
     played = {str(episode.case[field]) for episode in episodes}
-    seen = played & policy.recordings
-    if not seen:
-        return policy.trained_on
-    return f"{policy.trained_on} (leaky: saw {len(seen)} of {len(played)} {field}s)"
+    leaks = [
+        f"{how} {len(played & known)} of {len(played)} {field}s"
+        for how, known in (("saw", policy.recordings), ("selected on", policy.selected_on))
+        if played & known
+    ]
+    return f"{policy.trained_on} (leaky: {', '.join(leaks)})" if leaks else policy.trained_on
 
 
 def _strongest_baseline(
-    problem: Problem, results: Sequence[tuple[LoadedPolicy, Policy, Rollout]]
-) -> tuple[str, FloatArray] | None:
-    """Return name and values of the best policy that is neither learned nor the bound."""
+    problem: Problem,
+    results: Sequence[tuple[LoadedPolicy, Policy, Rollout]],
+    metrics: Sequence[FloatArray],
+) -> int | None:
+    """Return the position of the best policy that is neither learned nor the bound."""
     rules = [
-        (actor.name, _metric(problem, played.episodes))
-        for policy, actor, played in results
+        position
+        for position, (policy, _, _) in enumerate(results)
         if not policy.learned and policy.name != problem.bound
     ]
-    return max(rules, key=lambda rule: float(rule[1].mean()), default=None)
+    means = [problem.goodness(float(values.mean())) for values in metrics]
+    return max(rules, key=lambda position: means[position], default=None)
 
 
 def bootstrap(values: FloatArray, groups: NDArray[np.int64]) -> Interval:
     """Return the mean and its 95 % interval, resampling whole groups of episodes.
+
+    One group says nothing of how groups differ, so it gives no interval.
 
     Args:
         values: (E,) one per episode.
         groups: (E,) group of each, 0 to G - 1.
     """
     sums, counts = np.bincount(groups, weights=values), np.bincount(groups)
+    if len(sums) < 2:
+        return Interval(float(values.mean()), None)
     rng = np.random.default_rng(0)  # equal inputs give equal intervals
     drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=RESAMPLES)
     low, high = np.percentile((drawn @ sums) / (drawn @ counts), [2.5, 97.5])
-    return Interval(float(values.mean()), float(low), float(high))
+    return Interval(float(values.mean()), (float(low), float(high)))
 
 
 def _describe(env: Any, argument: str, value: Any) -> str:
@@ -234,16 +250,24 @@ def _describe(env: Any, argument: str, value: Any) -> str:
     return str(getattr(value, "name", value))
 
 
-def _commit() -> str:
-    """Return the commit of this source tree, with a mark if it was changed; empty outside one."""
-    here = Path(__file__).parent
+def _commit(package: Path = Path(__file__).parent) -> str:
+    """Return the commit of this source tree, with a mark if it was changed, else the version.
+
+    An installed package may lie within somebody's repository (a `.venv`); that one's commit says
+    nothing of this code.
+    """
+    root = package.resolve().parent
+    top = _git(root, "rev-parse", "--show-toplevel")
+    if top and Path(top).resolve() == root and (root / "pyproject.toml").is_file():
+        return _git(root, "describe", "--always", "--dirty", "--abbrev=12") or __version__
+    return __version__
+
+
+def _git(folder: Path, *command: str) -> str:
+    """Return what git answers; nothing where it fails or is missing."""
     try:
         ran = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
+            ["git", *command], cwd=folder, capture_output=True, text=True, timeout=10
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -6,13 +6,15 @@ is asked for.
 
 import difflib
 import importlib
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import gymnasium as gym
 
+from netllm_gym.data.episode import Episode
 from netllm_gym.errors import InputError
 from netllm_gym.policies.policy import Policy
 
@@ -36,7 +38,7 @@ class Problem:
         name: Short name, the same in every layer.
         title: What it is, in a few words.
         env_id: Of its environment.
-        metric: Column of the environment's info whose mean over an episode is reported.
+        metric: Column of the environment's info that is reported, one number per episode.
         metric_unit: Its unit.
         components: Columns of the info that are reported beside it.
         case_arguments: Arguments of the environment that make a benchmark case.
@@ -44,6 +46,8 @@ class Problem:
         policies: Name -> entry.
         bound: Name of the policy that no other can beat.
         default_policies: What `bench` runs when it is not told.
+        metric_over: Which number of an episode's column: its mean or the last one.
+        higher_is_better: Of two values of the metric.
     """
 
     name: str
@@ -57,6 +61,17 @@ class Problem:
     policies: Mapping[str, PolicyEntry]
     bound: str
     default_policies: tuple[str, ...] = field(default=())
+    metric_over: Literal["mean", "last"] = "mean"
+    higher_is_better: bool = True
+
+    def metric_of(self, episode: Episode) -> float:
+        """Return what an episode counts for in a table."""
+        column = episode.infos[self.metric]
+        return float(column.mean() if self.metric_over == "mean" else column[-1])
+
+    def goodness(self, value: float) -> float:
+        """Return a number that grows as the metric gets better."""
+        return value if self.higher_is_better else -value
 
     def make_env(self, num_envs: int, **arguments: Any) -> Any:
         """Make the native vector environment that rollouts use: autoreset disabled."""
@@ -121,6 +136,17 @@ class LoadedPolicy(NamedTuple):
     learned: bool
     trained_on: str  # in words
     recordings: frozenset[str]  # that its training saw, as far as is known
+    selected_on: frozenset[str] = frozenset()  # recordings on which it was chosen as the best
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse equal names: results are told apart by them."""
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise InputError(
+                f"policies must have different names, got {name!r} {count} times; "
+                "a trained policy has the name of its folder"
+            )
 
 
 def load_policy(name_or_folder: str, problem: str = "abr") -> LoadedPolicy:
@@ -158,8 +184,14 @@ def _trained_policy(folder: Path, problem: Problem, sampled: bool) -> LoadedPoli
     """Read a policy's folder, or the best (else the last) policy of a training run's."""
     from netllm_gym.policies.llm.checkpoint import load_llm_policy
 
+    plain = folder.resolve().name
+    if plain in problem.policies:
+        raise InputError(
+            f"{folder} must not have the name of the policy {plain} of {problem.name}, "
+            "got a trained policy; rename the folder"
+        )
     parts = [folder / part for part in ("best", "last") if (folder / part).is_dir()]
-    name = folder.resolve().name + (":sampled" if sampled else "")
+    name = plain + (":sampled" if sampled else "")
     factory = load_llm_policy(parts[0] if parts else folder, sampled=sampled, name=name)
     if factory.config.problem != problem.name:
         raise InputError(
@@ -172,4 +204,5 @@ def _trained_policy(folder: Path, problem: Problem, sampled: bool) -> LoadedPoli
         learned=True,
         trained_on=str(provenance.get("traces", "unknown")),
         recordings=frozenset(provenance.get("recordings", ())),
+        selected_on=frozenset(provenance.get("validation_recordings", ())),
     )

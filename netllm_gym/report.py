@@ -7,7 +7,7 @@ from netllm_gym.problems import PROBLEMS
 def render_table(table: Table) -> str:
     """Return a table as plain text, best policy first, with what its numbers mean below it."""
     problem = PROBLEMS[table.problem]
-    rows = sorted(table.rows, key=lambda row: -row.mean)
+    rows = sorted(table.rows, key=lambda row: -problem.goodness(row.mean))
     versus = next((row.versus["policy"] for row in rows if row.versus), None)
     head = ["policy", f"{problem.metric} [95 %]", *problem.components]
     head += [f"vs {versus} [95 %]"] if versus else []
@@ -27,8 +27,9 @@ def render_table(table: Table) -> str:
         f"{problem.metric} in {problem.metric_unit}.",
         f"Intervals: bootstrap over {problem.interval_over}s; differences are paired by episode.",
     ]
+    beat = "exceed" if problem.higher_is_better else "fall below"
     notes += [
-        f"No policy can exceed {row.upper_bound:.6f} here (certified by {row.policy})."
+        f"No policy can {beat} {row.upper_bound:.6f} here (certified by {row.policy})."
         for row in rows
         if row.upper_bound is not None
     ]
@@ -36,11 +37,14 @@ def render_table(table: Table) -> str:
 
 
 def _cells(row: Row, components: tuple[str, ...], has_versus: bool) -> list[str]:
-    cells = [row.policy, f"{row.mean:.4f} [{row.ci95[0]:.3f}, {row.ci95[1]:.3f}]"]
+    cells = [row.policy, f"{row.mean:.4f} {_interval(row.ci95)}"]
     cells += [f"{row.components[name]:.4f}" for name in components]
     if has_versus and row.versus:
-        low, high = row.versus["ci95"]
-        cells.append(f"{row.versus['mean']:+.4f} [{low:+.3f}, {high:+.3f}]")
+        cells.append(f"{row.versus['mean']:+.4f} {_interval(row.versus['ci95'], '+')}")
     elif has_versus:
         cells.append("")
     return [*cells, f"{row.decision_ms:.3f}", row.trained_on]
+
+
+def _interval(ci95: tuple[float, float] | None, sign: str = "") -> str:
+    return f"[{ci95[0]:{sign}.3f}, {ci95[1]:{sign}.3f}]" if ci95 is not None else "-"

@@ -67,12 +67,14 @@ def rollout(
     ] = {}  # row -> position in the plan, step of its first action
     waiting = deque(range(len(plan)))
     steps: list[_Step] = []
+    infos: Mapping[str, Any] = {}
     rewards, spent_s, decisions = np.zeros(num_rows), 0.0, 0
     free = list(range(num_rows))
     while True:
         begun = {row: waiting.popleft() for row in free if waiting}
         if begun:
-            observations, infos = env.reset(**_reset_arguments(num_rows, begun, plan))
+            observations, fresh = env.reset(**_reset_arguments(num_rows, begun, plan))
+            infos = _merge(infos, fresh, list(begun))  # the other rows' last step still counts
             seeds = np.array([plan[position].seed for position in begun.values()], np.int64)
             started_s = time.perf_counter()
             policy.reset(np.array(list(begun), np.int64), seeds)  # some plan the episode here
@@ -112,6 +114,30 @@ def rollout(
         if not playing:
             steps.clear()
     return Rollout([episodes[position] for position in sorted(episodes)], spent_s / decisions)
+
+
+def warm_up(policy: Policy, env: RolloutEnv, planned: PlannedEpisode) -> None:
+    """Let a throw-away policy decide once, so that no measurement pays for compiling."""
+    begun = dict.fromkeys(range(env.num_envs), 0)
+    observations, infos = env.reset(**_reset_arguments(env.num_envs, begun, [planned]))
+    seeds = np.full(env.num_envs, planned.seed, np.int64)
+    policy.reset(np.arange(env.num_envs), seeds)
+    policy.act(observations, np.zeros(env.num_envs), infos)
+
+
+def _merge(
+    last: Mapping[str, Any], fresh: Mapping[str, Any], begun: Sequence[int]
+) -> dict[str, Any]:
+    """Return infos that are `fresh` in the rows just begun and `last` in the others.
+
+    A column that one of the two lacks is zero, and its mask false, in the rows of that one.
+    """
+    merged: dict[str, Any] = {}
+    for key in {**last, **fresh}:
+        old, new = last.get(key), fresh.get(key)
+        merged[key] = np.zeros_like(new) if old is None else np.array(old)
+        merged[key][begun] = 0 if new is None else new[begun]
+    return merged
 
 
 def _reset_arguments(

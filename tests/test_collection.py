@@ -1,5 +1,7 @@
 """Collected pools: common episodes, equal bytes however they were made, nothing lost."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from netllm_gym import collection as collecting
 from netllm_gym.collection import collect
 from netllm_gym.data.pool import ExperiencePool
 from netllm_gym.errors import InputError
+from netllm_gym.policies.baselines.abr import BBA
 
 CASE = {"traces": "synthetic", "video": "synthetic"}
 
@@ -76,8 +79,9 @@ def test_number_of_processes_does_not_change_the_bytes(tmp_path):
         ({"episodes": 0}, "episodes must be at least 1, got 0"),
         ({"workers": 0}, "workers must be at least 1, got 0"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
-        ({"policies": []}, "policies must be different names"),
-        ({"policies": ["bba", "bba"]}, "policies must be different names"),
+        ({"seed": 2**63 - 2}, r"seed \+ episodes must be below 2\*\*63, got 9223372036854775806"),
+        ({"policies": []}, "policies must name at least one"),
+        ({"policies": ["bba", "bba"]}, "policies must have different names, got 'bba' 2 times"),
         ({"policies": ["bba", "nobody"]}, "policy must be a folder or one of .*'nobody'"),
         ({"case": {"traces": "nowhere"}}, "traces must be a folder or one of"),
         ({"case": {"traces": "synthetic", "noise": (2.0, 1.0)}}, "noise must be two factors"),
@@ -96,3 +100,35 @@ def test_other_plan_in_the_same_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match="episodes"):
         collect("abr", ["bba"], 3, tmp_path / "pool", CASE)
     assert files(tmp_path / "pool") == before
+
+
+def test_highest_seeds_can_be_collected(tmp_path):
+    pool = collect("abr", ["lowest"], 2, tmp_path / "pool", CASE, seed=2**63 - 3)
+    assert [episode.seed for episode in pool.episodes] == [2**63 - 3, 2**63 - 2]
+
+
+def test_pool_of_trained_teachers_inherits_what_they_saw(tmp_path, monkeypatch):
+    from netllm_gym.policies.llm import checkpoint
+
+    def load(folder, *, sampled, name):
+        def factory(env):
+            policy = BBA(env)
+            policy.name = name
+            return policy
+
+        factory.config = SimpleNamespace(problem="abr")
+        factory.trained_on = {"recordings": [f"seen by {name}", "seen by all"]}
+        return factory
+
+    monkeypatch.setattr(checkpoint, "load_llm_policy", load)
+    folders = [tmp_path / part for part in ("one/b", "one/a", "two/a")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    names = [str(folder) for folder in folders]
+    pool = collect("abr", ["bba", *names[:2]], 1, tmp_path / "pool", CASE)
+    assert pool.env_spec["teachers_recordings"] == ["seen by a", "seen by all", "seen by b"]
+    rules = collect("abr", ["bba"], 1, tmp_path / "rules", CASE)
+    assert "teachers_recordings" not in rules.env_spec
+    with pytest.raises(InputError, match="different names, got 'a' 2 times"):
+        collect("abr", names, 1, tmp_path / "refused", CASE)
+    assert not (tmp_path / "refused").exists()

@@ -8,7 +8,7 @@ from netllm_gym.envs.abr.vector_env import ABRVectorEnv
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.abr import BBA, Random
-from netllm_gym.rollout import rollout
+from netllm_gym.rollout import rollout, warm_up
 
 
 class Recorder:
@@ -29,6 +29,49 @@ class Recorder:
 
     def end(self, rows, observations):
         self.told.append(("end", rows.tolist(), observations.shape))
+
+
+class Countdown:
+    """Episodes of 2 to 5 steps, by their seed; only the infos say how many are left."""
+
+    def __init__(self, num_envs):
+        self.num_envs = num_envs
+        self.left, self.length = np.zeros(num_envs), np.zeros(num_envs)
+
+    def reset(self, *, seed=None, options=None):
+        begins = options["reset_mask"]
+        for row in np.flatnonzero(begins):
+            self.left[row] = self.length[row] = 2 + seed[row] % 4
+        left = np.where(begins, self.left, 0.0)  # says nothing of the other rows
+        return self.observations(), {"left": left, "_left": begins, "length": left}
+
+    def step(self, actions):
+        self.left = np.maximum(self.left - 1, 0)
+        infos = {"left": self.left.copy(), "_left": np.ones(self.num_envs, np.bool_)}
+        nobody = np.zeros(self.num_envs, np.bool_)
+        return self.observations(), actions.astype(float), self.left == 0, nobody, infos
+
+    def observations(self):
+        return np.zeros((self.num_envs, 1), np.float32)
+
+    def case(self, row):
+        return {"length": int(self.length[row])}
+
+
+class ActsOnInfos:
+    """Plays how many steps are left, -1 where nobody says it."""
+
+    name = "acts_on_infos"
+
+    def __init__(self, env):
+        self.lengths = []
+
+    def reset(self, rows, seeds):
+        pass
+
+    def act(self, observations, rewards, infos):
+        self.lengths.append(infos.get("length", np.zeros(len(rewards))).copy())
+        return np.where(infos["_left"], infos["left"], -1).astype(np.int64)
 
 
 def test_equals_the_slow_obvious_loop():
@@ -65,6 +108,33 @@ def test_episodes_do_not_depend_on_how_many_are_played_side_by_side(rows):
         np.testing.assert_array_equal(episode.actions, expected.actions)
         np.testing.assert_array_equal(episode.rewards, expected.rewards)
         assert episode.case == expected.case
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 9])
+def test_rows_that_play_on_keep_their_infos_when_others_begin(rows):
+    plan = [PlannedEpisode(seed) for seed in (3, 0, 2, 1, 0, 0, 3)]
+    env = Countdown(rows)
+    found = rollout(ActsOnInfos(env), env, plan).episodes
+    for episode, planned in zip(found, plan, strict=True):
+        length = 2 + planned.seed % 4
+        assert episode.actions.tolist() == list(range(length, 0, -1))
+        assert episode.infos["left"].tolist() == list(range(length - 1, -1, -1))
+        assert episode.case == {"length": length}
+
+
+def test_column_of_a_reset_speaks_only_of_the_rows_that_began():
+    env = Countdown(2)
+    policy = ActsOnInfos(env)
+    rollout(policy, env, [PlannedEpisode(seed) for seed in (2, 0, 1)])  # 4, 2 and 3 steps
+    told = [lengths.tolist() for lengths in policy.lengths]
+    assert told == [[4, 2], [0, 0], [0, 3], [0, 0], [0, 0]]
+
+
+def test_warm_up_decides_once():
+    env = ABRVectorEnv(1, autoreset_mode="Disabled")
+    policy = Recorder(env)
+    warm_up(policy, env, PlannedEpisode(7))
+    assert policy.told == [("reset", [0], [7]), ("act", np.zeros(1))]
 
 
 def test_policy_is_told_of_beginnings_and_ends_in_order():

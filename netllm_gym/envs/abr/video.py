@@ -37,7 +37,7 @@ class Video:
     chunk_s: float = 4.0
 
     def __post_init__(self) -> None:
-        size_bytes = np.array(self.size_bytes, np.int64)
+        size_bytes = np.array(self.size_bytes, np.int64, order="C")  # one layout, one compilation
         ladder_mbps = np.array(self.ladder_mbps, np.float64)
         if ladder_mbps.ndim != 1 or len(ladder_mbps) < 2 or (np.diff(ladder_mbps) <= 0).any():
             raise InputError(

@@ -201,6 +201,8 @@ def _bound_to_go(game, chunk, label):  # type: ignore[no-untyped-def]
     rules, link = game[0][0], game[1]
     due_s = game[2][2]
     price, to_go, stall_gain = game[3]
+    if chunk == len(due_s) - 1:
+        return 0.0
     _, _, _, sent = _place(rules, link, label.clock_s)
     row, left_s, left_bytes, due_bytes = _place(rules, link, due_s[-1] + label.stall_s)
     budget = due_bytes - sent
