@@ -61,6 +61,8 @@ def train(
     from netllm_gym.policies.llm.train import train_llm
 
     policies = policies or best_teacher(opened)
+    if config is not None:
+        _check_baseline(config.returns, policies, opened)
     episodes = PaddedEpisodes.from_pool(opened, policies)
     arguments = opened.env_spec["arguments"]
     validation = _validation(row.name, arguments, validate_on)
@@ -72,29 +74,31 @@ def train(
         observation_shape=validation.env.single_observation_space.shape,
         max_steps=int(episodes.mask.shape[1]),
     )
-    worlds = opened.env_spec["worlds"]
-    provenance = {
-        **worlds,
-        "policies": list(policies),
-        "plan": opened.plan,
-        "validated_on": validation.case["traces"],
-    }
     return train_llm(
         *(episodes, config, schedule or TrainConfig(), out),
         validate=lambda factory: score(row, factory, validation.env, validation.plan),
-        trained_on=provenance,
+        trained_on=_provenance(opened, policies, validation),
         progress=on_progress,
         resume=True,
     )
 
 
 def best_teacher(pool: ExperiencePool, among: Sequence[str] | None = None) -> tuple[str]:
-    """Return the policy of a pool with the highest mean return."""
+    """Return the policy of a pool with the highest mean return.
+
+    Raises:
+        InputError: If none of `among` is in the pool.
+    """
     means = {
         name: teacher.mean_return
         for name, teacher in pool.summary().policies.items()
         if among is None or name in among
     }
+    if not means:
+        raise InputError(
+            f"policies must be in the pool ({', '.join(pool.policies)}), "
+            f"got {', '.join(among or ())}"
+        )
     return (max(means, key=lambda name: means[name]),)
 
 
@@ -105,6 +109,36 @@ def default_returns(pool: ExperiencePool, policies: Sequence[str] | None = None)
     if len(policies or ()) < 2:
         return ReturnSpec(kind="none")
     return ReturnSpec(kind="baseline", baseline=best_teacher(pool, policies)[0])
+
+
+def _check_baseline(returns: "ReturnSpec", policies: Sequence[str], pool: ExperiencePool) -> None:
+    """Refuse a baseline that played in the pool but is left out of the training."""
+    name = returns.baseline
+    if returns.kind == "baseline" and name in pool.policies and name not in policies:
+        raise InputError(
+            f"baseline must be among the teachers ({', '.join(policies)}), got {name!r}, "
+            "which is in the pool: name it in --policies too"
+        )
+
+
+def _provenance(
+    pool: ExperiencePool, policies: Sequence[str], validation: Validation
+) -> dict[str, Any]:
+    """Return all that decides what is learned, as JSON; a run is resumed only with an equal one."""
+    worlds = pool.env_spec["worlds"]
+    chosen_on = validation.env.provenance()
+    # What a teacher saw in its own training reaches whoever imitates it.
+    recordings = {*worlds["recordings"], *pool.env_spec.get("teachers_recordings", ())}
+    return {
+        **worlds,
+        "recordings": sorted(recordings),
+        "policies": list(policies),
+        "plan": pool.plan,
+        "pool_sha256": pool.sha256,
+        "validated_on": validation.case["traces"],
+        "validation_recordings": chosen_on["recordings"],
+        "validation_sha256": chosen_on["sha256"],
+    }
 
 
 def _validation(problem: str, arguments: Mapping[str, Any], named: str | None) -> Validation:

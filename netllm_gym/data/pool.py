@@ -134,6 +134,12 @@ class ExperiencePool:
         return sum(entry.num_bytes for entry in self._meta.shards.values())
 
     @property
+    def sha256(self) -> str:
+        """Hash of what is in the pool: over the hashes of its shards, in order."""
+        hashes = [self._meta.shards[number].sha256 for number in self._numbers]
+        return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+    @property
     def finished(self) -> bool:
         """Whether all planned shards are there."""
         return len(self._numbers) == self._meta.num_planned

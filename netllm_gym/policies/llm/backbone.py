@@ -52,6 +52,7 @@ class Backbone(NamedTuple):
     config: dict[str, Any]  # the Hugging Face config as JSON values
     width: int  # of its tokens and hidden states
     num_layers: int  # blocks that are run
+    base_sha256: str | None  # of pretrained weights that stay as they are; None for others
 
 
 def load_backbone(
@@ -77,11 +78,16 @@ def load_backbone(
             model = _from_config(hf_config)
         _trim(model, config)
         nn.Module.to(model, torch.bfloat16 if config.dtype == "bfloat16" else torch.float32)
+        base_sha256 = None
+        if stored is None and config.init == "pretrained" and config.adapt != "full":
+            # The file of minilm was compared with its hash; any other model is hashed as it runs.
+            base_sha256 = MINILM_SHA256 if config.name == "minilm" else _weights_sha256(model)
         return Backbone(
             model=adapt(model, config),
             config=json.loads(model.config.to_json_string(use_diff=False)),
             width=int(model.config.hidden_size),
             num_layers=int(model.config.num_hidden_layers),
+            base_sha256=base_sha256,
         )
 
 
@@ -150,6 +156,14 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def _weights_sha256(model: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, each in sorted(model.state_dict().items()):
+        digest.update(f"{name} {each.dtype} {tuple(each.shape)}\n".encode())
+        digest.update(each.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 def _shape(config: BackboneConfig) -> PreTrainedConfig:
     """Return the Hugging Face config, cut to the blocks that are run."""
     if config.name == "tiny":
@@ -192,11 +206,17 @@ def _shape(config: BackboneConfig) -> PreTrainedConfig:
 def _config_of(values: Mapping[str, Any]) -> PreTrainedConfig:
     try:
         kind = type(AutoConfig.for_model(values["model_type"]))
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"model_type must be one that transformers knows, got {values.get('model_type')!r}"
         ) from error
-    return kind.from_dict(dict(values))
+    try:
+        return kind.from_dict(dict(values))
+    except Exception as error:  # huggingface_hub's own kind, which is nothing but an Exception
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"backbone_config must be one of {values['model_type']}, got {reason}"
+        ) from error
 
 
 def _from_config(hf_config: PreTrainedConfig) -> PreTrainedModel:

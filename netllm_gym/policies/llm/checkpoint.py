@@ -1,6 +1,7 @@
 """A policy on disk: one folder, JSON and safetensors, no pickle, nothing else needed to run it.
 
-- `config.json`: the policy's config, the backbone's, what it was trained on.
+- `config.json`: the policy's config, the backbone's, what it was trained on, and the hash of a
+  pretrained backbone's weights where they are not kept here.
 - `policy.safetensors`: encoders, norm, head and their constants.
 - `adapter/`: LoRA, as peft writes it.
 - `backbone.safetensors`: the backbone's weights, unless they are a pretrained model's own.
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from netllm_gym.errors import InputError
 from netllm_gym.policies.llm.config import LLMConfig, from_json, to_json
-from netllm_gym.policies.llm.model import LLMModel
+from netllm_gym.policies.llm.model import LLMModel, check_device
 from netllm_gym.policies.llm.policy import LLMPolicyFactory, for_acting
 
 SCHEMA = "netllm-gym policy 1"
@@ -61,6 +62,8 @@ def write_policy(
         "backbone_config": model.backbone_config,
         "trained_on": dict(trained_on or {}),
     }
+    if model.base_sha256 is not None:
+        values["base_sha256"] = model.base_sha256
     (folder / "config.json").write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
 
 
@@ -86,6 +89,7 @@ def load_llm_policy(
     Raises:
         InputError: If a file is missing, broken, or of another schema.
     """
+    check_device(device)
     model, values = load_model(Path(folder))
     acting = for_acting(model).to(device)
     return LLMPolicyFactory(acting, sampled=sampled, name=name, trained_on=values["trained_on"])
@@ -94,9 +98,18 @@ def load_llm_policy(
 def load_model(folder: Path) -> tuple[LLMModel, dict[str, Any]]:
     """Read a policy's model, trainable as it was, and the values of its `config.json`."""
     values = read_config(folder)
-    config = from_json(LLMConfig, values["config"])
+    try:
+        config = from_json(LLMConfig, values["config"])
+    except InputError as error:
+        raise InputError(f"{folder / 'config.json'}: {error}") from None
     stored = values["backbone_config"] if keeps_base(config) else None
     model = LLMModel(config, stored)
+    base_sha256 = values.get("base_sha256")  # policies of the first version have none
+    if base_sha256 not in (None, model.base_sha256):
+        raise InputError(
+            f"backbone {config.backbone.name} must have the weights that {folder} was trained "
+            f"with, SHA-256 {base_sha256}, got {model.base_sha256}"
+        )
     # Adapter first: its absence is the likeliest fault, and the sentence should say so.
     if config.backbone.adapt == "lora":
         path = folder / "adapter" / "adapter_model.safetensors"
@@ -133,6 +146,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     missing = [each for each in ("config", "backbone_config", "trained_on") if each not in values]
     if missing:
         raise InputError(f"{path} must have {missing[0]}, got none")
+    for name in ("backbone_config", "trained_on"):
+        if not isinstance(values[name], dict):
+            raise InputError(f"{path} must have an object as {name}, got {values[name]!r}")
     return dict(values)
 
 

@@ -4,9 +4,11 @@ Apart from the model so that a command line can build and check them without loa
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from netllm_gym.errors import InputError
 from netllm_gym.policies.llm.returns import ReturnSpec
@@ -15,6 +17,8 @@ ADAPTATIONS = ("lora", "frozen", "full")
 POSITIONS = ("auto", "native", "slot", "none")
 DTYPES = ("float32", "bfloat16")
 RANDOM_ONLY = ("tiny",)  # backbones that exist as a shape, without trained weights
+
+MAX_SEED = 2**31 - 1  # leaves room for the number of the update beside it
 
 T = TypeVar("T")
 
@@ -35,6 +39,10 @@ class BackboneConfig:
         init: "pretrained" or "random"; the default is pretrained where there are weights.
         adapt: "lora", "frozen" or "full"; the default is full for random weights, else lora.
         layers: Blocks that are run, the final norm after them; None runs all.
+        lora_rank: Of the adapter's matrices; like all that begins with lora, it counts only where
+            `adapt` is, or becomes, "lora".
+        lora_alpha: Scale of the adapter, over its rank.
+        lora_dropout: Before the adapter's matrices.
         lora_targets: "default" (peft's choice for the architecture), "all-linear" or names.
         positions: What the backbone is told of the order. "native": the running index of the
             token (rotary positions); "slot": its place within its step (learned tables, which an
@@ -117,6 +125,7 @@ class LLMConfig:
             *("context_steps", "be at least 1", self.context_steps),
         )
         check(self.num_actions >= 2, "num_actions", "be at least 2", self.num_actions)
+        check(0 <= self.seed <= MAX_SEED, "seed", f"be in 0..{MAX_SEED}", self.seed)
 
     @property
     def band_steps(self) -> int:
@@ -160,10 +169,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("updates", "batch_episodes", "accumulate"):
             check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
-        for name in ("validate_every", "checkpoint_every", "threads", "seed", "weight_decay"):
+        for name in ("validate_every", "checkpoint_every", "threads", "weight_decay"):
             check(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
+        check(0 <= self.seed <= MAX_SEED, "seed", f"be in 0..{MAX_SEED}", self.seed)
         for name in ("adapter_learning_rate", "learning_rate", "clip_norm"):
-            check(getattr(self, name) > 0, name, "be above 0", getattr(self, name))
+            holds = 0 < getattr(self, name) < math.inf
+            check(holds, name, "be above 0 and finite", getattr(self, name))
         for name in ("warmup_fraction", "final_fraction"):
             check(0 <= getattr(self, name) <= 1, name, "lie in [0, 1]", getattr(self, name))
 
@@ -177,8 +188,10 @@ def from_json(kind: type[T], values: Mapping[str, Any]) -> T:
     """Rebuild the config of type `kind` that `to_json` wrote.
 
     Raises:
-        InputError: If a name is unknown or a value breaks a rule of the config.
+        InputError: If a name is unknown, or a value is of another type or breaks a rule.
     """
+    if not isinstance(values, Mapping):
+        raise InputError(f"{kind.__name__} must be an object with fields, got {values!r}")
     fields = {each.name: each for each in dataclasses.fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(fields))
     if unknown:
@@ -187,8 +200,28 @@ def from_json(kind: type[T], values: Mapping[str, Any]) -> T:
         )
     nested = {"backbone": BackboneConfig, "returns": ReturnSpec}
     plain: dict[str, Any] = {}
+    hints = get_type_hints(kind)
     for name, value in values.items():
         if name in nested and isinstance(value, Mapping):
             value = from_json(nested[name], value)
         plain[name] = tuple(value) if isinstance(value, list) else value
+        hint = hints[name]
+        told = hint.__name__ if isinstance(hint, type) else str(hint)
+        check(_fits(plain[name], hint), name, f"be of the type {told}", value)
     return kind(**plain)
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a value is of an annotated type; a number must be finite, and is not a bool."""
+    arguments = get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        return any(_fits(value, each) for each in arguments)
+    if get_origin(hint) is tuple:
+        if not isinstance(value, tuple):
+            return False
+        kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        return len(kinds) == len(value) and all(map(_fits, value, kinds))
+    if hint in (int, float):
+        kinds = (int,) if hint is int else (int, float)
+        return isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, hint)

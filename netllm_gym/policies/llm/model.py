@@ -33,7 +33,7 @@ class LLMModel(nn.Module):
             raise InputError(f"layout must be one of {', '.join(layouts)}, got {config.layout!r}")
         self.config, self.layout = config, layouts[config.layout]
         loaded = load_backbone(config.backbone, config.seed, stored)
-        self.backbone, self.backbone_config, width, self.num_layers = loaded
+        self.backbone, self.backbone_config, width, self.num_layers, self.base_sha256 = loaded
         self.position_rule = position_rule(self.backbone, config.backbone.positions)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -102,6 +102,14 @@ def inputs_of(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     inputs["previous_actions"] = one_late(actions)
     inputs["previous_mask"] = one_late(mask)
     return inputs
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that torch does not know or that is not there."""
+    try:
+        torch.zeros(1, device=device).tolist()
+    except (RuntimeError, AssertionError, ImportError, AttributeError):  # torch has many ways
+        raise InputError(f"device must be one torch can use here, got {device!r}") from None
 
 
 def one_late(values: Tensor) -> Tensor:

@@ -55,6 +55,8 @@ class ReturnSpec:
             raise InputError(f"gamma must lie in (0, 1], got {self.gamma}")
         if not 0 <= self.quantile <= 1:
             raise InputError(f"quantile must lie in [0, 1], got {self.quantile}")
+        if not np.isfinite(self.factor):
+            raise InputError(f"factor must be finite, got {self.factor}")
         if self.scale is not None and not self.scale > 0:
             raise InputError(f"scale must be above 0, got {self.scale}")
         if self.clip is not None and not self.clip[0] < self.clip[1]:

@@ -12,6 +12,7 @@ on disk.
 import dataclasses
 import json
 import math
+import reprlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from netllm_gym.data.episode import FloatArray, IntArray
+from netllm_gym.data.episode import IntArray
 from netllm_gym.data.windows import PaddedEpisodes, Windows
 from netllm_gym.errors import InputError
 from netllm_gym.policies.llm.checkpoint import (
@@ -33,7 +34,7 @@ from netllm_gym.policies.llm.checkpoint import (
     write_policy,
 )
 from netllm_gym.policies.llm.config import LLMConfig, TrainConfig, to_json
-from netllm_gym.policies.llm.model import LLMModel, inputs_of
+from netllm_gym.policies.llm.model import LLMModel, check_device, inputs_of
 from netllm_gym.policies.llm.parts import parts_of
 from netllm_gym.policies.llm.policy import LLMPolicyFactory, for_acting
 
@@ -64,7 +65,6 @@ def train_llm(
     train: TrainConfig,
     out: Path | str,
     *,
-    weights: FloatArray | None = None,
     validate: Validate | None = None,
     trained_on: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
@@ -77,26 +77,29 @@ def train_llm(
         episodes: The pool.
         config: The policy; the constants of its `returns` are fitted here if they are not yet.
         train: How.
-        out: Folder of the run.
-        weights: (E,) chance of each episode, drawn with replacement; None shuffles all of them.
+        out: Folder of the run; new, empty or that of an earlier run.
         validate: Scores a policy, higher is better; None keeps only the last.
-        trained_on: Where the episodes came from, kept in the policy's folder.
+        trained_on: Where the episodes and the validation came from, as JSON values; kept in the
+            policy's folder, and a run is resumed only with an equal one.
         progress: Told the metrics of each update and validation.
         resume: Go on from `out/last` if there is one.
         stop_after: Leave off after this update, as an interrupted run would; for tests.
 
     Raises:
-        InputError: If the episodes do not fit the config, or a resumed run's settings differ.
+        InputError: If the episodes do not fit the config, `out` holds something else, the device
+            is not there, or a resumed run's settings or origin differ; nothing is written then.
     """
     out = Path(out)
     _check(episodes, config)
+    _check_out(out)
+    check_device(train.device)
     if not config.returns.is_fitted:
         config = dataclasses.replace(config, returns=config.returns.fit(episodes))
     before = torch.get_num_threads()
     if train.threads:
         torch.set_num_threads(train.threads)
     try:
-        run = _Run(episodes, config, train, out, weights, validate, trained_on, progress, resume)
+        run = _Run(episodes, config, train, out, validate, trained_on, progress, resume)
         return run.until(min(train.updates, stop_after or train.updates))
     finally:
         torch.set_num_threads(before)
@@ -111,33 +114,32 @@ class _Run:
         config: LLMConfig,
         train: TrainConfig,
         out: Path,
-        weights: FloatArray | None,
         validate: Validate | None,
         trained_on: Mapping[str, Any] | None,
         progress: Progress | None,
         resume: bool,
     ) -> None:
         self.episodes, self.config, self.train, self.out = episodes, config, train, out
-        self.weights, self.validate, self.progress = weights, validate, progress
-        self.trained_on = dict(trained_on or {})
+        self.validate, self.progress = validate, progress
+        self.trained_on = _as_json(trained_on or {})
         self.loss = parts_of(config.problem).loss
         self.update = 0
         self.best_update: int | None = None
         self.best_score: float | None = None
         recover_folder(out / "last")
         recover_folder(out / "best")
-        resumes = resume and (out / "last").is_dir()
+        self.resumes = resumes = resume and (out / "last").is_dir()
         if not resumes and (out / "last").exists():
             raise InputError(f"out must be new or be resumed, got {out}, which holds a run")
         if resumes:
-            self.model, _ = load_model(out / "last")
+            self.model, values = load_model(out / "last")
         else:
             self.model = LLMModel(config)
             self.model.encoders.fit(torch.from_numpy(episodes.observations[episodes.mask]))
         self.model.to(train.device)
         self.optimizer = make_optimizer(self.model, train)
         if resumes:
-            self._resume()
+            self._resume(values["trained_on"])
         # A window is a whole episode: the band, not the cut, says how far a decision sees.
         num_steps = episodes.mask.shape[1]
         self.windows = Windows(episodes, config.returns.tokens(episodes), num_steps, num_steps)
@@ -146,7 +148,8 @@ class _Run:
         """Make the updates up to `last_update`."""
         out, train = self.out, self.train
         out.mkdir(parents=True, exist_ok=True)
-        with (out / "metrics.jsonl").open("a") as metrics:
+        # What a run wrote that was killed before its first checkpoint is of no use.
+        with (out / "metrics.jsonl").open("a" if self.resumes else "w") as metrics:
 
             def tell(values: Mapping[str, Any]) -> None:
                 metrics.write(json.dumps(values) + "\n")
@@ -178,7 +181,7 @@ class _Run:
             group["lr"] = group["initial_lr"] * share
         self.model.train()
         size = train.batch_episodes
-        drawn = self.windows.sample(train.seed, self.update, size * train.accumulate, self.weights)
+        drawn = self.windows.sample(train.seed, self.update, size * train.accumulate)
         steps = int(self.episodes.lengths[self.windows.episode[drawn]].sum())
         loss_sum, right = 0.0, 0
         with torch.random.fork_rng(devices=[]):  # dropout's draws belong to this update alone
@@ -234,15 +237,15 @@ class _Run:
         }
         (folder / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True) + "\n")
 
-    def _resume(self) -> None:
+    def _resume(self, trained_on: Mapping[str, Any]) -> None:
         folder = self.out / "last"
         for name in ("state.json", "optimizer.safetensors"):
             if not (folder / name).is_file():
                 raise InputError(f"{folder / name} must exist to resume, got no such file")
         state = json.loads((folder / "state.json").read_text())
         asked = {"train": to_json(self.train), "episodes": len(self.episodes)}
-        asked["config"] = json.loads(json.dumps(to_json(self.config)))
-        kept = {**state, "config": json.loads(json.dumps(to_json(self.model.config)))}
+        asked |= {"config": _as_json(to_json(self.config)), "trained_on": self.trained_on}
+        kept = {**state, "config": _as_json(to_json(self.model.config)), "trained_on": trained_on}
         for name, value in asked.items():
             if value != kept[name]:
                 differs = _difference(value, kept[name])
@@ -252,6 +255,8 @@ class _Run:
         _load_moments(self.model, self.optimizer, load_file(folder / "optimizer.safetensors"))
         path = self.out / "metrics.jsonl"
         lines = path.read_text().splitlines() if path.is_file() else []
+        if lines and not lines[-1].endswith("}"):
+            lines.pop()  # half a line, where the run was killed
         kept_lines = [line for line in lines if json.loads(line)["update"] <= self.update]
         path.write_text("".join(line + "\n" for line in kept_lines))
 
@@ -302,6 +307,25 @@ def _check(episodes: PaddedEpisodes, config: LLMConfig) -> None:
         raise InputError(f"episodes must have at most {config.max_steps} steps, got {longest}")
 
 
+def _check_out(out: Path) -> None:
+    """Refuse a place that is neither new nor empty nor a run's."""
+    if out.is_dir():
+        files = {path.name for path in out.iterdir()}
+        if files and not files & {"last", ".last.old", "metrics.jsonl"}:
+            raise InputError(
+                f"out must be a new or empty folder or a training run, got {out} with {min(files)}"
+            )
+    else:
+        above = next((each for each in (out, *out.parents) if each.exists()), out)
+        if above.exists() and not above.is_dir():
+            raise InputError(f"out must be a folder, got {out}, but {above} is a file")
+
+
+def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as they come back from a JSON file: tuples as lists."""
+    return dict(json.loads(json.dumps(values)))
+
+
 def _is_due(update: int, every: int) -> bool:
     return every > 0 and update % every == 0
 
@@ -312,7 +336,7 @@ def _difference(asked: Any, kept: Any) -> str:
         for name in sorted(asked.keys() | kept.keys()):
             if asked.get(name) != kept.get(name):
                 return f"with {name} " + _difference(asked.get(name), kept.get(name))
-    return f"{kept!r}, got {asked!r}"
+    return f"{reprlib.repr(kept)}, got {reprlib.repr(asked)}"
 
 
 def _moments(model: LLMModel, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

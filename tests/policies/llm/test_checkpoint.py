@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel
 
 from netllm_gym.errors import InputError
@@ -132,6 +133,14 @@ def test_another_schema_a_broken_config_and_no_policy_are_refused(tmp_path):
         ({"schema": "netllm-gym policy 99"}, "must have the schema"),
         ({"config": {**values["config"], "problem": "cjs"}}, "problem must be one of abr"),
         ({"config": {**values["config"], "depth": 3}}, "LLMConfig must have no field but"),
+        ({"config": 5}, r"config\.json: LLMConfig must be an object with fields, got 5"),
+        ({"config": {**values["config"], "seed": "0"}}, "seed must be of the type int, got '0'"),
+        (
+            {"backbone_config": {**values["backbone_config"], "hidden_size": "x"}},
+            "backbone_config must be one of llama, got .* expected int, got str",
+        ),
+        ({"backbone_config": 5}, "must have an object as backbone_config, got 5"),
+        ({"trained_on": [1]}, r"must have an object as trained_on, got \[1\]"),
     ]:
         (folder / "config.json").write_text(json.dumps({**values, **change}))
         with pytest.raises(InputError, match=sentence):
@@ -144,6 +153,29 @@ def test_another_schema_a_broken_config_and_no_policy_are_refused(tmp_path):
         load_llm_policy(folder)
     with pytest.raises(InputError, match="must be a folder, got"):
         load_llm_policy(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("adapt", ["lora", "frozen"])
+def test_a_pretrained_backbone_must_have_the_weights_of_the_training(tmp_path, adapt):
+    name = weights_folder(tmp_path, "llama")
+    folder = tmp_path / "policy"
+    save_llm_policy(folder, make_model(name, adapt=adapt, init="pretrained"))
+    load_llm_policy(folder)
+    path = tmp_path / "llama" / "model.safetensors"
+    weights = load_file(path)
+    weights["norm.weight"] += 1e-6
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"backbone .*llama must have the weights that .*policy"):
+        load_llm_policy(folder)
+    values = json.loads((folder / "config.json").read_text())
+    del values["base_sha256"]  # as the first version wrote it
+    (folder / "config.json").write_text(json.dumps(values))
+    load_llm_policy(folder)
+
+
+def test_only_a_device_that_is_there_is_taken(tmp_path):
+    with pytest.raises(InputError, match="device must be one torch can use here, got 'nonsense'"):
+        load_llm_policy(broken(tmp_path), device="nonsense")
 
 
 def test_an_environment_of_another_kind_is_refused(tmp_path):

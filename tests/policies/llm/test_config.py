@@ -1,6 +1,7 @@
 """Configs travel as JSON and refuse what could not be run."""
 
 import json
+import math
 
 import pytest
 
@@ -54,9 +55,30 @@ def test_a_decision_never_sees_more_than_the_episode():
         (lambda: BackboneConfig(dtype="int8"), "dtype must be one of float32, bfloat16"),
         (lambda: LLMConfig(context_steps=0), "context_steps must be at least 1, got 0"),
         (lambda: TrainConfig(updates=0), "updates must be at least 1, got 0"),
-        (lambda: TrainConfig(clip_norm=0.0), "clip_norm must be above 0, got 0.0"),
+        (lambda: TrainConfig(clip_norm=0.0), "clip_norm must be above 0 and finite, got 0.0"),
+        (lambda: TrainConfig(learning_rate=math.nan), "learning_rate must be above 0 and finite"),
+        (lambda: TrainConfig(adapter_learning_rate=math.inf), "be above 0 and finite, got inf"),
+        (lambda: TrainConfig(seed=2**31), "seed must be in 0..2147483647, got 2147483648"),
+        (lambda: LLMConfig(seed=-1), "seed must be in 0..2147483647, got -1"),
+        (lambda: ReturnSpec(factor=math.nan), "factor must be finite, got nan"),
         (lambda: TrainConfig(warmup_fraction=2.0), r"warmup_fraction must lie in \[0, 1\], got 2"),
         (lambda: from_json(TrainConfig, {"epochs": 3}), "TrainConfig must have no field but"),
+        (lambda: from_json(LLMConfig, 5), "LLMConfig must be an object with fields, got 5"),
+        (lambda: from_json(LLMConfig, {"feature_dim": "9"}), "feature_dim must be of the type int"),
+        (lambda: from_json(LLMConfig, {"max_steps": True}), "max_steps must be of the type int"),
+        (lambda: from_json(LLMConfig, {"backbone": 5}), "be of the type BackboneConfig, got 5"),
+        (
+            lambda: from_json(LLMConfig, {"observation_shape": [6, "6"]}),
+            r"observation_shape must be of the type tuple\[int, \.\.\.\]|tuple, got",
+        ),
+        (
+            lambda: from_json(LLMConfig, {"returns": {"clip": [1.0]}}),
+            "clip must be of the type .* got",
+        ),
+        (
+            lambda: from_json(LLMConfig, {"returns": {"center": math.nan}}),
+            r"center must be of the type float \| None, got nan",
+        ),
     ],
 )
 def test_wrong_values_are_one_sentence(make, sentence):

@@ -145,19 +145,6 @@ def test_validation_acts_in_eval_mode_with_nothing_left_to_chance(tmp_path):
     assert seen == [True]
 
 
-def test_a_weight_of_zero_is_never_drawn(tmp_path):
-    # Episodes of weight 0 hold a rung that nobody else plays; it is not learned.
-    episodes = make_episodes(8)
-    episodes.actions[:] = 2
-    episodes.actions[1::2] = 5
-    config = make_config(shape_folder(tmp_path, "llama"), returns=RETURNS)
-    train = TrainConfig(updates=20, batch_episodes=8, learning_rate=1e-2)
-    told = []
-    weights = np.array([1.0, 0.0] * 4)
-    train_llm(episodes, config, train, tmp_path / "run", weights=weights, progress=told.append)
-    assert told[-1]["accuracy"] == 1.0
-
-
 def test_what_does_not_fit_is_refused(tmp_path):
     config = make_config(shape_folder(tmp_path, "llama"), returns=RETURNS)
     episodes = make_episodes(8)
@@ -182,3 +169,67 @@ def test_what_does_not_fit_is_refused(tmp_path):
     (out / "last" / "optimizer.safetensors").unlink()
     with pytest.raises(InputError, match="must exist to resume"):
         train_llm(episodes, config, SHORT, out, resume=True)
+
+
+def test_a_run_of_another_origin_is_not_resumed(tmp_path):
+    config = make_config(shape_folder(tmp_path, "llama"), returns=RETURNS)
+    out = tmp_path / "run"
+    origin = {"policies": ("a", "b"), "pool_sha256": "1" * 64, "validated_on": "valid"}
+    train_llm(make_episodes(8), config, SHORT, out, trained_on=origin, stop_after=2)
+    before = files_of(out)
+    for name, value, said in [
+        ("policies", ("a",), r"with policies \['a', 'b'\], got \['a'\]"),
+        ("pool_sha256", "2" * 64, r"with pool_sha256 '11.*11', got '22.*22'"),
+        ("validated_on", "test", "with validated_on 'valid', got 'test'"),
+    ]:
+        other = {**origin, name: value}
+        with pytest.raises(InputError, match=f"trained_on must be that of the run in .*{said}"):
+            train_llm(make_episodes(8), config, SHORT, out, trained_on=other, resume=True)
+        assert files_of(out) == before
+    train_llm(make_episodes(8), config, SHORT, out, trained_on=origin, resume=True)
+    kept = json.loads((out / "last" / "config.json").read_text())["trained_on"]
+    assert kept == {**origin, "policies": ["a", "b"]}
+
+
+def test_metrics_of_a_run_killed_before_its_first_checkpoint_do_not_stay(tmp_path):
+    config = make_config(shape_folder(tmp_path, "llama"), returns=RETURNS)
+    out = tmp_path / "run"
+
+    class KilledError(Exception):
+        pass
+
+    def kill(values):
+        if values["update"] == 2:
+            raise KilledError
+
+    train = dataclasses.replace(SHORT, checkpoint_every=3)
+    with pytest.raises(KilledError):
+        train_llm(make_episodes(8), config, train, out, progress=kill, resume=True)
+    train_llm(make_episodes(8), config, train, out, resume=True, stop_after=3)
+    path = out / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"update": 4, "lo')  # killed within a line
+    train_llm(make_episodes(8), config, train, out, resume=True)
+    lines = [json.loads(line)["update"] for line in path.read_text().splitlines()]
+    assert lines == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_place_that_is_no_run_and_a_device_that_is_not_there_are_refused(tmp_path):
+    config = make_config(shape_folder(tmp_path, "llama"), returns=RETURNS)
+    pool = tmp_path / "pool"
+    pool.mkdir()
+    (pool / "meta.json").write_text("{}")
+    for out, train, sentence in [
+        (pool, SHORT, r"out must be a new or empty folder or a training run, .* with meta\.json"),
+        (pool / "meta.json", SHORT, r"out must be a folder, got .*meta\.json is a file"),
+        (pool / "meta.json" / "run", SHORT, r"out must be a folder, got .*meta\.json is a file"),
+        (
+            tmp_path / "new",
+            dataclasses.replace(SHORT, device="nonsense"),
+            "device must be one torch can use here, got 'nonsense'",
+        ),
+        (tmp_path / "new", dataclasses.replace(SHORT, device="meta"), "device must be one torch"),
+    ]:
+        with pytest.raises(InputError, match=sentence):
+            train_llm(make_episodes(8), config, train, out, resume=True)
+    assert sorted(files_of(tmp_path)) == ["llama/config.json", "pool/meta.json"]
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,85 @@
+"""Training from a pool: what is remembered of it, and what is refused before a run begins."""
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+
+from netllm_gym.collection import collect
+from netllm_gym.data.pool import ExperiencePool
+from netllm_gym.errors import InputError
+from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig, TrainConfig
+from netllm_gym.policies.llm.returns import ReturnSpec
+from netllm_gym.training import best_teacher, train
+
+ONE = TrainConfig(updates=1, batch_episodes=2)
+NO_RETURNS = ReturnSpec(kind="none")
+CONFIG = LLMConfig(feature_dim=8, backbone=BackboneConfig(layers=1), returns=NO_RETURNS)
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pools") / "pool"
+    collect("abr", ["bba", "lowest"], 2, folder, {"traces": "synthetic", "video": "synthetic"})
+    return folder
+
+
+@pytest.fixture
+def valid(tmp_path):
+    """Return a folder with one trace to validate on."""
+    folder = tmp_path / "valid"
+    folder.mkdir()
+    (folder / "one.txt").write_text("".join(f"{second} 2.5\n" for second in range(60)))
+    return folder
+
+
+def test_a_run_remembers_its_pool_its_validation_and_what_its_teachers_saw(tmp_path, pool, valid):
+    taught = shutil.copytree(pool, tmp_path / "taught")
+    meta = json.loads((taught / "meta.json").read_text())
+    meta["env_spec"]["teachers_recordings"] = ["fcc-7", "synthetic-0"]
+    (taught / "meta.json").write_text(json.dumps(meta))
+    train("abr", taught, tmp_path / "run", CONFIG, ONE, ["bba"], str(valid))
+    for part in ("best", "last"):
+        kept = json.loads((tmp_path / "run" / part / "config.json").read_text())["trained_on"]
+        worlds = meta["env_spec"]["worlds"]
+        assert kept["traces"] == "synthetic"
+        assert kept["recordings"] == sorted({*worlds["recordings"], "fcc-7", "synthetic-0"})
+        assert kept["policies"] == ["bba"]
+        assert kept["pool_sha256"] == ExperiencePool.load(pool).sha256
+        assert kept["validated_on"] == str(valid)
+        assert kept["validation_recordings"] == ["one.txt"]
+        assert len(kept["validation_sha256"]) == 64
+
+
+def test_a_run_goes_on_only_with_its_pool_teachers_and_validation(tmp_path, pool, valid):
+    out = tmp_path / "run"
+    two = dataclasses.replace(ONE, updates=2)
+    case = {"traces": "synthetic", "video": "synthetic"}
+    other_pool = collect("abr", ["bba", "lowest"], 2, tmp_path / "pool", case, seed=5).folder
+    assert ExperiencePool.load(other_pool).sha256 != ExperiencePool.load(pool).sha256
+    train("abr", pool, out, CONFIG, two, ["bba"], str(valid))
+    with pytest.raises(InputError, match=r"trained_on must be that of the run in .* with plan"):
+        train("abr", other_pool, out, CONFIG, two, ["bba"], str(valid))
+    with pytest.raises(InputError, match=r"with policies \['bba'\], got \['lowest'\]"):
+        train("abr", pool, out, CONFIG, two, ["lowest"], str(valid))
+    (valid / "one.txt").write_text("".join(f"{second} 2.0\n" for second in range(60)))
+    with pytest.raises(InputError, match="with validation_sha256"):
+        train("abr", pool, out, CONFIG, two, ["bba"], str(valid))
+
+
+def test_teachers_that_are_not_there_are_one_sentence(tmp_path, pool, valid):
+    with pytest.raises(InputError, match=r"must be in the pool \(bba, lowest\), got a, b"):
+        best_teacher(ExperiencePool.load(pool), ["a", "b"])
+    with pytest.raises(InputError, match=r"must be in the pool \(bba, lowest\), got 'a'"):
+        train("abr", pool, tmp_path / "run", CONFIG, ONE, ["a"], str(valid))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_baseline_must_be_a_teacher(tmp_path, pool, valid):
+    config = dataclasses.replace(CONFIG, returns=ReturnSpec("baseline", baseline="lowest"))
+    with pytest.raises(
+        InputError, match=r"baseline must be among the teachers \(bba\), got 'lowest', .*--policies"
+    ):
+        train("abr", pool, tmp_path / "run", config, ONE, ["bba"], str(valid))
+    assert not (tmp_path / "run").exists()
