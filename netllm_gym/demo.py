@@ -12,7 +12,7 @@ from netllm_gym.progress import Progress
 
 TEACHERS = ("robust_mpc", "bba", "bola", "rate_based")
 EPISODES = 500  # of each teacher
-UPDATES = {"netllm-tiny": 150, "netllm-minilm": 100}
+UPDATES = {"netllm-tiny": 300, "netllm-minilm": 240}
 
 
 def run_demo(problem: str, out: Path, say: Callable[[str], None]) -> Table:
@@ -46,7 +46,7 @@ def run_demo(problem: str, out: Path, say: Callable[[str], None]) -> Table:
         say(f"2. train: {name}, {backbone.init} weights, adapted by {backbone.adapt}")
         config = LLMConfig(backbone=backbone, returns=default_returns(pool))
         updates = UPDATES[name]
-        schedule = TrainConfig(updates=updates, validate_every=updates // 2, checkpoint_every=50)
+        schedule = TrainConfig(updates=updates, validate_every=updates // 3, checkpoint_every=50)
         with Progress("train", "updates") as progress:
             train(
                 *(problem, out / "pool", out / name, config, schedule),

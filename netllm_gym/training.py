@@ -1,5 +1,6 @@
 """Train a policy on a pool: which episodes, which validation, and what is remembered of both."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ if TYPE_CHECKING:  # torch is loaded when training begins, not when this is impo
     from netllm_gym.policies.llm.returns import ReturnSpec
     from netllm_gym.policies.llm.train import TrainResult
 
-VALIDATION_STARTS = 4  # episodes per validation trace
+VALIDATION_EPISODES = 100  # at least; short lists of traces are played from several starts
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ def train(
     if config is not None:
         _check_baseline(config.returns, policies, opened)
     episodes = PaddedEpisodes.from_pool(opened, policies)
+    if missing := {"arguments", "worlds"} - opened.env_spec.keys():
+        raise InputError(
+            f"env_spec of {opened.folder} must hold {' and '.join(sorted(missing))}, "
+            "as `collect` writes them, got none"
+        )
     arguments = opened.env_spec["arguments"]
     validation = _validation(row.name, arguments, validate_on)
     config = config or LLMConfig(returns=default_returns(opened, policies))
@@ -155,5 +161,7 @@ def _validation(problem: str, arguments: Mapping[str, Any], named: str | None) -
             )
     case = {**arguments, "traces": named, "noise": False}
     row = find_problem(problem)
-    plan = row.make_env(1, **case).evaluation_plan(VALIDATION_STARTS)
+    probe = row.make_env(1, **case)
+    starts = math.ceil(VALIDATION_EPISODES / len(probe.evaluation_plan()))
+    plan = probe.evaluation_plan(starts)
     return Validation(row.make_env(len(plan), **case), plan, case)
