@@ -148,6 +148,26 @@ def test_altered_shard_and_foreign_pool(capsys, tmp_path, traces):
     assert not out.exists()
 
 
+def test_a_trained_policy_is_benched_and_refused_without_its_adapter(capsys, tmp_path, traces):
+    pool, out = tmp_path / "pool", tmp_path / "run"
+    case = ["--traces", str(traces)]
+    run(["collect", "abr", "--policies", "bba", "--episodes", "2", "--out", str(pool), *case])
+    train = ["train", "abr", "--pool", str(pool), "--out", str(out), "--validate-on", str(traces)]
+    assert run([*train, "--adapt", "lora", "--init", "random", "--updates", "2"]) == 0
+    bench = ["bench", "abr", *case, "--policies", f"{out},bba"]
+    capsys.readouterr()
+    assert run(bench) == 0
+    said = capsys.readouterr().out
+    assert "leaky: saw" in said  # it was trained and chosen on what it plays here
+    assert "selected on" in said
+    adapter = out / "best" / "adapter" / "adapter_model.safetensors"
+    for harm in (lambda: adapter.write_bytes(b""), adapter.unlink):
+        harm()
+        said = refused(capsys, *bench, "--json", tmp_path / "table.json")
+        assert str(adapter) in said
+        assert not (tmp_path / "table.json").exists()
+
+
 def test_no_arguments_show_the_help(capsys):
     assert run([]) == 0
     assert "bench" in capsys.readouterr().out

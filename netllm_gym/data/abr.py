@@ -13,18 +13,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from netllm_gym.envs.abr.observation import (
+    BITRATE,
+    BUFFER,
+    DOWNLOAD,
+    HISTORY,
+    NUM_ROWS,
+    REMAINING,
+    SIZES,
+    THROUGHPUT,
+)
 from netllm_gym.errors import InputError
 
-HISTORY = 6  # chunks that an observation reaches back, in its last columns
-NUM_ROWS = 6
-SIZES_ROW = 4
-SIZES = "sizes_mb"  # (T, W) on offer for the next chunk
+SIZES_COLUMN = "sizes_mb"  # (T, W) on offer for the next chunk
 SERIES_ROWS = {  # column of the pool (T,) -> row of the observation
-    "bitrate_share": 0,
-    "buffer_10s": 1,
-    "throughput_mb_per_s": 2,
-    "download_10s": 3,
-    "chunks_left_share": 5,
+    "bitrate_share": BITRATE,
+    "buffer_10s": BUFFER,
+    "throughput_mb_per_s": THROUGHPUT,
+    "download_10s": DOWNLOAD,
+    "chunks_left_share": REMAINING,
 }
 
 
@@ -47,7 +54,7 @@ def to_columns(observations: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
     if observations.dtype != np.float32:
         raise InputError(f"observations must be float32, got {observations.dtype}")
     columns = {name: observations[:, row, -1].copy() for name, row in SERIES_ROWS.items()}
-    columns[SIZES] = observations[:, SIZES_ROW].copy()
+    columns[SIZES_COLUMN] = observations[:, SIZES].copy()
     # Bits, not values: -0.0 and NaN must come back as they were.
     seen = np.ascontiguousarray(observations).view(np.uint32)
     same = seen == from_columns(columns).view(np.uint32)
@@ -72,13 +79,14 @@ def from_columns(columns: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
     Raises:
         InputError: If a column is missing, or has another shape or type.
     """
-    if set(columns) != {SIZES, *SERIES_ROWS}:
-        wanted = ", ".join([*SERIES_ROWS, SIZES])
+    if set(columns) != {SIZES_COLUMN, *SERIES_ROWS}:
+        wanted = ", ".join([*SERIES_ROWS, SIZES_COLUMN])
         raise InputError(f"columns must be {wanted}, got {', '.join(sorted(columns))}")
-    sizes = columns[SIZES]
+    sizes = columns[SIZES_COLUMN]
     if sizes.ndim != 2 or sizes.shape[1] < HISTORY or sizes.dtype != np.float32:
         raise InputError(
-            f"{SIZES} must be float32 of shape (T, W), W >= 6, got {sizes.dtype} of {sizes.shape}"
+            f"{SIZES_COLUMN} must be float32 of shape (T, W), W >= 6, "
+            f"got {sizes.dtype} of {sizes.shape}"
         )
     num_steps, width = sizes.shape
     series = np.zeros((num_steps + HISTORY - 1, NUM_ROWS), np.float32)  # zeros come first
@@ -86,7 +94,7 @@ def from_columns(columns: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         values = columns[name]
         if values.shape != (num_steps,) or values.dtype != np.float32:
             raise InputError(
-                f"{name} must be float32 of shape ({num_steps},) as {SIZES}, "
+                f"{name} must be float32 of shape ({num_steps},) as {SIZES_COLUMN}, "
                 f"got {values.dtype} of {values.shape}"
             )
         series[HISTORY - 1 :, row] = values
@@ -95,5 +103,5 @@ def from_columns(columns: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
     history = np.ndarray((num_steps, NUM_ROWS, HISTORY), np.float32, series, 0, (step, cell, step))
     observations = np.zeros((num_steps, NUM_ROWS, width), np.float32)
     observations[:, :, width - HISTORY :] = history
-    observations[:, SIZES_ROW] = sizes
+    observations[:, SIZES] = sizes
     return observations

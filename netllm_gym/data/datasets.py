@@ -62,9 +62,9 @@ def clean_split() -> dict[str, SplitPart]:
 
 
 def check_sha256(path: Path, expected: str) -> None:
-    """Refuse a file whose bytes are not the expected ones."""
+    """Refuse a file that is missing, or whose bytes are not the expected ones."""
     if not path.is_file():
-        raise MissingDataError(f"{path} must be on this machine, got no such file: fetch it again")
+        raise MissingDataError(f"{path} must be on this machine, got no such file: get it again")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != expected:
-        raise InputError(f"{path} must have SHA-256 {expected}, got {found}: fetch it again")
+        raise InputError(f"{path} must have SHA-256 {expected}, got {found}: get it again")

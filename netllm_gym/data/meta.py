@@ -1,6 +1,7 @@
 """The `meta.json` of an experience pool: what was asked for, and which shards are written.
 
-It holds no time and no path, so equal pools have equal descriptions, byte for byte.
+It holds no time, and of paths only those that were asked for by name, so equal commands give
+equal descriptions, byte for byte.
 """
 
 import json

@@ -4,9 +4,10 @@ A pool is a folder of shards (`data/shard.py` says what one holds) and `meta.jso
 problem, environment, the plan (what was asked for), and for each shard its SHA-256, sizes, policies
 and seeds (`data/meta.py`).
 
-Nothing holds a time or a path, so equal runs give equal bytes. Every file appears whole or not at
-all, and `meta.json` is written after the shard that it speaks of, so a run that was killed at any
-moment goes on to the same bytes. What does not match its hash is refused before it is parsed.
+Nothing holds a time, and the plan names data as the caller did, so equal runs give equal bytes.
+Every file appears whole or not at all, and `meta.json` is written after the shard that it speaks
+of, so a run that was killed at any moment goes on to the same bytes. What does not match its hash
+is refused before it is parsed.
 """
 
 import hashlib

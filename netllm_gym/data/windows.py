@@ -157,18 +157,6 @@ class PaddedEpisodes:
         result[self.mask] = returns_to_go(self.rewards[self.mask], ends, gamma)
         return result
 
-    def equal_weights(self, case_field: str) -> FloatArray:
-        """(E,) weights that sum to 1 and are equal in sum for each value of a case field.
-
-        With `"recording"`, a recording that was cut into many traces counts once.
-        """
-        for row, case in enumerate(self.cases):
-            if case_field not in case:
-                raise InputError(f"cases must hold {case_field!r}, got episode {row} without it")
-        values = [str(case[case_field]) for case in self.cases]
-        _, which, count = np.unique(values, return_inverse=True, return_counts=True)
-        return np.asarray(1.0 / count[which] / len(count), np.float64)
-
 
 class Batch(TypedDict):
     """B windows of T steps, valid steps first, zeros in the padding."""
@@ -234,19 +222,16 @@ class Windows:
             observations=observations, actions=actions, returns=returns, timesteps=steps, mask=mask
         )
 
-    def sample(
-        self, seed: int, update: int, batch_size: int, weights: FloatArray | None = None
-    ) -> IntArray:
+    def sample(self, seed: int, update: int, batch_size: int) -> IntArray:
         """Return which windows an update trains on: a function of its arguments, no state.
 
-        So a run that was stopped goes on with the batches it would have seen.
+        All windows are shuffled anew in each pass, and each is taken once per pass. So a run that
+        was stopped goes on with the batches it would have seen.
 
         Args:
             seed: Of the run.
             update: Number of the update, from 0.
             batch_size: B.
-            weights: (E,) chance of each episode, for draws with replacement. None shuffles all
-                windows anew in each pass and takes each once per pass.
 
         Returns:
             (B,) indices of windows.
@@ -256,27 +241,12 @@ class Windows:
                 "batch_size must be at least 1, seed and update at least 0, "
                 f"got {batch_size}, {seed} and {update}"
             )
-        if weights is not None:
-            share = self._chances(weights)
-            draws = np.random.default_rng([seed, update]).random(batch_size)
-            return np.searchsorted(np.cumsum(share)[:-1], draws, side="right")
         places = update * batch_size + np.arange(batch_size)
         passes, nth = np.divmod(places, len(self))
         picked = np.empty(batch_size, np.int64)
         for one in np.unique(passes):
             picked[passes == one] = _shuffle(seed, int(one), len(self))[nth[passes == one]]
         return picked
-
-    def _chances(self, weights: FloatArray) -> FloatArray:
-        """Share the chance of each episode out among its windows; (N,), sums to 1."""
-        if weights.shape != (len(self.episodes),):
-            raise InputError(
-                f"weights must have shape ({len(self.episodes)},), got {weights.shape}"
-            )
-        if not (np.isfinite(weights).all() and weights.min() >= 0.0 and weights.sum() > 0.0):
-            raise InputError("weights must be finite, at least 0, and not all 0")
-        windows_of = np.bincount(self.episode, minlength=len(self.episodes))
-        return np.asarray((weights / windows_of / weights.sum())[self.episode], np.float64)
 
 
 @lru_cache(maxsize=2)  # an update looks at one pass, at most at two

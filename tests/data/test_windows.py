@@ -199,25 +199,6 @@ def test_a_sample_depends_on_seed_and_update_alone():
     assert not np.array_equal(one.sample(1, 3 + 100, 8), later)
     first, second = (one.sample(1, update, len(one)) for update in (0, 1))
     assert not np.array_equal(first, second)  # a new shuffle in every pass
-    weights = one.episodes.equal_weights("recording")
-    drawn = one.sample(1, 3, 8, weights)
-    np.testing.assert_array_equal(other.sample(1, 3, 8, weights), drawn)
-    assert not np.array_equal(one.sample(1, 4, 8, weights), drawn)
-
-
-def test_weights_count_a_recording_once():
-    episodes = padded([4, 4, 4])  # recordings rec_0, rec_1, rec_0
-    np.testing.assert_allclose(episodes.equal_weights("recording"), [0.25, 0.5, 0.25])
-    with pytest.raises(InputError, match="cases must hold 'user', got episode 0 without it"):
-        episodes.equal_weights("user")
-
-
-def test_draws_follow_the_weights_of_episodes_not_their_lengths():
-    windows = windows_of([2, 20, 5], num_steps=1)  # 2, 20 and 5 windows
-    drawn = windows.sample(0, 0, 30_000, np.array([0.5, 0.5, 0.0]))
-    share = np.bincount(windows.episode[drawn], minlength=3) / 30_000
-    # Three standard deviations of a share of one half: 3 x sqrt(0.25 / 30000) = 0.009.
-    np.testing.assert_allclose(share, [0.5, 0.5, 0.0], atol=0.009)
 
 
 @pytest.mark.parametrize(
@@ -239,10 +220,6 @@ def test_wrong_windows_are_refused(arguments, sentence):
     [
         ((0, 0, 0), "batch_size must be at least 1"),
         ((-1, 0, 4), "seed and update at least 0, got 4, -1 and 0"),
-        ((0, 0, 4, np.ones(3)), r"weights must have shape \(2,\), got \(3,\)"),
-        ((0, 0, 4, np.zeros(2)), "weights must be finite, at least 0, and not all 0"),
-        ((0, 0, 4, np.array([1.0, -1.0])), "weights must be finite"),
-        ((0, 0, 4, np.array([1.0, np.nan])), "weights must be finite"),
     ],
 )
 def test_wrong_samples_are_refused(arguments, sentence):

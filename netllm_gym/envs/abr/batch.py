@@ -14,14 +14,13 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
+from netllm_gym.envs.abr.observation import HISTORY, NUM_ROWS
 from netllm_gym.envs.abr.player import DownloadNoise, PlayerConfig
 from netllm_gym.envs.abr.qoe import LinearQoE
 from netllm_gym.envs.abr.traces import Trace, TraceSet, check_start_pointer, load_trace_set
 from netllm_gym.envs.abr.video import Video, load_video
 from netllm_gym.errors import InputError
 from netllm_gym.randomness import GAMMA, keys_of_seeds, mix64
-
-HISTORY = 6  # chunks that an observation reaches back
 
 T = TypeVar("T")
 TracesLike = str | Path | TraceSet | Sequence[Trace]
@@ -75,9 +74,9 @@ class PlayerBatch:
                     f"got {config.buffer_cap_s}"
                 )
         width = max(HISTORY, self.video.num_rungs)
-        self.observation_space = spaces.Box(0.0, np.inf, (6, width), np.float32)
+        self.observation_space = spaces.Box(0.0, np.inf, (NUM_ROWS, width), np.float32)
         self.action_space = spaces.Discrete(self.video.num_rungs)
-        self._observation = np.zeros((num_rows, 6, width), np.float32)
+        self._observation = np.zeros((num_rows, NUM_ROWS, width), np.float32)
         self._simulator: ModuleType | None = None
 
     def _simulate(self) -> ModuleType:

@@ -23,7 +23,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netllm_gym import randomness
-from netllm_gym.envs.abr.batch import HISTORY
+from netllm_gym.envs.abr.observation import (
+    BITRATE,
+    BUFFER,
+    DOWNLOAD,
+    HISTORY,
+    NUM_ROWS,
+    REMAINING,
+    SIZES,
+    TENS_S,
+    THROUGHPUT,
+)
 from netllm_gym.envs.abr.player import DownloadNoise, PlayerConfig
 from netllm_gym.envs.abr.qoe import LinearQoE, chunk_qoe
 from netllm_gym.envs.abr.traces import Trace
@@ -213,17 +223,17 @@ def _download(  # type: ignore[no-untyped-def]
     row.done = chunk + 1 == num_chunks
 
     newest = observation.shape[2] - 1
-    oldest = newest + 1 - HISTORY  # history is six chunks long, however wide the matrix is
-    for kind in range(6):
-        for column in range(oldest, newest):  # row 4 is written anew below
+    oldest = newest + 1 - HISTORY  # the history stays as long, however wide the matrix is
+    for kind in range(NUM_ROWS):
+        for column in range(oldest, newest):  # the row of sizes is written anew below
             observation[i, kind, column] = observation[i, kind, column + 1]
-    observation[i, 0, newest] = bitrate_mbps / ladder_mbps[num_rungs - 1]
-    observation[i, 1, newest] = buffer_s / 10.0
-    observation[i, 2, newest] = size / download_s / 1e6
-    observation[i, 3, newest] = download_s / 10.0
+    observation[i, BITRATE, newest] = bitrate_mbps / ladder_mbps[num_rungs - 1]
+    observation[i, BUFFER, newest] = buffer_s / TENS_S
+    observation[i, THROUGHPUT, newest] = size / download_s / 1e6
+    observation[i, DOWNLOAD, newest] = download_s / TENS_S
     for column in range(newest + 1):
-        observation[i, 4, column] = next_sizes_mb[chunk + 1, column]
-    observation[i, 5, newest] = (num_chunks - chunk - 1) / num_chunks
+        observation[i, SIZES, column] = next_sizes_mb[chunk + 1, column]
+    observation[i, REMAINING, newest] = (num_chunks - chunk - 1) / num_chunks
 
     info[i, 0] = _chunk_qoe(
         bitrate_mbps, last_mbps, rebuffer_s, rebuffer_penalty, smoothness_penalty

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netllm_gym.envs.abr.env import ABREnv
+from netllm_gym.envs.abr.observation import BITRATE, BUFFER, REMAINING, TENS_S, THROUGHPUT
 from netllm_gym.envs.abr.vector_env import ABRVectorEnv
 from netllm_gym.errors import InputError
 from netllm_gym.policies.policy import FloatArray, IntArray
@@ -32,13 +33,13 @@ THROUGHPUT_SAMPLES = 5  # newest downloads that a throughput estimate rests on
 
 def buffers_s(observations: Observations) -> FloatArray:
     """Return (N,) buffers; the product is rounded to float32, which undoes the division by 10."""
-    buffer_s: FloatArray = (observations[:, 1, -1] * np.float32(10.0)).astype(np.float64)
+    buffer_s: FloatArray = (observations[:, BUFFER, -1] * np.float32(TENS_S)).astype(np.float64)
     return buffer_s
 
 
 def throughputs_mbs(observations: Observations) -> FloatArray:
     """Return (N, 5) measured throughputs in MB/s, newest last, 0 before the first chunk."""
-    samples: FloatArray = observations[:, 2, -THROUGHPUT_SAMPLES:].astype(np.float64)
+    samples: FloatArray = observations[:, THROUGHPUT, -THROUGHPUT_SAMPLES:].astype(np.float64)
     return samples
 
 
@@ -58,14 +59,14 @@ def harmonic_means(samples: FloatArray) -> FloatArray:
 
 
 def last_rungs(observations: Observations, ladder_mbps: FloatArray) -> IntArray:
-    """Return (N,) rung of the newest chunk: the one whose bitrate is nearest to row 0's."""
-    bitrate_mbps = observations[:, 0, -1].astype(np.float64) * ladder_mbps[-1]
+    """Return (N,) rung of the newest chunk: that of the bitrate nearest to the observed one."""
+    bitrate_mbps = observations[:, BITRATE, -1].astype(np.float64) * ladder_mbps[-1]
     return np.asarray(np.abs(bitrate_mbps[:, None] - ladder_mbps).argmin(axis=1), np.int64)
 
 
 def chunks_done(observations: Observations, num_chunks: int) -> IntArray:
     """Return (N,) number of chunks downloaded, which is the index of the next one."""
-    chunks_left = np.rint(observations[:, 5, -1] * np.float64(num_chunks))
+    chunks_left = np.rint(observations[:, REMAINING, -1] * np.float64(num_chunks))
     return np.asarray(num_chunks - chunks_left, np.int64)
 
 

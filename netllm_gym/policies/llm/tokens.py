@@ -24,15 +24,13 @@ class TokenSpec:
     Attributes:
         name: By which encoders and heads know it.
         features: Whose embeddings are summed into it; the problem's encoders know the names.
-        count: Tokens of this name in a step, at most if `variable`.
-        variable: Whether a mask says which of them exist.
+        count: Tokens of this name in a step.
         when: "before" the decision of its step or only "after" it.
     """
 
     name: str
     features: tuple[str, ...]
     count: int = 1
-    variable: bool = False
     when: str = "before"
 
     def __post_init__(self) -> None:

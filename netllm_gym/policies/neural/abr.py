@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from netllm_gym.data.datasets import find_data
-from netllm_gym.envs.abr.batch import HISTORY
+from netllm_gym.envs.abr.observation import (
+    BITRATE,
+    BUFFER,
+    DOWNLOAD,
+    HISTORY,
+    REMAINING,
+    SIZES,
+    THROUGHPUT,
+)
 from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.abr import AnyABREnv, Observations, last_rungs
 from netllm_gym.policies.policy import FloatArray, IntArray
@@ -38,12 +46,12 @@ DECODINGS = ("greedy", "sampled")
 RUNGS = 6  # of the ladder that the networks were trained on
 MOVES = 3  # one rung down, the same, one up
 _BRANCHES = (  # layer, row of the observation, newest columns that it reads; in order of the merge
-    ("fc_bitrate", 0, 1),
-    ("fc_buffer", 1, 1),
-    ("conv_throughput", 2, HISTORY),
-    ("conv_delay", 3, HISTORY),
-    ("conv_sizes", 4, RUNGS),
-    ("fc_remain", 5, 1),
+    ("fc_bitrate", BITRATE, 1),
+    ("fc_buffer", BUFFER, 1),
+    ("conv_throughput", THROUGHPUT, HISTORY),
+    ("conv_delay", DOWNLOAD, HISTORY),
+    ("conv_sizes", SIZES, RUNGS),
+    ("fc_remain", REMAINING, 1),
 )
 _DEAD_KERNEL_AXES = (4, 1)  # of the convolutions' (4, 1, 6, width) weights
 

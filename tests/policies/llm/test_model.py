@@ -159,7 +159,7 @@ def test_absent_or_altered_minilm_is_one_sentence(tmp_path, monkeypatch):
     (tmp_path / "model" / "model.safetensors").write_bytes(b"other")
     spec = type("Spec", (), {"origin": str(tmp_path / "__init__.py")})
     monkeypatch.setattr(backbone.importlib.util, "find_spec", lambda name: spec)
-    with pytest.raises(InputError, match="must have the SHA-256 53aa5117"):
+    with pytest.raises(InputError, match="must have SHA-256 53aa5117"):
         load_backbone(BackboneConfig("minilm"), seed=0)
 
 

@@ -11,7 +11,7 @@ from netllm_gym.policies.llm.tokens import TokenLayout, TokenSpec, TokenTable
 LAYOUT = TokenLayout(
     (
         TokenSpec("r", ("r",)),
-        TokenSpec("s", ("s",), count=2, variable=True),
+        TokenSpec("s", ("s",), count=2),
         TokenSpec("a", ("a",), when="after"),
     ),
     reads="s",
