@@ -82,7 +82,7 @@ def train(
     )
     return train_llm(
         *(episodes, config, schedule or TrainConfig(), out),
-        validate=lambda factory: score(row, factory, validation.env, validation.plan),
+        validate=lambda factory: row.goodness(score(row, factory, validation.env, validation.plan)),
         trained_on=_provenance(opened, policies, validation),
         progress=on_progress,
         resume=True,

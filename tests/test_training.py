@@ -76,6 +76,16 @@ def test_teachers_that_are_not_there_are_one_sentence(tmp_path, pool, valid):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_pool_that_does_not_say_what_was_played_is_one_sentence(tmp_path, pool, valid):
+    bare = shutil.copytree(pool, tmp_path / "bare")
+    meta = json.loads((bare / "meta.json").read_text())
+    del meta["env_spec"]["worlds"]
+    (bare / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(InputError, match=r"env_spec of .*bare must hold worlds, as `collect`"):
+        train("abr", bare, tmp_path / "run", CONFIG, ONE, ["bba"], str(valid))
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_baseline_must_be_a_teacher(tmp_path, pool, valid):
     config = dataclasses.replace(CONFIG, returns=ReturnSpec("baseline", baseline="lowest"))
     with pytest.raises(
