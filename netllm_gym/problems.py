@@ -81,6 +81,7 @@ class Problem:
 
 
 _RULES, _MPC = "netllm_gym.policies.baselines.abr", "netllm_gym.policies.baselines.abr_mpc"
+_SMOOTHED = "netllm_gym.policies.baselines.abr_throughput"
 _ACTORS = PolicyEntry(
     "netllm_gym.policies.neural.abr:reference_actor",
     by_name=True,
@@ -102,6 +103,8 @@ PROBLEMS: dict[str, Problem] = {
             "lowest": PolicyEntry(f"{_RULES}:Lowest"),
             "random": PolicyEntry(f"{_RULES}:Random"),
             "rate_based": PolicyEntry(f"{_RULES}:RateBased"),
+            "throughput_rule": PolicyEntry(f"{_SMOOTHED}:ThroughputRule"),
+            "festive": PolicyEntry(f"{_SMOOTHED}:Festive"),
             "bba": PolicyEntry(f"{_RULES}:BBA"),
             "bola": PolicyEntry(f"{_RULES}:BOLA"),
             "robust_mpc": PolicyEntry(f"{_MPC}:RobustMPC"),

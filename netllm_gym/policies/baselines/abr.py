@@ -64,6 +64,11 @@ def last_rungs(observations: Observations, ladder_mbps: FloatArray) -> IntArray:
     return np.asarray(np.abs(bitrate_mbps[:, None] - ladder_mbps).argmin(axis=1), np.int64)
 
 
+def highest_within(ladder_mbps: FloatArray, limit_mbps: FloatArray) -> IntArray:
+    """Return (N,) the highest rung whose bitrate is at most the limit, else the lowest."""
+    return np.maximum(np.searchsorted(ladder_mbps, limit_mbps, side="right") - 1, 0)
+
+
 def chunks_done(observations: Observations, num_chunks: int) -> IntArray:
     """Return (N,) number of chunks downloaded, which is the index of the next one."""
     chunks_left = np.rint(observations[:, REMAINING, -1] * np.float64(num_chunks))
@@ -124,8 +129,7 @@ class RateBased:
     ) -> IntArray:
         """Return (N,) rungs."""
         estimate_mbps = harmonic_means(throughputs_mbs(observations)) * 8.0
-        carried = np.searchsorted(self._ladder_mbps, estimate_mbps, side="right")
-        return np.maximum(carried - 1, 0)
+        return highest_within(self._ladder_mbps, estimate_mbps)
 
 
 class BBA:
