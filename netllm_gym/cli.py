@@ -1,5 +1,6 @@
 """`netllm-gym`: a thin skin over the Python functions of the same names."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +9,8 @@ import typer
 from typer.exceptions import TyperException
 
 from netllm_gym.errors import InputError
+from netllm_gym.options_file import read_options
+from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig, TrainConfig
 from netllm_gym.progress import Progress
 
 app = typer.Typer(
@@ -20,6 +23,20 @@ app = typer.Typer(
 data_app = typer.Typer(help="Traces and videos on this machine.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
+
+def _use_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Take a file's options as the defaults of this command."""
+    if path is not None:
+        known = {
+            flag.removeprefix("--"): parameter.name
+            for parameter in context.command.params
+            for flag in parameter.opts
+            if flag.startswith("--") and parameter.name not in (None, "config_file")
+        }
+        context.default_map = read_options(path, known)
+    return path
+
+
 ProblemName = Annotated[str, typer.Argument(help="The problem: abr.", show_default=False)]
 Policies = Annotated[
     str | None,
@@ -27,6 +44,16 @@ Policies = Annotated[
 ]
 Traces = Annotated[str, typer.Option(help="A trace set's name or a folder of cooked traces.")]
 VideoName = Annotated[str, typer.Option(help="A video's name or a folder of chunk sizes.")]
+Device = Annotated[str, typer.Option(help="Where the language model runs: cpu, cuda, ...")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        callback=_use_config,
+        is_eager=True,
+        help="TOML file of options, such as updates = 900; options on the command line win.",
+    ),
+]
 
 
 @app.command()
@@ -99,6 +126,7 @@ def collect(
     workers: Annotated[
         int, typer.Option(help="Processes; the pool is the same for any number.")
     ] = 1,
+    config_file: ConfigFile = None,
 ) -> None:
     """Let policies play training episodes and keep them as an experience pool.
 
@@ -133,38 +161,61 @@ def train(
     ] = "tiny",
     init: Annotated[str, typer.Option(help="pretrained or random weights.")] = "",
     adapt: Annotated[str, typer.Option(help="lora, full or frozen.")] = "",
-    layers: Annotated[int | None, typer.Option(help="Leave the backbone after this block.")] = None,
-    lora_rank: Annotated[int, typer.Option(help="Rank of the adapter.")] = 16,
-    lora_alpha: Annotated[int, typer.Option(help="Scale of the adapter.")] = 32,
+    layers: Annotated[
+        int | None, typer.Option(help="Leave the backbone after this block.")
+    ] = BackboneConfig.layers,
+    lora_rank: Annotated[int, typer.Option(help="Rank of the adapter.")] = BackboneConfig.lora_rank,
+    lora_alpha: Annotated[
+        int, typer.Option(help="Scale of the adapter.")
+    ] = BackboneConfig.lora_alpha,
     lora_targets: Annotated[
         str, typer.Option(help="default, all-linear, or names of modules, separated by commas.")
     ] = "default",
-    layout: Annotated[str, typer.Option(help="compact, pair or netllm.")] = "compact",
+    layout: Annotated[str, typer.Option(help="compact, pair or netllm.")] = LLMConfig.layout,
     returns: Annotated[
         str,
         typer.Option(help="What the policy is told: auto, none, return_to_go or baseline:POLICY."),
     ] = "auto",
-    updates: Annotated[int, typer.Option(help="Optimizer steps.")] = 2000,
-    batch_episodes: Annotated[int, typer.Option(help="Episodes of one forward pass.")] = 32,
-    accumulate: Annotated[int, typer.Option(help="Forward passes of one update.")] = 1,
-    learning_rate: Annotated[float, typer.Option(help="Of encoders and head.")] = 1e-3,
-    adapter_learning_rate: Annotated[float, typer.Option(help="Inside the backbone.")] = 5e-4,
-    warmup_fraction: Annotated[float, typer.Option(help="Share of updates to warm up.")] = 0.05,
+    updates: Annotated[int, typer.Option(help="Optimizer steps.")] = TrainConfig.updates,
+    batch_episodes: Annotated[
+        int, typer.Option(help="Episodes of one forward pass.")
+    ] = TrainConfig.batch_episodes,
+    accumulate: Annotated[
+        int, typer.Option(help="Forward passes of one update.")
+    ] = TrainConfig.accumulate,
+    learning_rate: Annotated[
+        float, typer.Option(help="Of encoders and head.")
+    ] = TrainConfig.learning_rate,
+    adapter_learning_rate: Annotated[
+        float, typer.Option(help="Inside the backbone.")
+    ] = TrainConfig.adapter_learning_rate,
+    warmup_fraction: Annotated[
+        float, typer.Option(help="Share of updates to warm up.")
+    ] = TrainConfig.warmup_fraction,
     validate_on: Annotated[
         str | None, typer.Option(help="Traces to choose the best policy on.")
     ] = None,
-    validate_every: Annotated[int, typer.Option(help="Updates between validations.")] = 200,
-    checkpoint_every: Annotated[int, typer.Option(help="Updates between checkpoints.")] = 200,
-    seed: Annotated[int, typer.Option(help="Of initial weights and batches.")] = 0,
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves torch's choice.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    validate_every: Annotated[
+        int, typer.Option(help="Updates between validations.")
+    ] = TrainConfig.validate_every,
+    checkpoint_every: Annotated[
+        int, typer.Option(help="Updates between checkpoints.")
+    ] = TrainConfig.checkpoint_every,
+    seed: Annotated[int, typer.Option(help="Of initial weights and batches.")] = TrainConfig.seed,
+    threads: Annotated[
+        int, typer.Option(help="CPU threads; 0 leaves torch's choice.")
+    ] = TrainConfig.threads,
+    device: Device = TrainConfig.device,
+    dtype: Annotated[
+        str, typer.Option(help="Of the backbone: float32 or bfloat16.")
+    ] = BackboneConfig.dtype,
+    config_file: ConfigFile = None,
 ) -> None:
     """Adapt a language model to a pool's episodes.
 
     Example: netllm-gym train abr --pool pools/first --backbone minilm --out runs/first
     """
     from netllm_gym.data.pool import ExperiencePool
-    from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig, TrainConfig
     from netllm_gym.policies.llm.returns import ReturnSpec
     from netllm_gym.training import default_returns
     from netllm_gym.training import train as run
@@ -192,6 +243,7 @@ def train(
             lora_rank=lora_rank,
             lora_alpha=lora_alpha,
             lora_targets=targets,
+            dtype=dtype,
         ),
     )
     schedule = TrainConfig(
@@ -223,9 +275,12 @@ def bench(
     policies: Policies = None,
     traces: Traces = "synthetic-test",
     video: VideoName = "synthetic",
+    seed: Annotated[int, typer.Option(help="Of the first episode, for policies that draw.")] = 0,
+    device: Device = "cpu",
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the table, per episode, to this file.")
     ] = None,
+    config_file: ConfigFile = None,
 ) -> None:
     """Play every episode of a case with every policy and print the table.
 
@@ -236,11 +291,10 @@ def bench(
     from netllm_gym.report import render_table
 
     names = _names(policies) if policies else list(find_problem(problem).default_policies)
-    if json_file is not None and (json_file.is_dir() or not json_file.parent.is_dir()):
-        raise InputError(f"json must be a file in an existing folder, got {json_file}")
+    _check_json(json_file)
     with Progress("bench", "episodes") as progress:
         table = evaluate(
-            *(problem, names, {"traces": traces, "video": video}),
+            *(problem, names, {"traces": traces, "video": video}, seed, device),
             on_episode=lambda policy, done, total: progress.update(done, total, policy),
         )
     typer.echo(render_table(table))
@@ -268,6 +322,31 @@ def demo(
 
 
 @app.command()
+def doctor(
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the findings to this file too.")
+    ] = None,
+) -> None:
+    """Say what this machine has, and what is amiss; exit status 1 if something is broken.
+
+    Example: netllm-gym doctor
+    """
+    from netllm_gym.doctor import examine
+
+    _check_json(json_file)
+    findings = []
+    for check in examine():
+        findings.append(check)
+        mark = "" if check.state == "ok" else f" [{check.state}]"
+        typer.echo(f"{check.name:22} {check.found}{mark}")
+    if json_file is not None:
+        content = [check._asdict() for check in findings]
+        json_file.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    if any(check.state == "broken" for check in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
 def version() -> None:
     """Print the version.
 
@@ -276,6 +355,11 @@ def version() -> None:
     from netllm_gym import __version__
 
     typer.echo(__version__)
+
+
+def _check_json(file: Path | None) -> None:
+    if file is not None and (file.is_dir() or not file.parent.is_dir()):
+        raise InputError(f"json must be a file in an existing folder, got {file}")
 
 
 def _names(text: str) -> tuple[str, ...]:

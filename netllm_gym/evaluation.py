@@ -81,6 +81,8 @@ def evaluate(
     problem: str,
     policies: Sequence[str | LoadedPolicy],
     case: Mapping[str, Any],
+    seed: int = 0,
+    device: str = "cpu",
     on_episode: Callable[[str, int, int], None] | None = None,
 ) -> Table:
     """Play every episode of a case with every policy.
@@ -89,6 +91,8 @@ def evaluate(
         problem: Short name.
         policies: Names, folders of trained policies, or loaded ones.
         case: Arguments of the environment, such as traces and video.
+        seed: Of the first episode; worlds are the same for any, policies that draw are not.
+        device: Where trained policies run.
         on_episode: Told policy, episodes done and episodes in all.
 
     Raises:
@@ -96,11 +100,18 @@ def evaluate(
             name; nothing is played then.
     """
     row = find_problem(problem)
+    if seed < 0:
+        raise InputError(f"seed must be at least 0, got {seed}")
     if not policies:
         raise InputError("policies must name at least one, got none")
-    loaded = [load_policy(one, problem) if isinstance(one, str) else one for one in policies]
+    loaded = [
+        load_policy(one, problem, device) if isinstance(one, str) else one for one in policies
+    ]
     probe = row.make_env(1, **case)
-    plan = probe.evaluation_plan()
+    plan = [
+        PlannedEpisode(seed + number, planned.options)
+        for number, planned in enumerate(probe.evaluation_plan())
+    ]
     built = [(policy, *_build(row, policy, case, len(plan))) for policy in loaded]
     check_names(actor.name for _, actor, _ in built)
     results: list[tuple[LoadedPolicy, Policy, Rollout]] = []

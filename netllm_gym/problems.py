@@ -152,10 +152,11 @@ def check_names(names: Iterable[str]) -> None:
             )
 
 
-def load_policy(name_or_folder: str, problem: str = "abr") -> LoadedPolicy:
+def load_policy(name_or_folder: str, problem: str = "abr", device: str = "cpu") -> LoadedPolicy:
     """Find a policy by its name, or read the folder of a trained one.
 
-    `:sampled` behind either makes a network draw its actions instead of taking the likeliest.
+    `:sampled` behind either makes a network draw its actions instead of taking the likeliest. A
+    trained policy runs on `device`.
 
     Raises:
         InputError: If there is neither; the sentence names the nearest names.
@@ -175,7 +176,7 @@ def load_policy(name_or_folder: str, problem: str = "abr") -> LoadedPolicy:
     if decoding not in ("", "sampled", "greedy"):
         raise InputError(f"decoding must be greedy or sampled, got {decoding!r}")
     if Path(plain).is_dir():
-        return _trained_policy(Path(plain), row, decoding == "sampled")
+        return _trained_policy(Path(plain), row, decoding == "sampled", device)
     nearest = difflib.get_close_matches(plain, row.policies, n=3, cutoff=0.4)
     hint = f"; did you mean {', '.join(nearest)}?" if nearest else ""
     raise InputError(
@@ -183,7 +184,7 @@ def load_policy(name_or_folder: str, problem: str = "abr") -> LoadedPolicy:
     )
 
 
-def _trained_policy(folder: Path, problem: Problem, sampled: bool) -> LoadedPolicy:
+def _trained_policy(folder: Path, problem: Problem, sampled: bool, device: str) -> LoadedPolicy:
     """Read a policy's folder, or the best (else the last) policy of a training run's."""
     from netllm_gym.policies.llm.checkpoint import load_llm_policy
 
@@ -195,7 +196,9 @@ def _trained_policy(folder: Path, problem: Problem, sampled: bool) -> LoadedPoli
         )
     parts = [folder / part for part in ("best", "last") if (folder / part).is_dir()]
     name = plain + (":sampled" if sampled else "")
-    factory = load_llm_policy(parts[0] if parts else folder, sampled=sampled, name=name)
+    factory = load_llm_policy(
+        parts[0] if parts else folder, sampled=sampled, name=name, device=device
+    )
     if factory.config.problem != problem.name:
         raise InputError(
             f"{folder} must hold a policy for {problem.name}, got one for {factory.config.problem}"

@@ -113,7 +113,7 @@ def fake_folder(monkeypatch):
 
     told = {"traces": "made", "recordings": ["home"], "validation_recordings": ["car", "train"]}
 
-    def load(folder, *, sampled, name):
+    def load(folder, *, sampled, name, device):
         def factory(env):
             policy = BBA(env)
             policy.name = name
@@ -228,7 +228,12 @@ def test_rendered_table_is_sorted_and_says_what_it_shows():
 def test_nothing_is_played_when_one_policy_is_unknown():
     played = []
     with pytest.raises(InputError, match="got 'bb'; did you mean bba"):
-        evaluate("abr", ["lowest", "bb"], {"traces": made_set()}, lambda *said: played.append(said))
+        evaluate(
+            "abr",
+            ["lowest", "bb"],
+            {"traces": made_set()},
+            on_episode=lambda *said: played.append(said),
+        )
     assert not played
 
 

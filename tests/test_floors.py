@@ -28,6 +28,7 @@ FLOORS = {  # file: what it may import, beside the standard library and its own 
     "__init__.py": (ANY_PART,),
     "__main__.py": ("cli.py",),
     DATASETS: ("errors.py", "numpy", "platformdirs", "pooch"),
+    "options_file.py": ("errors.py", "tomli"),
     "envs/*/simulator.py": (*GROUND, "envs/*", "numba"),
     "envs/*": (*GROUND, "envs/*", DATASETS, "gymnasium"),
     "data/abr.py": (*GROUND, "envs/abr/observation.py"),

@@ -104,6 +104,16 @@ def inputs_of(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return inputs
 
 
+def devices() -> list[str]:
+    """Return what torch can use here, in words."""
+    found = [f"cpu ({torch.get_num_threads()} threads)"]
+    found += [
+        f"cuda:{index} ({torch.cuda.get_device_name(index)})"
+        for index in range(torch.cuda.device_count())
+    ]
+    return found + (["mps"] if torch.backends.mps.is_available() else [])
+
+
 def check_device(device: str) -> None:
     """Refuse a device that torch does not know or that is not there."""
     try:

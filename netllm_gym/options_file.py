@@ -1,0 +1,71 @@
+"""`--config FILE.toml`: options of a command in a file; what the command line says itself wins.
+
+Keys are the command's options without their dashes (`batch-episodes` or `batch_episodes`). Tables
+group them for the reader and mean nothing: `updates` below `[schedule]` is `--updates`.
+"""
+
+import difflib
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from netllm_gym.errors import InputError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def read_options(path: Path, known: Mapping[str, str]) -> dict[str, str]:
+    """Read a file of options.
+
+    Args:
+        path: TOML.
+        known: Name of each option as it is written (`batch-episodes`) -> its parameter.
+
+    Returns:
+        Parameter -> what the command line would say: a list becomes its values separated by
+        commas. Text, so that a value of the wrong kind is refused as it is there.
+
+    Raises:
+        InputError: If the file is no TOML, or holds what is no option of the command, or twice.
+    """
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"config must be a file, got {path}: {error.strerror}") from None
+    except ValueError as error:  # of TOML, or of UTF-8
+        raise InputError(f"{path} must be TOML, got {error}") from None
+    found: dict[str, str] = {}
+    for key, value in _flat(content):
+        name = key.replace("_", "-")
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            raise InputError(f"{path} must hold options of this command only, got {key!r}{hint}")
+        if known[name] in found:
+            raise InputError(f"{path} must name {name} once, got it twice")
+        found[known[name]] = _option(value, key, path)
+    return found
+
+
+def _flat(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from _flat(value)
+        else:
+            yield key, value
+
+
+def _option(value: Any, key: str, path: Path) -> str:
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return ",".join(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise InputError(
+        f"{key} in {path} must be text, a number, a truth value or texts, got {value!r}"
+    )
