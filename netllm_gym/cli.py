@@ -13,6 +13,8 @@ from netllm_gym.options_file import read_options
 from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig, TrainConfig
 from netllm_gym.progress import Progress
 
+EXTRA_OF = {"torch": "llm", "transformers": "llm", "peft": "llm", "safetensors": "llm"}
+
 app = typer.Typer(
     name="netllm-gym",
     help="Networking problems as Gymnasium environments, and language models adapted to them.",
@@ -91,7 +93,7 @@ def data_generate(
         str, typer.Option(help="synthetic, synthetic-uniform or synthetic-markov.")
     ] = ("synthetic"),
     count: Annotated[int, typer.Option(help="Number of traces.")] = 100,
-    seed: Annotated[int, typer.Option(help="Seed of the first trace.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the whole set.")] = 0,
 ) -> None:
     """Write generated traces as cooked trace files.
 
@@ -229,7 +231,7 @@ def train(
         kind, _, baseline = returns.partition(":")
         if baseline and kind != "baseline":
             raise InputError(f"returns must name a policy behind baseline: only, got {returns!r}")
-        spec = ReturnSpec(kind=kind, baseline=baseline or "robust_mpc")
+        spec = ReturnSpec(kind=kind, baseline=baseline)
     targets = lora_targets if lora_targets in ("default", "all-linear") else _names(lora_targets)
     config = LLMConfig(
         layout=layout,
@@ -385,6 +387,10 @@ def run(arguments: list[str]) -> int:
         return _fail(str(error), 2)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted; run collect, train or demo again and it goes on", 1)
+    except ModuleNotFoundError as error:
+        extra = EXTRA_OF.get(error.name or "", "all")
+        wanted = f"pip install 'netllm-gym[{extra}]'"
+        return _fail(f"{error.name} must be installed, got none: {wanted}", 2)
     except OSError as error:
         return _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
 

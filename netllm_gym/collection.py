@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from netllm_gym.data.pool import ExperiencePool, PoolWriter
 from netllm_gym.data.shard import CODECS, PackedShard, pack_shard
-from netllm_gym.envs.plan import PlannedEpisode
+from netllm_gym.envs.plan import PlannedEpisode, check_seeds
 from netllm_gym.errors import InputError
 from netllm_gym.problems import check_names, find_problem, load_policy
 from netllm_gym.rollout import rollout
@@ -60,10 +60,7 @@ def collect(
         raise InputError(f"episodes must be at least 1, got {episodes}")
     if workers < 1:
         raise InputError(f"workers must be at least 1, got {workers}")
-    if seed < 0:
-        raise InputError(f"seed must be at least 0, got {seed}")
-    if seed + episodes >= 2**63:
-        raise InputError(f"seed + episodes must be below 2**63, got {seed} + {episodes}")
+    check_seeds(seed, episodes)
     if not policies:
         raise InputError("policies must name at least one, got none")
     probe = row.make_env(1, **case)
@@ -83,9 +80,12 @@ def collect(
         "num_shards": len(shards),
     }
     spec = {"id": row.env_id, "arguments": _arguments(case), "worlds": probe.provenance()}
-    seen = frozenset[str]().union(*(teacher.recordings for teacher in teachers))
-    if seen:  # whoever learns from a trained policy inherits what that one saw
+    seen = frozenset[str]().union(*(t.recordings | t.selected_on for t in teachers))
+    if seen:  # whoever learns from a trained policy inherits what made that one
         spec["teachers_recordings"] = sorted(seen)
+    weights = {teacher.name: teacher.sha256 for teacher in teachers if teacher.sha256}
+    if weights:  # a folder that was trained on would give other episodes
+        spec["teachers_sha256"] = weights
     writer = PoolWriter(out, problem, spec, plan)
     missing = writer.missing()
     total = episodes * len(policies)

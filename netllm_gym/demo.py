@@ -28,8 +28,8 @@ def run_demo(problem: str, out: Path, say: Callable[[str], None]) -> Table:
     from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig, TrainConfig
     from netllm_gym.training import default_returns, train
 
-    case = {"traces": "synthetic", "video": "synthetic"}
-    say(f"1. collect: {EPISODES} episodes of each of {', '.join(TEACHERS)} on {case['traces']}")
+    case = row.default_case
+    say(f"1. collect: {EPISODES} episodes of each of {', '.join(TEACHERS)} on {case[row.worlds]}")
     with Progress("collect", "episodes") as progress:
         pool = collect(
             *(problem, TEACHERS, EPISODES, out / "pool", case),
@@ -56,7 +56,7 @@ def run_demo(problem: str, out: Path, say: Callable[[str], None]) -> Table:
     policies = [*row.default_policies, *(str(out / name) for name in runs)]
     with Progress("bench", "episodes") as progress:
         table = evaluate(
-            *(problem, policies, {**case, "traces": "synthetic-test"}),
+            *(problem, policies, {**case, row.worlds: row.test_worlds}),
             on_episode=lambda policy, done, total: progress.update(done, total, policy),
         )
     (out / "table.json").write_text(table.to_json(), "utf-8")

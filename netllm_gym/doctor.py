@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from netllm_gym import __version__
 from netllm_gym.data.datasets import DATA_VARIABLE, data_folder
-from netllm_gym.errors import InputError
+from netllm_gym.errors import MissingDataError
 
 PACKAGE = "netllm-gym"
 
@@ -26,7 +26,10 @@ def examine() -> Iterator[Check]:
     """Look at everything, the quick things first; nothing is written or fetched."""
     yield Check(PACKAGE, __version__, "ok")
     yield Check("python", f"{platform.python_version()} on {platform.platform()}", "ok")
-    yield from _packages()
+    try:
+        yield from _packages()
+    except importlib.metadata.PackageNotFoundError:
+        yield Check("packages", f"{PACKAGE} is not installed, so nobody says which", "missing")
     yield _try("environment", _play)
     yield _try("data folder", _data)
     yield _try("language model", _devices)
@@ -53,7 +56,7 @@ def _packages() -> Iterator[Check]:
 def _try(name: str, look: Callable[[], str]) -> Check:
     try:
         return Check(name, look(), "ok")
-    except (InputError, ImportError) as error:
+    except (MissingDataError, ImportError) as error:
         return Check(name, str(error), "missing")
     except Exception as error:  # whatever is broken here is what the user wants to read
         return Check(name, f"{type(error).__name__}: {error}", "broken")

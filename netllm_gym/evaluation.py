@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from netllm_gym import __version__
 from netllm_gym.data.episode import Episode
-from netllm_gym.envs.plan import PlannedEpisode
+from netllm_gym.envs.plan import PlannedEpisode, check_seeds
 from netllm_gym.errors import InputError
 from netllm_gym.policies.policy import Policy
 from netllm_gym.problems import LoadedPolicy, Problem, check_names, find_problem, load_policy
@@ -100,14 +100,13 @@ def evaluate(
             name; nothing is played then.
     """
     row = find_problem(problem)
-    if seed < 0:
-        raise InputError(f"seed must be at least 0, got {seed}")
     if not policies:
         raise InputError("policies must name at least one, got none")
     loaded = [
         load_policy(one, problem, device) if isinstance(one, str) else one for one in policies
     ]
     probe = row.make_env(1, **case)
+    check_seeds(seed, len(probe.evaluation_plan()))
     plan = [
         PlannedEpisode(seed + number, planned.options)
         for number, planned in enumerate(probe.evaluation_plan())
@@ -129,8 +128,7 @@ def evaluate(
             gain = bootstrap(values - metrics[best], groups)
             versus = {"policy": results[best][1].name, "mean": gain.mean, "ci95": gain.ci95}
         rows.append(_row(row, *result, values, groups, versus))
-    described = {key: _describe(probe, key, case.get(key)) for key in row.case_arguments}
-    described |= {key: str(value) for key, value in case.items() if key not in described}
+    described = {key: _describe(value) for key, value in {**row.default_case, **case}.items()}
     return Table(problem, described, _commit(), rows)
 
 
@@ -201,7 +199,7 @@ def _metric(problem: Problem, episodes: Sequence[Episode]) -> FloatArray:
 
 def _certified(actor: Policy, episodes: int) -> float | None:
     bounds = getattr(actor, "upper_bounds", None)
-    return float(bounds.mean()) if bounds is not None and len(bounds) == episodes else None
+    return float(np.mean(bounds)) if bounds is not None and len(bounds) == episodes else None
 
 
 def _groups(episodes: Sequence[Episode], field: str) -> NDArray[np.int64]:
@@ -213,11 +211,15 @@ def _groups(episodes: Sequence[Episode], field: str) -> NDArray[np.int64]:
 def _provenance(policy: LoadedPolicy, episodes: Sequence[Episode], field: str) -> str:
     """Say what a policy was trained on, and how much of the case its making saw."""
     played = {str(episode.case[field]) for episode in episodes}
-    leaks = [
-        f"{how} {len(played & known)} of {len(played)} {field}s"
-        for how, known in (("saw", policy.recordings), ("selected on", policy.selected_on))
-        if played & known
-    ]
+    leaks = []
+    for how, known in (("saw", policy.recordings), ("selected on", policy.selected_on)):
+        found = {
+            str(episode.case[field])
+            for episode in episodes
+            if known & {str(episode.case[field]), str(episode.case["content"])}
+        }
+        if found:
+            leaks.append(f"{how} {len(found)} of {len(played)} {field}s")
     return f"{policy.trained_on} (leaky: {', '.join(leaks)})" if leaks else policy.trained_on
 
 
@@ -254,10 +256,10 @@ def bootstrap(values: FloatArray, groups: NDArray[np.int64]) -> Interval:
     return Interval(float(values.mean()), (float(low), float(high)))
 
 
-def _describe(env: Any, argument: str, value: Any) -> str:
+def _describe(value: Any) -> str:
     """Name a part of the case: a set or video knows its own name."""
-    if value is None or isinstance(value, str | Path):
-        return str(value if value is not None else "synthetic")
+    if isinstance(value, str | Path):
+        return str(value)
     return str(getattr(value, "name", value))
 
 

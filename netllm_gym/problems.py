@@ -41,7 +41,10 @@ class Problem:
         metric: Column of the environment's info that is reported, one number per episode.
         metric_unit: Its unit.
         components: Columns of the info that are reported beside it.
-        case_arguments: Arguments of the environment that make a benchmark case.
+        default_case: Arguments of the environment that make a case, as trained on by default.
+        worlds: Which of them names the worlds that are split into training, validation and test.
+        validation: Worlds to train on -> worlds to choose the best policy on, no recording shared.
+        test_worlds: What `bench` plays when it is not told.
         interval_over: Field of an episode's case within which episodes are not independent.
         policies: Name -> entry.
         bound: Name of the policy that no other can beat.
@@ -56,7 +59,10 @@ class Problem:
     metric: str
     metric_unit: str
     components: tuple[str, ...]
-    case_arguments: tuple[str, ...]
+    default_case: Mapping[str, str]
+    worlds: str
+    validation: Mapping[str, str]
+    test_worlds: str
     interval_over: str
     policies: Mapping[str, PolicyEntry]
     bound: str
@@ -97,7 +103,15 @@ PROBLEMS: dict[str, Problem] = {
         metric="qoe",
         metric_unit="Mbit/s per chunk",
         components=("bitrate_mbps", "rebuffer_s", "smoothness_mbps"),
-        case_arguments=("traces", "video"),
+        default_case={"traces": "synthetic", "video": "synthetic"},
+        worlds="traces",
+        validation={
+            "synthetic": "synthetic-valid",
+            "synthetic-uniform": "synthetic-uniform-valid",
+            "synthetic-markov": "synthetic-markov-valid",
+            "clean-train": "clean-valid",
+        },
+        test_worlds="synthetic-test",
         interval_over="recording",
         policies={
             "lowest": PolicyEntry(f"{_RULES}:Lowest"),
@@ -138,8 +152,9 @@ class LoadedPolicy(NamedTuple):
     factory: PolicyFactory
     learned: bool
     trained_on: str  # in words
-    recordings: frozenset[str]  # that its training saw, as far as is known
+    recordings: frozenset[str]  # that its training saw, and their contents, as far as is known
     selected_on: frozenset[str] = frozenset()  # recordings on which it was chosen as the best
+    sha256: str = ""  # of a trained policy's files
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -186,7 +201,7 @@ def load_policy(name_or_folder: str, problem: str = "abr", device: str = "cpu") 
 
 def _trained_policy(folder: Path, problem: Problem, sampled: bool, device: str) -> LoadedPolicy:
     """Read a policy's folder, or the best (else the last) policy of a training run's."""
-    from netllm_gym.policies.llm.checkpoint import load_llm_policy
+    from netllm_gym.policies.llm.checkpoint import load_llm_policy, policy_sha256
 
     plain = folder.resolve().name
     if plain in problem.policies:
@@ -196,19 +211,22 @@ def _trained_policy(folder: Path, problem: Problem, sampled: bool, device: str) 
         )
     parts = [folder / part for part in ("best", "last") if (folder / part).is_dir()]
     name = plain + (":sampled" if sampled else "")
-    factory = load_llm_policy(
-        parts[0] if parts else folder, sampled=sampled, name=name, device=device
-    )
+    best = parts[0] if parts else folder
+    factory = load_llm_policy(best, sampled=sampled, name=name, device=device)
     if factory.config.problem != problem.name:
         raise InputError(
             f"{folder} must hold a policy for {problem.name}, got one for {factory.config.problem}"
         )
     provenance = factory.trained_on
+    recordings = frozenset(provenance.get("recordings", ()))
+    selected_on = frozenset(provenance.get("validation_recordings", ()))
+    chosen = " (selected on its training recordings)" if recordings & selected_on else ""
     return LoadedPolicy(
         name,
         factory,
         learned=True,
-        trained_on=str(provenance.get("traces", "unknown")),
-        recordings=frozenset(provenance.get("recordings", ())),
-        selected_on=frozenset(provenance.get("validation_recordings", ())),
+        trained_on=str(provenance.get("traces", "unknown")) + chosen,
+        recordings=recordings,
+        selected_on=selected_on,
+        sha256=policy_sha256(best),
     )

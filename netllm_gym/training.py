@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from netllm_gym.data.pool import ExperiencePool
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation import score
-from netllm_gym.problems import find_problem
+from netllm_gym.problems import Problem, find_problem
 
 if TYPE_CHECKING:  # torch is loaded when training begins, not when this is imported
     from netllm_gym.policies.llm.config import LLMConfig, TrainConfig
@@ -26,7 +26,7 @@ class Validation:
 
     env: Any
     plan: Sequence[PlannedEpisode]
-    case: Mapping[str, Any] = field(default_factory=dict)
+    worlds: str = ""
 
 
 def train(
@@ -65,13 +65,8 @@ def train(
     if config is not None:
         _check_baseline(config.returns, policies, opened)
     episodes = PaddedEpisodes.from_pool(opened, policies)
-    if missing := {"arguments", "worlds"} - opened.env_spec.keys():
-        raise InputError(
-            f"env_spec of {opened.folder} must hold {' and '.join(sorted(missing))}, "
-            "as `collect` writes them, got none"
-        )
-    arguments = opened.env_spec["arguments"]
-    validation = _validation(row.name, arguments, validate_on)
+    arguments = _checked_spec(opened)["arguments"]
+    validation = _validation(row, arguments, validate_on)
     config = config or LLMConfig(returns=default_returns(opened, policies))
     config = replace(
         config,
@@ -127,6 +122,21 @@ def _check_baseline(returns: "ReturnSpec", policies: Sequence[str], pool: Experi
         )
 
 
+def _checked_spec(pool: ExperiencePool) -> Mapping[str, Any]:
+    """Return what a pool was played on, as `collect` writes it."""
+    spec = pool.env_spec
+    arguments, worlds = spec.get("arguments"), spec.get("worlds")
+    if not isinstance(arguments, dict) or not isinstance(worlds, dict):
+        missing = "worlds" if isinstance(arguments, dict) else "arguments"
+    elif not isinstance(worlds.get("recordings"), list):
+        missing = "recordings of its worlds"
+    else:
+        return spec
+    raise InputError(
+        f"env_spec of {pool.folder} must hold {missing}, as `collect` writes them, got none"
+    )
+
+
 def _provenance(
     pool: ExperiencePool, policies: Sequence[str], validation: Validation
 ) -> dict[str, Any]:
@@ -141,27 +151,24 @@ def _provenance(
         "policies": list(policies),
         "plan": pool.plan,
         "pool_sha256": pool.sha256,
-        "validated_on": validation.case["traces"],
+        "validated_on": validation.worlds,
         "validation_recordings": chosen_on["recordings"],
         "validation_sha256": chosen_on["sha256"],
     }
 
 
-def _validation(problem: str, arguments: Mapping[str, Any], named: str | None) -> Validation:
-    """Return the validation worlds that belong to the worlds of a pool."""
-    trained_on = str(arguments.get("traces", "synthetic"))
+def _validation(row: Problem, arguments: Mapping[str, Any], named: str | None) -> Validation:
+    """Return the validation worlds that are named, else those that belong to a pool's worlds."""
+    trained_on = str(arguments.get(row.worlds, row.default_case[row.worlds]))
     if named is None:
-        if trained_on.endswith("-train"):
-            named = trained_on.removesuffix("-train") + "-valid"
-        elif trained_on.startswith("synthetic") and not trained_on.endswith("-valid"):
-            named = f"{trained_on}-valid"
-        else:
+        if trained_on not in row.validation:
             raise InputError(
-                f"validate_on must name traces, since {trained_on} has no validation list"
+                f"validate_on must name {row.worlds}, since {trained_on} has no validation list of "
+                f"its own, as {', '.join(row.validation)} have"
             )
-    case = {**arguments, "traces": named, "noise": False}
-    row = find_problem(problem)
+        named = row.validation[trained_on]
+    case = {**arguments, row.worlds: named, "noise": False}
     probe = row.make_env(1, **case)
     starts = math.ceil(VALIDATION_EPISODES / len(probe.evaluation_plan()))
     plan = probe.evaluation_plan(starts)
-    return Validation(row.make_env(len(plan), **case), plan, case)
+    return Validation(row.make_env(len(plan), **case), plan, named)

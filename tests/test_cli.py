@@ -1,6 +1,7 @@
 """The command line: what it prints, and one sentence with exit status 2 for whatever is wrong."""
 
 import json
+import sys
 
 import pytest
 
@@ -62,10 +63,14 @@ def test_lists_name_what_there_is(capsys):
 
 
 def test_every_command_has_help_with_an_example(capsys):
-    commands = [command.callback.__name__ for command in app.registered_commands]
-    assert {"envs", "collect", "train", "bench", "demo"} <= set(commands)
+    commands = [[each.callback.__name__] for each in app.registered_commands]
+    assert ["collect"] in commands
+    for group in app.registered_groups:
+        below = group.typer_instance.registered_commands
+        commands += [[group.name, each.name] for each in below]
+    assert ["data", "generate"] in commands
     for command in commands:
-        assert run([command, "--help"]) == 0
+        assert run([*command, "--help"]) == 0
         assert "Example: netllm-gym" in capsys.readouterr().out, command
 
 
@@ -166,6 +171,17 @@ def test_a_trained_policy_is_benched_and_refused_without_its_adapter(capsys, tmp
         said = refused(capsys, *bench, "--json", tmp_path / "table.json")
         assert str(adapter) in said
         assert not (tmp_path / "table.json").exists()
+
+
+def test_a_missing_library_is_one_sentence(capsys, tmp_path, monkeypatch, traces):
+    # As after `pip install netllm-gym` without an extra.
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for module in [name for name in sys.modules if name.startswith("netllm_gym.policies.neural")]:
+        monkeypatch.delitem(sys.modules, module)
+    bench = ["bench", "abr", "--traces", traces, "--policies", "genet_reference"]
+    assert "torch must be installed, got none: pip install 'netllm-gym[llm]'" in refused(
+        capsys, *bench
+    )
 
 
 def test_no_arguments_show_the_help(capsys):

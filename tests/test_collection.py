@@ -79,7 +79,7 @@ def test_number_of_processes_does_not_change_the_bytes(tmp_path):
         ({"episodes": 0}, "episodes must be at least 1, got 0"),
         ({"workers": 0}, "workers must be at least 1, got 0"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
-        ({"seed": 2**63 - 2}, r"seed \+ episodes must be below 2\*\*63, got 9223372036854775806"),
+        ({"seed": 2**63 - 2}, r"seed plus episodes must be below 2\*\*63, got 9223372036854775806"),
         ({"policies": []}, "policies must name at least one"),
         ({"policies": ["bba", "bba"]}, "policies must have different names, got 'bba' 2 times"),
         ({"policies": ["bba", "nobody"]}, "policy must be a folder or one of .*'nobody'"),
@@ -110,14 +110,17 @@ def test_highest_seeds_can_be_collected(tmp_path):
 def test_pool_of_trained_teachers_inherits_what_they_saw(tmp_path, monkeypatch):
     from netllm_gym.policies.llm import checkpoint
 
-    def load(folder, *, sampled, name):
+    def load(folder, *, sampled, name, device):
         def factory(env):
             policy = BBA(env)
             policy.name = name
             return policy
 
         factory.config = SimpleNamespace(problem="abr")
-        factory.trained_on = {"recordings": [f"seen by {name}", "seen by all"]}
+        factory.trained_on = {
+            "recordings": [f"seen by {name}", "seen by all"],
+            "validation_recordings": ["chosen on"],
+        }
         return factory
 
     monkeypatch.setattr(checkpoint, "load_llm_policy", load)
@@ -126,9 +129,14 @@ def test_pool_of_trained_teachers_inherits_what_they_saw(tmp_path, monkeypatch):
         folder.mkdir(parents=True)
     names = [str(folder) for folder in folders]
     pool = collect("abr", ["bba", *names[:2]], 1, tmp_path / "pool", CASE)
-    assert pool.env_spec["teachers_recordings"] == ["seen by a", "seen by all", "seen by b"]
+    seen = ["chosen on", "seen by a", "seen by all", "seen by b"]
+    assert pool.env_spec["teachers_recordings"] == seen
     rules = collect("abr", ["bba"], 1, tmp_path / "rules", CASE)
     assert "teachers_recordings" not in rules.env_spec
     with pytest.raises(InputError, match="different names, got 'a' 2 times"):
         collect("abr", names, 1, tmp_path / "refused", CASE)
+    # The same command with other weights in a folder would go on with other episodes.
+    (folders[0] / "policy.safetensors").write_bytes(b"trained again")
+    with pytest.raises(InputError, match="env_spec"):
+        collect("abr", ["bba", *names[:2]], 1, tmp_path / "pool", CASE)
     assert not (tmp_path / "refused").exists()

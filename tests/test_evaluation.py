@@ -106,6 +106,28 @@ def test_policy_that_was_selected_on_the_case_says_so():
     assert row.trained_on == f"some traces ({leaks})"
 
 
+def test_a_copy_under_another_name_is_recognised_by_its_content():
+    made = made_set()
+    plain = load_policy("bba")
+    seen = frozenset({made.traces[3].content})  # alone in its recording
+    leaky = LoadedPolicy("bba", plain.factory, True, "copies", seen)
+    [row] = evaluate("abr", [leaky], {"traces": made}).rows
+    assert row.trained_on == "copies (leaky: saw 1 of 3 recordings)"
+
+
+def test_the_bound_holds_for_more_episodes_than_play_side_by_side(monkeypatch):
+    few = evaluate("abr", ["optimum"], {"traces": made_set()}).rows[0]
+    monkeypatch.setattr(evaluation, "MOST_ROWS", 2)
+    many = evaluate("abr", ["optimum"], {"traces": made_set()}).rows[0]
+    assert few.upper_bound == many.upper_bound >= many.mean
+
+
+def test_seeds_that_no_episode_can_have_are_refused():
+    for seed, sentence in ((-1, "at least 0, got -1"), (2**63 - 1, r"below 2\*\*63")):
+        with pytest.raises(InputError, match=sentence):
+            evaluate("abr", ["bba"], {"traces": made_set()}, seed=seed)
+
+
 @pytest.fixture
 def fake_folder(monkeypatch):
     """Let every folder be read as a trained policy, which plays BBA."""

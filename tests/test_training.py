@@ -8,9 +8,11 @@ import pytest
 
 from netllm_gym.collection import collect
 from netllm_gym.data.pool import ExperiencePool
+from netllm_gym.envs.abr.traces import load_trace_set
 from netllm_gym.errors import InputError
 from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig, TrainConfig
 from netllm_gym.policies.llm.returns import ReturnSpec
+from netllm_gym.problems import load_policy
 from netllm_gym.training import best_teacher, train
 
 ONE = TrainConfig(updates=1, batch_episodes=2)
@@ -48,7 +50,8 @@ def test_a_run_remembers_its_pool_its_validation_and_what_its_teachers_saw(tmp_p
         assert kept["policies"] == ["bba"]
         assert kept["pool_sha256"] == ExperiencePool.load(pool).sha256
         assert kept["validated_on"] == str(valid)
-        assert kept["validation_recordings"] == ["one.txt"]
+        [one] = load_trace_set(valid).traces
+        assert kept["validation_recordings"] == [one.content]
         assert len(kept["validation_sha256"]) == 64
 
 
@@ -64,7 +67,7 @@ def test_a_run_goes_on_only_with_its_pool_teachers_and_validation(tmp_path, pool
     with pytest.raises(InputError, match=r"with policies \['bba'\], got \['lowest'\]"):
         train("abr", pool, out, CONFIG, two, ["lowest"], str(valid))
     (valid / "one.txt").write_text("".join(f"{second} 2.0\n" for second in range(60)))
-    with pytest.raises(InputError, match="with validation_sha256"):
+    with pytest.raises(InputError, match="with validation_recordings"):
         train("abr", pool, out, CONFIG, two, ["bba"], str(valid))
 
 
@@ -84,6 +87,37 @@ def test_a_pool_that_does_not_say_what_was_played_is_one_sentence(tmp_path, pool
     with pytest.raises(InputError, match=r"env_spec of .*bare must hold worlds, as `collect`"):
         train("abr", bare, tmp_path / "run", CONFIG, ONE, ["bba"], str(valid))
     assert not (tmp_path / "run").exists()
+
+
+def test_worlds_without_a_validation_list_of_their_own_need_one_named(tmp_path, pool):
+    # fcc-valid lies inside fcc-train, so it is no default for it.
+    for worlds in ("fcc-train", "synthetic-test"):
+        other = shutil.copytree(pool, tmp_path / worlds)
+        meta = json.loads((other / "meta.json").read_text())
+        meta["env_spec"]["arguments"]["traces"] = worlds
+        (other / "meta.json").write_text(json.dumps(meta))
+        with pytest.raises(
+            InputError,
+            match=f"validate_on must name traces, since {worlds} has no validation list of its own",
+        ):
+            train("abr", other, tmp_path / "run", CONFIG, ONE, ["bba"])
+
+
+def test_a_policy_chosen_on_its_training_recordings_says_so(tmp_path, pool, valid):
+    case = {"traces": str(valid), "video": "synthetic"}
+    mine = collect("abr", ["bba"], 2, tmp_path / "mine", case).folder
+    train("abr", mine, tmp_path / "chosen", CONFIG, ONE, ["bba"], str(valid))
+    assert load_policy(str(tmp_path / "chosen")).trained_on == (
+        f"{valid.name} (selected on its training recordings)"
+    )
+    train("abr", pool, tmp_path / "fair", CONFIG, ONE, ["bba"], str(valid))
+    assert load_policy(str(tmp_path / "fair")).trained_on == "synthetic"
+
+
+def test_a_config_without_returns_needs_no_baseline(tmp_path, pool, valid):
+    config = LLMConfig(feature_dim=8, backbone=BackboneConfig(layers=1))
+    train("abr", pool, tmp_path / "run", config, ONE, ["bba"], str(valid))
+    assert (tmp_path / "run" / "best").is_dir()
 
 
 def test_the_baseline_must_be_a_teacher(tmp_path, pool, valid):

@@ -272,10 +272,11 @@ def test_the_policy_plays_its_plan_and_solves_an_episode_once(monkeypatch):
         ]
         np.testing.assert_allclose(total / 11, [optimum.qoe for optimum in expected], atol=1e-12)
         np.testing.assert_array_equal(
-            policy.upper_bounds, [optimum.upper_bound for optimum in expected]
+            policy.upper_bounds[-3:], [optimum.upper_bound for optimum in expected]
         )
         assert policy.exact.all()
     assert len(solved) == 2
+    assert len(policy.upper_bounds) == 6  # one per episode, in the order in which they began
 
 
 def test_the_policy_refuses_noise():

@@ -6,10 +6,12 @@ never used. Past its end a trace starts again. Times are shifted to start at 0, 
 wrap-around assumes it.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -20,8 +22,12 @@ from netllm_gym.data.datasets import check_sha256, clean_split, data_folder, fin
 from netllm_gym.envs.abr import synthetic
 from netllm_gym.errors import InputError
 
+MIN_LAP_BYTES = 1000  # less, and one chunk takes laps without end
+
 # `trace_942154_http---www.ebay.com_640`: FCC unit 942154 measuring one site, cut at second 640.
 _FCC_NAME = re.compile(r"(?:\d{3}_)?(?:test_fcc_)?trace_(?P<recording>\d+_http---.*?)(?:_\d+)*$")
+# `tram.ljabru-jernbanetorget-report.2011-01-31_1045CET.log`: one ride, logged whole.
+_NORWAY_NAME = re.compile(r"(?P<recording>.+-report\.\d{4}-\d\d-\d\d_\d{4}CES?T\.log)$")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +38,9 @@ class Trace:
         name: File name, or what the generator calls it.
         time_s: (rows,) rising from 0.
         capacity_mbps: (rows,) at least 0; entry i holds on (time_s[i-1], time_s[i]], entry 0 never.
-        recording: The measurement that the trace was cut from. Traces of one recording resemble
-            each other, so splits and intervals go by recording.
+        recording: The measurement that the trace was cut from: FCC unit and site where the name
+            tells, or the Norway log, else the content, so that a copy is known under any name.
+            Traces of one recording resemble each other: splits and intervals go by recording.
     """
 
     name: str
@@ -53,7 +60,13 @@ class Trace:
         object.__setattr__(self, "time_s", time_s)
         object.__setattr__(self, "capacity_mbps", capacity_mbps)
         if not self.recording:
-            object.__setattr__(self, "recording", recording_of(self.name))
+            object.__setattr__(self, "recording", recording_of(self.name) or self.content)
+
+    @cached_property
+    def content(self) -> str:
+        """What tells this trace from all others, whatever their names: a hash of its rows."""
+        rows = self.time_s.tobytes() + self.capacity_mbps.tobytes()
+        return hashlib.sha256(rows).hexdigest()[:16]
 
 
 def _trace_rules(
@@ -90,6 +103,15 @@ def _trace_rules(
     rules.append(
         ("capacity_mbps", not usable.any(), "be above 0 in some row after the first, got none")
     )
+    if not rules[0][1] and not len(falls):
+        lap_bytes = float(np.diff(time_s) @ capacity_mbps[1:]) * 1e6 / 8.0
+        rules.append(
+            (
+                "capacity_mbps",
+                lap_bytes < MIN_LAP_BYTES,
+                f"carry {MIN_LAP_BYTES} bytes or more from end to end, got {lap_bytes:.3g}",
+            )
+        )
     return rules
 
 
@@ -136,9 +158,9 @@ def check_start_pointer(pointer: int, trace: Trace) -> None:
 
 
 def recording_of(name: str) -> str:
-    """Return the FCC unit and site of a file name, or the name itself where it has none."""
-    match = _FCC_NAME.match(name)
-    return match["recording"] if match else name
+    """Return the FCC unit and site of a file name, or a Norway log's; nothing for other names."""
+    match = _FCC_NAME.match(name) or _NORWAY_NAME.match(name)
+    return match["recording"] if match else ""
 
 
 def read_cooked_trace(path: Path) -> Trace:

@@ -101,6 +101,7 @@ class ABRVectorEnv(VectorEnv[Observations, NDArray[np.int64], NDArray[Any]]):
             "trace": trace.name,
             "start_pointer": int(self.start_pointer[row]),
             "recording": trace.recording,
+            "content": trace.content,
             "video": self.video.name,
         }
 
@@ -121,14 +122,17 @@ class ABRVectorEnv(VectorEnv[Observations, NDArray[np.int64], NDArray[Any]]):
         return plan
 
     def provenance(self) -> dict[str, Any]:
-        """Say which worlds episodes are drawn from, as JSON: names, recordings and a hash."""
-        digest = hashlib.sha256()
-        for trace in self.trace_set.traces:
-            digest.update(trace.time_s.tobytes() + trace.capacity_mbps.tobytes())
+        """Say which worlds episodes are drawn from, as JSON.
+
+        `recordings` holds both what traces were cut from and their contents, so that a copy is
+        recognised under another name; `sha256` is of all that is played.
+        """
+        traces = self.trace_set.traces
+        digest = hashlib.sha256("".join(trace.content for trace in traces).encode())
         digest.update(self.video.size_bytes.tobytes() + self.video.ladder_mbps.tobytes())
         return {
             "traces": self.trace_set.name,
-            "recordings": sorted({trace.recording for trace in self.trace_set.traces}),
+            "recordings": sorted({name for t in traces for name in (t.recording, t.content)}),
             "video": self.video.name,
             "sha256": digest.hexdigest(),
         }

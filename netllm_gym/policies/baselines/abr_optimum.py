@@ -518,8 +518,9 @@ class OptimumPolicy:
     """Plays the offline optimum of each row's episode: no policy, a yardstick that sees the trace.
 
     Attributes:
-        upper_bounds: (N,) what no policy can beat in the mean reward of each row's episode.
-        exact: (N,) whether the plan is known to reach it.
+        upper_bounds: (episodes,) what no policy can beat in the mean reward of each episode, in the
+            order in which they began.
+        exact: (N,) whether the plan of the episode that a row plays is known to reach it.
 
     Raises:
         InputError: If a row has download noise: its future is random, so no plan is best.
@@ -538,7 +539,7 @@ class OptimumPolicy:
         self._solved: dict[tuple[int, int, PlayerConfig], Optimum] = {}
         self._plans = np.zeros((env.num_envs, env.video.num_chunks - 1), np.int64)
         self._played = np.zeros(env.num_envs, np.int64)
-        self.upper_bounds = np.full(env.num_envs, np.nan)
+        self.upper_bounds: list[float] = []
         self.exact = np.zeros(env.num_envs, np.bool_)
 
     def reset(self, rows: IntArray, seeds: IntArray) -> None:
@@ -552,7 +553,8 @@ class OptimumPolicy:
                 self._solved[case] = offline_optimum(trace, case[1], env.video, env.qoe, case[2])
             optimum = self._solved[case]
             self._plans[row], self._played[row] = optimum.actions, 0
-            self.upper_bounds[row], self.exact[row] = optimum.upper_bound, optimum.exact
+            self.upper_bounds.append(optimum.upper_bound)
+            self.exact[row] = optimum.exact
 
     def act(self, observations: Any, rewards: FloatArray, infos: Any) -> IntArray:
         """Return (N,) the next rung of each plan; past its end the last one, which nobody plays."""

@@ -236,11 +236,12 @@ def _pretrained(config: BackboneConfig, hf_config: PreTrainedConfig) -> PreTrain
                     config.name,
                     config=hf_config,
                     dtype=torch.float32,
+                    use_safetensors=True,  # a pickle is never read
                     attn_implementation="sdpa",
                 )
         except (OSError, ValueError) as error:
             raise InputError(
-                f"backbone {config.name} must hold weights, got {_first_line(error)}"
+                f"backbone {config.name} must hold weights as safetensors, got {_first_line(error)}"
             ) from error
     model = _from_config(hf_config)
     wanted = {name for name in model.state_dict() if not name.startswith("pooler.")}

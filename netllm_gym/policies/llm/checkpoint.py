@@ -7,6 +7,7 @@
 - `backbone.safetensors`: the backbone's weights, unless they are a pretrained model's own.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -149,7 +150,20 @@ def read_config(folder: Path) -> dict[str, Any]:
     for name in ("backbone_config", "trained_on"):
         if not isinstance(values[name], dict):
             raise InputError(f"{path} must have an object as {name}, got {values[name]!r}")
+    for name in ("recordings", "validation_recordings"):
+        names = values["trained_on"].get(name, [])
+        if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
+            raise InputError(f"{path} must have a list of names as {name}, got {names!r}")
     return dict(values)
+
+
+def policy_sha256(folder: Path) -> str:
+    """Return a hash over the names and contents of a policy's files."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
 
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:

@@ -38,9 +38,9 @@ class ReturnSpec:
         target: Fitted; the token asked for at the first step.
     """
 
-    kind: str = "baseline"
+    kind: str = "none"
     gamma: float = 1.0
-    baseline: str = "robust_mpc"
+    baseline: str = ""
     clip: tuple[float, float] | None = None
     quantile: float = 0.9
     factor: float = 1.0
@@ -51,6 +51,8 @@ class ReturnSpec:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise InputError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        if self.kind == "baseline" and not self.baseline:
+            raise InputError("baseline must name a policy of the pool, got none")
         if not 0 < self.gamma <= 1:
             raise InputError(f"gamma must lie in (0, 1], got {self.gamma}")
         if not 0 <= self.quantile <= 1:

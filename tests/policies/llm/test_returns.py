@@ -68,7 +68,7 @@ def test_acting_takes_rewards_off_as_training_does(gamma):
 
 
 def test_a_baseline_target_stays_and_reset_asks_anew():
-    spec = ReturnSpec("baseline", center=0.0, scale=2.0, target=1.5)
+    spec = ReturnSpec("baseline", baseline="a", center=0.0, scale=2.0, target=1.5)
     acting = ReturnConditioner(spec, 2)
     acting.observe(np.array([5.0, 5.0]), np.ones(2, bool))
     assert acting.tokens().tolist() == [1.5, 1.5]
@@ -82,6 +82,8 @@ def test_a_baseline_target_stays_and_reset_asks_anew():
 def test_wrong_returns_are_refused():
     with pytest.raises(InputError, match="kind must be one of return_to_go, baseline, none"):
         ReturnSpec("both")
+    with pytest.raises(InputError, match="baseline must name a policy of the pool, got none"):
+        ReturnSpec("baseline")
     with pytest.raises(InputError, match=r"gamma must lie in \(0, 1\], got 0"):
         ReturnSpec(gamma=0.0)
     with pytest.raises(
