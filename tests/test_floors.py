@@ -29,6 +29,7 @@ FLOORS = {  # file: what it may import, beside the standard library and its own 
     "__main__.py": ("cli.py",),
     DATASETS: ("errors.py", "numpy", "platformdirs", "pooch"),
     "envs/*/simulator.py": (*GROUND, "envs/*", "numba"),
+    "envs/abr/rendering.py": (*GROUND, "envs/*", "matplotlib"),
     "envs/*": (*GROUND, "envs/*", DATASETS, "gymnasium"),
     "data/abr.py": (*GROUND, "envs/abr/observation.py"),
     "data/*": (*GROUND, DATASETS, "data/abr.py"),
