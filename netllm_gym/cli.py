@@ -305,6 +305,49 @@ def bench(
 
 
 @app.command()
+def report(
+    tables: Annotated[list[Path], typer.Argument(help="Files of bench --json, one or more.")],
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")],
+    play: Annotated[
+        str,
+        typer.Option(
+            help="One or two policies, names or folders, to play a trace of each table with; auto "
+            "takes the best row known by name and the bound, else the two best; or none."
+        ),
+    ] = "auto",
+    trace: Annotated[
+        int | None,
+        typer.Option(help="Episode to play, from 0; left out, that of the median difference."),
+    ] = None,
+) -> None:
+    """Write tables as one HTML file that needs no network, with charts.
+
+    Example: netllm-gym report table.json --play runs/first,optimum --out report.html
+    """
+    from netllm_gym.report_abr import nameable_policies, play_trace
+    from netllm_gym.report_html import check_can_report, render_report, write_report
+    from netllm_gym.tables import read_table
+
+    check_can_report()
+    if out.is_dir() or not out.parent.is_dir():
+        raise InputError(f"out must be a file in an existing folder, got {out}")
+    if play == "none" and trace is not None:
+        raise InputError(f"trace must be left out where nothing is played, got {trace}")
+    if any(path.exists() and out.exists() and path.samefile(out) for path in tables):
+        raise InputError(f"out must not be one of the tables, got {out}")
+    asked = () if play in ("auto", "none") else _names(play)
+    read, played = [read_table(path) for path in tables], []
+    for path, table in zip(tables, read, strict=True):
+        names = nameable_policies(table) if play == "auto" else asked
+        played.append(play_trace(table, names, trace) if names else None)
+        if play == "auto":
+            by = f"trace played by {' and '.join(names)}" if names else "no policy known by name"
+            typer.echo(f"{path}: {by}; --play FOLDER,POLICY plays trained ones")
+    write_report(out, render_report(read, played))
+    typer.echo(f"report in {out}")
+
+
+@app.command()
 def demo(
     problem: Annotated[str, typer.Argument(help="The problem: abr.")] = "abr",
     out: Annotated[Path, typer.Option(help="Folder for pool, policies and table.")] = Path(

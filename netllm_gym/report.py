@@ -6,9 +6,7 @@ from netllm_gym.problems import PROBLEMS
 
 def render_table(table: Table) -> str:
     """Return a table as plain text, best policy first, with what its numbers mean below it."""
-    problem = PROBLEMS[table.problem]
-    rows = sorted(table.rows, key=lambda row: -problem.goodness(row.mean))
-    versus = next((row.versus["policy"] for row in rows if row.versus), None)
+    problem, rows, versus = PROBLEMS[table.problem], ranked(table), compared_with(table)
     head = ["policy", f"{problem.metric} [95 %]", *problem.components]
     head += [f"vs {versus} [95 %]"] if versus else []
     head += ["ms/decision", "trained on"]
@@ -21,30 +19,47 @@ def render_table(table: Table) -> str:
         ).rstrip()
         for line in cells
     ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", *table_notes(table)])
+
+
+def ranked(table: Table) -> list[Row]:
+    """Return the rows of a table, best first."""
+    problem = PROBLEMS[table.problem]
+    return sorted(table.rows, key=lambda row: -problem.goodness(row.mean))
+
+
+def compared_with(table: Table) -> str | None:
+    """Return the policy that the others are compared with, if there is one."""
+    return next((row.versus["policy"] for row in table.rows if row.versus), None)
+
+
+def table_notes(table: Table) -> list[str]:
+    """Say what the numbers of a table mean, a sentence each."""
+    problem, rows = PROBLEMS[table.problem], ranked(table)
     case = " x ".join(str(value) for value in table.case.values())
-    notes = [
+    beat = "exceed" if problem.higher_is_better else "fall below"
+    return [
         f"{problem.title}, {case}: {rows[0].n} episodes, the same for every policy; "
         f"{problem.metric} in {problem.metric_unit}.",
         f"Intervals: bootstrap over {problem.interval_over}s; differences are paired by episode.",
+        *(
+            f"No policy can {beat} {row.upper_bound:.6f} here (certified by {row.policy})."
+            for row in rows
+            if row.upper_bound is not None
+        ),
     ]
-    beat = "exceed" if problem.higher_is_better else "fall below"
-    notes += [
-        f"No policy can {beat} {row.upper_bound:.6f} here (certified by {row.policy})."
-        for row in rows
-        if row.upper_bound is not None
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", *notes])
+
+
+def interval_text(ci95: tuple[float, float] | None, sign: str = "") -> str:
+    """Return the ends of an interval; `sign` is "+" where both signs are to be shown."""
+    return f"[{ci95[0]:{sign}.3f}, {ci95[1]:{sign}.3f}]" if ci95 is not None else "-"
 
 
 def _cells(row: Row, components: tuple[str, ...], has_versus: bool) -> list[str]:
-    cells = [row.policy, f"{row.mean:.4f} {_interval(row.ci95)}"]
+    cells = [row.policy, f"{row.mean:.4f} {interval_text(row.ci95)}"]
     cells += [f"{row.components[name]:.4f}" for name in components]
     if has_versus and row.versus:
-        cells.append(f"{row.versus['mean']:+.4f} {_interval(row.versus['ci95'], '+')}")
+        cells.append(f"{row.versus['mean']:+.4f} {interval_text(row.versus['ci95'], '+')}")
     elif has_versus:
         cells.append("")
     return [*cells, f"{row.decision_ms:.3f}", row.trained_on]
-
-
-def _interval(ci95: tuple[float, float] | None, sign: str = "") -> str:
-    return f"[{ci95[0]:{sign}.3f}, {ci95[1]:{sign}.3f}]" if ci95 is not None else "-"

@@ -156,6 +156,13 @@ class PlayerBatch:
         )
         return self._outcome(info)
 
+    def noise_factors(self, row: int, num_chunks: int) -> NDArray[np.float64]:
+        """Return (num_chunks,) what a row's download times were multiplied by, chunk 0 first."""
+        factors = self._simulate().noise_factors(
+            self.rows["key"][row], self.noises[row], num_chunks
+        )
+        return np.asarray(factors, np.float64)
+
     def _outcome(self, info: NDArray[np.float64]) -> Outcome:
         return Outcome(self._observation.copy(), info, np.array(self.rows["done"]))
 

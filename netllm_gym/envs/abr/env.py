@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netllm_gym.envs.abr.batch import NoiseLike, Outcome, PlayerBatch, PlayerLike, TracesLike
+from netllm_gym.envs.abr.playback import Playback, link_capacity
 from netllm_gym.envs.abr.player import DownloadNoise, PlayerConfig
 from netllm_gym.envs.abr.qoe import LinearQoE
+from netllm_gym.envs.abr.rendering import Painter, Scene, check_can_draw, episode_text
 from netllm_gym.envs.abr.traces import TraceSet
 from netllm_gym.envs.abr.video import Video
 from netllm_gym.errors import InputError
@@ -75,6 +77,9 @@ class ABREnv(gym.Env[Observation, np.int64]):
     - `player`: round-trip time, buffer cap and the switches above, `PlayerConfig(...)`.
     - `noise`: False, True for the reference's range, or (low, high): every download time is
       multiplied by a factor drawn from it.
+    - `render_mode`: `"ansi"` gives the episode so far as six lines of text, `"rgb_array"` as a
+      (480, 800, 3) uint8 picture (with matplotlib, of the extra `report`): link capacity, measured
+      throughput and bitrate, buffer and stalls on one time axis. One frame per chunk.
 
     ## Version History
     - v0: first release.
@@ -83,7 +88,8 @@ class ABREnv(gym.Env[Observation, np.int64]):
         InputError: If an argument breaks a rule; the message names it and the value.
     """
 
-    metadata = {"render_modes": []}  # noqa: RUF012  # Gymnasium reads a plain class attribute
+    # Gymnasium reads a plain class attribute; a frame is a chunk, so this is fast motion.
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012
     num_envs = 1
 
     def __init__(
@@ -95,9 +101,13 @@ class ABREnv(gym.Env[Observation, np.int64]):
         noise: NoiseLike = False,
         render_mode: str | None = None,
     ) -> None:
-        if render_mode is not None:
-            raise InputError(f"render_mode must be None, got {render_mode!r}")
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise InputError(f"render_mode must be None, ansi or rgb_array, got {render_mode!r}")
+        if render_mode == "rgb_array":
+            check_can_draw()
         self.render_mode = render_mode
+        self._played: list[dict[str, Any]] = []  # infos of the episode, only if it is rendered
+        self._painter: Painter | None = None
         self.batch = PlayerBatch(1, traces, video, qoe, player, noise)
         self.observation_space = self.batch.observation_space
         self.action_space = self.batch.action_space
@@ -146,6 +156,8 @@ class ABREnv(gym.Env[Observation, np.int64]):
             raise InputError("options must be trace or start_pointer, got reset_mask")
         outcome = self.batch.begin(np.ones(1, np.bool_), [seed], options, self.np_random)
         info = self._info(outcome)
+        if self.render_mode is not None:
+            self._played = [info]
         return outcome.observation[0], {**info, "startup_s": info["download_s"]}
 
     def step(self, action: np.int64 | int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -155,7 +167,31 @@ class ABREnv(gym.Env[Observation, np.int64]):
         outcome = self.batch.step(np.atleast_1d(action))
         terminated = bool(outcome.terminated[0])
         info = self._info(outcome)
+        if self.render_mode is not None:
+            self._played.append(info)
         return outcome.observation[0], info["qoe"], terminated, False, info
+
+    def render(self) -> Any:
+        """Return the episode so far as `render_mode` says: text, or (480, 800, 3) uint8."""
+        if self.render_mode is None:
+            gym.logger.warn(
+                "render gives nothing without a render_mode: "
+                'gym.make("NetLLM-ABR-v0", render_mode="rgb_array")'
+            )
+            return None
+        if not self._played:
+            raise InputError("render must follow reset, got no episode to show")
+        playback = Playback.of(
+            {key: [info[key] for info in self._played] for key in self._played[0]}
+        )
+        trace, pointer = self.trace_set.traces[self.trace_index[0]], int(self.start_pointer[0])
+        player = self.players[0]
+        scene = Scene(playback, self.video, player.buffer_cap_s, trace.name, pointer)
+        if self.render_mode == "ansi":
+            return episode_text(scene)
+        noise = self.batch.noise_factors(0, len(self._played))
+        self._painter = self._painter or Painter()
+        return self._painter.paint(scene, link_capacity(playback, trace, pointer, player, noise))
 
     def _info(self, outcome: Outcome) -> dict[str, Any]:
         from netllm_gym.envs.abr.simulator import INFO_KEYS

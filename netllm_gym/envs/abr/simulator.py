@@ -45,6 +45,7 @@ INFO_KEYS = (
 )
 # Draws of an episode's key: which trace, where in it, then the noise of chunk n at NOISE_DRAW + n.
 TRACE_DRAW, POINTER_DRAW, NOISE_DRAW = np.uint64(1), np.uint64(2), np.uint64(3)
+NOISE_COUNTER = int(NOISE_DRAW) - 1  # `randomness.uniform` counts from 0
 
 _jit = numba.njit(cache=True, inline="always")
 _mix64, _to_unit, _chunk_qoe = _jit(randomness.mix64), _jit(randomness.to_unit), _jit(chunk_qoe)
@@ -133,6 +134,12 @@ def new_rows(num_rows: int) -> NDArray[np.void]:
     rows = np.zeros(num_rows, ROW)
     rows["done"] = True
     return rows
+
+
+def noise_factors(key: np.uint64, noise: DownloadNoise, num_chunks: int) -> NDArray[np.float64]:
+    """Return (num_chunks,) the factors that an episode's first download times are multiplied by."""
+    share = randomness.uniform(np.asarray(key, np.uint64), NOISE_COUNTER + np.arange(num_chunks))
+    return noise.low + (noise.high - noise.low) * share
 
 
 @_jit

@@ -32,6 +32,9 @@ class ABRVectorEnv(VectorEnv[Observations, NDArray[np.int64], NDArray[Any]]):
     Autoreset modes (`autoreset_mode`): `NEXT_STEP` resets a finished row in the next `step`,
     ignoring that action; `SAME_STEP` at once, with `final_obs` and `final_info` in the info;
     `DISABLED` leaves a finished row standing, reward 0, until `reset` names it.
+
+    It draws nothing, so that no row keeps what it played:
+    `gym.make_vec(..., vectorization_mode="sync", render_mode="rgb_array")` draws a frame per row.
     """
 
     metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
@@ -48,7 +51,10 @@ class ABRVectorEnv(VectorEnv[Observations, NDArray[np.int64], NDArray[Any]]):
         render_mode: str | None = None,
     ) -> None:
         if render_mode is not None:
-            raise InputError(f"render_mode must be None, got {render_mode!r}")
+            raise InputError(
+                f"render_mode must be None for many players in one call, got {render_mode!r}: "
+                'make the scalar environments with vectorization_mode="sync"'
+            )
         self.render_mode = render_mode
         self.num_envs = num_envs
         self.autoreset_mode = AutoresetMode(autoreset_mode)

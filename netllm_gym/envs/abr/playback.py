@@ -1,0 +1,153 @@
+"""One episode on a time axis: the curves that pictures of it are drawn from.
+
+The simulator reports one line per chunk. Here those lines become curves over the seconds since the
+episode began. The link's capacity is laid on the same axis: the trace's own clock stands still
+during a round trip and runs slower under noise, so its seconds are not the episode's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from netllm_gym.envs.abr.player import PlayerConfig
+from netllm_gym.envs.abr.traces import Trace
+from netllm_gym.envs.abr.video import Video
+
+FloatArray = NDArray[np.float64]
+
+
+class Steps(NamedTuple):
+    """A quantity that holds between borders."""
+
+    border_s: FloatArray  # (K + 1,) rising
+    value: FloatArray  # (K,)
+
+
+class Line(NamedTuple):
+    """A quantity that runs straight from point to point; two points at one time are a jump."""
+
+    time_s: FloatArray  # (K,) never falling
+    value: FloatArray  # (K,)
+
+
+@dataclass(frozen=True, eq=False)
+class Playback:
+    """One episode chunk by chunk; row 0 is the chunk that `reset` downloads.
+
+    Attributes:
+        qoe: (T,) Mbit/s; row 0 is not part of the episode's.
+        bitrate_mbps: (T,) of the chunk.
+        rebuffer_s: (T,) how long playback stood still; in row 0 it had not begun.
+        download_s: (T,) request to last byte.
+        throughput_mbps: (T,) size / download.
+        buffer_s: (T,) after the chunk and the pause.
+        pause_s: (T,) wait for room in the buffer, after the chunk.
+        clock_s: (T,) when the pause is over and the next chunk is asked for.
+    """
+
+    qoe: FloatArray
+    bitrate_mbps: FloatArray
+    rebuffer_s: FloatArray
+    download_s: FloatArray
+    throughput_mbps: FloatArray
+    buffer_s: FloatArray
+    pause_s: FloatArray
+    clock_s: FloatArray
+
+    @classmethod
+    def of(cls, infos: Mapping[str, ArrayLike]) -> "Playback":
+        """Take the (T,) columns of an environment's infos, chunk 0 first."""
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: np.asarray(infos[name], np.float64) for name in names})
+
+    @classmethod
+    def after_reset(cls, infos: Mapping[str, FloatArray], video: Video) -> "Playback":
+        """Take the infos of the steps alone, as a rollout keeps them, and put chunk 0 before them.
+
+        It is known without being reported: the lowest rung, over by the first request, one chunk
+        in the buffer.
+        """
+        lowest_mbps = float(video.ladder_mbps[0])
+        startup_s = float(infos["clock_s"][0] - infos["pause_s"][0] - infos["download_s"][0])
+        first = {
+            "qoe": lowest_mbps,
+            "bitrate_mbps": lowest_mbps,
+            "rebuffer_s": startup_s,
+            "download_s": startup_s,
+            "throughput_mbps": float(video.size_bytes[0, 0]) * 8e-6 / startup_s,
+            "buffer_s": video.chunk_s,
+            "pause_s": 0.0,
+            "clock_s": startup_s,
+        }
+        return cls.of({name: np.concatenate([[first[name]], infos[name]]) for name in first})
+
+    @property
+    def arrival_s(self) -> FloatArray:
+        """(T,) when the last byte of each chunk arrived."""
+        return self.clock_s - self.pause_s
+
+    @property
+    def request_s(self) -> FloatArray:
+        """(T,) when each chunk was asked for."""
+        return self.arrival_s - self.download_s
+
+    @property
+    def startup_s(self) -> float:
+        """When playback began."""
+        return float(self.arrival_s[0])
+
+    @property
+    def stalls_s(self) -> FloatArray:
+        """(K, 2) begin and end of every time that playback stood still after it had begun."""
+        end_s, long_s = self.arrival_s[1:], self.rebuffer_s[1:]
+        return np.column_stack([end_s - long_s, end_s])[long_s > 0]
+
+    def bitrate(self) -> Steps:
+        """Return the bitrate of the chunk on its way, or just arrived."""
+        return Steps(np.concatenate([self.request_s, self.clock_s[-1:]]), self.bitrate_mbps)
+
+    def buffer(self) -> Line:
+        """Return the buffer: it drains second by second and jumps when a chunk arrives."""
+        before_s = np.concatenate([[0.0], self.buffer_s[:-1]])  # (T,)
+        drained_s = np.minimum(before_s, self.download_s)
+        left_s = before_s - drained_s
+        time_s = [self.request_s + drained_s, self.arrival_s, self.arrival_s, self.clock_s]
+        value = [left_s, left_s, self.buffer_s + self.pause_s, self.buffer_s]
+        line = Line(np.column_stack(time_s).ravel(), np.column_stack(value).ravel())
+        return Line(np.append(0.0, line.time_s), np.append(0.0, line.value))
+
+
+def link_capacity(
+    playback: Playback,
+    trace: Trace,
+    start_pointer: int,
+    player: PlayerConfig,
+    noise: FloatArray | float = 1.0,
+) -> Steps:
+    """Return the capacity of the link on the clock of the episode.
+
+    Args:
+        playback: The episode.
+        trace: What it was played over.
+        start_pointer: Row of the trace in which it began.
+        player: Whose round trip stands between request and first byte.
+        noise: (T,) factor that each download time was multiplied by.
+    """
+    plain_s = playback.download_s / noise  # (T,)
+    still_s = 0.0 if player.rtt_moves_clock else player.rtt_s
+    parts_s = [np.full_like(plain_s, still_s), plain_s - still_s, playback.pause_s]
+    moves_s = np.column_stack([np.zeros_like(plain_s), *parts_s[1:]]).ravel()  # (3 T,)
+    lasts_s = np.column_stack([parts_s[0] * noise, parts_s[1] * noise, parts_s[2]]).ravel()
+    episode_s = np.append(0.0, np.cumsum(lasts_s))  # (3 T + 1,) knots between the two clocks
+    start_s = float(trace.time_s[start_pointer - 1])
+    trace_s = start_s + np.append(0.0, np.cumsum(moves_s))
+    lap_s, laps = float(trace.time_s[-1]), int(trace_s[-1] // trace.time_s[-1]) + 1
+    ends_s = (np.arange(laps)[:, None] * lap_s + trace.time_s[1:]).ravel()  # of every segment
+    capacity_mbps = np.tile(trace.capacity_mbps[1:], laps)
+    first = int(np.searchsorted(ends_s, trace_s[0], side="right"))
+    last = int(np.searchsorted(ends_s, trace_s[-1], side="left"))
+    inner_s = np.interp(ends_s[first:last], trace_s, episode_s)
+    return Steps(np.concatenate([[0.0], inner_s, episode_s[-1:]]), capacity_mbps[first : last + 1])

@@ -1,0 +1,161 @@
+"""What `ABREnv.render` gives: an episode so far as a few lines of text, or as a picture."""
+
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from netllm_gym.envs.abr.playback import Playback, Steps
+from netllm_gym.envs.abr.video import Video
+from netllm_gym.errors import MissingDataError
+
+LEVELS = "▁▂▃▄▅▆▇█"
+LONGEST = 60  # chunks in a line of text
+SIZE_INCHES, DOTS_PER_INCH = (8.0, 4.8), 100  # 800 x 480 pixels
+# Okabe and Ito's colours, which colour-blind people tell apart.
+BLUE, ORANGE, RED, GREEN, GREY = "#0072B2", "#B87A00", "#D55E00", "#007A5A", "#D9DEE3"
+STALL_ALPHA = 0.45
+
+
+class Scene(NamedTuple):
+    """An episode so far, and what its axes are drawn for."""
+
+    playback: Playback
+    video: Video
+    buffer_cap_s: float
+    trace: str  # its name
+    start_pointer: int
+
+    @property
+    def title(self) -> str:
+        """What is played, and how far."""
+        done = len(self.playback.clock_s) - 1
+        return (
+            f"trace {self.trace} from row {self.start_pointer}, video {self.video.name}: "
+            f"chunk {done} of {self.video.num_chunks - 1}, {self.playback.clock_s[-1]:.1f} s"
+        )
+
+
+def sparkline(values: ArrayLike, low: float, high: float) -> str:
+    """Return one bar per value, the last `LONGEST`; `low` is the lowest bar, `high` the tallest."""
+    shown = np.asarray(values, np.float64)[-LONGEST:]
+    share = (shown - low) / (high - low) if high > low else np.zeros_like(shown)
+    index = np.clip((share * len(LEVELS)).astype(np.int64), 0, len(LEVELS) - 1)
+    return "".join(LEVELS[level] for level in index)
+
+
+def episode_text(scene: Scene) -> str:
+    """Return the episode so far in six lines: bars chunk by chunk, and the newest numbers."""
+    played, top_mbps = scene.playback, float(scene.video.ladder_mbps[-1])
+    rate_mbps, buffer_s = played.throughput_mbps[1:], played.buffer_s[1:]
+    qoe, stall_s = played.qoe[1:], played.rebuffer_s[1:]
+    stall_bars = "".join(
+        bar if long_s > 0 else "·"
+        for bar, long_s in zip(
+            sparkline(stall_s, 0.0, stall_s.max(initial=0.0)), stall_s[-LONGEST:], strict=True
+        )
+    )
+    bars = {
+        "bitrate": sparkline(played.bitrate_mbps[1:], 0.0, top_mbps),
+        "throughput": sparkline(rate_mbps, 0.0, rate_mbps.max(initial=0.0)),
+        "buffer": sparkline(buffer_s, 0.0, scene.buffer_cap_s),
+        "stall": stall_bars,
+        "QoE": sparkline(qoe, min(0.0, qoe.min(initial=0.0)), top_mbps),
+    }
+    newest = [
+        f"{played.bitrate_mbps[-1]:.2f} Mbit/s",
+        f"{played.throughput_mbps[-1]:.2f} Mbit/s",
+        f"{played.buffer_s[-1]:.2f} s",
+        f"{stall_s.sum():.2f} s in all, start-up {played.startup_s:.2f} s",
+        f"{qoe[-1]:.2f} Mbit/s, mean {qoe.mean():.3f}" if len(qoe) else "none yet",
+    ]
+    rows = [
+        " ".join(filter(None, [name.ljust(10), bars[name], text]))
+        for name, text in zip(bars, newest, strict=True)
+    ]
+    return "\n".join([scene.title, *rows])
+
+
+def check_can_draw() -> None:
+    """Refuse to draw where matplotlib is missing."""
+    if find_spec("matplotlib") is None:
+        raise MissingDataError(
+            "render_mode rgb_array must have matplotlib to draw with, got no such package: "
+            "pip install 'netllm-gym[report]'"
+        )
+
+
+class Painter:
+    """Draws episodes on one time axis, frame after frame, without a display.
+
+    Above: what the link could carry, what was measured, what was chosen. Below: the buffer. Where
+    playback stood still both are shaded. The axes stay the same from frame to frame, and are made
+    once, which takes longer than drawing what changes.
+    """
+
+    def __init__(self) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.lines import Line2D
+        from matplotlib.patches import Patch
+
+        figure = Figure(SIZE_INCHES, DOTS_PER_INCH)
+        self._canvas: Any = FigureCanvasAgg(figure)  # matplotlib types only a part of it
+        room = {"left": 0.075, "right": 0.985, "top": 0.88, "bottom": 0.1, "hspace": 0.1}
+        self._axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2), gridspec_kw=room)
+        rates, buffer = self._axes
+        rates.set_ylabel("Mbit/s")
+        buffer.set_ylabel("buffer, s")
+        buffer.set_xlabel("seconds since the episode began")
+        for axes in self._axes:
+            axes.spines[["top", "right"]].set_visible(False)
+        self._title = figure.text(0.075, 0.955, "", fontsize=9.5)
+        self._result = figure.text(0.075, 0.91, "", fontsize=9.5, color="#444444")
+        handles = [
+            Patch(color=GREY, label="link capacity"),
+            Line2D([], [], color=ORANGE, lw=2, label="measured"),
+            Line2D([], [], color=BLUE, lw=2, label="bitrate"),
+            Patch(color=RED, alpha=STALL_ALPHA, label="stall"),
+        ]
+        figure.legend(
+            handles=handles, ncols=4, fontsize=8.5, frameon=False, bbox_to_anchor=(0.99, 0.945)
+        )
+
+    def __reduce__(self) -> tuple[type["Painter"], tuple[()]]:
+        return Painter, ()  # nothing of a frame is kept, and a canvas cannot be copied
+
+    def paint(self, scene: Scene, link: Steps) -> NDArray[np.uint8]:
+        """Draw the episode so far.
+
+        Args:
+            scene: The episode.
+            link: Capacity on the clock of the episode.
+
+        Returns:
+            (480, 800, 3) red, green, blue.
+        """
+        played, video = scene.playback, scene.video
+        rates, buffer = self._axes
+        for axes in self._axes:
+            for artist in (*axes.collections, *axes.lines, *axes.patches):
+                artist.remove()
+            axes.axvspan(0.0, played.startup_s, color="#777777", alpha=0.25, lw=0, zorder=1)
+            for begin_s, end_s in played.stalls_s:
+                axes.axvspan(begin_s, end_s, color=RED, alpha=STALL_ALPHA, lw=0, zorder=1)
+        chosen, filled = played.bitrate(), played.buffer()
+        rates.stairs(link.value, link.border_s, fill=True, color=GREY, zorder=0.5)
+        rates.hlines(
+            *(played.throughput_mbps, played.request_s, played.arrival_s, ORANGE), lw=2, zorder=2
+        )
+        rates.stairs(chosen.value, chosen.border_s, baseline=None, color=BLUE, lw=2.2, zorder=3)
+        rates.set_ylim(0.0, 1.5 * float(video.ladder_mbps[-1]))  # what is faster is cut off
+        buffer.plot(filled.time_s, filled.value, color=GREEN, lw=1.8)
+        buffer.set_ylim(0.0, scene.buffer_cap_s + video.chunk_s)
+        buffer.set_xlim(0.0, max(video.num_chunks * video.chunk_s, float(played.clock_s[-1])))
+        counted = played.qoe[1:]
+        mean_qoe = f"{counted.mean():.3f} Mbit/s per chunk" if len(counted) else "none yet"
+        self._title.set_text(scene.title)
+        self._result.set_text(f"QoE {mean_qoe}, stalled {played.rebuffer_s[1:].sum():.2f} s")
+        self._canvas.draw()
+        return np.array(np.asarray(self._canvas.buffer_rgba())[..., :3])

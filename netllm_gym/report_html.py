@@ -1,0 +1,279 @@
+"""Tables as one HTML file that needs no network: sortable, with charts, light and dark, printable.
+
+Here numbers become words and places; the markup is in `templates/`, where every text that comes
+from a table is escaped. Equal inputs give equal bytes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from netllm_gym import __version__
+from netllm_gym.charts import Axis, Chart, Mark, cdf_path, fenced, nice_axis
+from netllm_gym.errors import MissingDataError
+from netllm_gym.evaluation import Row, Table
+from netllm_gym.problems import PROBLEMS, Problem
+from netllm_gym.report import compared_with, interval_text, ranked, table_notes
+from netllm_gym.report_abr import PlayedTrace, trace_charts
+
+COLOURS, DASHES = 6, 4  # of lines, as in report.css; more rows than their product look alike
+UNITS = {"mbps": "Mbit/s", "s": "s", "ms": "ms", "deg": "degrees", "bytes": "bytes"}
+
+
+class Head(NamedTuple):
+    """The head of a column of numbers."""
+
+    name: str
+    unit: str
+
+
+class Cell(NamedTuple):
+    """A number in the table."""
+
+    text: str
+    order: float | None  # what the column is sorted by; none goes to the end
+    detail: str = ""  # such as its interval
+    muted: bool = False  # a difference whose interval holds 0
+
+
+class Whisker(NamedTuple):
+    """An interval on the axis of its column, in per cent."""
+
+    low: float
+    mean: float | None  # none where it lies beyond the axis
+    high: float
+    beyond: tuple[str, ...]  # ends of the axis, left and right, that the interval passes
+
+
+class RowView(NamedTuple):
+    """A row of the table."""
+
+    number: int  # by rank, from 0
+    policy: str
+    style: str  # classes of its line
+    badges: tuple[str, ...]
+    whisker: Whisker
+    cells: tuple[Cell, ...]
+    trained_on: str
+    leak: str
+
+
+class Bar(NamedTuple):
+    """One policy's bar, in per cent of the axis."""
+
+    policy: str
+    style: str
+    left: float
+    width: float
+    text: str
+    cut: bool
+
+
+class Panel(NamedTuple):
+    """The bars of one component."""
+
+    head: Head
+    axis: Axis
+    bars: tuple[Bar, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page says of one table."""
+
+    number: int
+    title: str
+    case: str
+    commit: str
+    metric: str
+    metric_unit: str
+    better: str  # right or left
+    heads: tuple[Head, ...]
+    rows: tuple[RowView, ...]
+    interval_axis: Axis
+    reference: float | None  # where the compared policy's mean stands in the interval column
+    cdf: Chart
+    cdf_note: str
+    panels: tuple[Panel, ...]
+    notes: tuple[str, ...]
+    played: PlayedTrace | None
+    played_charts: tuple[tuple[Chart, Chart], ...]
+
+
+def check_can_report() -> None:
+    """Refuse to write a report where the template engine is missing."""
+    if find_spec("jinja2") is None:
+        raise MissingDataError(
+            "report must have jinja2 to write with, got no such package: "
+            "pip install 'netllm-gym[report]'"
+        )
+
+
+def render_report(tables: Sequence[Table], played: Sequence[PlayedTrace | None]) -> str:
+    """Return the page.
+
+    Args:
+        tables: At least one.
+        played: One per table: a trace of its case played anew, or none.
+    """
+    check_can_report()
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("netllm_gym", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    sections = [
+        _section(number, table, trace)
+        for number, (table, trace) in enumerate(zip(tables, played, strict=True), start=1)
+    ]
+    page = environment.get_template("report.html")
+    return page.render(sections=sections, version=__version__)
+
+
+def write_report(path: Path, text: str) -> None:
+    """Put the page in place, whole."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text, "utf-8")
+        part.replace(path)
+    except OSError as error:  # told of the file that was asked for
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+# Inner parts -------------------------------------------------------------------------------------
+
+
+def _section(number: int, table: Table, played: PlayedTrace | None) -> Section:
+    problem, rows, versus = PROBLEMS[table.problem], ranked(table), compared_with(table)
+    styles = _styles(rows, problem)
+    ends = [end for row in rows for end in (row.mean, *(row.ci95 or ()))]
+    axis = nice_axis(*fenced(ends), about=3)
+    cdf, note = _cdf(problem, rows, styles)
+    return Section(
+        number=number,
+        title=problem.title,
+        case=" x ".join(str(value) for value in table.case.values()),
+        commit=table.commit,
+        metric=problem.metric,
+        metric_unit=problem.metric_unit,
+        better="right" if problem.higher_is_better else "left",
+        heads=(
+            Head(problem.metric, problem.metric_unit),
+            *([Head(f"vs {versus}", "paired")] if versus else []),
+            *(quantity(name) for name in problem.components),
+            Head("decision", "ms"),
+        ),
+        rows=tuple(
+            _row(place, row, styles[place], problem, versus, axis) for place, row in enumerate(rows)
+        ),
+        interval_axis=axis,
+        reference=next((axis.percent(row.mean) for row in rows if row.policy == versus), None),
+        cdf=cdf,
+        cdf_note=note,
+        panels=tuple(_panel(name, rows, styles) for name in problem.components),
+        notes=tuple(table_notes(table)),
+        played=played,
+        played_charts=tuple(trace_charts(played)) if played is not None else (),
+    )
+
+
+def quantity(name: str) -> Head:
+    """Return a name and the unit that it ends in: `rebuffer_s` is rebuffer in s."""
+    what, _, unit = name.rpartition("_")
+    return Head(what.replace("_", " "), UNITS[unit]) if what and unit in UNITS else Head(name, "")
+
+
+def _styles(rows: Sequence[Row], problem: Problem) -> list[str]:
+    """Return a colour and a dash for each row; the bound has the ink's own."""
+    styles, used = [], 0
+    for row in rows:
+        if row.policy == problem.bound:
+            styles.append("bound")
+            continue
+        styles.append(f"c{used % COLOURS} d{used // COLOURS % DASHES}")
+        used += 1
+    return styles
+
+
+def _row(
+    number: int, row: Row, style: str, problem: Problem, versus: str | None, axis: Axis
+) -> RowView:
+    low, high = row.ci95 or (row.mean, row.mean)
+    trained_on, _, leak = row.trained_on.partition(" (leaky: ")
+    badges = ["bound"] if row.policy == problem.bound else []
+    badges += ["compared with"] if row.policy == versus else []
+    cells = [Cell(f"{row.mean:.4f}", row.mean, interval_text(row.ci95))]
+    if versus and row.versus is None:
+        cells.append(Cell("", None))
+    elif versus and row.versus is not None:
+        gain, ci95 = row.versus["mean"], row.versus["ci95"]
+        muted = ci95 is None or ci95[0] <= 0.0 <= ci95[1]
+        cells.append(Cell(f"{gain:+.4f}", gain, interval_text(ci95, "+"), muted))
+    cells += [Cell(f"{row.components[name]:.4f}", row.components[name]) for name in row.components]
+    cells.append(Cell(f"{row.decision_ms:.3f}", row.decision_ms))
+    return RowView(
+        number=number,
+        policy=row.policy,
+        style=style,
+        badges=tuple(badges),
+        whisker=_whisker(axis, low, row.mean, high),
+        cells=tuple(cells),
+        trained_on=trained_on,
+        leak=leak.removesuffix(")"),
+    )
+
+
+def _whisker(axis: Axis, low: float, mean: float, high: float) -> Whisker:
+    passed = [("left", low < axis.low), ("right", high > axis.high)]
+    return Whisker(
+        low=axis.percent(low),
+        mean=axis.percent(mean) if axis.low <= mean <= axis.high else None,
+        high=axis.percent(high),
+        beyond=tuple(end for end, passes in passed if passes),
+    )
+
+
+def _cdf(problem: Problem, rows: Sequence[Row], styles: Sequence[str]) -> tuple[Chart, str]:
+    """Return the distributions over episodes, and what lies beyond the axis."""
+    values = np.concatenate([row.per_episode for row in rows])
+    x, y = nice_axis(*fenced(values), about=6), nice_axis(0.0, 1.0)
+    beyond = []
+    for row in rows:
+        outside = sum(not x.low <= value <= x.high for value in row.per_episode)
+        beyond += [f"{row.policy} in {outside} of {row.n}"] if outside else []
+    lines = [
+        Mark("line", style, cdf_path(x, y, row.per_episode), number)
+        for number, (row, style) in enumerate(zip(rows, styles, strict=True))
+    ]
+    chart = Chart(
+        title=f"Distribution of {problem.metric} over episodes, a staircase per policy",
+        x=x,
+        y=y,
+        x_label=f"{problem.metric} of an episode, {problem.metric_unit}",
+        y_label="share of episodes at or below",
+        marks=tuple(reversed(lines)),  # the best is drawn last, on top
+    )
+    return chart, f"Episodes beyond the axis: {', '.join(beyond)}." if beyond else ""
+
+
+def _panel(name: str, rows: Sequence[Row], styles: Sequence[str]) -> Panel:
+    values = [row.components[name] for row in rows]
+    low, high = fenced(values)
+    axis = nice_axis(min(low, 0.0), max(high, 0.0), about=3)
+    zero = axis.percent(0.0)
+    bars = []
+    for row, style, value in zip(rows, styles, values, strict=True):
+        end = axis.percent(value)
+        cut = not axis.low <= value <= axis.high
+        bars.append(Bar(row.policy, style, min(zero, end), abs(end - zero), f"{value:.4f}", cut))
+    return Panel(quantity(name), axis, tuple(bars))

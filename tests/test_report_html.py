@@ -1,0 +1,266 @@
+"""The HTML report: whole in itself, escaped, themed, sortable, and true to its table."""
+
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from importlib import resources
+
+import pytest
+
+from netllm_gym import report_html
+from netllm_gym.cli import run
+from netllm_gym.envs.abr.synthetic import UniformHold, generate_traces
+from netllm_gym.envs.abr.traces import write_cooked_trace
+from netllm_gym.errors import InputError, MissingDataError
+from netllm_gym.evaluation import evaluate
+from netllm_gym.report_abr import nameable_policies, play_trace, trace_charts
+from netllm_gym.report_html import render_report, write_report
+from tests.test_tables import TABLE, made_row, made_table
+
+EVIL = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>{{ 7 * 7 }}"
+
+
+class Page(HTMLParser):
+    """Tags, attributes, words and scripts of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.words, self.scripts, self.inside = [], [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.inside = tag
+
+    def handle_endtag(self, tag):
+        self.inside = ""
+
+    def handle_data(self, data):
+        (self.scripts if self.inside == "script" else self.words).append(data)
+
+    @property
+    def policies(self):
+        names = ("policy" in (attributes.get("class") or "").split() for _, attributes in self.tags)
+        return sum(names)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("traces")
+    for number, trace in enumerate(generate_traces(UniformHold(0.3, 3.0), 5, seed=1)):
+        write_cooked_trace(folder / f"<i>t{number}", *trace)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(folder):
+    return evaluate("abr", ["lowest", "bba", "robust_mpc", "random"], {"traces": str(folder)})
+
+
+@pytest.fixture(scope="module")
+def page(table):
+    return render_report([table, TABLE], [play_trace(table, ["bba", "robust_mpc"]), None])
+
+
+def test_nothing_is_fetched(page):
+    for tag, attributes in Page(page).tags:
+        assert tag not in {"link", "img", "iframe", "object", "embed", "base", "form"}
+        for name, value in attributes.items():
+            assert name not in {"src", "srcset", "action", "formaction", "data", "xlink:href"}
+            assert name != "href" or value.startswith("#")
+            assert not name.startswith("on")
+    assert "http:" not in page
+    assert "https:" not in page
+    assert "url(" not in page
+    assert "@import" not in page
+
+
+def test_both_themes_paper_and_telephone_are_there(page):
+    assert 'name="color-scheme" content="light dark"' in page
+    for words in ("screen and (prefers-color-scheme: dark)", "print", "(max-width: 640px)"):
+        assert f"@media {words}" in page
+    light, dark = (
+        set(re.findall(r"(--[a-z0-9-]+):", part))
+        for part in page.split("@media screen and (prefers-color-scheme: dark)")[:2]
+    )
+    assert light <= dark  # every colour of the light theme has its dark one
+
+
+def test_the_page_says_what_the_table_says(table, page):
+    words = " ".join(" ".join(Page(page).words).split())
+    for row in table.rows:
+        assert f"{row.mean:.4f}" in words
+        assert f"[{row.ci95[0]:.3f}, {row.ci95[1]:.3f}]" in words
+        for name, value in row.components.items():
+            assert f"{value:.4f}" in words, name
+    assert "No policy can exceed 2.500000 here (certified by optimum)." in words
+    assert Page(page).policies == len(table.rows) + len(TABLE.rows)
+    orders = re.findall(r'<td class="number[^"]*" data-order="([^"]*)">([-+0-9.]*)', page)
+    assert all(
+        float(order) == pytest.approx(float(text), abs=6e-4) for order, text in orders if text
+    )
+
+
+def test_leaks_and_the_bound_are_marked():
+    leaky = made_row("mine", [1.0, 1.5], trained_on="fcc (leaky: saw 3 of 45 recordings)")
+    page = render_report([made_table(*TABLE.rows, leaky)], [None])
+    assert '<span class="badge leak">leaky: saw 3 of 45 recordings</span>' in page
+    assert '<span class="badge">bound</span>' in page
+    assert '<span class="badge">compared with</span>' in page
+
+
+def test_names_from_outside_are_text_and_nothing_else(table):
+    played = play_trace(table, ["bba", "robust_mpc"], 0)
+    assert played.trace == "<i>t0"
+    played = replace(
+        played, trace=EVIL, sides=tuple(replace(side, policy=EVIL) for side in played.sides)
+    )
+    rows = [replace(row, policy=EVIL + row.policy, trained_on=EVIL) for row in TABLE.rows]
+    rows[0] = replace(rows[0], versus={**rows[0].versus, "policy": rows[1].policy})
+    wrong = replace(TABLE, rows=rows, commit=EVIL, case={"traces": EVIL, "video": EVIL})
+    text = render_report([wrong], [played])
+    page = Page(text)
+    script = resources.files("netllm_gym").joinpath("templates/report.js").read_text("utf-8")
+    assert ["".join(page.scripts).strip()] == [script.strip()]
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {"img"}
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert "{{ 7 * 7 }}" in text  # a name is no template
+    assert "alert(1)" in "".join(page.words)
+
+
+def test_equal_tables_give_equal_bytes(table, page):
+    assert page == render_report([table, TABLE], [play_trace(table, ["bba", "robust_mpc"]), None])
+
+
+def test_the_played_trace_is_the_tables_episode(table):
+    for number in range(3):
+        for side in play_trace(table, ["bba", "robust_mpc"], number).sides:
+            (row,) = (row for row in table.rows if row.policy == side.policy)
+            assert side.in_table == row.per_episode[number]
+            assert side.qoe == pytest.approx(side.in_table, abs=1e-12)
+            assert not side.differs
+    other = replace(table, rows=[replace(row, per_episode=[9.0] * row.n) for row in table.rows])
+    played = play_trace(other, ["bba"], 0)
+    assert played.sides[0].differs
+    assert "The table says 9.0000 of this episode" in render_report([other], [played])
+
+
+def test_both_sides_have_the_same_axes(table):
+    charts = trace_charts(play_trace(table, ["lowest", "random"], 1))
+    assert len({(rates.x, rates.y, buffer.x, buffer.y) for rates, buffer in charts}) == 1
+
+
+def test_the_episode_that_is_shown_is_the_median_one(table):
+    # Differences of 3, 1, 2, 5, 4: the median, 3, is that of episode 0.
+    rows = [row for row in table.rows if row.policy in ("bba", "lowest")]
+    values = {"lowest": [0.0] * 5, "bba": [3.0, 1.0, 2.0, 5.0, 4.0]}
+    made = replace(table, rows=[replace(row, per_episode=values[row.policy]) for row in rows])
+    assert play_trace(made, ["bba", "lowest"]).number == 0
+    assert play_trace(made, ["robust_mpc", "lowest"]).chosen == "the first"
+
+
+def test_policies_that_can_be_named():
+    mine = made_row("my-run", [5.0, 6.0])
+    assert nameable_policies(made_table(mine, *TABLE.rows)) == ("bba", "optimum")
+    assert nameable_policies(made_table(mine)) == ()
+    rows = [made_row(name, [qoe]) for name, qoe in (("bola", 1.0), ("bba", 3.0), ("random", 2.0))]
+    assert nameable_policies(made_table(*rows)) == ("bba", "random")
+
+
+@pytest.mark.parametrize(
+    ("policies", "number", "changes", "sentence"),
+    [
+        (["bba", "bola", "lowest"], None, {}, "play must name one or two policies, got 3"),
+        (["bba", "bba"], None, {}, "policies must have different names, got 'bba' 2 times"),
+        (["bab"], None, {}, "did you mean bba"),
+        (["bba"], 5, {}, "trace must be in 0..4, got 5"),
+        (["bba"], -1, {}, "trace must be in 0..4, got -1"),
+        (["bba"], 0, {"traces": "none"}, "got 'none'; --play none leaves the played trace out"),
+        (["bba"], 0, {"noise": "True"}, "case must be traces and video alone to be played again"),
+        (["bba"], 0, {"traces": "synthetic-test"}, "the table's 5 episodes, got 100 on this"),
+    ],
+)
+def test_what_cannot_be_played_is_refused(table, policies, number, changes, sentence):
+    with pytest.raises(InputError) as refused:
+        play_trace(replace(table, case={**table.case, **changes}), policies, number)
+    assert sentence in str(refused.value)
+
+
+def test_the_command_writes_a_report(capsys, tmp_path, table):
+    source, out = tmp_path / "table.json", tmp_path / "report.html"
+    source.write_text(table.to_json())
+    assert run(["report", str(source), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "trace played by bba and robust_mpc;" in said
+    assert f"report in {out}" in said
+    assert "One trace, played through" in out.read_text("utf-8")
+    asked = ["report", str(source), str(source), "--play", "none", "--out", str(out)]
+    assert run(asked) == 0
+    assert "One trace, played through" not in out.read_text("utf-8")
+    assert out.read_text("utf-8").count("<section") == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "table.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["none.json", "--out", "r.html"], "table must be a file written by bench --json, got"),
+        (["bad.json", "--out", "r.html"], "bad.json: the table must have problem"),
+        (["good.json", "--out", "no/r.html"], "out must be a file in an existing folder, got no"),
+        (["good.json", "--out", "."], "out must be a file in an existing folder"),
+        (["good.json", "--out", "good.json"], "out must not be one of the tables, got good.json"),
+        (["good.json", "--out", "r.html", "--play", ","], "names must be one or more"),
+        (["good.json", "--out", "r.html", "--play", "none", "--trace", "1"], "trace must be left"),
+        (["good.json", "--out", "r.html", "--trace", "100"], "trace must be in 0..4, got 100"),
+        (["--out", "r.html"], "Missing argument"),
+    ],
+)
+def test_wrong_input_is_one_sentence(capsys, monkeypatch, tmp_path, table, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good.json").write_text(table.to_json())
+    (tmp_path / "bad.json").write_text("{}")
+    assert run(["report", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "r.html").exists()
+    assert (tmp_path / "good.json").read_text() == table.to_json()
+
+
+def test_without_jinja2_it_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(report_html, "find_spec", lambda name: None)
+    with pytest.raises(MissingDataError, match="report must have jinja2"):
+        render_report([TABLE], [None])
+
+
+def test_a_failed_write_leaves_the_old_report(monkeypatch, tmp_path):
+    out = tmp_path / "report.html"
+    write_report(out, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_report(out, "\ud800")
+    assert out.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium to click")
+def test_a_click_sorts(page, tmp_path):
+    heads = "document.querySelectorAll('.results thead button')"
+    click = f"<script>{heads}[0].click();</script>"
+    (tmp_path / "page.html").write_text(page.replace("</body>", f"{click}</body>"), "utf-8")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    place = f"file://{tmp_path}/page.html"
+    dumped = subprocess.run(
+        ["chromium", *flags, f"--user-data-dir={tmp_path}/profile", "--dump-dom", place],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    ).stdout
+    names = re.findall(r'<span class="policy">([^<]*)</span>', dumped)[:4]
+    assert names == ["bba", "lowest", "random", "robust_mpc"]
