@@ -76,11 +76,11 @@ def draw_traces(sets: Mapping[str, TraceSet], path: Path) -> None:
                 linewidth=1.2,
                 label=words,
             )
-        axes.set(title=name, ylabel="capacity (Mbit/s)", xlim=(0, None))
+        axes.set(title=name, ylabel="capacity (Mbit/s)")
         axes.set_ylim(0, 1.3 * axes.dataLim.y1)  # room for the legend
         axes.legend(fontsize="small", loc="upper center", ncols=len(SHOWN), frameon=False)
         axes.grid(alpha=0.25)
-    over_time[-1].set_xlabel("time (s)")
+    over_time[-1].set(xlabel="time (s)", xlim=(0, None))
     spread.set(
         title="Mean capacity of the traces",
         xlabel="mean capacity of a trace (Mbit/s)",
