@@ -38,25 +38,25 @@ def read_trace_list(path: Path) -> TraceList:
     if not isinstance(content, dict):
         raise InputError(f"{path} must be a list of traces, got {type(content).__name__}")
     name = content.get("name")
-    if not (isinstance(name, str) and name):
+    if not (isinstance(name, str) and name and name.isprintable()):
         raise InputError(f"name of {path} must be a name, got {name!r:.60}")
     sha256, recordings = (_texts(content, key, path) for key in ("sha256", "recordings"))
     for file in sha256:
-        if not file or Path(file).name != file:
+        if not (file and file.isprintable() and Path(file).name == file):
             raise InputError(f"sha256 of {path} must have names of files, got {file!r}")
     place = {key: content[key] for key in ("set", "folder") if key in content}
-    if len(place) != 1 or not all(isinstance(where, str) for where in place.values()):
+    where = next(iter(place.values()), None)
+    if len(place) != 1 or not (isinstance(where, str) and where.isprintable()):
         raise InputError(f"{path} must name a set or a folder, got {place!r:.60}")
-    if "set" in place:
-        folder = find_data("abr", "traces", place["set"])
-    else:
-        folder = path.parent / place["folder"]
+    folder = find_data("abr", "traces", where) if "set" in place else path.parent / where
     return TraceList(name, folder, sha256, recordings)
 
 
 def _texts(content: dict[str, Any], key: str, path: Path) -> dict[str, str]:
     column = content.get(key)
-    if not isinstance(column, dict) or not all(isinstance(v, str) for v in column.values()):
+    if not isinstance(column, dict) or not all(
+        isinstance(text, str) and text.isprintable() for text in column.values()
+    ):
         raise InputError(f"{key} of {path} must be an object of texts, got {column!r:.60}")
     return column
 
