@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from netllm_gym.data.datasets import has_sha256
 from netllm_gym.data.published import PublishedFile, PublishedSet, published
@@ -135,8 +135,8 @@ def _downloader(
 ) -> Callable[[PublishedFile], None]:
     import pooch
 
-    if not source.startswith(("http://", "https://")):
-        raise InputError(f"from must begin with http:// or https://, got {source!r}")
+    if not _is_address(source):
+        raise InputError(f"from must be like https://host/folder, got {source!r}")
     pooch.get_logger().setLevel("ERROR")  # the progress bar says the rest
     addresses = {file.target: f"{source.rstrip('/')}/{quote(file.source)}" for file in wanted.files}
     for place in wanted.folders:  # pooch's own way of making them is not safe with threads
@@ -153,13 +153,13 @@ def _downloader(
         try:
             gathered.fetch(file.target, downloader=pooch.HTTPDownloader(timeout=TIMEOUT_S))
             return
-        except ValueError:  # other bytes than the pinned ones; pooch has removed them
-            why = f"its SHA-256 is not {file.sha256}"
         except OSError as error:
             if error.errno is not None:  # the disk's; what `requests` raises carries no number
                 raise at_path(error, staging / file.target) from None
             answer = getattr(error, "response", None)
             why = type(error).__name__ if answer is None else f"status {answer.status_code}"
+        except ValueError:  # other bytes than the pinned ones; pooch has removed them
+            why = f"its SHA-256 is not {file.sha256}"
         here = sum((staging / target).is_file() for target in addresses)
         sentence = (
             f"could not be fetched ({why}); {here} fetched files are kept and the same command "
@@ -168,6 +168,14 @@ def _downloader(
         raise OSError(errno.EIO, sentence, addresses[file.target])
 
     return download
+
+
+def _is_address(source: str) -> bool:
+    try:
+        parts = urlsplit(source)
+    except ValueError:  # such as an unclosed bracket
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def _clone_words() -> str:

@@ -82,6 +82,7 @@ def test_a_piece_in_the_middle_of_both_is_no_overlap():
 def test_links_that_hardly_change_are_not_found_alike():
     few = LONG_MBPS[: FEWEST_LEVELS - 1]
     assert kind(trace("few", few), LONG) is None
+    assert kind(LONG, trace("few", few)) is None
     assert kind(trace("few", LONG_MBPS[:FEWEST_LEVELS]), LONG) == "contained"
 
 
