@@ -82,8 +82,7 @@ class LevelIndex:
         first = np.searchsorted(self._sorted, levels[0] - slack[0], side="left")
         last = np.searchsorted(self._sorted, levels[0] + slack[0], side="right")
         places = np.sort(self._order[first:last])
-        places = places[places + FEWEST_LEVELS < len(self._column)]
-        for offset in range(1, FEWEST_LEVELS):  # a comparison with a gap is false
+        for offset in range(1, FEWEST_LEVELS):  # equal to a gap is nothing, so none runs over one
             places = places[np.abs(self._column[places + offset] - levels[offset]) <= slack[offset]]
         pieces = []
         for place in places.tolist():
