@@ -61,6 +61,10 @@ def split_by_recording(
             f"traces to split must be files of one folder, got the set {traces.name}; "
             "netllm-gym data generate writes generated traces to files"
         )
+    if len(set(paths)) < len(paths):
+        raise InputError(
+            f"traces to split must be one to a file, got several in a file of {paths[0].parent}"
+        )
     groups = group_recordings(traces.traces)
     if len(groups) < len(shares):
         raise InputError(
@@ -71,17 +75,14 @@ def split_by_recording(
     names = PART_NAMES[len(shares)]
     parts = {}
     for name, numbers in zip(names, _draw_parts(groups, shares, seed), strict=True):
-        chosen = {traces.traces[number].name: number for number in sorted(numbers)}
-        listed = TraceList(
-            f"{out.name}-{name}",
-            paths[0].parent,
-            {file: sha256_of(paths[number]) for file, number in chosen.items()},
-            {
-                file: recordings[number]
-                for file, number in chosen.items()
-                if recordings[number] != recording_of(file)
-            },
-        )
+        files = {paths[number].name: number for number in sorted(numbers)}
+        renamed = {
+            file: recordings[number]
+            for file, number in files.items()
+            if recordings[number] != recording_of(traces.traces[number].name)
+        }
+        sha256 = {file: sha256_of(paths[number]) for file, number in files.items()}
+        listed = TraceList(f"{out.name}-{name}", paths[0].parent, sha256, renamed)
         parts[name] = Part(listed, len({recordings[number] for number in numbers}))
     out.mkdir(parents=True, exist_ok=True)
     for name, part in parts.items():

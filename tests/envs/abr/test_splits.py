@@ -147,6 +147,12 @@ def test_generated_sets_and_used_folders_are_refused(capsys, folder, tmp_path):
     assert "out must be a new or empty folder" in capsys.readouterr().err
 
 
+def test_several_traces_of_one_file_are_refused(folder, tmp_path):
+    traces = read_trace_folder(folder).traces
+    with pytest.raises(InputError, match="must be one to a file, got several"):
+        split_by_recording(TraceSet("x", (*traces, traces[3])), SHARES, 0, tmp_path / "out")
+
+
 def test_the_published_training_set_splits_without_a_leak(shared_data, tmp_path):
     parts = split_by_recording(load_trace_set("fcc-train"), (0.7, 0.15, 0.15), 0, tmp_path / "s")
     assert sum(part.num_recordings for part in parts.values()) == 93
