@@ -9,6 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from netllm_gym.errors import InputError
+from netllm_gym.files import write_whole
 from netllm_gym.options_file import read_options
 from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig, TrainConfig
 from netllm_gym.progress import Progress
@@ -73,17 +74,13 @@ def envs() -> None:
 
 @data_app.command("list")
 def data_list() -> None:
-    """List the trace sets and videos that can be named.
+    """List the trace sets and videos that can be named, where they are, and what can be fetched.
 
     Example: netllm-gym data list
     """
-    from netllm_gym.data.datasets import data_folder
-    from netllm_gym.envs.abr.traces import trace_set_names
-    from netllm_gym.envs.abr.video import video_names
+    from netllm_gym.catalogue import render_catalogue
 
-    typer.echo(f"data folder: {data_folder()}")
-    typer.echo(f"traces: {', '.join(trace_set_names())}")
-    typer.echo(f"videos: {', '.join(video_names())}")
+    typer.echo(render_catalogue())
 
 
 @data_app.command("generate")
@@ -111,6 +108,124 @@ def data_generate(
     for number, trace in enumerate(traces):
         write_cooked_trace(out / f"{family}-{seed}-{number:04d}", *trace)
     typer.echo(f"{count} traces of the family {family} in {out}")
+
+
+@data_app.command("fetch")
+def data_fetch(
+    names: Annotated[list[str], typer.Argument(help="fcc, norway, video1 or video2.")],
+    to: Annotated[
+        Path | None, typer.Option(help="Data folder; the one that is in use if left out.")
+    ] = None,
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            help="Folder of a clone of the repository at the pinned commit, or another address of "
+            "one; GitHub if left out.",
+        ),
+    ] = "",
+) -> None:
+    """Fetch published traces and videos, each file checked by its SHA-256.
+
+    Run again, it goes on where it was interrupted, and mends what was altered.
+
+    Example: netllm-gym data fetch fcc video1
+    """
+    from netllm_gym.data.datasets import DATA_VARIABLE, data_folder
+    from netllm_gym.data.fetch import fetch
+    from netllm_gym.data.published import find_published, published
+
+    folder = to or data_folder()
+    sets = [find_published(name) for name in names]
+    for each in sets:
+        with Progress(f"fetch {each.name}", "files") as progress:
+            done = fetch(each, folder, source, progress.update)
+        mended = f", {done.replaced} of them in place of altered ones" if done.replaced else ""
+        typer.echo(f"{each.name}: {done.files} files, {done.brought} fetched{mended}, in {folder}")
+        for place in each.folders:
+            typer.echo(f"  {place}")
+        for work in each.cite:
+            typer.echo(f"  cite: {work}")
+    pinned = published()
+    typer.echo(f"from {pinned.repository} at commit {pinned.commit}")
+    typer.echo(f"licence: {pinned.licence}")
+    if folder.resolve() != data_folder().resolve():
+        typer.echo(f"set {DATA_VARIABLE}={folder.resolve()} to use them by name")
+
+
+@data_app.command("inspect")
+def data_inspect(
+    name: Annotated[str, typer.Argument(help="A trace set's name, folder or list.")],
+    against: Annotated[
+        list[str] | None, typer.Argument(help="More sets, compared with it and each other.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write everything to this file.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the sets to this PNG, SVG or PDF file.")
+    ] = None,
+) -> None:
+    """Print statistics and outliers of trace sets, and which traces leak from one into another.
+
+    A trace leaks if its file is byte-identical to one of the other set, if its capacities are
+    contained in one of the other set's traces, if the two overlap, or if their names say the
+    same recording. A trace is counted once, for the first of these that holds.
+
+    Example: netllm-gym data inspect fcc-test fcc-train
+    """
+    from netllm_gym.envs.abr.traces import load_trace_set
+    from netllm_gym.inspection import check_different, inspect, render_inspection
+    from netllm_gym.trace_picture import check_can_draw, draw_traces
+
+    names = [name, *(against or ())]
+    check_different(names)
+    if json_file is not None and (json_file.is_dir() or not json_file.parent.is_dir()):
+        raise InputError(f"json must be a file in an existing folder, got {json_file}")
+    if picture is not None:
+        check_can_draw(picture)
+    sets = {each: load_trace_set(each) for each in names}
+    inspection = inspect(sets)
+    typer.echo(render_inspection(inspection))
+    if json_file is not None:
+        write_whole(json_file, inspection.to_json().encode())
+    if picture is not None:
+        draw_traces(sets, picture)
+
+
+@data_app.command("split")
+def data_split(
+    name: Annotated[str, typer.Argument(help="A trace set's name, folder or list.")],
+    out: Annotated[Path, typer.Option(help="New folder for the lists.")],
+    by: Annotated[str, typer.Option(help="What is kept together: recording.")] = "recording",
+    shares: Annotated[
+        str, typer.Option(help="Shares of train, valid and test, or of train and test.")
+    ] = "0.7,0.15,0.15",
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal parts.")] = 0,
+) -> None:
+    """Split a trace set so that all pieces of one recording land in one part.
+
+    Writes lists of names and SHA-256, which --traces and data inspect accept as OUT/train.json and
+    so on. Pieces belong together if their names say so or if their contents are identical,
+    contained in each other, or overlap.
+
+    Example: netllm-gym data split fcc-train --shares 0.7,0.15,0.15 --seed 0 --out splits/mine
+    """
+    from netllm_gym.envs.abr.splits import split_by_recording
+    from netllm_gym.envs.abr.traces import load_trace_set
+
+    if by != "recording":
+        raise InputError(f"by must be recording, got {by!r}")
+    try:
+        numbers = [float(share) for share in _names(shares)]
+    except ValueError:
+        raise InputError(f"shares must be numbers separated by commas, got {shares!r}") from None
+    parts = split_by_recording(load_trace_set(name), numbers, seed, out)
+    for part, kept in parts.items():
+        typer.echo(
+            f"{part}: {len(kept.traces.sha256)} traces of {kept.num_recordings} recordings "
+            f"in {out / part}.json"
+        )
 
 
 @app.command()

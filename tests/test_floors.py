@@ -19,19 +19,23 @@ PACKAGE = Path(__file__).resolve().parents[1] / "netllm_gym"
 
 ANY_PART = "*"
 DATASETS = "data/datasets.py"
+PUBLISHED = "data/published.py"
 POLICY = "policies/policy.py"
-GROUND = ("errors.py", "randomness.py", "numpy")
+GROUND = ("errors.py", "files.py", "randomness.py", "numpy")
 LEARNERS_MAY = (*GROUND, "envs/*", "data/*", POLICY, "policies/baselines/*")
 FLOORS = {  # file: what it may import, beside the standard library and its own floor
     "errors.py": (),
+    "files.py": ("errors.py",),
     "randomness.py": ("numpy",),
     "__init__.py": (ANY_PART,),
     "__main__.py": ("cli.py",),
-    DATASETS: ("errors.py", "numpy", "platformdirs", "pooch"),
+    PUBLISHED: ("errors.py",),
+    DATASETS: ("errors.py", PUBLISHED, "numpy", "platformdirs"),
+    "data/fetch.py": ("errors.py", "files.py", PUBLISHED, DATASETS, "pooch"),
     "options_file.py": ("errors.py", "tomli"),
     "envs/*/simulator.py": (*GROUND, "envs/*", "numba"),
     "envs/abr/rendering.py": (*GROUND, "envs/*", "matplotlib"),
-    "envs/*": (*GROUND, "envs/*", DATASETS, "gymnasium"),
+    "envs/*": (*GROUND, "envs/*", DATASETS, PUBLISHED, "gymnasium"),
     "data/abr.py": (*GROUND, "envs/abr/observation.py"),
     "data/*": (*GROUND, DATASETS, "data/abr.py"),
     POLICY: ("numpy",),
@@ -43,6 +47,7 @@ FLOORS = {  # file: what it may import, beside the standard library and its own 
     "rollout.py": (*GROUND, "envs/*", "data/episode.py", POLICY, "gymnasium"),
     # The upper floors reach the heavy libraries only through the parts that own them.
     "cli.py": (ANY_PART, "numpy", "rich", "typer"),
+    "trace_picture.py": (ANY_PART, "numpy", "matplotlib"),
     "report.py": (ANY_PART, "numpy"),
     "charts.py": ("numpy",),
     "report_html.py": (ANY_PART, "numpy", "jinja2"),

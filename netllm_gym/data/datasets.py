@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
+from netllm_gym.data.published import how_to_fetch
 from netllm_gym.errors import InputError, MissingDataError
 
 DATA_VARIABLE = "NETLLM_GYM_DATA"
@@ -37,7 +38,7 @@ def find_data(*parts: str) -> Path:
     if not path.exists():
         raise MissingDataError(
             f"{'/'.join(parts)} must be on this machine, got no {path}: "
-            f"set {DATA_VARIABLE} to the folder that holds abr/"
+            f"set {DATA_VARIABLE} to the folder that holds abr/{how_to_fetch('/'.join(parts))}"
         )
     return path
 
@@ -61,10 +62,20 @@ def clean_split() -> dict[str, SplitPart]:
     }
 
 
+def has_sha256(path: Path, expected: str) -> bool:
+    """Say whether there is such a file with exactly the expected bytes."""
+    return path.is_file() and sha256_of(path) == expected
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def check_sha256(path: Path, expected: str) -> None:
     """Refuse a file that is missing, or whose bytes are not the expected ones."""
     if not path.is_file():
         raise MissingDataError(f"{path} must be on this machine, got no such file: get it again")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = sha256_of(path)
     if found != expected:
         raise InputError(f"{path} must have SHA-256 {expected}, got {found}: get it again")

@@ -19,7 +19,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from netllm_gym.data.datasets import check_sha256, clean_split, data_folder, find_data
+from netllm_gym.data.published import how_to_fetch
 from netllm_gym.envs.abr import synthetic
+from netllm_gym.envs.abr.trace_lists import TraceList, read_trace_list
 from netllm_gym.errors import InputError
 
 MIN_LAP_BYTES = 1000  # less, and one chunk takes laps without end
@@ -41,12 +43,14 @@ class Trace:
         recording: The measurement that the trace was cut from: FCC unit and site where the name
             tells, or the Norway log, else the content, so that a copy is known under any name.
             Traces of one recording resemble each other: splits and intervals go by recording.
+        path: File that it was read from; None if it was generated.
     """
 
     name: str
     time_s: NDArray[np.float64]
     capacity_mbps: NDArray[np.float64]
     recording: str = ""
+    path: Path | None = None
 
     def __post_init__(self) -> None:
         time_s = np.array(self.time_s, np.float64)
@@ -60,7 +64,7 @@ class Trace:
         object.__setattr__(self, "time_s", time_s)
         object.__setattr__(self, "capacity_mbps", capacity_mbps)
         if not self.recording:
-            object.__setattr__(self, "recording", recording_of(self.name) or self.content)
+            object.__setattr__(self, "recording", own_recording(self))
 
     @cached_property
     def content(self) -> str:
@@ -157,14 +161,19 @@ def check_start_pointer(pointer: int, trace: Trace) -> None:
         )
 
 
+def own_recording(trace: Trace) -> str:
+    """Return the recording that a trace belongs to if nobody knows better."""
+    return recording_of(trace.name) or trace.content
+
+
 def recording_of(name: str) -> str:
     """Return the FCC unit and site of a file name, or a Norway log's; nothing for other names."""
     match = _FCC_NAME.match(name) or _NORWAY_NAME.match(name)
     return match["recording"] if match else ""
 
 
-def read_cooked_trace(path: Path) -> Trace:
-    """Read one cooked trace.
+def read_cooked_trace(path: Path, recording: str = "") -> Trace:
+    """Read one cooked trace; its recording follows from its name unless it is given.
 
     Raises:
         InputError: If a line is not two numbers, or the trace breaks a rule of `Trace`.
@@ -188,7 +197,7 @@ def read_cooked_trace(path: Path) -> Trace:
         rows.append((time_s, capacity_mbps))
     table = np.array(rows, np.float64).reshape(len(rows), 2)
     try:
-        return Trace(path.name, table[:, 0], table[:, 1])
+        return Trace(path.name, table[:, 0], table[:, 1], recording, path)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -218,6 +227,8 @@ def trace_set_names() -> list[str]:
 def load_trace_set(name: "str | Path | TraceSet | Sequence[Trace]") -> TraceSet:
     """Return a set by name (`synthetic`, `fcc-test`, `clean-train`), by folder, or from traces.
 
+    The path of a JSON file is a list of traces, as `data split` writes it.
+
     Raises:
         InputError: If there is no such set or folder, or a file in it breaks a rule.
     """
@@ -233,17 +244,30 @@ def load_trace_set(name: "str | Path | TraceSet | Sequence[Trace]") -> TraceSet:
     if str(name) in clean_split():
         part = clean_split()[str(name)]
         folder = find_data("abr", "traces", part.folder)
-        for file, sha256 in part.sha256.items():
-            check_sha256(folder / file, sha256)
-        return TraceSet(str(name), tuple(read_cooked_trace(folder / file) for file in part.sha256))
+        return _listed_set(TraceList(str(name), folder, part.sha256, {}))
     if isinstance(name, str) and "/" not in name and name in trace_set_names():
         traces = read_trace_folder(find_data("abr", "traces", name), name)
         return TraceSet(name, traces.traces, _published_pointers(traces))
     if not Path(name).exists():
         raise InputError(
-            f"traces must be a folder or one of {', '.join(trace_set_names())}, got {str(name)!r}"
+            f"traces must be a folder or one of {', '.join(trace_set_names())}, "
+            f"got {str(name)!r}{how_to_fetch(f'abr/traces/{name}')}"
         )
+    if Path(name).is_file():
+        return _listed_set(read_trace_list(Path(name)))
     return read_trace_folder(Path(name))
+
+
+def _listed_set(traces: TraceList) -> TraceSet:
+    for file, sha256 in traces.sha256.items():
+        check_sha256(traces.folder / file, sha256)
+    return TraceSet(
+        traces.name,
+        tuple(
+            read_cooked_trace(traces.folder / file, traces.recordings.get(file, ""))
+            for file in traces.sha256
+        ),
+    )
 
 
 def _generated_set(name: str) -> TraceSet:

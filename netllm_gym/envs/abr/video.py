@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netllm_gym.data.datasets import data_folder, find_data
+from netllm_gym.data.published import how_to_fetch
 from netllm_gym.envs.abr.synthetic import generate_chunk_sizes
 from netllm_gym.errors import InputError
 
@@ -95,7 +96,8 @@ def load_video(name: str | Path | Video) -> Video:
         return read_video_folder(find_data("abr", "videos", name))
     if not Path(name).is_dir():
         raise InputError(
-            f"video must be a folder or one of {', '.join(video_names())}, got {str(name)!r}"
+            f"video must be a folder or one of {', '.join(video_names())}, "
+            f"got {str(name)!r}{how_to_fetch(f'abr/videos/{name}')}"
         )
     return read_video_folder(Path(name))
 

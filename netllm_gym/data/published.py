@@ -1,0 +1,90 @@
+"""Data that others published and `netllm-gym data fetch` brings: names, places, SHA-256 of each.
+
+`published.json` pins one commit of NetLLM's repository and every file of it that a set needs. The
+start pointers of `fcc-test`, there a pickle, stand in it as numbers: no pickle is ever opened.
+"""
+
+import json
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from importlib import resources
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+from netllm_gym.errors import InputError
+
+
+class PublishedFile(NamedTuple):
+    """One file: where it comes from, where it goes, and what its bytes must be."""
+
+    source: str  # path in the repository
+    target: str  # path below the data folder
+    sha256: str
+
+
+class PublishedSet(NamedTuple):
+    """What one name of `data fetch` brings."""
+
+    name: str
+    title: str
+    cite: tuple[str, ...]
+    size_bytes: int  # of all files
+    files: tuple[PublishedFile, ...]
+    writes: dict[str, Any]  # path below the data folder -> JSON content that the package holds
+
+    @property
+    def folders(self) -> dict[str, set[str]]:
+        """Return the folders below the data folder, and the names of the files of each."""
+        folders: dict[str, set[str]] = {}
+        for file in self.files:
+            target = PurePosixPath(file.target)
+            folders.setdefault(str(target.parent), set()).add(target.name)
+        return folders
+
+
+class Published(NamedTuple):
+    """The repository at one commit, and all that can be fetched from it."""
+
+    repository: str  # its web address
+    commit: str
+    licence: str
+    sets: dict[str, PublishedSet]
+
+
+@lru_cache(maxsize=1)
+def published() -> Published:
+    """Return what can be fetched, read from the package."""
+    text = resources.files("netllm_gym.data").joinpath("published.json").read_text("utf-8")
+    manifest = json.loads(text)
+    sets = {}
+    for name, entry in manifest["sets"].items():
+        files = tuple(
+            PublishedFile(f"{manifest['folder']}/{source}/{file}", f"{target}/{file}", sha256)
+            for target, source in entry["folders"].items()
+            for file, sha256 in manifest["sha256"][source].items()
+            if fnmatchcase(file, entry["only"])
+        )
+        sets[name] = PublishedSet(
+            *(name, entry["title"], tuple(entry["cite"]), entry["size_bytes"]),
+            *(files, entry["writes"]),
+        )
+    return Published(manifest["repository"], manifest["commit"], manifest["licence"], sets)
+
+
+def find_published(name: str) -> PublishedSet:
+    """Return a set by its name."""
+    sets = published().sets
+    if name not in sets:
+        raise InputError(f"name must be one of {', '.join(sets)}, got {name!r}")
+    return sets[name]
+
+
+def how_to_fetch(place: str) -> str:
+    """Return the end of a sentence: the command that brings `place`, a path below the data folder.
+
+    Empty if no command does.
+    """
+    for entry in published().sets.values():
+        if place in entry.folders or place in entry.writes:
+            return f"; netllm-gym data fetch {entry.name} brings it"
+    return ""
