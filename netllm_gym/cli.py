@@ -25,7 +25,7 @@ Policies = Annotated[
     str | None,
     typer.Option(help="Names, or folders of trained policies, separated by commas."),
 ]
-Traces = Annotated[str, typer.Option(help="A trace set's name or a folder of cooked traces.")]
+Traces = Annotated[str, typer.Option(help="A trace set's name or a folder of trace files.")]
 VideoName = Annotated[str, typer.Option(help="A video's name or a folder of chunk sizes.")]
 
 
@@ -82,6 +82,31 @@ def data_generate(
     for number, trace in enumerate(traces):
         write_cooked_trace(out / f"{family}-{seed}-{number:04d}", *trace)
     typer.echo(f"{count} traces of the family {family} in {out}")
+
+
+@data_app.command("convert")
+def data_convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="A trace file or a folder.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="New folder for the traces.")],
+    file_format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="cooked, mahimahi, csv, hsdpa or fcc; left out, each file's first line decides.",
+        ),
+    ] = "",
+) -> None:
+    """Write traces of other formats as cooked trace files; docs/formats.md has the formats.
+
+    Example: netllm-gym data convert curr_webget_2016_06.csv --out traces/fcc-june
+    """
+    from netllm_gym.envs.abr.trace_conversion import convert_traces
+
+    traces = convert_traces(source, out, file_format)
+    hours = sum(float(trace.time_s[-1]) for trace in traces) / 3600
+    typer.echo(f"{len(traces)} traces of {hours:.2f} hours together in {out}")
 
 
 @app.command()
