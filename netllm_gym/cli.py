@@ -26,7 +26,9 @@ Policies = Annotated[
     typer.Option(help="Names, or folders of trained policies, separated by commas."),
 ]
 Traces = Annotated[str, typer.Option(help="A trace set's name or a folder of trace files.")]
-VideoName = Annotated[str, typer.Option(help="A video's name or a folder of chunk sizes.")]
+VideoName = Annotated[
+    str, typer.Option(help="A video's name, a folder of chunk sizes or a DASH .mpd.")
+]
 
 
 @app.command()
