@@ -111,6 +111,56 @@ def data_convert(
     typer.echo(f"{len(traces)} traces of {hours:.2f} hours together in {out}")
 
 
+@data_app.command("import-pool")
+def data_import_pool(
+    file: Annotated[Path, typer.Argument(help="NetLLM's exp_pool.pkl.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the pool; run again to go on.")],
+    traces: Annotated[
+        str | None, typer.Option(help="What was played, on your word; needed to train.")
+    ] = None,
+    video: Annotated[
+        str | None, typer.Option(help="What was played, checked by chunk sizes; needed to train.")
+    ] = None,
+    noise: Annotated[bool, typer.Option("--noise", help="Download times were noisy.")] = False,
+    policy: Annotated[str, typer.Option(help="Who acted; the file does not say.")] = "unknown",
+) -> None:
+    """Read a pickled pool of NetLLM, without unpickling it, into an experience pool.
+
+    The file names no traces, video, seeds or policy: `train` takes the pool only if you name the
+    traces and the video; name --validate-on there.
+
+    Example: netllm-gym data import-pool exp_pool.pkl --out pools/netllm --traces fcc-train
+    --video video1 --policy genet
+    """
+    from netllm_gym.pool_import import import_netllm_pool
+
+    pool = import_netllm_pool(file, out, traces, video, noise, policy)
+    typer.echo(f"{len(pool)} episodes, {pool.num_steps} steps of {policy} in {out}")
+    if traces is None:
+        typer.echo("what was played is unknown: to train on it, import it with --traces, --video")
+
+
+@data_app.command("log-reward")
+def data_log_reward(
+    folder: Annotated[Path, typer.Argument(help="Folder of the logs.", show_default=False)],
+    all_lines: Annotated[
+        bool, typer.Option("--all-lines", help="Count the first line of each file too.")
+    ] = False,
+) -> None:
+    """Print the mean reward of NetLLM's text logs (last column), as NetLLM counts it.
+
+    Example: netllm-gym data log-reward results/mpc
+    """
+    from netllm_gym.data.netllm_logs import log_reward
+
+    found = log_reward(folder, skip_first_line=not all_lines)
+    skipped = "" if all_lines else ", the first of each left out"
+    typer.echo(
+        f"mean reward {found.mean:.6f} over {found.num_lines} lines of {found.num_files} files"
+        f"{skipped}"
+    )
+
+
 @app.command()
 def collect(
     problem: ProblemName,

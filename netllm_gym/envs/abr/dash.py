@@ -46,6 +46,12 @@ class _Segment(NamedTuple):
     length: int
 
 
+class _Rung(NamedTuple):
+    bandwidth_bps: int
+    sizes_bytes: list[int]
+    lengths_s: list[float]
+
+
 def read_manifest(path: Path) -> Manifest:
     """Read a manifest with one period and one video adaptation set.
 
@@ -74,14 +80,14 @@ def _read(path: Path) -> Manifest:
     ]
     if not rungs:
         raise InputError("must hold a Representation of the video, got none")
-    rungs.sort(key=lambda rung: rung[0])
-    counts = sorted({len(sizes) for _, sizes, _ in rungs})
+    rungs.sort(key=lambda rung: rung.bandwidth_bps)
+    counts = sorted({len(rung.sizes_bytes) for rung in rungs})
     if len(counts) > 1:
         raise InputError(
             "must list as many segments for each Representation, "
             f"got {counts[0]} for one and {counts[-1]} for another"
         )
-    lengths_s = np.array([lengths_s[:-1] or lengths_s for _, _, lengths_s in rungs])
+    lengths_s = np.array([rung.lengths_s[:-1] or rung.lengths_s for rung in rungs])
     chunk_s = float(np.median(lengths_s))
     if (np.abs(lengths_s - chunk_s) > LENGTH_TOLERANCE * chunk_s).any():
         raise InputError(
@@ -89,14 +95,14 @@ def _read(path: Path) -> Manifest:
             f"got {lengths_s.min():g} to {lengths_s.max():g} s"
         )
     return Manifest(
-        np.array([sizes for _, sizes, _ in rungs], np.int64).T,
-        np.array([bandwidth_bps for bandwidth_bps, _, _ in rungs]) / 1e6,
+        np.array([rung.sizes_bytes for rung in rungs], np.int64).T,
+        np.array([rung.bandwidth_bps for rung in rungs]) / 1e6,
         chunk_s,
     )
 
 
-def _rung(chain: list[Element], folder: Path) -> tuple[int, list[int], list[float]]:
-    """Return bitrate (bit/s), sizes (bytes) and lengths (s) of one Representation.
+def _rung(chain: list[Element], folder: Path) -> _Rung:
+    """Return bitrate, sizes and lengths of one Representation.
 
     Args:
         chain: MPD, period, adaptation set, representation; what an inner one leaves out, an outer
@@ -135,7 +141,7 @@ def _rung(chain: list[Element], folder: Path) -> tuple[int, list[int], list[floa
             f"must give a length and a size to one or more segments, "
             f"got {len(segments)} lengths and {len(sizes)} sizes"
         )
-    return bandwidth_bps, sizes, [segment.length / timescale for segment in segments]
+    return _Rung(bandwidth_bps, sizes, [segment.length / timescale for segment in segments])
 
 
 def _segments(
