@@ -102,13 +102,13 @@ def data_convert(
 ) -> None:
     """Write traces of other formats as cooked trace files; docs/formats.md has the formats.
 
-    Example: netllm-gym data convert curr_webget_2016_06.csv --out traces/fcc-june
+    Example: netllm-gym data convert curr_webget.csv --out traces/fcc
     """
     from netllm_gym.envs.abr.trace_conversion import convert_traces
 
     traces = convert_traces(source, out, file_format)
-    hours = sum(float(trace.time_s[-1]) for trace in traces) / 3600
-    typer.echo(f"{len(traces)} traces of {hours:.2f} hours together in {out}")
+    together_s = sum(float(trace.time_s[-1]) for trace in traces)
+    typer.echo(f"{len(traces)} traces, {together_s:,.0f} s together, in {out}")
 
 
 @data_app.command("import-pool")
@@ -126,8 +126,8 @@ def data_import_pool(
 ) -> None:
     """Read a pickled pool of NetLLM, without unpickling it, into an experience pool.
 
-    The file names no traces, video, seeds or policy: `train` takes the pool only if you name the
-    traces and the video; name --validate-on there.
+    The file names no traces, video, seeds or policy; `train` takes the pool only if traces and
+    video are named here.
 
     Example: netllm-gym data import-pool exp_pool.pkl --out pools/netllm --traces fcc-train
     --video video1 --policy genet

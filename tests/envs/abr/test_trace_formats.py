@@ -233,7 +233,7 @@ def test_converted_traces_are_the_same_traces(tmp_path):
 def test_convert_on_the_command_line(capsys, tmp_path):
     log, out = write(tmp_path, MADE["fcc"], "webget.csv"), tmp_path / "out"
     assert run(["data", "convert", str(log), "--out", str(out)]) == 0
-    assert "1 traces of 0.00 hours together" in capsys.readouterr().out
+    assert "1 traces, 5 s together, in" in capsys.readouterr().out
     assert (out / "trace_7_http---a.org-x").read_text() == "0.0 1.0\n5.0 1.0\n"
     assert run(["bench", "abr", "--policies", "lowest", "--traces", str(out)]) == 0
 
@@ -264,3 +264,15 @@ def test_convert_refuses_in_a_sentence_and_writes_nothing(
     assert run(["data", "convert", *asked]) == 2
     assert sentence in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "full", "twins"]
+
+
+def test_a_convert_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
+    def full(path, time_s, capacity_mbps):
+        path.write_text("0.0")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("netllm_gym.envs.abr.trace_conversion.write_cooked_trace", full)
+    log = write(tmp_path, MADE["csv"])
+    with pytest.raises(OSError, match="No space left"):
+        convert_traces(log, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
