@@ -99,7 +99,7 @@ def load_video(name: str | Path | Video) -> Video:
         return read_mpd(Path(name))
     if not Path(name).is_dir():
         raise InputError(
-            f"video must be a folder, an .mpd file or one of {', '.join(video_names())}, "
+            f"video must be a folder or one of {', '.join(video_names())}, or an .mpd file, "
             f"got {str(name)!r}"
         )
     return read_video_folder(Path(name))
