@@ -45,8 +45,13 @@ Policies = Annotated[
     str | None,
     typer.Option(help="Names, or folders of trained policies, separated by commas."),
 ]
-Traces = Annotated[str, typer.Option(help="A trace set's name or a folder of cooked traces.")]
-VideoName = Annotated[str, typer.Option(help="A video's name or a folder of chunk sizes.")]
+Traces = Annotated[
+    str,
+    typer.Option(help="A trace set's name, a folder of trace files, or a list of data split."),
+]
+VideoName = Annotated[
+    str, typer.Option(help="A video's name, a folder of chunk sizes or a DASH .mpd.")
+]
 Device = Annotated[str, typer.Option(help="Where the language model runs: cpu, cuda, ...")]
 ConfigFile = Annotated[
     Path | None,
@@ -226,6 +231,81 @@ def data_split(
             f"{part}: {len(kept.traces.sha256)} traces of {kept.num_recordings} recordings "
             f"in {out / part}.json"
         )
+
+
+@data_app.command("convert")
+def data_convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="A trace file or a folder.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="New folder for the traces.")],
+    file_format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="cooked, mahimahi, csv, hsdpa or fcc; left out, each file's first line decides.",
+        ),
+    ] = "",
+) -> None:
+    """Write traces of other formats as cooked trace files; docs/formats.md has the formats.
+
+    Example: netllm-gym data convert curr_webget.csv --out traces/fcc
+    """
+    from netllm_gym.envs.abr.trace_conversion import convert_traces
+
+    traces = convert_traces(source, out, file_format)
+    together_s = sum(float(trace.time_s[-1]) for trace in traces)
+    typer.echo(f"{len(traces)} traces, {together_s:,.0f} s together, in {out}")
+
+
+@data_app.command("import-pool")
+def data_import_pool(
+    file: Annotated[Path, typer.Argument(help="NetLLM's exp_pool.pkl.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the pool; run again to go on.")],
+    traces: Annotated[
+        str | None, typer.Option(help="What was played, on your word; needed to train.")
+    ] = None,
+    video: Annotated[
+        str | None, typer.Option(help="What was played, checked by chunk sizes; needed to train.")
+    ] = None,
+    noise: Annotated[bool, typer.Option("--noise", help="Download times were noisy.")] = False,
+    policy: Annotated[str, typer.Option(help="Who acted; the file does not say.")] = "unknown",
+) -> None:
+    """Read a pickled pool of NetLLM, without unpickling it, into an experience pool.
+
+    The file names no traces, video, seeds or policy; `train` takes the pool only if traces and
+    video are named here.
+
+    Example: netllm-gym data import-pool exp_pool.pkl --out pools/netllm --traces fcc-train
+    --video video1 --policy genet
+    """
+    from netllm_gym.pool_import import import_netllm_pool
+
+    pool = import_netllm_pool(file, out, traces, video, noise, policy)
+    typer.echo(f"{len(pool)} episodes, {pool.num_steps} steps of {policy} in {out}")
+    if traces is None:
+        typer.echo("what was played is unknown: to train on it, import it with --traces, --video")
+
+
+@data_app.command("log-reward")
+def data_log_reward(
+    folder: Annotated[Path, typer.Argument(help="Folder of the logs.", show_default=False)],
+    all_lines: Annotated[
+        bool, typer.Option("--all-lines", help="Count the first line of each file too.")
+    ] = False,
+) -> None:
+    """Print the mean reward of NetLLM's text logs (last column), as NetLLM counts it.
+
+    Example: netllm-gym data log-reward results/mpc
+    """
+    from netllm_gym.data.netllm_logs import log_reward
+
+    found = log_reward(folder, skip_first_line=not all_lines)
+    skipped = "" if all_lines else ", the first of each left out"
+    typer.echo(
+        f"mean reward {found.mean:.6f} over {found.num_lines} lines of {found.num_files} files"
+        f"{skipped}"
+    )
 
 
 @app.command()

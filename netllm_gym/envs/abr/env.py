@@ -70,9 +70,9 @@ class ABREnv(gym.Env[Observation, np.int64]):
     download time of chunk 0.
 
     ## Arguments
-    - `traces`: name of a set (`"synthetic"`, `"fcc-test"`, `"clean-train"`), a folder of cooked
-      traces, a `TraceSet` or a list of `Trace`.
-    - `video`: name, folder of chunk sizes, or `Video`.
+    - `traces`: name of a set (`"synthetic"`, `"fcc-test"`, `"clean-train"`), a folder of trace
+      files (`docs/formats.md`), a `TraceSet` or a list of `Trace`.
+    - `video`: name, folder of chunk sizes, DASH manifest `x.mpd`, or `Video`.
     - `qoe`: weights of the reward, `LinearQoE(rebuffer_penalty=4.3, smoothness_penalty=1.0)`.
     - `player`: round-trip time, buffer cap and the switches above, `PlayerConfig(...)`.
     - `noise`: False, True for the reference's range, or (low, high): every download time is

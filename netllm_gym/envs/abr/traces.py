@@ -1,9 +1,9 @@
 """Throughput traces: what a link can carry over time, read from files or generated.
 
-A cooked trace is a text file with two columns, time in seconds and throughput in Mbit/s. Row i
-(i >= 1) says what the link carries from the time of row i - 1 to its own; row 0's throughput is
-never used. Past its end a trace starts again. Times are shifted to start at 0, because the
-wrap-around assumes it.
+A trace has two columns, time in seconds and throughput in Mbit/s; a cooked file has just these.
+Row i (i >= 1) says what the link carries from the time of row i - 1 to its own; row 0's throughput
+is never used. Past its end a trace starts again. Times are shifted to start at 0, because the
+wrap-around assumes it. `trace_formats.py` has the files.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from netllm_gym.data.datasets import check_sha256, clean_split, data_folder, find_data
 from netllm_gym.data.published import how_to_fetch
 from netllm_gym.envs.abr import synthetic
+from netllm_gym.envs.abr.trace_formats import read_columns
 from netllm_gym.envs.abr.trace_lists import TraceList, read_trace_list
 from netllm_gym.errors import InputError
 
@@ -81,7 +83,8 @@ def _trace_rules(
     if time_s.ndim != 1 or time_s.shape != capacity_mbps.shape or len(time_s) < 2:
         return [("time_s and capacity_mbps", True, f"be two columns of 2 or more rows, {shape}")]
     finite = np.isfinite(time_s) & np.isfinite(capacity_mbps)
-    falls = np.flatnonzero(np.diff(time_s) <= 0)
+    with np.errstate(invalid="ignore"):  # inf - inf; the first rule is for it
+        falls = np.flatnonzero(np.diff(time_s) <= 0)
     negative = np.flatnonzero(capacity_mbps < 0)
     row = int(np.argmin(finite))
     rules = [
@@ -172,46 +175,47 @@ def recording_of(name: str) -> str:
     return match["recording"] if match else ""
 
 
+def read_traces(path: Path, file_format: str = "", recording: str = "") -> list[Trace]:
+    """Read the traces of a file, in any of the formats of `trace_formats`.
+
+    Args:
+        path: The file.
+        file_format: A name of `trace_formats.READERS`; left out, the file's first line decides.
+        recording: Of each trace; left out, it follows from the name.
+
+    Raises:
+        InputError: If a line breaks the rule of the format, or a trace a rule of `Trace`.
+    """
+    found = read_columns(path, file_format)
+    try:
+        return [Trace(*columns, recording, path) for columns in found]
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
 def read_cooked_trace(path: Path, recording: str = "") -> Trace:
     """Read one cooked trace; its recording follows from its name unless it is given.
 
     Raises:
         InputError: If a line is not two numbers, or the trace breaks a rule of `Trace`.
     """
-    rows: list[tuple[float, float]] = []
-    try:
-        text = path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} must be a text file, got byte {error.start} not UTF-8") from None
-    for number, line in enumerate(text.splitlines(), start=1):
-        fields = line.split()
-        if not fields:
-            continue
-        try:
-            time_s, capacity_mbps = (float(field) for field in fields)
-        except ValueError:
-            raise InputError(
-                f"{path}:{number}: a line must be two numbers, seconds and Mbit/s, "
-                f"got {line[:60]!r}"
-            ) from None
-        rows.append((time_s, capacity_mbps))
-    table = np.array(rows, np.float64).reshape(len(rows), 2)
-    try:
-        return Trace(path.name, table[:, 0], table[:, 1], recording, path)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+    return read_traces(path, "cooked", recording)[0]
+
+
+def trace_files(folder: Path) -> list[Path]:
+    """Return the files of a folder by sorted name; names that start with a dot are skipped."""
+    if not folder.is_dir():
+        raise InputError(f"traces must be a folder of trace files, got {folder}, which is not one")
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
+    if not paths:
+        raise InputError(f"traces must hold a trace file, got the empty folder {folder}")
+    return paths
 
 
 def read_trace_folder(folder: Path, name: str = "") -> TraceSet:
-    """Read every file of a folder, by sorted name; names that start with a dot are skipped."""
-    if not folder.is_dir():
-        raise InputError(
-            f"traces must be a folder of cooked traces, got {folder}, which is not one"
-        )
-    paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
-    if not paths:
-        raise InputError(f"traces must hold a cooked trace, got the empty folder {folder}")
-    return TraceSet(name or folder.name, tuple(read_cooked_trace(path) for path in paths))
+    """Read every trace of a folder's `trace_files`, each in its own format."""
+    traces = chain.from_iterable(map(read_traces, trace_files(folder)))
+    return TraceSet(name or folder.name, tuple(traces))
 
 
 def trace_set_names() -> list[str]:
@@ -227,7 +231,8 @@ def trace_set_names() -> list[str]:
 def load_trace_set(name: "str | Path | TraceSet | Sequence[Trace]") -> TraceSet:
     """Return a set by name (`synthetic`, `fcc-test`, `clean-train`), by folder, or from traces.
 
-    The path of a JSON file is a list of traces, as `data split` writes it.
+    The path of a JSON file is a list of traces, as `data split` writes it. The files of a folder
+    may be in any of the formats of `trace_formats`.
 
     Raises:
         InputError: If there is no such set or folder, or a file in it breaks a rule.

@@ -1,7 +1,8 @@
 """Videos: the bitrate ladder and the size of every chunk on every rung.
 
 A folder holds `video_size_0`, `video_size_1`, ... (rung 0 the lowest), one integer of bytes per
-line. The reference's files list one chunk more than is played; only its MPC reads that line.
+line. The reference's files list one chunk more than is played; only its MPC reads that line. A
+DASH manifest is read too (`dash.py`).
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from netllm_gym.data.datasets import data_folder, find_data
 from netllm_gym.data.published import how_to_fetch
+from netllm_gym.envs.abr.dash import read_manifest
 from netllm_gym.envs.abr.synthetic import generate_chunk_sizes
 from netllm_gym.errors import InputError
 
@@ -85,7 +87,7 @@ def video_names() -> list[str]:
 
 
 def load_video(name: str | Path | Video) -> Video:
-    """Return a video by name (`synthetic`, `video1`) or from a folder of chunk-size files."""
+    """Return a video by name (`synthetic`, `video1`), a folder of chunk sizes, or a manifest."""
     if isinstance(name, Video):
         return name
     if str(name) == "synthetic":
@@ -94,9 +96,11 @@ def load_video(name: str | Path | Video) -> Video:
         return Video("synthetic", sizes, ladder_mbps, PLAYED_CHUNKS)
     if isinstance(name, str) and "/" not in name and name in video_names():
         return read_video_folder(find_data("abr", "videos", name))
+    if Path(name).suffix == ".mpd" and Path(name).is_file():
+        return read_mpd(Path(name))
     if not Path(name).is_dir():
         raise InputError(
-            f"video must be a folder or one of {', '.join(video_names())}, "
+            f"video must be a folder or one of {', '.join(video_names())}, or an .mpd file, "
             f"got {str(name)!r}{how_to_fetch(f'abr/videos/{name}')}"
         )
     return read_video_folder(Path(name))
@@ -131,6 +135,21 @@ def read_video_folder(folder: Path) -> Video:
         return Video(folder.name, size_bytes, ladder_mbps, num_chunks)
     except InputError as error:
         raise InputError(f"{folder}: {error}") from None
+
+
+def read_mpd(path: Path) -> Video:
+    """Read a DASH manifest whose segment sizes are known; every listed segment is played."""
+    manifest = read_manifest(path)
+    try:
+        return Video(
+            path.stem,
+            manifest.size_bytes,
+            manifest.ladder_mbps,
+            len(manifest.size_bytes),
+            manifest.chunk_s,
+        )
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def _read_sizes(path: Path) -> list[int]:
