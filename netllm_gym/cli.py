@@ -1,5 +1,7 @@
 """`netllm-gym`: a thin skin over the Python functions of the same names."""
 
+import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +10,10 @@ import typer
 from typer.exceptions import TyperException
 
 from netllm_gym.errors import InputError
+from netllm_gym.files import check_can_be_folder, one_line, replace_folder, write_whole
 from netllm_gym.progress import Progress
+
+INTERRUPTED = 130  # exit status: 128 and the number of SIGINT
 
 app = typer.Typer(
     name="netllm-gym",
@@ -75,12 +80,16 @@ def data_generate(
 
     if family not in FAMILIES:
         raise InputError(f"family must be one of {', '.join(FAMILIES)}, got {family!r}")
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"out must be a new or empty folder, got {out}")
+    check_can_be_folder("out", out)
+    if out.exists() and (any(out.iterdir()) or out.samefile(Path.cwd())):
+        raise InputError(f"out must be a new or empty folder, not the one you are in, got {out}")
     traces = generate_traces(FAMILIES[family], count, seed)
-    out.mkdir(parents=True, exist_ok=True)
-    for number, trace in enumerate(traces):
-        write_cooked_trace(out / f"{family}-{seed}-{number:04d}", *trace)
+
+    def write(folder: Path) -> None:
+        for number, trace in enumerate(traces):
+            write_cooked_trace(folder / f"{family}-{seed}-{number:04d}", *trace)
+
+    replace_folder(out, write)  # half of the traces would be taken for a whole set
     typer.echo(f"{count} traces of the family {family} in {out}")
 
 
@@ -236,8 +245,12 @@ def bench(
     from netllm_gym.report import render_table
 
     names = _names(policies) if policies else list(find_problem(problem).default_policies)
-    if json_file is not None and (json_file.is_dir() or not json_file.parent.is_dir()):
-        raise InputError(f"json must be a file in an existing folder, got {json_file}")
+    if json_file is not None:
+        is_special = json_file.exists() and not json_file.is_file()  # a folder, a device
+        if is_special or not json_file.parent.is_dir():
+            raise InputError(f"json must be a file in an existing folder, got {json_file}")
+        if not os.access(json_file.parent, os.W_OK):  # now, not after the last episode
+            raise InputError(f"json must be in a folder that can be written to, got {json_file}")
     with Progress("bench", "episodes") as progress:
         table = evaluate(
             *(problem, names, {"traces": traces, "video": video}),
@@ -245,7 +258,7 @@ def bench(
         )
     typer.echo(render_table(table))
     if json_file is not None:
-        json_file.write_text(table.to_json(), "utf-8")
+        write_whole(json_file.resolve(), table.to_json().encode())
 
 
 @app.command()
@@ -286,23 +299,38 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def main() -> None:
-    """Run the command line: exit status 0, 1 (the machine failed) or 2 (the input is wrong)."""
+    """Run the command line; what `run` returns is the exit status."""
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command and return its exit status; errors are one sentence on stderr."""
+    """Run one command; whatever goes wrong is one sentence on stderr.
+
+    Returns:
+        The exit status: 0; 1 if the machine failed (full disk, no permission, killed process); 2 if
+        the input is wrong; 130, as shells expect it of Ctrl-C, if the user interrupted.
+    """
     try:
-        status = app(arguments or ["--help"], prog_name="netllm-gym", standalone_mode=False)
-        return int(status or 0)
+        status = int(
+            app(arguments or ["--help"], prog_name="netllm-gym", standalone_mode=False) or 0
+        )
     except TyperException as error:
         return _fail(error.format_message(), 2)
     except InputError as error:
         return _fail(str(error), 2)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; run collect, train or demo again and it goes on", 1)
+        status = INTERRUPTED
+    except MemoryError as error:
+        return _fail(f"this machine has too little memory for that: {one_line(error)}", 1)
     except OSError as error:
-        return _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return _fail(f"{where}{error.strerror or one_line(error)}", 1)
+    if status == INTERRUPTED:  # typer makes this status of a Ctrl-C within a command
+        again = shlex.join(["netllm-gym", *arguments])
+        goes_on = arguments[:1] in (["collect"], ["train"], ["demo"])
+        kept = "what is finished is kept, it goes on with" if goes_on else "begin again with"
+        return _fail(f"interrupted; {kept} `{again}`", INTERRUPTED)
+    return status
 
 
 def _fail(sentence: str, status: int) -> int:

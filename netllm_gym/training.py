@@ -1,6 +1,7 @@
 """Train a policy on a pool: which episodes, which validation, and what is remembered of both."""
 
 import math
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from netllm_gym.data.pool import ExperiencePool
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation import score
-from netllm_gym.problems import find_problem
+from netllm_gym.problems import Problem, find_problem
 
 if TYPE_CHECKING:  # torch is loaded when training begins, not when this is imported
     from netllm_gym.policies.llm.config import LLMConfig, TrainConfig
@@ -65,11 +66,7 @@ def train(
     if config is not None:
         _check_baseline(config.returns, policies, opened)
     episodes = PaddedEpisodes.from_pool(opened, policies)
-    if missing := {"arguments", "worlds"} - opened.env_spec.keys():
-        raise InputError(
-            f"env_spec of {opened.folder} must hold {' and '.join(sorted(missing))}, "
-            "as `collect` writes them, got none"
-        )
+    _check_env_spec(opened, row)
     arguments = opened.env_spec["arguments"]
     validation = _validation(row.name, arguments, validate_on)
     config = config or LLMConfig(returns=default_returns(opened, policies))
@@ -115,6 +112,39 @@ def default_returns(pool: ExperiencePool, policies: Sequence[str] | None = None)
     if len(policies or ()) < 2:
         return ReturnSpec(kind="none")
     return ReturnSpec(kind="baseline", baseline=best_teacher(pool, policies)[0])
+
+
+def _check_env_spec(pool: ExperiencePool, row: Problem) -> None:
+    """Refuse a pool that does not say, as `collect` does, what was played."""
+    spec = pool.env_spec
+    if missing := {"arguments", "worlds"} - spec.keys():
+        raise InputError(
+            f"env_spec of {pool.folder} must hold {' and '.join(sorted(missing))}, "
+            "as `collect` writes them, got none"
+        )
+    rules = {
+        "id": (spec.get("id") == row.env_id, f"be {row.env_id}"),
+        "arguments": (
+            isinstance(spec["arguments"], dict)
+            and spec["arguments"].keys() <= {*row.case_arguments, "noise"},
+            f"be an object with {', '.join(row.case_arguments)} and noise",
+        ),
+        "worlds": (
+            isinstance(spec["worlds"], dict) and _are_names(spec["worlds"].get("recordings")),
+            "be an object with recordings, which are names",
+        ),
+        "teachers_recordings": (_are_names(spec.get("teachers_recordings", [])), "be names"),
+    }
+    for name, (holds, rule) in rules.items():
+        if not holds:
+            raise InputError(
+                f"{name} in env_spec of {pool.folder} must {rule}, "
+                f"got {reprlib.repr(spec.get(name))}"
+            )
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def _check_baseline(returns: "ReturnSpec", policies: Sequence[str], pool: ExperiencePool) -> None:

@@ -6,7 +6,6 @@ never used. Past its end a trace starts again. Times are shifted to start at 0, 
 wrap-around assumes it.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 from netllm_gym.data.datasets import check_sha256, clean_split, data_folder, find_data
 from netllm_gym.envs.abr import synthetic
 from netllm_gym.errors import InputError
+from netllm_gym.files import read_json
+
+# A pass that carries less is repeated without end for one chunk; one that carries more is no link.
+LEAST_MB, MOST_MB = 1e-6, 1e15
 
 # `trace_942154_http---www.ebay.com_640`: FCC unit 942154 measuring one site, cut at second 640.
 _FCC_NAME = re.compile(r"(?:\d{3}_)?(?:test_fcc_)?trace_(?P<recording>\d+_http---.*?)(?:_\d+)*$")
@@ -89,6 +92,15 @@ def _trace_rules(
     usable = capacity_mbps[1:] > 0
     rules.append(
         ("capacity_mbps", not usable.any(), "be above 0 in some row after the first, got none")
+    )
+    with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers become inf or nan
+        carried_mb = float(np.diff(time_s) @ capacity_mbps[1:]) / 8.0
+    rules.append(
+        (
+            "capacity_mbps",
+            not LEAST_MB <= carried_mb <= MOST_MB,
+            f"carry {LEAST_MB} to {MOST_MB:.0e} MB in one pass, got {carried_mb}",
+        )
     )
     return rules
 
@@ -236,19 +248,27 @@ def _published_pointers(traces: TraceSet) -> tuple[int, ...] | None:
     path = data_folder() / "abr" / "start_pointers.json"
     if not path.is_file():
         return None
-    try:
-        published = json.loads(path.read_text("utf-8"))
-        if published["split"] != traces.name:
-            return None
-        return tuple(int(published["start_pointers"][trace.name]) for trace in traces.traces)
-    except KeyError as error:
-        raise InputError(
-            f"{path} must name split and start_pointers, got none of {error}"
-        ) from None
-    except (ValueError, TypeError) as error:
-        raise InputError(
-            f"{path} must be JSON with a whole number per trace, got {error}"
-        ) from None
+    published = read_json(path)
+    for name, kind in (("split", str), ("start_pointers", dict)):
+        found = published.get(name) if isinstance(published, dict) else None
+        if not isinstance(found, kind):
+            raise InputError(f"{path} must have {name} of {kind.__name__}, got {found!r}")
+    if published["split"] != traces.name:
+        return None
+    pointers = []
+    for trace in traces.traces:
+        pointer = published["start_pointers"].get(trace.name)
+        if type(pointer) is not int:
+            raise InputError(
+                f"{path} must have a whole number for each trace of {traces.name}, "
+                f"got {pointer!r} for {trace.name}"
+            )
+        try:
+            check_start_pointer(pointer, trace)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        pointers.append(pointer)
+    return tuple(pointers)
 
 
 def write_cooked_trace(path: Path, time_s: ArrayLike, capacity_mbps: ArrayLike) -> None:
