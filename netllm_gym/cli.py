@@ -300,7 +300,11 @@ def _names(text: str) -> tuple[str, ...]:
 
 def main() -> None:
     """Run the command line; what `run` returns is the exit status."""
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    if status == INTERRUPTED:  # die of the signal, so that a shell's loop around us ends too
+        sys.excepthook = lambda *_: None  # the sentence was said
+        raise KeyboardInterrupt
+    sys.exit(status)
 
 
 def run(arguments: list[str]) -> int:
@@ -308,7 +312,7 @@ def run(arguments: list[str]) -> int:
 
     Returns:
         The exit status: 0; 1 if the machine failed (full disk, no permission, killed process); 2 if
-        the input is wrong; 130, as shells expect it of Ctrl-C, if the user interrupted.
+        the input is wrong; 130, which is how shells show a process that died of Ctrl-C.
     """
     try:
         status = int(

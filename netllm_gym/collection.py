@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -122,9 +123,10 @@ def _play(
     watched, held = context.Pipe(duplex=False)
     with watched, held, ProcessPoolExecutor(workers, context, _leave_with, (watched,)) as pool:
         try:
-            with _no_interrupts():
-                made = pool.map(_make, wanted)  # the processes begin here
-            yield from zip(missing, made, strict=True)
+            with _no_interrupts():  # the processes begin here
+                made = deque(pool.submit(_make, shard) for shard in wanted)
+            for number in missing:
+                yield number, made.popleft().result()
         except BrokenProcessPool:
             raise ChildProcessError(
                 "a process of the collection was killed, perhaps for its memory: "
