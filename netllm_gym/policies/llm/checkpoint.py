@@ -113,23 +113,21 @@ def load_model(folder: Path) -> tuple[LLMModel, dict[str, Any]]:
         raise InputError(f"{path}: {error}") from None
     hashes = values.get("sha256", {})  # policies of the first version have none
     weights = {name: read_tensors(folder / name, hashes.get(name)) for name in _files(config)}
-    try:
-        model = LLMModel(config, values["backbone_config"] if keeps_base(config) else None)
-    except MissingDataError:
-        raise
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    except Exception as error:  # any numbers may stand there; each library complains in its own way
-        raise InputError(
-            f"{path} must describe a model that can be built, got {one_line(error)}"
-        ) from error
-    base_sha256 = values.get("base_sha256")  # policies of the first version have none
-    if base_sha256 not in (None, model.base_sha256):
-        raise InputError(
-            f"backbone {config.backbone.name} must have the weights that {folder} was trained "
-            f"with, SHA-256 {base_sha256}, got {model.base_sha256}"
-        )
-    _put(model, weights, folder)
+    if keeps_base(config):
+        stored = values["backbone_config"]
+        with torch.device("meta"):  # sizes first: a number may ask for all the memory
+            _check(_build(config, stored, path), weights, folder)
+        model = _build(config, stored, path)
+    else:
+        model = _build(config, None, path)
+        base_sha256 = values.get("base_sha256")  # policies of the first version have none
+        if base_sha256 not in (None, model.base_sha256):
+            raise InputError(
+                f"backbone {config.backbone.name} must have the weights that {folder} was trained "
+                f"with, SHA-256 {base_sha256}, got {model.base_sha256}"
+            )
+        _check(model, weights, folder)
+    _put(model, weights)
     return model, values
 
 
@@ -200,19 +198,6 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def check_fits(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse tensors whose names, shapes or types are not the wanted ones."""
-    if odd := tensors.keys() ^ wanted.keys():
-        raise InputError(f"{path} must fit config.json, got {min(odd)} amiss")
-    for name, each in wanted.items():
-        found = tensors[name]
-        if found.shape != each.shape or found.dtype != each.dtype:
-            raise InputError(
-                f"{path} must fit config.json with {name} {tuple(each.shape)} of {each.dtype}, "
-                f"got {tuple(found.shape)} of {found.dtype}"
-            )
-
-
 def _files(config: LLMConfig) -> list[str]:
     """Return the files of weights, the one first whose absence is the likeliest fault."""
     adapter = [ADAPTER_FILE] if config.backbone.adapt == "lora" else []
@@ -220,21 +205,51 @@ def _files(config: LLMConfig) -> list[str]:
     return [*adapter, *base, POLICY_FILE]
 
 
-def _put(model: LLMModel, files: Mapping[str, Mapping[str, Tensor]], folder: Path) -> None:
-    """Put the weights of each file in their place, no more and no fewer."""
-    for name, tensors in files.items():
-        path = folder / name
-        if name == ADAPTER_FILE:
+def _build(config: LLMConfig, stored: Mapping[str, Any] | None, path: Path) -> LLMModel:
+    try:
+        return LLMModel(config, stored)
+    except MissingDataError:
+        raise
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except Exception as error:  # any numbers may stand there; each library complains in its own way
+        raise InputError(
+            f"{path} must describe a model that can be built, got {one_line(error)}"
+        ) from error
+
+
+def _check(model: LLMModel, files: Mapping[str, Mapping[str, Tensor]], folder: Path) -> None:
+    """Refuse weights whose names, shapes or types are not those of the model."""
+    state = model.backbone.state_dict()
+    for file, tensors in files.items():
+        path = folder / file
+        if file == ADAPTER_FILE:
             wanted = get_peft_model_state_dict(model.backbone, save_embedding_layers=False)
-            check_fits(tensors, wanted, path)
+        elif file == BACKBONE_FILE:
+            wanted = {plain: state[name] for plain, name in _base_names(model).items()}
+        else:
+            wanted = model.outside()
+        if odd := tensors.keys() ^ wanted.keys():
+            raise InputError(f"{path} must fit config.json, got {min(odd)} amiss")
+        for name, each in wanted.items():
+            found = tensors[name]
+            if found.shape != each.shape or found.dtype != each.dtype:
+                raise InputError(
+                    f"{path} must fit config.json with {name} {tuple(each.shape)} of "
+                    f"{each.dtype}, got {tuple(found.shape)} of {found.dtype}"
+                )
+
+
+def _put(model: LLMModel, files: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Put the weights of each file, checked before, in their place."""
+    names = _base_names(model)
+    for file, tensors in files.items():
+        if file == ADAPTER_FILE:
             set_peft_model_state_dict(model.backbone, tensors)
-        elif name == BACKBONE_FILE:
-            names, state = _base_names(model), model.backbone.state_dict()
-            check_fits(tensors, {plain: state[here] for plain, here in names.items()}, path)
+        elif file == BACKBONE_FILE:
             renamed = {names[plain]: each for plain, each in tensors.items()}
             model.backbone.load_state_dict(renamed, strict=False)
         else:
-            check_fits(tensors, model.outside(), path)
             model.load_state_dict(tensors, strict=False)
 
 

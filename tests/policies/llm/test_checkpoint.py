@@ -174,7 +174,14 @@ def test_another_schema_a_broken_config_and_no_policy_are_refused(tmp_path):
         ({"trained_on": [1]}, r"must have an object as trained_on, got \[1\]"),
         ({"trained_on": {"recordings": 5}}, "must have names as recordings of trained_on, got 5"),
         ({"sha256": "0"}, "must have an object as sha256, got '0'"),
-        ({"config": {**values["config"], "feature_dim": 2**60}}, "a model that can be built"),
+        (
+            {"config": {**values["config"], "feature_dim": 2**60}},
+            r"config\.json must describe a model that can be built, got",
+        ),
+        (  # 100 GB, which a machine may believe that it has
+            {"config": {**values["config"], "max_steps": 10**9}},
+            r"policy\.safetensors must fit config\.json with timestep\.weight \(1000000000, 32\)",
+        ),
         (
             {"backbone_config": {**values["backbone_config"], "num_hidden_layers": 2**60}},
             r"config\.json: num_hidden_layers of llama must be in 1\.\.1000, got",
