@@ -9,8 +9,8 @@ error names the file or folder that was to be written.
 import json
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +34,18 @@ def write_whole(path: Path, data: bytes) -> None:
     """Put a file in place, whole: after a kill or a power cut there is the old or the new one."""
     part = part_of(path)
     try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        if os.name == "posix":  # the new name itself must reach the disk too
-            handle = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-    except OSError as error:
-        raise at_path(error, path) from None
+        with naming(path):
+            with part.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+            if os.name == "posix":  # the new name itself must reach the disk too
+                handle = os.open(path.parent, os.O_RDONLY)
+                try:
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
@@ -60,15 +59,14 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
         write: Told the empty folder to fill; if it raises, `folder` stays as it was.
     """
     try:
-        recover_folder(folder)
-        new = part_of(folder)
-        new.mkdir(parents=True)
-        write(new)
-        if folder.exists():
-            folder.replace(_old(folder))
-        new.replace(folder)
-    except OSError as error:
-        raise at_path(error, folder) from None
+        with naming(folder):
+            recover_folder(folder)
+            new = part_of(folder)
+            new.mkdir(parents=True)
+            write(new)
+            if folder.exists():
+                folder.replace(_old(folder))
+            new.replace(folder)
     finally:
         recover_folder(folder)
 
@@ -95,9 +93,19 @@ def check_can_be_folder(name: str, path: Path) -> None:
         raise InputError(f"{name} must be a folder, got {path}, but {above} is a file")
 
 
-def at_path(error: OSError, path: Path) -> OSError:
-    """Return the same failure of the machine, told of a path; not every call names one."""
-    return OSError(error.errno, error.strerror or one_line(error), str(path))
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let a failure of the machine name what was being written.
+
+    A full disk names nothing, and a part is gone when its name is read.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or Path(error.filename).is_relative_to(part_of(path)):
+            said = error.strerror or one_line(error)
+            raise OSError(error.errno, said, str(path)) from None
+        raise
 
 
 def one_line(error: Exception) -> str:

@@ -1,14 +1,17 @@
 """SIGKILL at any moment, and the same command again: equal pools, equal weights, nothing astray."""
 
 import json
+import os
 import shutil
+import signal
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.commands import Command, files_of
+from tests.commands import Command, files_of, session
 
 pytestmark = [
     pytest.mark.slow,
@@ -54,6 +57,25 @@ def test_a_killed_collection_goes_on_to_equal_bytes(tmp_path, workers):
     assert len(whole) == 16 + 1  # shards of 250 episodes, and meta.json
     for pool in pools:
         assert files_of(pool) == whole
+
+
+def test_a_killed_worker_is_one_sentence_and_what_was_made_stays(tmp_path):
+    out = tmp_path / "pool"
+    collect = ["collect", "abr", "--policies", "optimum", "--episodes", 500, "--workers", 2]
+    running = Command([*collect, "--out", out])
+
+    def workers():
+        pids = session(running.process.pid)
+        return [pid for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    assert running.runs_until(lambda: len(workers()) == 2)
+    os.kill(workers()[0], signal.SIGKILL)
+    ended = running.end()
+    assert ended.status == 1
+    (sentence,) = ended.complained.splitlines()
+    assert "a process of the collection was killed" in sentence
+    assert "run the same command again" in sentence
+    assert sorted(path.name for path in out.iterdir()) == ["meta.json"]
 
 
 def test_a_killed_training_goes_on_to_equal_weights(tmp_path):

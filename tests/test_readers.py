@@ -68,7 +68,7 @@ def read_pointers(folder):
 
 
 def read_video(folder):
-    env = ROW.make_env(1, video=folder / "video")
+    env = ROW.make_env(1, traces=folder / "traces", video=folder / "video")
     env.reset(seed=0)
     reward = env.step(np.array([1]))[1]
     assert math.isfinite(reward[0])
@@ -79,7 +79,7 @@ def read_published_actor(folder):
 
 
 def read_policy(folder):
-    env = ROW.make_env(1, video=folder / "video")
+    env = ROW.make_env(1, traces=folder / "traces", video=folder / "video")
     policy = load_policy(str(folder / "run"), "abr").factory(env)
     observations, infos = env.reset(seed=[0])
     policy.reset(np.array([0]), np.array([0]))
@@ -95,7 +95,7 @@ def read_backbone(folder):
 
 
 def make_run(folder, resume=False):
-    config = make_config(shape_folder(folder, "gpt2"), adapt="lora", lora_rank=2)
+    config = make_config(shape_folder(folder, "gpt2", n_layer=1), adapt="lora", lora_rank=2)
     train = TrainConfig(updates=2, batch_episodes=1)
     options = {"validate": lambda factory: 0.5, "resume": resume, "stop_after": 1}
     train_llm(make_episodes(2), config, train, folder / "run", **options)

@@ -67,7 +67,10 @@ def _trace_rules(
     if time_s.ndim != 1 or time_s.shape != capacity_mbps.shape or len(time_s) < 2:
         return [("time_s and capacity_mbps", True, f"be two columns of 2 or more rows, {shape}")]
     finite = np.isfinite(time_s) & np.isfinite(capacity_mbps)
-    falls = np.flatnonzero(np.diff(time_s) <= 0)
+    with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers become inf or nan
+        gaps_s = np.diff(time_s)
+        carried_mb = float(gaps_s @ capacity_mbps[1:]) / 8.0
+    falls = np.flatnonzero(gaps_s <= 0)
     negative = np.flatnonzero(capacity_mbps < 0)
     row = int(np.argmin(finite))
     rules = [
@@ -93,8 +96,6 @@ def _trace_rules(
     rules.append(
         ("capacity_mbps", not usable.any(), "be above 0 in some row after the first, got none")
     )
-    with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers become inf or nan
-        carried_mb = float(np.diff(time_s) @ capacity_mbps[1:]) / 8.0
     rules.append(
         (
             "capacity_mbps",

@@ -26,8 +26,8 @@ from netllm_gym.data.episode import IntArray
 from netllm_gym.data.windows import PaddedEpisodes, Windows
 from netllm_gym.errors import InputError
 from netllm_gym.files import (
-    at_path,
     check_can_be_folder,
+    naming,
     read_json,
     recover_folder,
     replace_folder,
@@ -158,15 +158,13 @@ class _Run:
         """Make the updates up to `last_update`."""
         out, train = self.out, self.train
         out.mkdir(parents=True, exist_ok=True)
+        path = out / "metrics.jsonl"
         # What a run wrote that was killed before its first checkpoint is of no use.
-        with (out / "metrics.jsonl").open("a" if self.resumes else "w") as metrics:
+        with naming(path), path.open("a" if self.resumes else "w") as metrics:
 
             def tell(values: Mapping[str, Any]) -> None:
-                try:
-                    metrics.write(json.dumps(values) + "\n")
-                    metrics.flush()
-                except OSError as error:
-                    raise at_path(error, out / "metrics.jsonl") from None
+                metrics.write(json.dumps(values) + "\n")
+                metrics.flush()
                 if self.progress is not None:
                     self.progress(values)
 
