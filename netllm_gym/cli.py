@@ -1,6 +1,8 @@
 """`netllm-gym`: a thin skin over the Python functions of the same names."""
 
 import json
+import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,11 +11,12 @@ import typer
 from typer.exceptions import TyperException
 
 from netllm_gym.errors import InputError
-from netllm_gym.files import write_whole
+from netllm_gym.files import check_can_be_folder, one_line, replace_folder, write_whole
 from netllm_gym.options_file import read_options
 from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig, TrainConfig
 from netllm_gym.progress import Progress
 
+INTERRUPTED = 130  # exit status: 128 and the number of SIGINT
 EXTRA_OF = {"torch": "llm", "transformers": "llm", "peft": "llm", "safetensors": "llm"}
 
 app = typer.Typer(
@@ -106,12 +109,16 @@ def data_generate(
 
     if family not in FAMILIES:
         raise InputError(f"family must be one of {', '.join(FAMILIES)}, got {family!r}")
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"out must be a new or empty folder, got {out}")
+    check_can_be_folder("out", out)
+    if out.exists() and (any(out.iterdir()) or out.samefile(Path.cwd())):
+        raise InputError(f"out must be a new or empty folder, not the one you are in, got {out}")
     traces = generate_traces(FAMILIES[family], count, seed)
-    out.mkdir(parents=True, exist_ok=True)
-    for number, trace in enumerate(traces):
-        write_cooked_trace(out / f"{family}-{seed}-{number:04d}", *trace)
+
+    def write(folder: Path) -> None:
+        for number, trace in enumerate(traces):
+            write_cooked_trace(folder / f"{family}-{seed}-{number:04d}", *trace)
+
+    replace_folder(out, write)  # half of the traces would be taken for a whole set
     typer.echo(f"{count} traces of the family {family} in {out}")
 
 
@@ -496,7 +503,7 @@ def bench(
         )
     typer.echo(render_table(table))
     if json_file is not None:
-        json_file.write_text(table.to_json(), "utf-8")
+        write_whole(json_file.resolve(), table.to_json().encode())
 
 
 @app.command()
@@ -520,7 +527,7 @@ def report(
     Example: netllm-gym report table.json --play runs/first,optimum --out report.html
     """
     from netllm_gym.report_abr import nameable_policies, play_trace
-    from netllm_gym.report_html import check_can_report, render_report, write_report
+    from netllm_gym.report_html import check_can_report, render_report
     from netllm_gym.tables import read_table
 
     check_can_report()
@@ -538,7 +545,7 @@ def report(
         if play == "auto":
             by = f"trace played by {' and '.join(names)}" if names else "no policy known by name"
             typer.echo(f"{path}: {by}; --play FOLDER,POLICY plays trained ones")
-    write_report(out, render_report(read, played))
+    write_whole(out.resolve(), render_report(read, played).encode())
     typer.echo(f"report in {out}")
 
 
@@ -581,7 +588,7 @@ def doctor(
         typer.echo(f"{check.name:22} {check.found}{mark}")
     if json_file is not None:
         content = [check._asdict() for check in findings]
-        json_file.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+        write_whole(json_file.resolve(), (json.dumps(content, indent=1) + "\n").encode())
     if any(check.state == "broken" for check in findings):
         raise typer.Exit(1)
 
@@ -598,8 +605,14 @@ def version() -> None:
 
 
 def _check_json(file: Path | None) -> None:
-    if file is not None and (file.is_dir() or not file.parent.is_dir()):
+    """Refuse now what could not be written after the last episode."""
+    if file is None:
+        return
+    is_special = file.exists() and not file.is_file()  # a folder, a device
+    if is_special or not file.parent.is_dir():
         raise InputError(f"json must be a file in an existing folder, got {file}")
+    if not os.access(file.parent, os.W_OK):
+        raise InputError(f"json must be in a folder that can be written to, got {file}")
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -610,27 +623,46 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def main() -> None:
-    """Run the command line: exit status 0, 1 (the machine failed) or 2 (the input is wrong)."""
-    sys.exit(run(sys.argv[1:]))
+    """Run the command line; what `run` returns is the exit status."""
+    status = run(sys.argv[1:])
+    if status == INTERRUPTED:  # die of the signal, so that a shell's loop around us ends too
+        sys.excepthook = lambda *_: None  # the sentence was said
+        raise KeyboardInterrupt
+    sys.exit(status)
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command and return its exit status; errors are one sentence on stderr."""
+    """Run one command; whatever goes wrong is one sentence on stderr.
+
+    Returns:
+        The exit status: 0; 1 if the machine failed (full disk, no permission, killed process); 2 if
+        the input is wrong; 130, which is how shells show a process that died of Ctrl-C.
+    """
     try:
-        status = app(arguments or ["--help"], prog_name="netllm-gym", standalone_mode=False)
-        return int(status or 0)
+        status = int(
+            app(arguments or ["--help"], prog_name="netllm-gym", standalone_mode=False) or 0
+        )
     except TyperException as error:
         return _fail(error.format_message(), 2)
     except InputError as error:
         return _fail(str(error), 2)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; run collect, train or demo again and it goes on", 1)
+        status = INTERRUPTED
     except ModuleNotFoundError as error:
         extra = EXTRA_OF.get(error.name or "", "all")
         wanted = f"pip install 'netllm-gym[{extra}]'"
         return _fail(f"{error.name} must be installed, got none: {wanted}", 2)
+    except MemoryError as error:
+        return _fail(f"this machine has too little memory for that: {one_line(error)}", 1)
     except OSError as error:
-        return _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return _fail(f"{where}{error.strerror or one_line(error)}", 1)
+    if status == INTERRUPTED:  # typer makes this status of a Ctrl-C within a command
+        again = shlex.join(["netllm-gym", *arguments])
+        goes_on = arguments[:1] in (["collect"], ["train"], ["demo"])
+        kept = "what is finished is kept, it goes on with" if goes_on else "begin again with"
+        return _fail(f"interrupted; {kept} `{again}`", INTERRUPTED)
+    return status
 
 
 def _fail(sentence: str, status: int) -> int:

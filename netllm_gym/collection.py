@@ -1,9 +1,16 @@
 """Experience pools: policies play training episodes, shard by shard, resumable at any moment."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,6 +61,7 @@ def collect(
 
     Raises:
         InputError: If an argument breaks a rule; nothing is written then.
+        OSError: If the machine fails; the shards that are written stay.
     """
     row = find_problem(problem)
     if episodes < 1:
@@ -90,24 +98,72 @@ def collect(
     missing = writer.missing()
     total = episodes * len(policies)
     done = total - sum(len(shards[number].seeds) for number in missing)
-    for number, packed in _play(shards, missing, workers):
-        writer.write_packed(number, packed)
-        done += len(shards[number].seeds)
-        if on_episode is not None:
-            on_episode(done, total)
+    with closing(_play(shards, missing, workers)) as made:
+        for number, packed in made:
+            writer.write_packed(number, packed)
+            done += len(shards[number].seeds)
+            if on_episode is not None:
+                on_episode(done, total)
     return ExperiencePool.load(out, problem)
 
 
 def _play(
     shards: Sequence[_Shard], missing: Sequence[int], workers: int
-) -> Iterator[tuple[int, PackedShard]]:
-    """Yield (number, packed shard) in order, made here or in other processes."""
+) -> Generator[tuple[int, PackedShard], None, None]:
+    """Yield (number, packed shard) in order, made here or in other processes.
+
+    However this ends, no other process outlives it: each holds one end of a pipe, and leaves when
+    the other end, which is here alone, is closed or dies.
+    """
     wanted = [shards[number] for number in missing]
     if workers == 1:
         yield from zip(missing, map(_make, wanted), strict=True)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from zip(missing, pool.map(_make, wanted), strict=True)
+    context = get_context("spawn")
+    watched, held = context.Pipe(duplex=False)
+    with watched, held, ProcessPoolExecutor(workers, context, _leave_with, (watched,)) as pool:
+        try:
+            with _no_interrupts():  # the processes begin here
+                made = deque(pool.submit(_make, shard) for shard in wanted)
+            for number in missing:
+                yield number, made.popleft().result()
+        except BrokenProcessPool:
+            raise ChildProcessError(
+                "a process of the collection was killed, perhaps for its memory: "
+                "run the same command again, with fewer workers, and it goes on"
+            ) from None
+        except BaseException:
+            held.close()  # or the pool would wait for the shards that are being made
+            raise
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Start processes that do not hear Ctrl-C: it reaches them too, and they would all complain.
+
+    What is ignored stays ignored in a process that is started meanwhile. Python lets no other
+    thread than the main one choose this.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _leave_with(watched: "Connection[None, None]") -> None:
+    """End this process as soon as the other end of the pipe is closed."""
+
+    def leave() -> None:
+        try:
+            watched.recv()  # nothing is ever sent
+        except (EOFError, OSError):
+            os._exit(1)
+
+    threading.Thread(target=leave, daemon=True).start()
 
 
 def _make(shard: _Shard) -> PackedShard:

@@ -7,6 +7,7 @@ from pathlib import Path
 from netllm_gym.collection import collect
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation import Table, evaluate
+from netllm_gym.files import check_can_be_folder, write_whole
 from netllm_gym.problems import find_problem
 from netllm_gym.progress import Progress
 
@@ -24,6 +25,7 @@ def run_demo(problem: str, out: Path, say: Callable[[str], None]) -> Table:
         say: Told what happens, a line each.
     """
     row = find_problem(problem)
+    check_can_be_folder("out", out)
     from netllm_gym.policies.llm import backbone as backbones
     from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig, TrainConfig
     from netllm_gym.training import default_returns, train
@@ -59,5 +61,5 @@ def run_demo(problem: str, out: Path, say: Callable[[str], None]) -> Table:
             *(problem, policies, {**case, row.worlds: row.test_worlds}),
             on_episode=lambda policy, done, total: progress.update(done, total, policy),
         )
-    (out / "table.json").write_text(table.to_json(), "utf-8")
+    write_whole(out / "table.json", table.to_json().encode())
     return table

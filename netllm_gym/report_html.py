@@ -7,7 +7,6 @@ from a table is escaped. Equal inputs give equal bytes.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -136,18 +135,6 @@ def render_report(tables: Sequence[Table], played: Sequence[PlayedTrace | None])
     ]
     page = environment.get_template("report.html")
     return page.render(sections=sections, version=__version__)
-
-
-def write_report(path: Path, text: str) -> None:
-    """Put the page in place, whole."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, "utf-8")
-        part.replace(path)
-    except OSError as error:  # told of the file that was asked for
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 # Inner parts -------------------------------------------------------------------------------------

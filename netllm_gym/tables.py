@@ -1,6 +1,5 @@
 """Tables read back from the files that `bench --json` writes, which anybody may have edited."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from typing import Any
 
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation import Row, Table
+from netllm_gym.files import read_json
 from netllm_gym.problems import Problem, find_problem
 
 LARGEST = 1e12  # of any number; beyond it differences overflow
@@ -20,20 +20,9 @@ def read_table(path: Path) -> Table:
     Raises:
         InputError: If it is no table; the sentence names the file and the place in it.
     """
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise InputError(
-            f"table must be a file written by bench --json, got {path}, which is none"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} must be a text file, got byte {error.start} not UTF-8") from None
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path} must be JSON written by bench --json: {error or 'nested without end'}"
-        ) from None
+    if not path.is_file():
+        raise InputError(f"table must be a file written by bench --json, got {path}, which is none")
+    content = read_json(path)
     try:
         return _table(content)
     except InputError as error:

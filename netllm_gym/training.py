@@ -1,6 +1,7 @@
 """Train a policy on a pool: which episodes, which validation, and what is remembered of both."""
 
 import math
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,7 +66,8 @@ def train(
     if config is not None:
         _check_baseline(config.returns, policies, opened)
     episodes = PaddedEpisodes.from_pool(opened, policies)
-    arguments = _checked_spec(opened)["arguments"]
+    _check_env_spec(opened, row)
+    arguments = opened.env_spec["arguments"]
     validation = _validation(row, arguments, validate_on)
     config = config or LLMConfig(returns=default_returns(opened, policies))
     config = replace(
@@ -112,6 +114,39 @@ def default_returns(pool: ExperiencePool, policies: Sequence[str] | None = None)
     return ReturnSpec(kind="baseline", baseline=best_teacher(pool, policies)[0])
 
 
+def _check_env_spec(pool: ExperiencePool, row: Problem) -> None:
+    """Refuse a pool that does not say, as `collect` does, what was played."""
+    spec = pool.env_spec
+    if missing := {"arguments", "worlds"} - spec.keys():
+        raise InputError(
+            f"env_spec of {pool.folder} must hold {' and '.join(sorted(missing))}, "
+            "as `collect` writes them, got none"
+        )
+    rules = {
+        "id": (spec.get("id") == row.env_id, f"be {row.env_id}"),
+        "arguments": (
+            isinstance(spec["arguments"], dict)
+            and spec["arguments"].keys() <= {*row.default_case, "noise"},
+            f"be an object with {', '.join(row.default_case)} and noise",
+        ),
+        "worlds": (
+            isinstance(spec["worlds"], dict) and _are_names(spec["worlds"].get("recordings")),
+            "be an object with recordings, which are names",
+        ),
+        "teachers_recordings": (_are_names(spec.get("teachers_recordings", [])), "be names"),
+    }
+    for name, (holds, rule) in rules.items():
+        if not holds:
+            raise InputError(
+                f"{name} in env_spec of {pool.folder} must {rule}, "
+                f"got {reprlib.repr(spec.get(name))}"
+            )
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
 def _check_baseline(returns: "ReturnSpec", policies: Sequence[str], pool: ExperiencePool) -> None:
     """Refuse a baseline that played in the pool but is left out of the training."""
     name = returns.baseline
@@ -120,21 +155,6 @@ def _check_baseline(returns: "ReturnSpec", policies: Sequence[str], pool: Experi
             f"baseline must be among the teachers ({', '.join(policies)}), got {name!r}, "
             "which is in the pool: name it in --policies too"
         )
-
-
-def _checked_spec(pool: ExperiencePool) -> Mapping[str, Any]:
-    """Return what a pool was played on, as `collect` writes it."""
-    spec = pool.env_spec
-    arguments, worlds = spec.get("arguments"), spec.get("worlds")
-    if not isinstance(arguments, dict) or not isinstance(worlds, dict):
-        missing = "worlds" if isinstance(arguments, dict) else "arguments"
-    elif not isinstance(worlds.get("recordings"), list):
-        missing = "recordings of its worlds"
-    else:
-        return spec
-    raise InputError(
-        f"env_spec of {pool.folder} must hold {missing}, as `collect` writes them, got none"
-    )
 
 
 def _provenance(

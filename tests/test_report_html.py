@@ -16,7 +16,7 @@ from netllm_gym.envs.abr.traces import write_cooked_trace
 from netllm_gym.errors import InputError, MissingDataError
 from netllm_gym.evaluation import evaluate
 from netllm_gym.report_abr import nameable_policies, play_trace, trace_charts
-from netllm_gym.report_html import render_report, write_report
+from netllm_gym.report_html import render_report
 from tests.test_tables import TABLE, made_row, made_table
 
 EVIL = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>{{ 7 * 7 }}"
@@ -235,15 +235,6 @@ def test_without_jinja2_it_is_one_sentence(monkeypatch):
     monkeypatch.setattr(report_html, "find_spec", lambda name: None)
     with pytest.raises(MissingDataError, match="report must have jinja2"):
         render_report([TABLE], [None])
-
-
-def test_a_failed_write_leaves_the_old_report(monkeypatch, tmp_path):
-    out = tmp_path / "report.html"
-    write_report(out, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_report(out, "\ud800")
-    assert out.read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
 @pytest.mark.slow

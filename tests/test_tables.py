@@ -101,10 +101,10 @@ def test_a_wrong_place_is_named(tmp_path, place, value, sentence):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("", "must be JSON written by bench --json"),
-        ("{", "must be JSON written by bench --json"),
-        ("[" * 100_000, "must be JSON written by bench --json"),
-        ("1" * 10_000, "must be JSON written by bench --json"),
+        ("", "must be JSON, got"),
+        ("{", "must be JSON, got"),
+        ("[" * 100_000, "must be JSON, got"),
+        ("1" * 10_000, "must be JSON, got"),
         ("[]", "the table must be a JSON object, got []"),
     ],
 )
@@ -119,7 +119,7 @@ def test_no_file_and_no_text(tmp_path):
         with pytest.raises(InputError, match="table must be a file written by bench --json"):
             read_table(path)
     (tmp_path / "t.json").write_bytes(b"\xff{}")
-    with pytest.raises(InputError, match="got byte 0 not UTF-8"):
+    with pytest.raises(InputError, match=r"must be JSON, got .*utf-8"):
         read_table(tmp_path / "t.json")
 
 

@@ -79,6 +79,26 @@ def test_teachers_that_are_not_there_are_one_sentence(tmp_path, pool, valid):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"id": "NetLLM-ABR-v9"}, "id in env_spec of .*pool must be NetLLM-ABR-v0, got 'NetLLM-A"),
+        ({"arguments": ["synthetic"]}, "arguments in env_spec of .* must be an object with traces"),
+        ({"arguments": {"colour": 1}}, "arguments in env_spec of .* must be an object with traces"),
+        ({"worlds": {"recordings": 5}}, "worlds in env_spec of .* must be an object with record"),
+        ({"teachers_recordings": "abc"}, "teachers_recordings in env_spec of .* must be names"),
+    ],
+)
+def test_a_pool_of_another_origin_is_one_sentence(tmp_path, pool, valid, change, sentence):
+    other = shutil.copytree(pool, tmp_path / "pool")
+    meta = json.loads((other / "meta.json").read_text())
+    meta["env_spec"].update(change)
+    (other / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(InputError, match=sentence):
+        train("abr", other, tmp_path / "run", CONFIG, ONE, ["bba"], str(valid))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_pool_that_does_not_say_what_was_played_is_one_sentence(tmp_path, pool, valid):
     bare = shutil.copytree(pool, tmp_path / "bare")
     meta = json.loads((bare / "meta.json").read_text())

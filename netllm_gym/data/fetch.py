@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 from netllm_gym.data.datasets import has_sha256
 from netllm_gym.data.published import PublishedFile, PublishedSet, published
 from netllm_gym.errors import InputError, MissingDataError
-from netllm_gym.files import at_path, read_json, write_whole
+from netllm_gym.files import one_line, read_json, write_whole
 
 CONNECTIONS = 8  # at a time; the files are small, so a fetch is mostly waiting
 ATTEMPTS = 3
@@ -155,7 +155,8 @@ def _downloader(
             return
         except OSError as error:
             if error.errno is not None:  # the disk's; what `requests` raises carries no number
-                raise at_path(error, staging / file.target) from None
+                said = error.strerror or one_line(error)
+                raise OSError(error.errno, said, str(staging / file.target)) from None
             answer = getattr(error, "response", None)
             why = type(error).__name__ if answer is None else f"status {answer.status_code}"
         except ValueError:  # other bytes than the pinned ones; pooch has removed them

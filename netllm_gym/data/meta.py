@@ -15,6 +15,7 @@ from netllm_gym.errors import InputError
 FORMAT, SCHEMA_VERSION = "netllm-gym experience pool", 1
 META = "meta.json"
 MAX_SHARDS = 100_000  # five digits in a shard's name
+MAX_COUNT = 2**40  # of a shard's bytes, episodes and steps; sums over a pool stay within int64
 
 
 class ShardEntry(NamedTuple):
@@ -132,12 +133,18 @@ def _entry(row: dict[str, Any]) -> ShardEntry:
     low, high = (_typed(seed, int) for seed in row["seeds"])
     return ShardEntry(
         sha256=_typed(row["sha256"], str),
-        num_bytes=_typed(row["num_bytes"], int),
-        num_episodes=_typed(row["num_episodes"], int),
-        num_steps=_typed(row["num_steps"], int),
+        num_bytes=_count(row["num_bytes"], 0),
+        num_episodes=_count(row["num_episodes"], 1),
+        num_steps=_count(row["num_steps"], 1),
         policies=tuple(_typed(name, str) for name in row["policies"]),
         seeds=(low, high),
     )
+
+
+def _count(value: Any, low: int) -> int:
+    if type(value) is not int or not low <= value <= MAX_COUNT:
+        raise InputError(f"a count must be a whole number in {low}..{MAX_COUNT}, got {value!r}")
+    return value
 
 
 def _typed(value: Any, kind: type) -> Any:

@@ -12,10 +12,8 @@ is refused before it is parsed.
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -36,8 +34,7 @@ from netllm_gym.data.shard import (
     parse_shard,
 )
 from netllm_gym.errors import InputError
-
-META_PART = f".{META}.part"
+from netllm_gym.files import check_can_be_folder, part_of, write_whole
 
 
 def shard_name(number: int) -> str:
@@ -280,6 +277,7 @@ class PoolWriter:
 
     Raises:
         InputError: If the folder holds something else; nothing is written then.
+        OSError: If the machine cannot write; what was there before stays.
     """
 
     def __init__(
@@ -292,18 +290,18 @@ class PoolWriter:
     ) -> None:
         self.folder, self.codec = Path(folder), _codec_of(problem, codec)
         asked = Meta.asked(problem, env_spec, plan)
-        with _as_sentence(self.folder, "written to"):
-            listing = {path.name for path in self.folder.iterdir()} if self.folder.exists() else ()
-            if set(listing) - {META_PART}:
-                self._meta = _read_meta(self.folder, "be empty or an experience pool")
-                _check_same_plan(self.folder, asked, self._meta)
-                for name in listing:  # what a killed run left half written
-                    if re.fullmatch(r"\.shard-\d{5}\.npz\.part|\.meta\.json\.part", name):
-                        (self.folder / name).unlink()
-            else:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                self._meta = asked
-                self._write_file(META, asked.to_json())
+        check_can_be_folder("pool", self.folder)
+        listing = {path.name for path in self.folder.iterdir()} if self.folder.exists() else set()
+        if listing - {part_of(self.folder / META).name}:
+            self._meta = _read_meta(self.folder, "be empty or an experience pool")
+            _check_same_plan(self.folder, asked, self._meta)
+            for name in listing:  # what a killed run left half written
+                if re.fullmatch(r"\.shard-\d{5}\.npz\.part|\.meta\.json\.part", name):
+                    (self.folder / name).unlink()
+        else:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._meta = asked
+            write_whole(self.folder / META, asked.to_json())
 
     @property
     def num_shards(self) -> int:
@@ -335,29 +333,9 @@ class PoolWriter:
             raise InputError(f"shard must be in 0..{self.num_shards - 1} as planned, got {number}")
         entry = ShardEntry(hashlib.sha256(shard.data).hexdigest(), len(shard.data), *shard[1:])
         meta = replace(self._meta, shards={**self._meta.shards, number: entry})
-        with _as_sentence(self.folder, "written to"):
-            self._write_file(shard_name(number), shard.data)
-            self._write_file(META, meta.to_json())
+        write_whole(self.folder / shard_name(number), shard.data)
+        write_whole(self.folder / META, meta.to_json())
         self._meta = meta
-
-    def _write_file(self, name: str, data: bytes) -> None:
-        """Put a file in place, whole: after a power cut there is the old one or the new one."""
-        part = self.folder / f".{name}.part"
-        try:
-            with part.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(self.folder / name)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
-        if os.name == "posix":  # the new name itself must reach the disk too
-            handle = os.open(self.folder, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
 
 
 # Inner parts -------------------------------------------------------------------------------------
@@ -371,24 +349,13 @@ def _codec_of(problem: str, codec: Codec | None, where: str = "") -> Codec:
     return CODECS[problem]
 
 
-@contextmanager
-def _as_sentence(path: Path, purpose: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:  # read-only, full, not a folder
-        reason = error.strerror or type(error).__name__
-        raise InputError(f"{path} must be a folder that can be {purpose}: {reason}") from None
-
-
 def _read_meta(folder: Path, rule: str = "be an experience pool") -> Meta:
     path = folder / META
     if not folder.is_dir():
         raise InputError(f"{folder} must {rule}, got no such folder")
     if not path.exists():
         raise InputError(f"{folder} must {rule}, got a folder without {META}")
-    with _as_sentence(folder, "read"):
-        data = path.read_bytes()
-    return Meta.from_json(data, path)
+    return Meta.from_json(path.read_bytes(), path)
 
 
 def _read_whole(path: Path, entry: ShardEntry) -> bytes:
@@ -396,9 +363,8 @@ def _read_whole(path: Path, entry: ShardEntry) -> bytes:
     advice = "run the command that made the pool once more, it writes only this shard anew"
     try:
         data = path.read_bytes()
-    except OSError as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        raise InputError(f"{path} must be readable, got {reason}: {advice}") from None
+    except FileNotFoundError:
+        raise InputError(f"{path} must be in the pool, got no such file: {advice}") from None
     if len(data) < entry.num_bytes:
         raise InputError(
             f"{path} must have {entry.num_bytes} bytes, got {len(data)}, it is truncated: {advice}"

@@ -209,6 +209,8 @@ def parse_shard(data: bytes, path: Path) -> Shard:
         )
         if arrays or groups["rows"]:
             raise InputError(f"must hold no more than that, got {[*arrays, *groups['rows']][0]}")
+    except MemoryError:  # the machine's fault, not the file's
+        raise
     except Exception as error:  # crafted zip, npy and JSON headers can raise nearly anything
         reason = str(error) or type(error).__name__
         raise InputError(f"{path} must be a shard of an experience pool: {reason}") from None

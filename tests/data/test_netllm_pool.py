@@ -174,7 +174,7 @@ def test_an_imported_pool_can_be_trained_on_only_when_what_was_played_is_named(
     assert run([*imported, str(bare)]) == 0
     assert "import it with --traces" in capsys.readouterr().out
     assert run([*train, "--pool", str(bare), "--out", str(tmp_path / "other")]) == 2
-    assert "must hold arguments, as" in capsys.readouterr().err
+    assert "must hold arguments and worlds, as" in capsys.readouterr().err
 
 
 def test_import_refuses_in_a_sentence_and_writes_nothing(capsys, tmp_path, played):

@@ -174,7 +174,7 @@ def test_missing_weights_are_one_sentence(plant, tmp_path):
         reference_actor("udr_2_reference")(small_env())
 
 
-def test_wrong_archives_are_refused(plant):
+def test_wrong_archives_are_refused(plant, tmp_path):
     arrays = blank_arrays()
     missing = plant({key: value for key, value in arrays.items() if key != "fc_out_b"})
     with pytest.raises(InputError, match=r"fc_out_b of .* must be \(3,\) of float32, got none"):
@@ -189,6 +189,12 @@ def test_wrong_archives_are_refused(plant):
     missing.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"must be a \.npz archive of plain arrays"):
         read_actor(missing)
+    broken = plant({**arrays, "fc_out_b": np.array([0, np.nan, 0], np.float32)})
+    with pytest.raises(InputError, match=r"fc_out of .*actor_genet.npz must be finite"):
+        read_actor(broken)
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(InputError, match=r"one.npy must be a \.npz archive of plain arrays"):
+        read_actor(tmp_path / "one.npy")
     missing.write_text("no archive")
     with pytest.raises(InputError, match=r"must be a \.npz archive of plain arrays"):
         read_actor(missing)

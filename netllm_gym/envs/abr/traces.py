@@ -7,7 +7,6 @@ wrap-around assumes it. `trace_formats.py` has the files.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,8 +24,10 @@ from netllm_gym.envs.abr import synthetic
 from netllm_gym.envs.abr.trace_formats import read_columns
 from netllm_gym.envs.abr.trace_lists import TraceList, read_trace_list
 from netllm_gym.errors import InputError
+from netllm_gym.files import read_json
 
-MIN_LAP_BYTES = 1000  # less, and one chunk takes laps without end
+# A pass that carries less is repeated without end for one chunk; one that carries more is no link.
+LEAST_MB, MOST_MB = 1e-3, 1e15
 
 # `trace_942154_http---www.ebay.com_640`: FCC unit 942154 measuring one site, cut at second 640.
 _FCC_NAME = re.compile(r"(?:\d{3}_)?(?:test_fcc_)?trace_(?P<recording>\d+_http---.*?)(?:_\d+)*$")
@@ -83,8 +84,10 @@ def _trace_rules(
     if time_s.ndim != 1 or time_s.shape != capacity_mbps.shape or len(time_s) < 2:
         return [("time_s and capacity_mbps", True, f"be two columns of 2 or more rows, {shape}")]
     finite = np.isfinite(time_s) & np.isfinite(capacity_mbps)
-    with np.errstate(invalid="ignore"):  # inf - inf; the first rule is for it
-        falls = np.flatnonzero(np.diff(time_s) <= 0)
+    with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers become inf or nan
+        gaps_s = np.diff(time_s)
+        carried_mb = float(gaps_s @ capacity_mbps[1:]) / 8.0
+    falls = np.flatnonzero(gaps_s <= 0)
     negative = np.flatnonzero(capacity_mbps < 0)
     row = int(np.argmin(finite))
     rules = [
@@ -110,15 +113,13 @@ def _trace_rules(
     rules.append(
         ("capacity_mbps", not usable.any(), "be above 0 in some row after the first, got none")
     )
-    if not rules[0][1] and not len(falls):
-        lap_bytes = float(np.diff(time_s) @ capacity_mbps[1:]) * 1e6 / 8.0
-        rules.append(
-            (
-                "capacity_mbps",
-                lap_bytes < MIN_LAP_BYTES,
-                f"carry {MIN_LAP_BYTES} bytes or more from end to end, got {lap_bytes:.3g}",
-            )
+    rules.append(
+        (
+            "capacity_mbps",
+            not LEAST_MB <= carried_mb <= MOST_MB,
+            f"carry {LEAST_MB} to {MOST_MB:.0e} MB in one pass, got {carried_mb}",
         )
+    )
     return rules
 
 
@@ -287,19 +288,27 @@ def _published_pointers(traces: TraceSet) -> tuple[int, ...] | None:
     path = data_folder() / "abr" / "start_pointers.json"
     if not path.is_file():
         return None
-    try:
-        published = json.loads(path.read_text("utf-8"))
-        if published["split"] != traces.name:
-            return None
-        return tuple(int(published["start_pointers"][trace.name]) for trace in traces.traces)
-    except KeyError as error:
-        raise InputError(
-            f"{path} must name split and start_pointers, got none of {error}"
-        ) from None
-    except (ValueError, TypeError) as error:
-        raise InputError(
-            f"{path} must be JSON with a whole number per trace, got {error}"
-        ) from None
+    published = read_json(path)
+    for name, kind in (("split", str), ("start_pointers", dict)):
+        found = published.get(name) if isinstance(published, dict) else None
+        if not isinstance(found, kind):
+            raise InputError(f"{path} must have {name} of {kind.__name__}, got {found!r}")
+    if published["split"] != traces.name:
+        return None
+    pointers = []
+    for trace in traces.traces:
+        pointer = published["start_pointers"].get(trace.name)
+        if type(pointer) is not int:
+            raise InputError(
+                f"{path} must have a whole number for each trace of {traces.name}, "
+                f"got {pointer!r} for {trace.name}"
+            )
+        try:
+            check_start_pointer(pointer, trace)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        pointers.append(pointer)
+    return tuple(pointers)
 
 
 def write_cooked_trace(path: Path, time_s: ArrayLike, capacity_mbps: ArrayLike) -> None:

