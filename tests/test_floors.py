@@ -32,7 +32,7 @@ FLOORS = {  # file: what it may import, beside the standard library and its own 
     PUBLISHED: ("errors.py",),
     DATASETS: ("errors.py", PUBLISHED, "numpy", "platformdirs"),
     "data/fetch.py": ("errors.py", "files.py", PUBLISHED, DATASETS, "pooch"),
-    "options_file.py": ("errors.py", "tomli"),
+    "options.py": ("errors.py", "tomli"),
     "envs/*/simulator.py": (*GROUND, "envs/*", "numba"),
     "envs/abr/rendering.py": (*GROUND, "envs/*", "matplotlib"),
     "envs/*": (*GROUND, "envs/*", DATASETS, PUBLISHED, "gymnasium"),
@@ -46,7 +46,7 @@ FLOORS = {  # file: what it may import, beside the standard library and its own 
     "policies/offline/*": (*LEARNERS_MAY, "torch", "d3rlpy"),
     "rollout.py": (*GROUND, "envs/*", "data/episode.py", POLICY, "gymnasium"),
     # The upper floors reach the heavy libraries only through the parts that own them.
-    "cli.py": (ANY_PART, "numpy", "rich", "typer"),
+    "cli*.py": (ANY_PART, "numpy", "rich", "typer"),
     "trace_picture.py": (ANY_PART, "numpy", "matplotlib"),
     "report.py": (ANY_PART, "numpy"),
     "charts.py": ("numpy",),

@@ -1,10 +1,13 @@
-"""`--config FILE.toml`: options of a command in a file; what the command line says itself wins.
+"""What options of the command line hold: lists of names, files to write, and files of options.
+
+`--config FILE.toml` gives a command its options; what the command line says itself wins.
 
 Keys are the command's options without their dashes (`batch-episodes` or `batch_episodes`). Tables
 group them for the reader and mean nothing: `updates` below `[schedule]` is `--updates`.
 """
 
 import difflib
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +19,25 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """Return the names in a list separated by commas, at least one."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise InputError(f"names must be one or more, separated by commas, got {text!r}")
+    return names
+
+
+def check_json_file(file: Path | None) -> None:
+    """Refuse a file that could not be written when the work is done."""
+    if file is None:
+        return
+    is_special = file.exists() and not file.is_file()  # a folder, a device
+    if is_special or not file.parent.is_dir():
+        raise InputError(f"json must be a file in an existing folder, got {file}")
+    if not os.access(file.parent, os.W_OK):
+        raise InputError(f"json must be in a folder that can be written to, got {file}")
 
 
 def read_options(path: Path, known: Mapping[str, str]) -> dict[str, str]:

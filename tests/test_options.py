@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from netllm_gym.cli import run
 from netllm_gym.errors import InputError
-from netllm_gym.options_file import read_options
+from netllm_gym.options import read_options
 
 KNOWN = {"updates": "updates", "batch-episodes": "batch_episodes", "policies": "policies"}
 
