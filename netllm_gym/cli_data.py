@@ -125,15 +125,14 @@ def data_inspect(
 
     names = [name, *(against or ())]
     check_different(names)
-    if json_file is not None and (json_file.is_dir() or not json_file.parent.is_dir()):
-        raise InputError(f"json must be a file in an existing folder, got {json_file}")
+    check_json_file(json_file)
     if picture is not None:
         check_can_draw(picture)
     sets = {each: load_trace_set(each) for each in names}
     inspection = inspect(sets)
     typer.echo(render_inspection(inspection))
     if json_file is not None:
-        write_whole(json_file, inspection.to_json().encode())
+        write_whole(json_file.resolve(), inspection.to_json().encode())
     if picture is not None:
         draw_traces(sets, picture)
 
