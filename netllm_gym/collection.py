@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -123,7 +123,7 @@ def _play(
     watched, held = context.Pipe(duplex=False)
     with watched, held, ProcessPoolExecutor(workers, context, _leave_with, (watched,)) as pool:
         try:
-            with _no_interrupts():  # the processes begin here
+            with _deaf_children():  # the processes begin here
                 made = deque(pool.submit(_make, shard) for shard in wanted)
             for number in missing:
                 yield number, made.popleft().result()
@@ -138,20 +138,21 @@ def _play(
 
 
 @contextmanager
-def _no_interrupts() -> Iterator[None]:
+def _deaf_children() -> Iterator[None]:
     """Start processes that do not hear Ctrl-C: it reaches them too, and they would all complain.
 
-    What is ignored stays ignored in a process that is started meanwhile. Python lets no other
-    thread than the main one choose this.
+    What is blocked stays blocked in a process that is started meanwhile; this process hears of it
+    at the end.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # or it would be started below, and unblock
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _leave_with(watched: "Connection[None, None]") -> None:

@@ -1,6 +1,8 @@
 """How far long work is: a bar on a terminal, a plain line every few seconds elsewhere."""
 
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -16,6 +18,9 @@ PLAIN_EVERY_S = 10.0
 class Progress:
     """Shows one piece of work; use it as a context.
 
+    A Ctrl-C meanwhile ends the work even where a library swallows it, as calls from compiled code
+    do: the next update raises it again.
+
     Args:
         what: The work, such as "train".
         unit: What is counted, such as "updates".
@@ -26,6 +31,8 @@ class Progress:
         self._console = Console(stderr=True)
         self._bar: Bar | None = None
         self._last_line_s = 0.0
+        self._interrupted = False
+        self._listens = False
         if self._console.is_terminal:
             self._bar = Bar(
                 TextColumn(what),
@@ -40,6 +47,10 @@ class Progress:
             self._task = self._bar.add_task("", total=1)
 
     def __enter__(self) -> "Progress":
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._interrupt)
+            self._listens = True
         if self._bar is not None:
             self._bar.start()
         return self
@@ -50,11 +61,19 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._listens:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         if self._bar is not None:
             self._bar.stop()
 
+    def _interrupt(self, *_: object) -> None:
+        self._interrupted = True
+        raise KeyboardInterrupt
+
     def update(self, done: int, total: int, detail: str = "") -> None:
         """Say that `done` of `total` are done."""
+        if self._interrupted:
+            raise KeyboardInterrupt
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total, description=detail)
             return

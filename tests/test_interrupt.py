@@ -5,6 +5,7 @@ A shell shows 130; what starts the command sees that it died of SIGINT, as it di
 
 import signal
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -48,6 +49,14 @@ def test_ctrl_c_is_one_sentence_with_the_command(capsys, monkeypatch, tmp_path, 
     assert not (tmp_path / "my out.json").exists()
 
 
+def test_a_ctrl_c_that_a_library_swallows_is_not_lost():
+    with pytest.raises(KeyboardInterrupt), Progress("collect", "episodes") as progress:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        progress.update(1, 2)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def sentence_alone(ended):
     """Whether the last line says how to go on and the others are the lines of the progress."""
     *before, last = ended.complained.splitlines()
@@ -58,7 +67,7 @@ def sentence_alone(ended):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for orphans in /proc")
-@pytest.mark.parametrize("after_s", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("after_s", [0.0, 0.02, 0.05, 0.1, 0.5, 2.0])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_ctrl_c_ends_a_collection_and_its_workers(tmp_path, workers, after_s):
     out = tmp_path / "pool"
