@@ -50,6 +50,7 @@ class Progress:
         is_main = threading.current_thread() is threading.main_thread()
         if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._interrupt)
+            self._tell_ignored, sys.unraisablehook = sys.unraisablehook, self._ignored
             self._listens = True
         if self._bar is not None:
             self._bar.start()
@@ -63,12 +64,17 @@ class Progress:
     ) -> None:
         if self._listens:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            sys.unraisablehook = self._tell_ignored
         if self._bar is not None:
             self._bar.stop()
 
     def _interrupt(self, *_: object) -> None:
         self._interrupted = True
         raise KeyboardInterrupt
+
+    def _ignored(self, told: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(told.exc_type, KeyboardInterrupt):  # that one is not ignored
+            self._tell_ignored(told)
 
     def update(self, done: int, total: int, detail: str = "") -> None:
         """Say that `done` of `total` are done."""
