@@ -61,7 +61,7 @@ ConfigFile = Annotated[
         "--config",
         callback=_use_config,
         is_eager=True,
-        help="TOML file of options, such as updates = 900; options on the command line win.",
+        help="TOML file of options, such as seed = 1; options on the command line win.",
     ),
 ]
 
