@@ -232,7 +232,7 @@ def last_error(log: str) -> str:
 def command(options: argparse.Namespace, extra: list[str]) -> list[str]:
     """Return what runs once the environment is there."""
     if options.test:
-        return [in_venv("python"), "-m", "pytest", *extra]
+        return [in_venv("python"), "-m", "pytest", "-n", "2", *extra]  # two processes
     return [in_venv("netllm-gym"), "demo", *extra]
 
 

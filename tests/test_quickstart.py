@@ -43,7 +43,7 @@ def test_what_stands_after_the_dashes_goes_on():
     assert parsed.test
     assert not parsed.cuda
     assert extra == ["-k", "floors", "--cuda", "--"]
-    assert quickstart.command(parsed, extra)[1:] == ["-m", "pytest", *extra]
+    assert quickstart.command(parsed, extra)[1:] == ["-m", "pytest", "-n", "2", *extra]
     demo = quickstart.command(options(), ["--seed", "3"])
     assert Path(demo[0]).name == "netllm-gym"
     assert demo[1:] == ["demo", "--seed", "3"]
