@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from traceback import clear_frames
 from types import TracebackType
 from typing import Any
 
@@ -50,6 +51,7 @@ class Progress:
         is_main = threading.current_thread() is threading.main_thread()
         if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._interrupt)
+            self._tell_ignored, sys.unraisablehook = sys.unraisablehook, self._ignored
             self._listens = True
         if self._bar is not None:
             self._bar.start()
@@ -61,14 +63,21 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._interrupted:
+            clear_frames(traceback)  # what was half built is taken down here, and complains unheard
         if self._listens:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            sys.unraisablehook = self._tell_ignored
         if self._bar is not None:
             self._bar.stop()
 
     def _interrupt(self, *_: object) -> None:
         self._interrupted = True
         raise KeyboardInterrupt
+
+    def _ignored(self, told: "sys.UnraisableHookArgs") -> None:
+        if not self._interrupted:
+            self._tell_ignored(told)
 
     def update(self, done: int, total: int, detail: str = "") -> None:
         """Say that `done` of `total` are done."""
