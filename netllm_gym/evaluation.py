@@ -277,10 +277,17 @@ def _commit(package: Path = Path(__file__).parent) -> str:
 
 
 def _git(folder: Path, *command: str) -> str:
-    """Return what git answers; nothing where it fails or is missing."""
+    """Return what git answers; nothing where it fails or is missing.
+
+    It must leave the repository alone: on a full disk it would leave a lock behind.
+    """
     try:
         ran = subprocess.run(
-            ["git", *command], cwd=folder, capture_output=True, text=True, timeout=10
+            ["git", "--no-optional-locks", *command],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=10,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from traceback import clear_frames
 from types import TracebackType
 from typing import Any
 
@@ -62,6 +63,8 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._interrupted:
+            clear_frames(traceback)  # what was half built is taken down here, and complains unheard
         if self._listens:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             sys.unraisablehook = self._tell_ignored
@@ -73,7 +76,7 @@ class Progress:
         raise KeyboardInterrupt
 
     def _ignored(self, told: "sys.UnraisableHookArgs") -> None:
-        if not issubclass(told.exc_type, KeyboardInterrupt):  # that one is not ignored
+        if not self._interrupted:
             self._tell_ignored(told)
 
     def update(self, done: int, total: int, detail: str = "") -> None:
