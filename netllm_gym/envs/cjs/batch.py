@@ -21,7 +21,8 @@ from netllm_gym.envs.cjs.observation import (
     STAGE_FIELDS,
     ClusterView,
 )
-from netllm_gym.envs.cjs.workload import Workload, load_workload
+from netllm_gym.envs.cjs.workload import Workload
+from netllm_gym.envs.cjs.workload import workload as load_workload
 from netllm_gym.envs.rows import Outcome, keys_of, next_keys
 from netllm_gym.errors import InputError
 from netllm_gym.randomness import keys_of_seeds, mix64
