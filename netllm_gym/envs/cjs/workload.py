@@ -297,7 +297,7 @@ def workload(spec: "str | Path | Workload") -> Workload:
         InputError: If there is no such workload, or a file of it breaks a rule.
     """
     # The readers build a `Workload`, so they can only be imported after it.
-    from netllm_gym.envs.cjs import tpch
+    from netllm_gym.envs.cjs import alibaba, recordings, synthetic, tpch
 
     if isinstance(spec, Workload):
         return spec
@@ -306,9 +306,16 @@ def workload(spec: "str | Path | Workload") -> Workload:
     base = str(spec).removesuffix(VALID)
     if base == "tpch":
         return replace(tpch.published_tpch(), name=str(spec))
+    if base == "synthetic":
+        return replace(synthetic.generate(), name=str(spec))
     path = Path(spec)
+    readers = {".json": recordings.read_recording, ".csv": alibaba.read_alibaba}
     if path.is_dir():
         return tpch.read_tpch(path)
+    if path.is_file():
+        if path.suffix not in readers:
+            raise InputError(f"workload must be a .json or a .csv file, got {path}")
+        return readers[path.suffix](path)
     names = [name + part for name in NAMES for part in ("", VALID)]
     nearest = get_close_matches(str(spec), names, 1)
     hint = f", did you mean {nearest[0]}?" if nearest else ""
