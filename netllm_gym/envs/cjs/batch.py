@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from netllm_gym.envs.cjs.cluster import ClusterConfig
 from netllm_gym.envs.cjs.observation import (
-    EDGE_FIELDS,
     JOB_FIELDS,
     ROW_FIELDS,
     STAGE_FIELDS,
@@ -252,8 +251,6 @@ class ClusterBatch:
         self._keys[goes_on] = next_keys(self._keys[goes_on])
         named = begins & seeded
         self._keys[named] = keys_of(seeds)[named]
-
-
 
 
 def _whole(name: str, value: Any, low: int, high: int) -> int:
