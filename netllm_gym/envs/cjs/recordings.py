@@ -72,5 +72,5 @@ def _numbers(number: int, key: str, values: Any, most: float) -> None:
         type(value) in (int, float) and 0 <= value <= most for value in values
     ):
         raise InputError(
-            f"{key} of job {number} must have numbers in 0..{most:.0e}, got {values!r:.40}"
+            f"{key} of job {number} must have numbers in 0..{most:g}, got {values!r:.40}"
         )

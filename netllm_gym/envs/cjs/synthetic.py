@@ -21,15 +21,17 @@ and how long the other tasks are. Fitted to the measured durations, whose number
   that power, fresh to a quarter (mean 0.28 over stages, less in those with much work).
 - Within a list: log-normal, sigma 0.08 for fresh, 0.16 for first and, by stage, 0.1 to 0.6 for rest
   (medians 0.08, 0.16, 0.34); whole ms from 3 to 40,000 (3 to 39,608).
-- Which lists are empty: at a level of e executors min(e, tasks) tasks are of the first wave, the
+- Lengths of lists: at a level of e executors min(e, tasks) tasks are of the first wave, the
   others of the rest. Of a source's first wave a share of 0.3 to 1 is fresh, of another stage's,
-  with chance 0.85, none. So fresh is empty in half of all lists, rest where tasks are few, first where
-  all are fresh: 0.50, 0.38, 0.05 of all lists (0.71, 0.37, 0.11). A list keeps at most 48.
+  with chance 0.85, none. So lists are empty: fresh in most stages that read no table, rest where
+  tasks are few, first where all are fresh; 0.50, 0.38, 0.05 of all lists (0.71, 0.37, 0.11). A list
+  keeps at most 48.
 
 The load is TPC-H's: a job has 1,175 tasks (1,155) and at least 625 executor-seconds of work (625),
 tasks taken at the fastest of their waves and levels up to 50.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -67,6 +69,7 @@ class _Query(NamedTuple):
     stages: list[_Stage]
 
 
+@lru_cache(maxsize=1)  # nobody can write to a workload, so all may share it
 def generate() -> Workload:
     """Generate the workload; with one numpy it is always the same."""
     jobs = []
