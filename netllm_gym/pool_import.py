@@ -58,7 +58,7 @@ def import_netllm_pool(
         arguments = {"traces": traces, "video": video} | ({"noise": True} if noise else {})
         env = row.make_env(1, **arguments)
         _check_sizes(path, episodes, _sizes_on_offer(env), str(video))
-        spec = {"id": row.env_id, "arguments": arguments, "worlds": env.provenance()}
+        spec = {"id": row.env_id, "arguments": arguments, "worlds": env.provenance([])}
     plan = {
         "imported": "pickled pool of NetLLM; seeds number the episodes",
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),

@@ -129,6 +129,9 @@ class ClusterView:
         """(L,) row of each edge."""
         return np.repeat(np.arange(len(self)), self.num_edges)
 
+    def __getitem__(self, rows: NDArray[np.integer[Any]] | Sequence[int]) -> "ClusterView":
+        return self.take(rows)
+
     def take(self, rows: NDArray[np.integer[Any]] | Sequence[int]) -> "ClusterView":
         """Return some rows, in the order in which they are named."""
         index = np.asarray(rows, np.int64)
