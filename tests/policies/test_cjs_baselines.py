@@ -200,8 +200,6 @@ def test_rules_choose_what_the_plain_ones_do_whoever_plays():
                     compared += 1
         for i, sim in enumerate(rows):
             if sim is not None:
-                _, done = sim.step(
-                    (rng.randrange(len(sim.schedulable())), rng.randint(1, sim.C()))
-                )
+                _, done = sim.step((rng.randrange(len(sim.schedulable())), rng.randint(1, sim.C())))
                 rows[i] = None if done else sim
     assert compared >= 1500
