@@ -8,7 +8,7 @@ first episode begins, so that `gym.make` stays light.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from gymnasium import spaces
@@ -19,21 +19,14 @@ from netllm_gym.envs.abr.player import DownloadNoise, PlayerConfig
 from netllm_gym.envs.abr.qoe import LinearQoE
 from netllm_gym.envs.abr.traces import Trace, TraceSet, check_start_pointer, load_trace_set
 from netllm_gym.envs.abr.video import Video, load_video
+from netllm_gym.envs.rows import Outcome, keys_of, next_keys
 from netllm_gym.errors import InputError
-from netllm_gym.randomness import GAMMA, keys_of_seeds, mix64
+from netllm_gym.randomness import keys_of_seeds
 
 T = TypeVar("T")
 TracesLike = str | Path | TraceSet | Sequence[Trace]
 PlayerLike = PlayerConfig | Sequence[PlayerConfig]
 NoiseLike = bool | tuple[float, float] | DownloadNoise | Sequence[DownloadNoise]
-
-
-class Outcome(NamedTuple):
-    """What one call of the kernel gave; every array is new."""
-
-    observation: NDArray[np.float32]  # (N, 6, W) what each row sees now
-    info: NDArray[np.float64]  # (N, 11) in the order of simulator.INFO_KEYS; 0 in rows that stood
-    terminated: NDArray[np.bool_]  # (N,)
 
 
 class PlayerBatch:
@@ -135,7 +128,12 @@ class PlayerBatch:
             *(*self._world, self._packed_players, self.rows, begins, trace, pointer),
             *(self._observation, info),
         )
-        return self._outcome(info)
+        outcome = self._outcome(info)
+        outcome = outcome._replace(reward=np.zeros(self.num_rows))
+        startup_s = np.where(begins, outcome.info["download_s"], 0.0)
+        return outcome._replace(
+            info={**outcome.info, "startup_s": startup_s}, where={"startup_s": begins}
+        )
 
     def step(self, actions: ArrayLike) -> Outcome:
         """Download the next chunk of every row that is not done; the others stand still."""
@@ -164,7 +162,14 @@ class PlayerBatch:
         return np.asarray(factors, np.float64)
 
     def _outcome(self, info: NDArray[np.float64]) -> Outcome:
-        return Outcome(self._observation.copy(), info, np.array(self.rows["done"]))
+        names = self._simulate().INFO_KEYS
+        return Outcome(
+            observation=self._observation.copy(),
+            reward=info[:, names.index("qoe")].copy(),
+            terminated=np.array(self.rows["done"]),
+            truncated=np.zeros(self.num_rows, np.bool_),
+            info={name: info[:, place] for place, name in enumerate(names)},
+        )
 
     def _chosen_episodes(
         self, options: Mapping[str, Any]
@@ -217,11 +222,10 @@ class PlayerBatch:
         seeded = np.array([seed is not None for seed in seeds])
         goes_on = begins & ~seeded & ~fresh
         if goes_on.any():
-            key[goes_on] = mix64(key[goes_on] + GAMMA)
+            key[goes_on] = next_keys(key[goes_on])
         named = begins & seeded
         if named.any():
-            whole = [0 if seed is None else int(seed) % 2**63 for seed in seeds]
-            key[named] = keys_of_seeds(whole)[named]
+            key[named] = keys_of(seeds)[named]
 
 
 def _noise(noise: NoiseLike) -> DownloadNoise | Sequence[DownloadNoise]:

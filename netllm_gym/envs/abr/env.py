@@ -7,13 +7,14 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from netllm_gym.envs.abr.batch import NoiseLike, Outcome, PlayerBatch, PlayerLike, TracesLike
+from netllm_gym.envs.abr.batch import NoiseLike, PlayerBatch, PlayerLike, TracesLike
 from netllm_gym.envs.abr.playback import Playback, link_capacity
 from netllm_gym.envs.abr.player import DownloadNoise, PlayerConfig
 from netllm_gym.envs.abr.qoe import LinearQoE
 from netllm_gym.envs.abr.rendering import Painter, Scene, check_can_draw, episode_text
 from netllm_gym.envs.abr.traces import TraceSet
 from netllm_gym.envs.abr.video import Video
+from netllm_gym.envs.rows import scalar_info
 from netllm_gym.errors import InputError
 
 Observation = NDArray[np.float32]
@@ -155,10 +156,10 @@ class ABREnv(gym.Env[Observation, np.int64]):
         if options and "reset_mask" in options:
             raise InputError("options must be trace or start_pointer, got reset_mask")
         outcome = self.batch.begin(np.ones(1, np.bool_), [seed], options, self.np_random)
-        info = self._info(outcome)
+        info = scalar_info(outcome)
         if self.render_mode is not None:
             self._played = [info]
-        return outcome.observation[0], {**info, "startup_s": info["download_s"]}
+        return outcome.observation[0], info
 
     def step(self, action: np.int64 | int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Download the next chunk at the chosen rung."""
@@ -166,7 +167,7 @@ class ABREnv(gym.Env[Observation, np.int64]):
             raise InputError("step must follow reset, got a step after the episode's end")
         outcome = self.batch.step(np.atleast_1d(action))
         terminated = bool(outcome.terminated[0])
-        info = self._info(outcome)
+        info = scalar_info(outcome)
         if self.render_mode is not None:
             self._played.append(info)
         return outcome.observation[0], info["qoe"], terminated, False, info
@@ -182,7 +183,11 @@ class ABREnv(gym.Env[Observation, np.int64]):
         if not self._played:
             raise InputError("render must follow reset, got no episode to show")
         playback = Playback.of(
-            {key: [info[key] for info in self._played] for key in self._played[0]}
+            {
+                key: [info[key] for info in self._played]
+                for key in self._played[0]
+                if key != "startup_s"  # of the first chunk alone
+            }
         )
         trace, pointer = self.trace_set.traces[self.trace_index[0]], int(self.start_pointer[0])
         player = self.players[0]
@@ -192,8 +197,3 @@ class ABREnv(gym.Env[Observation, np.int64]):
         noise = self.batch.noise_factors(0, len(self._played))
         self._painter = self._painter or Painter()
         return self._painter.paint(scene, link_capacity(playback, trace, pointer, player, noise))
-
-    def _info(self, outcome: Outcome) -> dict[str, Any]:
-        from netllm_gym.envs.abr.simulator import INFO_KEYS
-
-        return dict(zip(INFO_KEYS, outcome.info[0].tolist(), strict=True))

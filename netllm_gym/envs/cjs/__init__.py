@@ -1,1 +1,1 @@
-"""Cluster job scheduling: workloads, one compiled simulator, the scalar and the vector environment."""
+"""Cluster job scheduling: workloads, one compiled simulator, the scalar and the vector face."""

@@ -85,7 +85,7 @@ def test_a_vector_of_scalar_environments_gives_a_frame_per_row():
     envs = gym.make_vec("NetLLM-ABR-v0", num_envs=2, **arguments)
     envs.reset(seed=0)
     assert len(envs.render()) == 2
-    with pytest.raises(InputError, match="render_mode must be None for many players in one call"):
+    with pytest.raises(InputError, match="render_mode must be None for many rows in one call"):
         gym.make_vec("NetLLM-ABR-v0", num_envs=2, render_mode="ansi")
 
 

@@ -1,0 +1,263 @@
+"""A batch of clusters and what Gymnasium needs to know of it: one body under two faces.
+
+`CJSEnv` is a batch of one and `CJSVectorEnv` a batch of N over the same class, hence the same event
+loop, the same draws and the same checks. The kernel (and numba with it) is imported when the first
+episode begins, so that `gym.make` stays light.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from netllm_gym.envs.cjs.cluster import ClusterConfig
+from netllm_gym.envs.cjs.observation import (
+    EDGE_FIELDS,
+    JOB_FIELDS,
+    ROW_FIELDS,
+    STAGE_FIELDS,
+    ClusterView,
+)
+from netllm_gym.envs.cjs.workload import Workload, load_workload
+from netllm_gym.envs.rows import Outcome, keys_of, next_keys
+from netllm_gym.errors import InputError
+from netllm_gym.randomness import keys_of_seeds, mix64
+
+MOST_EXECUTORS = 10_000
+MOST_JOBS = 100_000
+MOST_SEED = 2**63 - 1
+
+
+class ClusterBatch:
+    """N clusters that are sent the jobs of one workload.
+
+    Args:
+        num_rows: N.
+        workload: Name, file or folder, or `Workload`.
+        num_executors: E of each cluster.
+        num_jobs: Of an episode; None: 200, or those of a recording.
+        mean_gap_s: Mean time between arrivals.
+        cluster: Delays and exchangeable rules.
+        duration_seed: Of the durations, beside the arrival seed and whatever a policy does.
+    """
+
+    def __init__(
+        self,
+        num_rows: int,
+        workload: str | Path | Workload = "synthetic",
+        num_executors: int = 50,
+        num_jobs: int | None = None,
+        mean_gap_s: float = 25.0,
+        cluster: ClusterConfig | None = None,
+        duration_seed: int = 0,
+    ) -> None:
+        if num_rows < 1:
+            raise InputError(f"num_envs must be at least 1, got {num_rows}")
+        self.workload = load_workload(workload)
+        recorded = self.workload.num_templates if self.workload.is_recording else None
+        self.num_rows = num_rows
+        self.num_jobs = _whole("num_jobs", num_jobs or recorded or 200, 1, recorded or MOST_JOBS)
+        self.num_executors = _whole("num_executors", num_executors, 1, MOST_EXECUTORS)
+        self.duration_seed = _whole("duration_seed", duration_seed, 0, MOST_SEED)
+        if not isinstance(mean_gap_s, int | float) or not 0.0 < mean_gap_s < float("inf"):
+            raise InputError(f"mean_gap_s must be above 0 and finite, got {mean_gap_s!r}")
+        self.mean_gap_s = float(mean_gap_s)
+        if not isinstance(cluster, ClusterConfig | None):
+            raise InputError(f"cluster must be a ClusterConfig, got {cluster!r}")
+        self.cluster = ClusterConfig() if cluster is None else cluster
+        self.arrival_seeds = np.zeros(num_rows, np.int64)  # (N,) of what each row plays
+        self._keys = np.zeros(num_rows, np.uint64)  # (N,) of the chain of unnamed episodes
+        self._simulator: ModuleType | None = None
+
+    def _simulate(self) -> ModuleType:
+        if self._simulator is None:
+            from netllm_gym.envs.cjs import simulator
+
+            self._simulator = simulator
+            stages = self.num_jobs * self.workload.max_stages_per_job
+            self._world = simulator.pack_world(self.workload, self.cluster, self.num_executors)
+            self.state = simulator.new_state(
+                self.num_rows, self.num_executors, self.num_jobs, stages
+            )
+        return self._simulator
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        state["_simulator"] = self._simulator is not None  # a module cannot be copied
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        started = state.pop("_simulator")
+        self.__dict__.update(state)
+        self._simulator = None
+        if started:
+            from netllm_gym.envs.cjs import simulator
+
+            self._simulator = simulator
+
+    @property
+    def done(self) -> NDArray[np.bool_]:
+        """(N,) whether each row's episode is over, or has not begun."""
+        self._simulate()
+        return np.array(self.state[0]["done"])
+
+    def begin(
+        self,
+        begins: NDArray[np.bool_],  # (N,)
+        seeds: Sequence[int | None],  # (N,) None goes on with the row's own chain of episodes
+        options: Mapping[str, Any] | None,
+        generator: np.random.Generator,  # for rows that never had a seed
+    ) -> Outcome:
+        """Begin an episode in some rows; the others stand still."""
+        simulator = self._simulate()
+        named = self._named_arrivals(options or {})
+        self._renew_keys(begins, seeds, generator)
+        for row in np.flatnonzero(begins):
+            seed = seeds[row]
+            if named is not None:
+                seed = int(named[row])
+            elif seed is None:
+                seed = int(self._keys[row] >> np.uint64(1))
+            self.arrival_seeds[row] = seed
+            jobs = self.workload.draw_jobs(seed, self.num_jobs, self.mean_gap_s * 1000.0)
+            simulator.begin_row(
+                *(self._world, self.state, row, self._duration_key(seed)),
+                *(jobs.template, jobs.arrival_ms),
+            )
+        return self._outcome()
+
+    def step(self, actions: ArrayLike) -> Outcome:
+        """Take one decision in every row that is not done; the others stand still.
+
+        Args:
+            actions: (N, 2) place of a stage in the view, or -1 for no stage; executors for it at
+                most, less one. A place that holds no schedulable stage counts as no stage.
+        """
+        simulator = self._simulate()
+        actions = np.asarray(actions)
+        if actions.shape != (self.num_rows, 2) or actions.dtype.kind not in "iu":
+            raise InputError(
+                f"actions must be whole numbers of shape ({self.num_rows}, 2), "
+                f"got shape {actions.shape} of {actions.dtype}"
+            )
+        slots, counts = actions[:, 0].astype(np.int64), actions[:, 1].astype(np.int64)
+        if slots.min() < -1:
+            raise InputError(f"stage of an action must be at least -1, got {slots.min()}")
+        if counts.min() < 0 or counts.max() >= self.num_executors:
+            wrong = counts[(counts < 0) | (counts >= self.num_executors)][0]
+            raise InputError(
+                f"executors of an action must be in 0..{self.num_executors - 1}, got {wrong}"
+            )
+        simulator.step_rows(self._world, self.state, slots, counts + 1)
+        return self._outcome()
+
+    def view(self) -> ClusterView:
+        """Return what the schedulers see now."""
+        simulator = self._simulate()
+        counts = np.zeros((self.num_rows, 3), np.int64)
+        simulator.count_view(self._world, self.state, counts)
+        num_stages, num_jobs, num_edges = counts.sum(axis=0).tolist()
+        per_row = _columns(ROW_FIELDS, self.num_rows)
+        per_stage, per_job = _columns(STAGE_FIELDS, num_stages), _columns(JOB_FIELDS, num_jobs)
+        edges = np.empty((num_edges, 2), np.int32)
+        place_of = np.empty(self.workload.max_stages_per_job, np.int64)
+        found = simulator.fill_view(
+            *(self._world, self.state, tuple(per_row.values()), tuple(per_stage.values())),
+            *(tuple(per_job.values()), edges, place_of),
+        )
+        return ClusterView(**per_row, **per_stage, **per_job, edges=edges[:found])
+
+    def completion_s(self, row: int) -> NDArray[np.float64]:
+        """Return (J,) job completion times of a row, from arrival; inf where a job is unfinished."""
+        jobs = self.state[1][row][: self.num_jobs]
+        return np.asarray((jobs["completion_ms"] - jobs["arrival_ms"]) / 1000.0, np.float64)
+
+    def _outcome(self) -> Outcome:
+        """Return where the rows stand; the view is taken by those who want it."""
+        rows, jobs = self.state[0], self.state[1]
+        ended = np.array(rows["done"])
+        deadlock = np.array(rows["deadlock"])
+        jct_s = (jobs["completion_ms"] - jobs["arrival_ms"])[ended] / 1000.0  # (ended, J)
+        info: dict[str, Any] = {
+            "clock_s": rows["now_ms"] / 1000.0,
+            "jobs_in_system": rows["num_active"].astype(np.float64),
+            "invalid_action": rows["invalid"].astype(np.float64),
+        }
+        if ended.any():
+            last = {
+                "jct_s": jct_s.mean(axis=1),
+                "jct_p95_s": np.percentile(jct_s, 95, axis=1, method="higher"),
+                "makespan_s": jobs["completion_ms"][ended].max(axis=1) / 1000.0,
+                "utilisation": rows["busy_ms"][ended]
+                / np.maximum(rows["now_ms"][ended] * self.num_executors, 1e-9),
+                "deadlock": deadlock[ended].astype(np.float64),
+                "jct_list_s": jct_s,
+            }
+        else:
+            last = {}
+        for name in END_KEYS:
+            shape = (self.num_rows, self.num_jobs) if name == "jct_list_s" else self.num_rows
+            info[name] = np.zeros(shape)
+            if last:
+                info[name][ended] = last[name]
+        return Outcome(
+            observation=None,
+            reward=rows["reward_ms"] / 1000.0,
+            terminated=ended & ~deadlock,
+            truncated=deadlock,
+            info=info,
+            where=dict.fromkeys(END_KEYS, ended),
+        )
+
+    def _duration_key(self, arrival_seed: int) -> np.uint64:
+        of_arrivals, of_durations = keys_of_seeds([arrival_seed, self.duration_seed])
+        return np.uint64(mix64(np.array([of_arrivals ^ ~of_durations], np.uint64))[0])
+
+    def _named_arrivals(self, options: Mapping[str, Any]) -> NDArray[np.int64] | None:
+        unknown = sorted(set(options) - {"arrival_seed", "reset_mask"})
+        if unknown:
+            raise InputError(f"options must be arrival_seed or reset_mask, got {unknown[0]}")
+        if "arrival_seed" not in options:
+            return None
+        seeds = np.asarray(options["arrival_seed"])
+        if seeds.dtype.kind not in "iu" or seeds.shape not in ((), (self.num_rows,)):
+            raise InputError(
+                f"arrival_seed must be one whole number or one per row, {self.num_rows} in all, "
+                f"got {options['arrival_seed']!r}"
+            )
+        if seeds.min() < 0:
+            raise InputError(f"arrival_seed must be at least 0, got {seeds.min()}")
+        return np.broadcast_to(seeds.astype(np.int64), self.num_rows)
+
+    def _renew_keys(
+        self,
+        begins: NDArray[np.bool_],
+        seeds: Sequence[int | None],
+        generator: np.random.Generator,
+    ) -> None:
+        fresh = begins & (self._keys == 0)
+        if fresh.any():
+            self._keys[fresh] = keys_of_seeds(generator.integers(0, 2**31, self.num_rows))[fresh]
+        seeded = np.array([seed is not None for seed in seeds])
+        goes_on = begins & ~seeded & ~fresh
+        self._keys[goes_on] = next_keys(self._keys[goes_on])
+        named = begins & seeded
+        self._keys[named] = keys_of(seeds)[named]
+
+
+END_KEYS = ("jct_s", "jct_p95_s", "makespan_s", "utilisation", "deadlock", "jct_list_s")
+
+
+def _whole(name: str, value: Any, low: int, high: int) -> int:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool):
+        raise InputError(f"{name} must be a whole number, got {value!r}")
+    if not low <= value <= high:
+        raise InputError(f"{name} must be in {low}..{high}, got {value}")
+    return int(value)
+
+
+def _columns(fields: Mapping[str, type], length: int) -> dict[str, NDArray[Any]]:
+    return {name: np.empty(length, kind) for name, kind in fields.items()}

@@ -1,0 +1,174 @@
+"""`gym.make_vec("NetLLM-CJS-v0", num_envs=N)`: N clusters a call, equal to N scalar envs."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from numpy.typing import ArrayLike, NDArray
+
+from netllm_gym.envs.cjs.batch import ClusterBatch
+from netllm_gym.envs.cjs.cluster import ClusterConfig
+from netllm_gym.envs.cjs.padding import PaddedSize, observation_space
+from netllm_gym.envs.cjs.public import PublicFace
+from netllm_gym.envs.cjs.workload import Workload
+from netllm_gym.envs.plan import PlannedEpisode
+from netllm_gym.envs.rows import Outcome, RowVectorEnv
+
+# Which arrival seeds are played for what, so that nothing is trained on what it is tested on.
+TEST_SEEDS = (666, *range(1, 20))  # the first six are the reference's
+DEFAULT_TEST_SEEDS = 6
+FIRST_VALIDATION_SEED = 1_000
+DEFAULT_VALIDATION_SEEDS = 10
+FIRST_TRAINING_SEED = 10_000
+
+
+class CJSVectorEnv(RowVectorEnv):
+    """N independent `CJSEnv` in one call; see `CJSEnv` for spaces, reward and arguments.
+
+    Row i of `reset(seed=s)` plays the episodes of `CJSEnv.reset(seed=s + i)`, bit for bit, whatever
+    the other rows do. `reset` takes `options={"arrival_seed": (N,), "reset_mask": (N,) bool}`; with
+    a mask only those rows begin anew.
+
+    Autoreset modes (`autoreset_mode`): `NEXT_STEP` resets a finished row in the next `step`,
+    ignoring that action; `SAME_STEP` at once, with `final_obs` and `final_info` in the info;
+    `DISABLED` leaves a finished row standing, reward 0, until `reset` names it.
+
+    With `padded=False` observations are a `ClusterView`, which hides nothing, and an action's
+    stage is its place there, -1 for none: what the package's own policies speak.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        workload: str | Path | Workload = "synthetic",
+        num_executors: int = 50,
+        num_jobs: int | None = None,
+        mean_gap_s: float = 25.0,
+        cluster: ClusterConfig | None = None,
+        duration_seed: int = 0,
+        max_stages: int = 1024,
+        max_jobs: int = 256,
+        max_edges: int | None = None,
+        strict_actions: bool = False,
+        padded: bool = True,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
+    ) -> None:
+        self._set_modes(num_envs, autoreset_mode, render_mode)
+        self.clusters = ClusterBatch(
+            *(num_envs, workload, num_executors, num_jobs, mean_gap_s, cluster, duration_seed)
+        )
+        self.face = PublicFace(
+            self.clusters, PaddedSize(max_stages, max_jobs, max_edges), strict_actions
+        )
+        self.batch = self.face if padded else _Unpadded(self.clusters)
+        self.single_observation_space = observation_space(self.face.size, num_executors)
+        self.single_action_space = self.face.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+
+    @property
+    def workload(self) -> Workload:
+        """What jobs are drawn from."""
+        return self.clusters.workload
+
+    @property
+    def num_executors(self) -> int:
+        """Of each cluster."""
+        return self.clusters.num_executors
+
+    @property
+    def num_jobs(self) -> int:
+        """Of each episode."""
+        return self.clusters.num_jobs
+
+    @property
+    def mean_gap_s(self) -> float:
+        """Mean time between arrivals."""
+        return self.clusters.mean_gap_s
+
+    @property
+    def cluster(self) -> ClusterConfig:
+        """Delays and exchangeable rules."""
+        return self.clusters.cluster
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Return (N, max_stages + 1 + num_executors) what each part of an action may be now."""
+        return self.face.action_masks()
+
+    def case(self, row: int) -> dict[str, str | int]:
+        """Say what a row plays now."""
+        arrivals = self._arrivals(int(self.clusters.arrival_seeds[row]))
+        return {
+            "arrivals": arrivals,
+            "content": arrivals,
+            "workload": self.workload.name,
+            "num_executors": self.num_executors,
+            "num_jobs": self.num_jobs,
+        }
+
+    def evaluation_plan(self, at_least: int = 1) -> list[PlannedEpisode]:
+        """Return the episodes of an evaluation: one per arrival seed, common to all policies.
+
+        Args:
+            at_least: Episodes; a recording has one.
+        """
+        if self.workload.is_recording:
+            return self._plan([0])
+        if self.workload.name.endswith("-valid"):
+            count = max(at_least, DEFAULT_VALIDATION_SEEDS)
+            return self._plan(range(FIRST_VALIDATION_SEED, FIRST_VALIDATION_SEED + count))
+        count = max(at_least, DEFAULT_TEST_SEEDS)
+        return self._plan((*TEST_SEEDS, *range(20, count))[:count])
+
+    def training_plan(self, seeds: Sequence[int]) -> list[PlannedEpisode]:
+        """Return training episodes, whose arrivals no evaluation plays."""
+        return [
+            PlannedEpisode(seed, {"arrival_seed": FIRST_TRAINING_SEED + seed}) for seed in seeds
+        ]
+
+    def provenance(self, plan: Sequence[PlannedEpisode]) -> dict[str, Any]:
+        """Say which worlds the planned episodes are, as JSON."""
+        arrivals = sorted(
+            {self._arrivals(int(planned.options["arrival_seed"])) for planned in plan}
+        )
+        digest = hashlib.sha256("".join([self.workload.content, *arrivals]).encode())
+        return {"workload": self.workload.name, "recordings": arrivals, "sha256": digest.hexdigest()}
+
+    def _plan(self, arrival_seeds: Sequence[int]) -> list[PlannedEpisode]:
+        return [
+            PlannedEpisode(number, {"arrival_seed": seed})
+            for number, seed in enumerate(arrival_seeds)
+        ]
+
+    def _arrivals(self, seed: int) -> str:
+        """Name the arrivals of a seed; the same templates under another name are the same."""
+        return f"{self.workload.content[:12]}-{0 if self.workload.is_recording else seed}"
+
+
+class _Unpadded:
+    """A batch whose schedulers see everything."""
+
+    def __init__(self, clusters: ClusterBatch) -> None:
+        self._clusters = clusters
+
+    @property
+    def done(self) -> NDArray[np.bool_]:
+        return self._clusters.done
+
+    def begin(
+        self,
+        begins: NDArray[np.bool_],
+        seeds: Sequence[int | None],
+        options: Mapping[str, Any] | None,
+        generator: np.random.Generator,
+    ) -> Outcome:
+        outcome = self._clusters.begin(begins, seeds, options, generator)
+        return outcome._replace(observation=self._clusters.view())
+
+    def step(self, actions: ArrayLike) -> Outcome:
+        return self._clusters.step(actions)._replace(observation=self._clusters.view())
