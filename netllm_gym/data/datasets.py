@@ -28,6 +28,13 @@ def data_folder() -> Path:
     return user_data_path("netllm-gym", appauthor=False)
 
 
+def cache_folder() -> Path:
+    """Return the folder for what can be made again; it need not be there."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("netllm-gym", appauthor=False)
+
+
 def find_data(*parts: str) -> Path:
     """Return the path of data that this machine has.
 

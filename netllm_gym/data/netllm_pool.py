@@ -1,32 +1,29 @@
 """NetLLM's experience pools: pickles, taken apart without unpickling.
 
 NetLLM keeps a pool as one pickled object of `plm_special.data.exp_pool.ExperiencePool` with four
-lists of equal length: `states` (6, 6) float32, `actions` (rungs), `rewards`, `dones`. Unpickling
-runs whatever the file says. Here its instructions are listed by `pickletools`, which executes
-none, and replayed by a small machine that can make numbers, texts, tuples, lists, dicts and numeric
-arrays, and knows five names: that class and numpy's `_reconstruct`, `scalar`, `ndarray` and
-`dtype`, each with a stand-in of ours. A file that asks for another name is refused with the name.
+lists of equal length: `states` (6, 6) float32, `actions` (rungs), `rewards`, `dones`. `pickled.py`
+replays it and knows five names: that class and numpy's `_reconstruct`, `scalar`, `ndarray` and
+`dtype`. A file that asks for another name is refused with the name.
 
 A pool says nothing of traces, video, policies or seeds; only the ends of episodes are marked.
 """
 
 import math
-import pickletools
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from netllm_gym.data import abr
 from netllm_gym.data.episode import Episode
 from netllm_gym.errors import InputError
+from netllm_gym.pickled import ARRAY_NAMES, SCALAR_NAMES, Array, Instance, replay
 
 SERIES = ("states", "actions", "rewards", "dones")
 STATE_SHAPE, NUM_RUNGS = (6, 6), 6  # NetLLM's, whatever the video
+_POOL = ("plm_special.data.exp_pool", "ExperiencePool")
 
 
 def read_netllm_pool(path: Path, policy: str) -> list[Episode]:
@@ -45,7 +42,7 @@ def read_netllm_pool(path: Path, policy: str) -> list[Episode]:
     """
     data = path.read_bytes()
     try:
-        series = _series(_replay(data))
+        series = _series(replay(data, (_POOL, *ARRAY_NAMES, *SCALAR_NAMES)))
     except InputError as error:
         raise InputError(f"{path} must be a pickled pool of NetLLM: {error}") from None
     except Exception as error:  # any bytes may stand there
@@ -85,7 +82,7 @@ def _episodes(series: dict[str, list[Any]], policy: str) -> list[Episode]:
 
 def _series(pool: Any) -> dict[str, list[Any]]:
     """Check the four lists of a pool."""
-    if not isinstance(pool, _Pool):
+    if not isinstance(pool, Instance):
         raise InputError(f"an ExperiencePool must come out of it, got {type(pool).__name__}")
     series = {name: pool.fields.get(name) for name in SERIES}
     lists = [values for values in series.values() if isinstance(values, list)]
@@ -100,7 +97,7 @@ def _series(pool: Any) -> dict[str, list[Any]]:
     }
     plain: dict[str, list[Any]] = {}
     for name, (fits, rule) in rules.items():
-        values = [one.values if isinstance(one, _Array) else one for one in series[name] or ()]
+        values = [one.values if isinstance(one, Array) else one for one in series[name] or ()]
         for step, value in enumerate(values):
             if not fits(value):
                 got = f"{value!r:.40}"
@@ -122,168 +119,3 @@ def _is_rung(value: Any) -> bool:
 
 def _is_reward(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
-
-
-# The machine -------------------------------------------------------------------------------------
-
-
-class _Pool:
-    """Stands in for NetLLM's class."""
-
-    def __init__(self) -> None:
-        self.fields: dict[str, Any] = {}
-
-
-class _Name(str):
-    """One of the allowed names of a module."""
-
-
-class _DType:
-    """A numeric type: made from its code, told its byte order afterwards."""
-
-    def __init__(self, code: str) -> None:
-        self.code, self.order = code, "="
-
-    def numpy(self) -> np.dtype[Any]:
-        """Return the type; numpy is never asked for another one than of numbers."""
-        if not re.fullmatch(r"[<>=|][biuf]\d", self.order + self.code):
-            raise InputError(f"arrays must be of numbers, got {self.order + self.code:.20}")
-        return np.dtype(self.order + self.code)
-
-
-class _Array:
-    """An array that is made empty and filled afterwards."""
-
-    def __init__(self) -> None:
-        self.values: NDArray[Any] | None = None
-
-
-_NAMES = {
-    ("plm_special.data.exp_pool", "ExperiencePool"): _Name("ExperiencePool"),
-    ("numpy", "ndarray"): _Name("ndarray"),
-    ("numpy", "dtype"): _Name("dtype"),
-    **{
-        (module, name): _Name(name)
-        for module in ("numpy.core.multiarray", "numpy._core.multiarray")
-        for name in ("_reconstruct", "scalar")
-    },
-}
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_CONTAINERS: dict[str, Callable[[], Any]] = {
-    **{"EMPTY_TUPLE": tuple, "EMPTY_LIST": list, "EMPTY_DICT": dict}
-}
-_LITERALS = {
-    *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
-    *("BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES"),
-}
-_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_MARK = object()
-
-
-def _replay(data: bytes) -> Any:
-    """Return what a pickle would make, out of stand-ins; every other instruction is refused."""
-    stack: list[Any] = []
-    memo: dict[int, Any] = {}
-    for instruction, argument, _ in pickletools.genops(data):
-        name = instruction.name
-        if name in _LITERALS:
-            stack.append(argument)
-        elif name in _CONSTANTS:
-            stack.append(_CONSTANTS[name])
-        elif name in _CONTAINERS:
-            stack.append(_CONTAINERS[name]())
-        elif name == "MARK":
-            stack.append(_MARK)
-        elif name in ("BINGET", "LONG_BINGET"):
-            stack.append(memo[_typed(argument, int)])
-        elif name in ("BINPUT", "LONG_BINPUT"):
-            memo[_typed(argument, int)] = stack[-1]
-        elif name == "MEMOIZE":
-            memo[len(memo)] = stack[-1]
-        elif name in _TUPLES:
-            stack.append(tuple(_pop(stack, _TUPLES[name])))
-        elif name == "TUPLE":
-            stack.append(tuple(_pop_to_mark(stack)))
-        elif name in ("APPEND", "APPENDS"):
-            items = _pop(stack, 1) if name == "APPEND" else _pop_to_mark(stack)
-            _typed(stack[-1], list).extend(items)
-        elif name in ("SETITEM", "SETITEMS"):
-            items = _pop(stack, 2) if name == "SETITEM" else _pop_to_mark(stack)
-            keys = [_typed(key, str) for key in items[::2]]
-            _typed(stack[-1], dict).update(zip(keys, items[1::2], strict=True))
-        elif name in ("GLOBAL", "STACK_GLOBAL"):
-            module, _, attribute = _typed(argument or "", str).partition(" ")
-            if name == "STACK_GLOBAL":
-                module, attribute = (_typed(one, str) for one in _pop(stack, 2))
-            if (module, attribute) not in _NAMES:
-                raise InputError(
-                    f"it must ask for no name but {', '.join(sorted({*_NAMES.values()}))}, "
-                    f"got {f'{module}.{attribute}'[:80]!r}"
-                )
-            stack.append(_NAMES[module, attribute])
-        elif name in ("REDUCE", "NEWOBJ"):
-            made, arguments = _pop(stack, 2)
-            stack.append(_make(_typed(made, _Name), _typed(arguments, tuple), name == "NEWOBJ"))
-        elif name == "BUILD":
-            (state,) = _pop(stack, 1)
-            _fill(stack[-1], state)
-        elif name == "STOP":
-            (made,) = _pop(stack, 1)
-            return made
-        elif name not in ("PROTO", "FRAME"):
-            raise InputError(f"it must hold plain instructions only, got {name}")
-    raise InputError("it must end, got no STOP")
-
-
-def _make(name: _Name, arguments: tuple[Any, ...], is_object: bool) -> Any:
-    """Do what the named class or function is asked for."""
-    if is_object != (name == "ExperiencePool"):
-        raise InputError(f"{name} must be called as numpy and NetLLM do, got something else")
-    if name == "ExperiencePool" and not arguments:
-        return _Pool()
-    if name == "dtype":
-        return _DType(_typed(arguments[0], str))
-    if name == "scalar":
-        dtype, data = arguments
-        return np.frombuffer(_typed(data, bytes), _typed(dtype, _DType).numpy(), 1)[0].item()
-    if name == "_reconstruct" and arguments == (_NAMES["numpy", "ndarray"], (0,), b"b"):
-        return _Array()
-    raise InputError(f"{name} must be called as numpy and NetLLM do, got something else")
-
-
-def _fill(made: Any, state: Any) -> None:
-    """Give an object its state."""
-    if isinstance(made, _Pool):
-        made.fields = _typed(state, dict)
-    elif isinstance(made, _DType):
-        made.order = _typed(state[1], str)
-    elif isinstance(made, _Array):
-        _, shape, dtype, by_columns, data = state
-        values = np.frombuffer(_typed(data, bytes), _typed(dtype, _DType).numpy())
-        made.values = values.reshape(_typed(shape, tuple), order="F" if by_columns else "C")
-    else:
-        raise InputError(f"a pool or an array must be given a state, got {type(made).__name__}")
-
-
-def _typed(value: Any, kind: type) -> Any:
-    if type(value) is not kind:
-        raise InputError(f"{kind.__name__.strip('_')} must stand there, got {type(value).__name__}")
-    return value
-
-
-def _pop(stack: list[Any], count: int) -> Sequence[Any]:
-    if len(stack) < count or any(one is _MARK for one in stack[-count:]):
-        raise InputError(f"{count} values must stand there, got fewer")
-    taken = stack[-count:]
-    del stack[-count:]
-    return taken
-
-
-def _pop_to_mark(stack: list[Any]) -> Sequence[Any]:
-    places = range(len(stack) - 1, -1, -1)
-    place = next((place for place in places if stack[place] is _MARK), None)
-    if place is None:
-        raise InputError("a mark must stand before what is gathered, got none")
-    taken = stack[place + 1 :]
-    del stack[place:]
-    return taken

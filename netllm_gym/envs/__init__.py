@@ -5,9 +5,10 @@ from gymnasium.envs.registration import register, registry
 
 def register_envs() -> None:
     """Register every id of the package once."""
-    if "NetLLM-ABR-v0" not in registry:
-        register(
-            id="NetLLM-ABR-v0",
-            entry_point="netllm_gym.envs.abr.env:ABREnv",
-            vector_entry_point="netllm_gym.envs.abr.vector_env:ABRVectorEnv",
-        )
+    for name in ("ABR", "CJS"):
+        if f"NetLLM-{name}-v0" not in registry:
+            register(
+                id=f"NetLLM-{name}-v0",
+                entry_point=f"netllm_gym.envs.{name.lower()}.env:{name}Env",
+                vector_entry_point=f"netllm_gym.envs.{name.lower()}.vector_env:{name}VectorEnv",
+            )

@@ -121,7 +121,7 @@ class Evil:
         (Pool([np.zeros((2, 2), "f4")], [0], [0.0], [True]), r"float32 of \(2, 2\) at 0"),
         (Pool(["no"], [0], [0.0], [True]), "states must be float32 .* got 'no' at 0"),
         (Pool([np.array(["a"])], [0], [0.0], [True]), "arrays must be of numbers"),
-        (Pool([np.array([{}])], [0], [0.0], [True]), "bytes must stand there, got list"),
+        (Pool([np.array([{}])], [0], [0.0], [True]), "states must be float32"),
         (Pool([0], [6], [0.0], [True]), "states must be"),
         (b"\x80\x04N.", "an ExperiencePool must come out of it, got NoneType"),
         (b"\x80\x04]e.", "a mark must stand before what is gathered"),

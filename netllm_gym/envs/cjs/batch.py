@@ -21,11 +21,14 @@ from netllm_gym.envs.cjs.observation import (
     STAGE_FIELDS,
     ClusterView,
 )
-from netllm_gym.envs.cjs.workload import Workload, load_workload
+from netllm_gym.envs.cjs.workload import Workload
+from netllm_gym.envs.cjs.workload import workload as load_workload
 from netllm_gym.envs.rows import Outcome, keys_of, next_keys
 from netllm_gym.errors import InputError
 from netllm_gym.randomness import keys_of_seeds, mix64
 
+# Columns of the info that an episode has at its end alone; `jct_list_s`, one per job, is another.
+END_KEYS = ("jct_s", "jct_p95_s", "makespan_s", "utilisation", "deadlock")
 MOST_EXECUTORS = 10_000
 MOST_JOBS = 100_000
 MOST_SEED = 2**63 - 1
@@ -127,7 +130,7 @@ class ClusterBatch:
                 *(self._world, self.state, row, self._duration_key(seed)),
                 *(jobs.template, jobs.arrival_ms),
             )
-        return self._outcome()
+        return self._outcome(np.zeros(self.num_rows, np.bool_))
 
     def step(self, actions: ArrayLike) -> Outcome:
         """Take one decision in every row that is not done; the others stand still.
@@ -151,8 +154,9 @@ class ClusterBatch:
             raise InputError(
                 f"executors of an action must be in 0..{self.num_executors - 1}, got {wrong}"
             )
+        stood = np.array(self.state[0]["done"])
         simulator.step_rows(self._world, self.state, slots, counts + 1)
-        return self._outcome()
+        return self._outcome(self.state[0]["done"] & ~stood)
 
     def view(self) -> ClusterView:
         """Return what the schedulers see now."""
@@ -175,42 +179,44 @@ class ClusterBatch:
         jobs = self.state[1][row][: self.num_jobs]
         return np.asarray((jobs["completion_ms"] - jobs["arrival_ms"]) / 1000.0, np.float64)
 
-    def _outcome(self) -> Outcome:
-        """Return where the rows stand; the view is taken by those who want it."""
-        rows, jobs = self.state[0], self.state[1]
-        ended = np.array(rows["done"])
+    def _outcome(self, ended: NDArray[np.bool_]) -> Outcome:
+        """Return where the rows stand, and the sums of those that just ended.
+
+        The view is left to those who want it.
+        """
+        rows = self.state[0]
         deadlock = np.array(rows["deadlock"])
-        jct_s = (jobs["completion_ms"] - jobs["arrival_ms"])[ended] / 1000.0  # (ended, J)
         info: dict[str, Any] = {
             "clock_s": rows["now_ms"] / 1000.0,
             "jobs_in_system": rows["num_active"].astype(np.float64),
             "invalid_action": rows["invalid"].astype(np.float64),
+            **{name: np.zeros(self.num_rows) for name in END_KEYS},
         }
         if ended.any():
-            last = {
-                "jct_s": jct_s.mean(axis=1),
-                "jct_p95_s": np.percentile(jct_s, 95, axis=1, method="higher"),
-                "makespan_s": jobs["completion_ms"][ended].max(axis=1) / 1000.0,
-                "utilisation": rows["busy_ms"][ended]
-                / np.maximum(rows["now_ms"][ended] * self.num_executors, 1e-9),
-                "deadlock": deadlock[ended].astype(np.float64),
-                "jct_list_s": jct_s,
-            }
-        else:
-            last = {}
-        for name in END_KEYS:
-            shape = (self.num_rows, self.num_jobs) if name == "jct_list_s" else self.num_rows
-            info[name] = np.zeros(shape)
-            if last:
-                info[name][ended] = last[name]
+            info["jct_list_s"] = np.zeros((self.num_rows, self.num_jobs))
+            for name, values in self._sums(ended).items():
+                info[name][ended] = values
         return Outcome(
             observation=None,
             reward=rows["reward_ms"] / 1000.0,
-            terminated=ended & ~deadlock,
+            terminated=rows["done"] & ~deadlock,
             truncated=deadlock,
             info=info,
-            where=dict.fromkeys(END_KEYS, ended),
+            where=dict.fromkeys((*END_KEYS, "jct_list_s"), ended),
         )
+
+    def _sums(self, ended: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:
+        rows, jobs = self.state[0][ended], self.state[1][ended]
+        jct_s = (jobs["completion_ms"] - jobs["arrival_ms"]) / 1000.0  # (ended, J)
+        executor_ms = np.maximum(rows["now_ms"] * self.num_executors, 1e-9)
+        return {
+            "jct_s": jct_s.mean(axis=1),
+            "jct_p95_s": np.percentile(jct_s, 95, axis=1, method="higher"),
+            "makespan_s": jobs["completion_ms"].max(axis=1) / 1000.0,
+            "utilisation": rows["busy_ms"] / executor_ms,
+            "deadlock": rows["deadlock"].astype(np.float64),
+            "jct_list_s": jct_s,
+        }
 
     def _duration_key(self, arrival_seed: int) -> np.uint64:
         of_arrivals, of_durations = keys_of_seeds([arrival_seed, self.duration_seed])
@@ -248,7 +254,6 @@ class ClusterBatch:
         self._keys[named] = keys_of(seeds)[named]
 
 
-END_KEYS = ("jct_s", "jct_p95_s", "makespan_s", "utilisation", "deadlock", "jct_list_s")
 
 
 def _whole(name: str, value: Any, low: int, high: int) -> int:

@@ -109,6 +109,7 @@ COMMITMENT = np.dtype(
 )  # stage -1: the common pool
 
 _jit = numba.njit(cache=True, error_model="numpy")
+_inlined = numba.njit(cache=True, error_model="numpy", inline="always")
 _mix64, _to_unit = _jit(randomness.mix64), _jit(randomness.to_unit)
 _GAMMA = randomness.GAMMA
 
@@ -178,63 +179,60 @@ def new_state(num_rows: int, num_executors: int, max_jobs: int, max_stages: int)
 # Queue of events: a binary heap by (time, order); each executor has at most one event ------------
 
 
-@_jit
-def _goes_first(heap, i, one, other):  # type: ignore[no-untyped-def]
-    first, second = heap[i, one], heap[i, other]
-    return first.time_ms < second.time_ms or (
-        first.time_ms == second.time_ms and first.order < second.order
-    )
+@_inlined
+def _set(event, time_ms, order, executor):  # type: ignore[no-untyped-def]
+    event.time_ms, event.order, event.executor = time_ms, order, executor
 
 
-@_jit
-def _swap(heap, i, one, other):  # type: ignore[no-untyped-def]
-    first, second = heap[i, one], heap[i, other]
-    time_ms, order, executor = first.time_ms, first.order, first.executor
-    first.time_ms, first.order, first.executor = second.time_ms, second.order, second.executor
-    second.time_ms, second.order, second.executor = time_ms, order, executor
-
-
-@_jit
-def _sift_down(heap, i, num_events, place):  # type: ignore[no-untyped-def]
-    while True:
-        least = place
-        for child in (2 * place + 1, 2 * place + 2):
-            if child < num_events and _goes_first(heap, i, child, least):
-                least = child
-        if least == place:
-            return
-        _swap(heap, i, place, least)
-        place = least
+@_inlined
+def _sift_down(heap, i, num_events, time_ms, order, executor):  # type: ignore[no-untyped-def]
+    """Put an event in place of the first one."""
+    place, child = 0, 1
+    while child < num_events:
+        least = heap[i, child]
+        if child + 1 < num_events:
+            other = heap[i, child + 1]
+            if other.time_ms < least.time_ms or (
+                other.time_ms == least.time_ms and other.order < least.order
+            ):
+                child, least = child + 1, other
+        if time_ms < least.time_ms or (time_ms == least.time_ms and order < least.order):
+            break
+        _set(heap[i, place], least.time_ms, least.order, least.executor)
+        place, child = child, 2 * child + 1
+    _set(heap[i, place], time_ms, order, executor)
 
 
 @_jit
 def _put_event(rows, heap, i, time_ms, executor):  # type: ignore[no-untyped-def]
+    """Put an event of now or later into the queue; it comes after others of the same time."""
     row = rows[i]
     place = row.num_events
-    event = heap[i, place]
-    event.time_ms, event.order, event.executor = time_ms, row.next_order, executor
+    while place > 0:
+        above = heap[i, (place - 1) // 2]
+        if above.time_ms <= time_ms:
+            break
+        _set(heap[i, place], above.time_ms, above.order, above.executor)
+        place = (place - 1) // 2
+    _set(heap[i, place], time_ms, row.next_order, executor)
     row.num_events += 1
     row.next_order += 1
-    while place > 0 and _goes_first(heap, i, place, (place - 1) // 2):
-        _swap(heap, i, place, (place - 1) // 2)
-        place = (place - 1) // 2
 
 
 @_jit
 def _drop_first_event(rows, heap, i):  # type: ignore[no-untyped-def]
     row = rows[i]
     row.num_events -= 1
-    _swap(heap, i, 0, row.num_events)
-    _sift_down(heap, i, row.num_events, 0)
+    last = heap[i, row.num_events]
+    _sift_down(heap, i, row.num_events, last.time_ms, last.order, last.executor)
 
 
 # What may be scheduled ---------------------------------------------------------------------------
 
 
-@_jit
-def _demand(stages, i, stage):  # type: ignore[no-untyped-def]
+@_inlined
+def _demand(each):  # type: ignore[no-untyped-def]
     """Return how many executors a stage can still use; 0 or less: it is saturated."""
-    each = stages[i, stage]
     return each.remaining - each.moving - each.committed
 
 
@@ -253,47 +251,49 @@ def _job_of_pool(jobs, stages, i, pool):  # type: ignore[no-untyped-def]
     return pool - 1 if pool <= max_jobs else stages[i, pool - 1 - max_jobs].job
 
 
-@_jit
-def _is_schedulable(world, state, i, stage):  # type: ignore[no-untyped-def]
+@_inlined
+def _is_schedulable(parent_offset, parents, row, jobs, stages, i, stage):  # type: ignore[no-untyped-def]
     """Whether a stage wants executors, all its parents have enough, and it was not chosen yet."""
-    parent_offset, parents, _, _ = world[3]
-    rows, jobs, stages = state[0], state[1], state[2]
     each = stages[i, stage]
-    if each.selected == rows[i].round or _demand(stages, i, stage) <= 0:
-        return False
-    first = jobs[i, each.job].first_stage
-    for place in range(parent_offset[each.template], parent_offset[each.template + 1]):
-        if _demand(stages, i, first + parents[place]) > 0:
-            return False
-    return True
+    wanted = each.selected != row.round and _demand(each) > 0
+    if wanted:
+        first = jobs[i, each.job].first_stage
+        for place in range(parent_offset[each.template], parent_offset[each.template + 1]):
+            if _demand(stages[i, first + parents[place]]) > 0:
+                wanted = False
+                break
+    return wanted
+
+
+@_inlined
+def _refresh_job(parent_offset, parents, row, jobs, stages, i, number, source_job, num_executors):  # type: ignore[no-untyped-def]
+    """Say anew which stages of a job are schedulable.
+
+    A job may be given executors of its own, or of others as long as it has not all of them.
+    """
+    job, count = jobs[i, number], 0
+    may = number == source_job or job.supply < num_executors
+    for stage in range(job.first_stage, job.first_stage + job.num_stages):
+        schedulable = may and _is_schedulable(parent_offset, parents, row, jobs, stages, i, stage)
+        stages[i, stage].schedulable = schedulable
+        count += schedulable
+    row.num_schedulable += count - job.num_schedulable
+    job.num_schedulable = count
 
 
 @_jit
-def _may_take_more(state, i, job, source_job):  # type: ignore[no-untyped-def]
-    """Whether a job may be given executors of the source job at all."""
-    jobs, executors = state[1], state[3]
-    return job == source_job or jobs[i, job].supply < executors.shape[1]
-
-
-@_jit
-def _refresh_job(world, state, i, job, source_job):  # type: ignore[no-untyped-def]
-    """Say anew which stages of a job are schedulable."""
-    rows, jobs, stages = state[0], state[1], state[2]
-    may = _may_take_more(state, i, job, source_job)
-    first, count = jobs[i, job].first_stage, 0
-    for stage in range(first, first + jobs[i, job].num_stages):
-        stages[i, stage].schedulable = may and _is_schedulable(world, state, i, stage)
-        count += stages[i, stage].schedulable
-    rows[i].num_schedulable += count - jobs[i, job].num_schedulable
-    jobs[i, job].num_schedulable = count
-
-
-@_jit
-def _refresh(world, state, i):  # type: ignore[no-untyped-def]
-    rows, jobs, stages, active = state[0], state[1], state[2], state[7]
-    source_job = _job_of_pool(jobs, stages, i, rows[i].source)
-    for place in range(rows[i].num_active):
-        _refresh_job(world, state, i, active[i, place], source_job)
+def _refresh(world, state, i, only):  # type: ignore[no-untyped-def]
+    """Say anew which stages are schedulable: those of one job, or of all (-1)."""
+    parent_offset, parents, _, _ = world[3]
+    rows, jobs, stages, executors, active = *state[:4], state[7]
+    row, num_executors = rows[i], executors.shape[1]
+    source_job = _job_of_pool(jobs, stages, i, row.source)
+    for place in range(row.num_active):
+        number = active[i, place]
+        if only in (-1, number):
+            _refresh_job(
+                parent_offset, parents, row, jobs, stages, i, number, source_job, num_executors
+            )
 
 
 # Where executors go ------------------------------------------------------------------------------
@@ -392,16 +392,15 @@ def _fulfil(world, state, i, executor, place):  # type: ignore[no-untyped-def]
 @_jit
 def _backup_of_job(world, state, i, job, source_job):  # type: ignore[no-untyped-def]
     """Return a schedulable stage of a job for an executor whose own has no task left, or -1."""
-    takes_last = world[6][3]
-    jobs = state[1]
-    if not _may_take_more(state, i, job, source_job):
-        return NO_STAGE
+    (parent_offset, parents, _, _), takes_last = world[3], world[6][3]
+    rows, jobs, stages, executors = state[:4]
     found, first = NO_STAGE, jobs[i, job].first_stage
-    for stage in range(first, first + jobs[i, job].num_stages):
-        if _is_schedulable(world, state, i, stage):
-            found = stage
-            if not takes_last:
-                break
+    if job == source_job or jobs[i, job].supply < executors.shape[1]:
+        for stage in range(first, first + jobs[i, job].num_stages):
+            if _is_schedulable(parent_offset, parents, rows[i], jobs, stages, i, stage):
+                found = stage
+                if not takes_last:
+                    break
     return found
 
 
@@ -459,42 +458,86 @@ def _go(world, state, i, executor, stage):  # type: ignore[no-untyped-def]
 @_jit
 def _begin_task(world, state, i, executor, stage):  # type: ignore[no-untyped-def]
     """Begin the stage's next task on an executor that is there; return how long it will take."""
-    rows, jobs, stages = state[0], state[1], state[2]
-    each, worker = stages[i, stage], state[3][i, executor]
-    duration_ms = _draw_duration(world, each, worker.last_stage, stage, jobs[i, each.job].attached)
+    list_start, list_length, durations_ms = world[4]
+    rows, jobs, stages, executors = state[:4]
+    return _begin(
+        list_start, list_length, durations_ms, world[5], world[6][0], world[6][2],
+        rows[i], jobs, stages[i, stage], executors[i, executor], stage, i,
+    )  # fmt: skip
+
+
+@_inlined
+def _begin(  # type: ignore[no-untyped-def]
+    list_start, list_length, durations_ms, levels, is_recording, warmup_delay_ms,
+    row, jobs, each, worker, stage, i,
+):  # fmt: skip
+    """Begin a task of the stage `each` on `worker`; return how long it will take.
+
+    A duration comes from the stage's own stream, or is the one that was recorded.
+    """
+    template, nth, job = each.template, each.num_tasks - each.remaining, jobs[i, each.job]
+    if is_recording:
+        duration_ms = durations_ms[list_start[template, 0, 0] + nth]
+    else:
+        low, high, chance = (
+            levels[job.attached, 0],
+            levels[job.attached, 1],
+            levels[job.attached, 2],
+        )
+        draw = each.key + np.uint64(2 * nth + 1) * _GAMMA
+        level = int(low if _to_unit(_mix64(draw)) < chance else high)
+        wave, extra_ms = FIRST, 0.0
+        if worker.last_stage == NO_STAGE:
+            if list_length[template, FRESH, level] > 0:
+                wave = FRESH
+            else:
+                extra_ms = warmup_delay_ms
+        else:
+            if worker.last_stage == stage and list_length[template, REST, level] > 0:
+                wave = REST
+            if list_length[template, wave, level] == 0:
+                wave = FRESH
+        share = _to_unit(_mix64(draw + _GAMMA))
+        place = int(share * list_length[template, wave, level])
+        duration_ms = durations_ms[list_start[template, wave, level] + place] + extra_ms
     each.remaining -= 1
     if each.remaining == 0:
-        jobs[i, each.job].num_unstarted -= 1
+        job.num_unstarted -= 1
     each.recent_ms = duration_ms
     worker.stage, worker.last_stage, worker.busy = stage, stage, True
-    rows[i].busy_ms += duration_ms
+    row.busy_ms += duration_ms
     return duration_ms
 
 
 @_jit
-def _draw_duration(world, each, last_stage, stage, attached):  # type: ignore[no-untyped-def]
-    """Return the duration of a stage's next task, from its own stream or as it was recorded."""
+def _run_tasks(world, state, i):  # type: ignore[no-untyped-def]
+    """Let tasks end as long as their executors just go on with the next one of the stage.
+
+    Nearly all events are these, and none of them changes a pool or asks a scheduler. So they have
+    a loop of their own, in which nothing is handed on as a tuple: numba counts the references to
+    each array in it, which costs more than the event.
+    """
     list_start, list_length, durations_ms = world[4]
-    levels = world[5]
-    is_recording, warmup_delay_ms = world[6][0], world[6][2]
-    template, nth = each.template, each.num_tasks - each.remaining
-    if is_recording:
-        return durations_ms[list_start[template, 0, 0] + nth]
-    low, high, chance = levels[attached, 0], levels[attached, 1], levels[attached, 2]
-    draw = np.uint64(2 * nth + 1)
-    level = int(low if _to_unit(_mix64(each.key + draw * _GAMMA)) < chance else high)
-    extra_ms = 0.0
-    if last_stage == NO_STAGE:
-        wave = FRESH
-        if list_length[template, FRESH, level] == 0:
-            wave, extra_ms = FIRST, warmup_delay_ms
-    else:
-        wave = REST if last_stage == stage and list_length[template, REST, level] > 0 else FIRST
-        if list_length[template, wave, level] == 0:
-            wave = FRESH
-    share = _to_unit(_mix64(each.key + (draw + np.uint64(1)) * _GAMMA))
-    place = list_start[template, wave, level] + int(share * list_length[template, wave, level])
-    return durations_ms[place] + extra_ms
+    levels, (is_recording, _, warmup_delay_ms, _, _, reoffers) = world[5], world[6]
+    rows, jobs, stages, executors, _, heap = state[:6]
+    row = rows[i]
+    until_ms = math.inf
+    if row.num_arrived < row.num_jobs:
+        until_ms = jobs[i, row.num_arrived].arrival_ms
+    while row.num_events > 0 and not reoffers:
+        time_ms, executor = heap[i, 0].time_ms, heap[i, 0].executor
+        worker = executors[i, executor]
+        if until_ms <= time_ms or not worker.busy or stages[i, worker.stage].remaining == 0:
+            return
+        row.now_ms = time_ms
+        each = stages[i, worker.stage]
+        each.completed += 1
+        duration_ms = _begin(
+            list_start, list_length, durations_ms, levels, is_recording, warmup_delay_ms,
+            row, jobs, each, worker, worker.stage, i,
+        )  # fmt: skip
+        _sift_down(heap, i, row.num_events, time_ms + duration_ms, row.next_order, executor)
+        row.next_order += 1
 
 
 # Events ------------------------------------------------------------------------------------------
@@ -601,11 +644,9 @@ def _next_event(world, state, i):  # type: ignore[no-untyped-def]
     each.busy = False
     stages[i, each.stage].completed += 1
     if stages[i, each.stage].remaining > 0:
-        # Most events are these: the first of the queue becomes the end of the next task.
-        heap[i, 0].time_ms += _begin_task(world, state, i, executor, each.stage)
-        heap[i, 0].order = row.next_order
+        end_ms = row.now_ms + _begin_task(world, state, i, executor, each.stage)
+        _sift_down(heap, i, row.num_events, end_ms, row.next_order, executor)
         row.next_order += 1
-        _sift_down(heap, i, row.num_events, 0)
     else:
         _drop_first_event(rows, heap, i)
         _finish_task(world, state, i, executor)
@@ -623,12 +664,13 @@ def _advance(world, state, i):  # type: ignore[no-untyped-def]
     rows, executors, pools = state[0], state[3], state[4]
     row = rows[i]
     while row.num_completed < row.num_jobs:
+        _run_tasks(world, state, i)
         if not _next_event(world, state, i):
             row.deadlock = True
             break
         if _committable(rows, pools, i) <= 0:
             continue  # the source stays, and a later event may make it the subject of a round
-        _refresh(world, state, i)
+        _refresh(world, state, i, -1)
         if row.num_schedulable > 0:
             return
         for executor in range(executors.shape[1]):
@@ -688,11 +730,10 @@ def _decide(world, state, i, slot, count):  # type: ignore[no-untyped-def]
         row.invalid = slot >= 0
         _commit(state, i, NO_STAGE, _committable(rows, pools, i))
     else:
-        count = min(count, _committable(rows, pools, i), _demand(stages, i, stage))
+        count = min(count, _committable(rows, pools, i), _demand(stages[i, stage]))
         _commit(state, i, stage, count)
         stages[i, stage].selected = row.round
-        source_job = _job_of_pool(jobs, stages, i, row.source)
-        _refresh_job(world, state, i, stages[i, stage].job, source_job)
+        _refresh(world, state, i, stages[i, stage].job)
         if row.num_schedulable > 0 and _committable(rows, pools, i) > 0:
             return
     for nth in range(num_before):
@@ -770,7 +811,7 @@ def begin_row(world, state, i, key, template, arrival_ms):  # type: ignore[no-un
     while row.num_arrived < row.num_jobs and jobs[i, row.num_arrived].arrival_ms <= 0.0:
         _arrive_job(state, i)
     row.source = COMMON
-    _refresh(world, state, i)
+    _refresh(world, state, i, -1)
     if row.num_schedulable == 0:
         _advance(world, state, i)
 

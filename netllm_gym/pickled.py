@@ -1,0 +1,204 @@
+"""Pickles of others, taken apart without unpickling.
+
+Unpickling runs whatever the file says. Here its instructions are listed by `pickletools`, which
+executes none, and replayed by a small machine that can make numbers, texts, tuples, lists, dicts
+and arrays of numbers or of these, by stand-ins of ours. The reader of a format says which
+names its files may ask for; a file that asks for another is refused with the name.
+"""
+
+import pickletools
+import re
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netllm_gym.errors import InputError
+
+_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")  # before numpy 2, and since
+ARRAY_NAMES = (
+    *(("numpy", "ndarray"), ("numpy", "dtype")),
+    *((module, "_reconstruct") for module in _MODULES),
+)
+SCALAR_NAMES = tuple((module, "scalar") for module in _MODULES)
+
+
+class Instance:
+    """Stands in for an object of a class that the reader allows.
+
+    Attributes:
+        name: Of the class.
+        fields: What the pickle says of it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.fields: dict[str, Any] = {}
+
+
+class Array:
+    """An array that is made empty and filled afterwards.
+
+    Attributes:
+        values: Its numbers; for an array of objects the list of these; None while it is empty.
+    """
+
+    def __init__(self) -> None:
+        self.values: NDArray[Any] | list[Any] | None = None
+
+
+class _Name(str):
+    """One of the allowed names of a module."""
+
+
+class _DType:
+    """A numeric type: made from its code, told its byte order afterwards."""
+
+    def __init__(self, code: str) -> None:
+        self.code, self.order = code, "="
+
+    @property
+    def is_object(self) -> bool:
+        return self.code in ("O", "O8")
+
+    def numpy(self) -> np.dtype[Any]:
+        """Return the type; numpy is never asked for another one than of numbers."""
+        if not re.fullmatch(r"[<>=|][biuf]\d", self.order + self.code):
+            raise InputError(f"arrays must be of numbers, got {self.order + self.code:.20}")
+        return np.dtype(self.order + self.code)
+
+
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_CONTAINERS: dict[str, Callable[[], Any]] = {
+    **{"EMPTY_TUPLE": tuple, "EMPTY_LIST": list, "EMPTY_DICT": dict}
+}
+_LITERALS = {
+    *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "SHORT_BINSTRING"),
+    *("BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES"),
+}
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_MARK = object()
+_NUMPY = {attribute for _, attribute in (*ARRAY_NAMES, *SCALAR_NAMES)}
+
+
+def replay(data: bytes, names: Collection[tuple[str, str]]) -> Any:
+    """Return what a pickle would make, out of stand-ins; every other instruction is refused.
+
+    Args:
+        data: The pickle. Protocols 2 to 4 (Python 2.3 to 3.13 write these) are read.
+        names: Modules and names that it may ask for: `ARRAY_NAMES`, `SCALAR_NAMES`, and classes.
+
+    Raises:
+        InputError: If it does anything but make plain values and what `names` allows.
+        Exception: Of any other kind, if the bytes are no pickle.
+    """
+    stack: list[Any] = []
+    memo: dict[int, Any] = {}
+    for instruction, argument, _ in pickletools.genops(data):
+        name = instruction.name
+        if name in _LITERALS:
+            stack.append(argument)
+        elif name in _CONSTANTS:
+            stack.append(_CONSTANTS[name])
+        elif name in _CONTAINERS:
+            stack.append(_CONTAINERS[name]())
+        elif name == "MARK":
+            stack.append(_MARK)
+        elif name in ("BINGET", "LONG_BINGET"):
+            stack.append(memo[_typed(argument, int)])
+        elif name in ("BINPUT", "LONG_BINPUT"):
+            memo[_typed(argument, int)] = stack[-1]
+        elif name == "MEMOIZE":
+            memo[len(memo)] = stack[-1]
+        elif name in _TUPLES:
+            stack.append(tuple(_pop(stack, _TUPLES[name])))
+        elif name == "TUPLE":
+            stack.append(tuple(_pop_to_mark(stack)))
+        elif name in ("APPEND", "APPENDS"):
+            items = _pop(stack, 1) if name == "APPEND" else _pop_to_mark(stack)
+            _typed(stack[-1], list).extend(items)
+        elif name in ("SETITEM", "SETITEMS"):
+            items = _pop(stack, 2) if name == "SETITEM" else _pop_to_mark(stack)
+            keys = [_typed(key, str, int) for key in items[::2]]
+            _typed(stack[-1], dict).update(zip(keys, items[1::2], strict=True))
+        elif name in ("GLOBAL", "STACK_GLOBAL"):
+            module, _, attribute = _typed(argument or "", str).partition(" ")
+            if name == "STACK_GLOBAL":
+                module, attribute = (_typed(one, str) for one in _pop(stack, 2))
+            if (module, attribute) not in names:
+                allowed = ", ".join(sorted({attribute for _, attribute in names}))
+                raise InputError(
+                    f"it must ask for no name but {allowed}, got {f'{module}.{attribute}'[:80]!r}"
+                )
+            stack.append(_Name(attribute))
+        elif name in ("REDUCE", "NEWOBJ"):
+            made, arguments = _pop(stack, 2)
+            stack.append(_make(_typed(made, _Name), _typed(arguments, tuple), name == "NEWOBJ"))
+        elif name == "BUILD":
+            (state,) = _pop(stack, 1)
+            _fill(stack[-1], state)
+        elif name == "STOP":
+            (made,) = _pop(stack, 1)
+            return made
+        elif name not in ("PROTO", "FRAME"):
+            raise InputError(f"it must hold plain instructions only, got {name}")
+    raise InputError("it must end, got no STOP")
+
+
+def _make(name: _Name, arguments: tuple[Any, ...], is_object: bool) -> Any:
+    """Do what the named class or function is asked for."""
+    if is_object and name not in _NUMPY and not arguments:
+        return Instance(str(name))
+    if not is_object and name == "dtype":
+        return _DType(_typed(arguments[0], str))
+    if not is_object and name == "scalar":
+        dtype, data = arguments
+        return np.frombuffer(_typed(data, bytes), _typed(dtype, _DType).numpy(), 1)[0].item()
+    if not is_object and name == "_reconstruct":
+        of, shape, code = arguments
+        if type(of) is _Name and of == "ndarray" and shape == (0,) and code in ("b", b"b"):
+            return Array()
+    raise InputError(f"{name} must be called as its own writer does, got something else")
+
+
+def _fill(made: Any, state: Any) -> None:
+    """Give an object its state."""
+    if isinstance(made, Instance):
+        made.fields = _typed(state, dict)
+    elif isinstance(made, _DType):
+        made.order = _typed(state[1], str)
+    elif isinstance(made, Array):
+        _, shape, dtype, by_columns, data = state
+        if _typed(dtype, _DType).is_object:
+            made.values = _typed(data, list)
+            return
+        values = np.frombuffer(_typed(data, bytes), dtype.numpy())
+        made.values = values.reshape(_typed(shape, tuple), order="F" if by_columns else "C")
+    else:
+        raise InputError(f"no {type(made).__name__} must be given a state, got one")
+
+
+def _typed(value: Any, *kinds: type) -> Any:
+    if type(value) not in kinds:
+        kind = " or ".join(kind.__name__.strip("_") for kind in kinds)
+        raise InputError(f"{kind} must stand there, got {type(value).__name__}")
+    return value
+
+
+def _pop(stack: list[Any], count: int) -> Sequence[Any]:
+    if len(stack) < count or any(one is _MARK for one in stack[-count:]):
+        raise InputError(f"{count} values must stand there, got fewer")
+    taken = stack[-count:]
+    del stack[-count:]
+    return taken
+
+
+def _pop_to_mark(stack: list[Any]) -> Sequence[Any]:
+    places = range(len(stack) - 1, -1, -1)
+    place = next((place for place in places if stack[place] is _MARK), None)
+    if place is None:
+        raise InputError("a mark must stand before what is gathered, got none")
+    taken = stack[place + 1 :]
+    del stack[place:]
+    return taken
