@@ -88,9 +88,7 @@ def to_columns(observations: ClusterView) -> dict[str, NDArray[Any]]:
     order, begins = _by_series(stage, len(keys))
     job_order, job_begins = _by_series(job, len(job_ids))
     seen = order[begins]  # (S,) where each stage is first seen
-    parent, child = (
-        stage[view.stage_ptr[view.edge_row] + view.edges[:, side]] for side in (0, 1)
-    )
+    parent, child = (stage[view.stage_ptr[view.edge_row] + view.edges[:, side]] for side in (0, 1))
     edges = np.unique(parent * len(keys) + child)
     duration_ms = view.duration_ms[order]
     is_new = _change(duration_ms.view(np.int32), begins) != 0
@@ -250,9 +248,7 @@ def _check_rebuilt(view: ClusterView, rebuilt: ClusterView) -> None:
 
 def _check_columns(columns: Columns) -> None:
     if set(columns) != set(COLUMNS):
-        raise InputError(
-            f"columns must be {', '.join(COLUMNS)}, got {', '.join(sorted(columns))}"
-        )
+        raise InputError(f"columns must be {', '.join(COLUMNS)}, got {', '.join(sorted(columns))}")
     for name, dtype in COLUMNS.items():
         values = columns[name]
         fits = values.dtype.kind == "i" if dtype == WHOLE else values.dtype == dtype
@@ -296,7 +292,7 @@ def _check_columns(columns: Columns) -> None:
         ),
         "duration_ms": (
             len(columns["duration_ms"]) == np.count_nonzero(is_new)
-            and (not num_stages or (begins < len(is_new)).all() and is_new[begins].all()),
+            and (not num_stages or ((begins < len(is_new)).all() and is_new[begins].all())),
             "hold one value for each that is new, and each stage's first is",
         ),
     }

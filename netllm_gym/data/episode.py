@@ -52,7 +52,7 @@ class Episode:
         _check_series("actions", self.actions, np.int64, self.num_steps)
         if isinstance(self.observations, np.ndarray):
             _check_series("observations", self.observations, None, self.num_steps)
-        elif len(self.observations) != self.num_steps:
+        elif self.observations is not None and len(self.observations) != self.num_steps:
             raise InputError(
                 f"observations must have {self.num_steps} steps as rewards, "
                 f"got {len(self.observations)}"
