@@ -16,12 +16,10 @@ from typing import Any, NamedTuple
 
 from netllm_gym.data.pool import ExperiencePool, PoolWriter
 from netllm_gym.data.shard import CODECS, PackedShard, pack_shard
-from netllm_gym.envs.plan import PlannedEpisode, check_seeds
+from netllm_gym.envs.plan import check_seeds
 from netllm_gym.errors import InputError
 from netllm_gym.problems import check_names, find_problem, load_policy
 from netllm_gym.rollout import rollout
-
-SHARD_EPISODES = 250
 
 
 class _Shard(NamedTuple):
@@ -76,10 +74,13 @@ def collect(
     check_names(teacher.factory(probe).name for teacher in teachers)
     shards = [
         _Shard(
-            problem, dict(case), policy, range(first, min(first + SHARD_EPISODES, seed + episodes))
+            problem,
+            dict(case),
+            policy,
+            range(first, min(first + row.shard_episodes, seed + episodes)),
         )
         for policy in policies
-        for first in range(seed, seed + episodes, SHARD_EPISODES)
+        for first in range(seed, seed + episodes, row.shard_episodes)
     ]
     plan = {
         "policies": list(policies),
@@ -87,7 +88,8 @@ def collect(
         "seed": seed,
         "num_shards": len(shards),
     }
-    spec = {"id": row.env_id, "arguments": _arguments(case), "worlds": probe.provenance()}
+    whole = probe.training_plan(range(seed, seed + episodes))
+    spec = {"id": row.env_id, "arguments": _arguments(case), "worlds": probe.provenance(whole)}
     seen = frozenset[str]().union(*(t.recordings | t.selected_on for t in teachers))
     if seen:  # whoever learns from a trained policy inherits what made that one
         spec["teachers_recordings"] = sorted(seen)
@@ -172,7 +174,7 @@ def _make(shard: _Shard) -> PackedShard:
     factory = load_policy(shard.policy, shard.problem).factory
     rows = 1 if getattr(factory, "needs_sequential", False) else len(shard.seeds)
     env = row.make_env(rows, **shard.case)
-    played = rollout(factory(env), env, [PlannedEpisode(seed) for seed in shard.seeds]).episodes
+    played = rollout(factory(env), env, env.training_plan(shard.seeds)).episodes
     # The infos can be had again by playing the episode's seed and actions; a pool keeps none.
     return pack_shard([replace(episode, infos={}) for episode in played], CODECS[shard.problem])
 

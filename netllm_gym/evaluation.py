@@ -83,6 +83,7 @@ def evaluate(
     case: Mapping[str, Any],
     seed: int = 0,
     device: str = "cpu",
+    episodes: int = 1,
     on_episode: Callable[[str, int, int], None] | None = None,
 ) -> Table:
     """Play every episode of a case with every policy.
@@ -93,6 +94,7 @@ def evaluate(
         case: Arguments of the environment, such as traces and video.
         seed: Of the first episode; worlds are the same for any, policies that draw are not.
         device: Where trained policies run.
+        episodes: Play at least so many; a case has a number of its own.
         on_episode: Told policy, episodes done and episodes in all.
 
     Raises:
@@ -106,20 +108,24 @@ def evaluate(
         load_policy(one, problem, device) if isinstance(one, str) else one for one in policies
     ]
     probe = row.make_env(1, **case)
-    check_seeds(seed, len(probe.evaluation_plan()))
-    plan = [
-        PlannedEpisode(seed + number, planned.options)
-        for number, planned in enumerate(probe.evaluation_plan())
-    ]
+    whole = probe.evaluation_plan(episodes)
+    check_seeds(seed, len(whole))
+    plan = [PlannedEpisode(seed + number, planned.options) for number, planned in enumerate(whole)]
     built = [(policy, *_build(row, policy, case, len(plan))) for policy in loaded]
     check_names(actor.name for _, actor, _ in built)
     results: list[tuple[LoadedPolicy, Policy, Rollout]] = []
     for policy, actor, env in built:
         warm_up(policy.factory(probe), probe, plan[0])
         count = _Counter(actor.name, len(plan), on_episode)
-        results.append((policy, actor, rollout(actor, env, plan, count)))
+        results.append((policy, actor, rollout(actor, env, plan, count, keep_observations=False)))
     groups = _groups(results[0][2].episodes, row.interval_over)
     metrics = [_metric(row, played.episodes) for _, _, played in results]
+    for (_, actor, _), values in zip(results, metrics, strict=True):
+        if not np.isfinite(values).all():
+            raise InputError(
+                f"{actor.name} must finish every episode to have a {row.metric}, "
+                f"got stuck in {np.count_nonzero(~np.isfinite(values))} of {len(values)}"
+            )
     best = _strongest_baseline(row, results, metrics)
     rows = []
     for position, (result, values) in enumerate(zip(results, metrics, strict=True)):
@@ -136,7 +142,7 @@ def score(
     problem: Problem, factory: Callable[[Any], Policy], env: Any, plan: Sequence[PlannedEpisode]
 ) -> float:
     """Return the mean metric with every group of episodes (recording) weighted equally."""
-    episodes = rollout(factory(env), env, plan).episodes
+    episodes = rollout(factory(env), env, plan, keep_observations=False).episodes
     groups = _groups(episodes, problem.interval_over)
     sums = np.bincount(groups, weights=_metric(problem, episodes))
     return float((sums / np.bincount(groups)).mean())
@@ -184,7 +190,7 @@ def _row(
         per_episode=values.tolist(),
         decision_ms=1000.0 * played.decision_s,
         components={
-            name: float(np.mean([episode.infos[name].mean() for episode in played.episodes]))
+            name: float(np.mean([problem.value_of(name, each) for each in played.episodes]))
             for name in problem.components
         },
         trained_on=_provenance(policy, played.episodes, problem.interval_over),

@@ -50,6 +50,11 @@ class Problem:
         bound: Name of the policy that no other can beat.
         default_policies: What `bench` runs when it is not told.
         metric_over: Which number of an episode's column: its mean or the last one.
+        case_options: Arguments of the environment that a command may set -> their type.
+        native: Arguments of the vector environment in which our own policies play.
+        validation_case: Arguments of the case that validation sets.
+        validation_episodes: That a policy is chosen on, at least.
+        shard_episodes: That a pool keeps in one file.
         higher_is_better: Of two values of the metric.
     """
 
@@ -59,20 +64,29 @@ class Problem:
     metric: str
     metric_unit: str
     components: tuple[str, ...]
-    default_case: Mapping[str, str]
+    default_case: Mapping[str, Any]
     worlds: str
     validation: Mapping[str, str]
     test_worlds: str
     interval_over: str
     policies: Mapping[str, PolicyEntry]
     bound: str
+    case_options: Mapping[str, type]
+    native: Mapping[str, Any] = field(default_factory=dict)
+    validation_case: Mapping[str, Any] = field(default_factory=dict)
+    validation_episodes: int = 100
+    shard_episodes: int = 250
     default_policies: tuple[str, ...] = field(default=())
     metric_over: Literal["mean", "last"] = "mean"
     higher_is_better: bool = True
 
     def metric_of(self, episode: Episode) -> float:
         """Return what an episode counts for in a table."""
-        column = episode.infos[self.metric]
+        return self.value_of(self.metric, episode)
+
+    def value_of(self, name: str, episode: Episode) -> float:
+        """Return what a column of an episode's infos counts for in a table."""
+        column = episode.infos[name]
         return float(column.mean() if self.metric_over == "mean" else column[-1])
 
     def goodness(self, value: float) -> float:
@@ -82,7 +96,10 @@ class Problem:
     def make_env(self, num_envs: int, **arguments: Any) -> Any:
         """Make the native vector environment that rollouts use: autoreset disabled."""
         return gym.make_vec(
-            self.env_id, num_envs=num_envs, autoreset_mode="Disabled", **arguments
+            self.env_id,
+            num_envs=num_envs,
+            autoreset_mode="Disabled",
+            **{**self.native, **arguments},
         ).unwrapped
 
 
@@ -131,6 +148,8 @@ PROBLEMS: dict[str, Problem] = {
             "optimum": PolicyEntry("netllm_gym.policies.baselines.abr_optimum:OptimumPolicy"),
         },
         bound="optimum",
+        case_options={"traces": str, "video": str, "noise": bool},
+        validation_case={"noise": False},
         default_policies=(
             *("lowest", "random", "rate_based", "bba", "bola", "robust_mpc", "optimum"),
         ),

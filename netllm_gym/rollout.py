@@ -39,7 +39,7 @@ class Rollout(NamedTuple):
 class _Step(NamedTuple):
     """What all rows saw, did and got in one step."""
 
-    observations: NDArray[Any]  # (N, ...)
+    observations: Any  # (N, ...) an array or a ragged view; None where they are not kept
     actions: NDArray[np.int64]  # (N, ...)
     rewards: NDArray[np.float64]  # (N,)
     infos: Mapping[str, NDArray[np.float64]]  # (N,) each
@@ -50,6 +50,7 @@ def rollout(
     env: RolloutEnv,
     plan: Sequence[PlannedEpisode],
     on_episode: Callable[[int], None] | None = None,
+    keep_observations: bool = True,
 ) -> Rollout:
     """Play every planned episode; as soon as a row is free it takes the next one.
 
@@ -59,6 +60,7 @@ def rollout(
         env: Native vector environment made with `autoreset_mode="Disabled"`.
         plan: Episodes, at least one.
         on_episode: Called with the number of episodes that just ended.
+        keep_observations: Whether episodes hold what was seen, or None.
     """
     num_rows = env.num_envs
     episodes: dict[int, Episode] = {}  # position in the plan -> episode
@@ -87,7 +89,7 @@ def rollout(
         actions = policy.act(observations, rewards, infos)
         spent_s += time.perf_counter() - started_s
         decisions += len(playing)
-        seen = observations
+        seen = observations if keep_observations else None
         observations, rewards, terminated, truncated, infos = env.step(actions)
         steps.append(_Step(seen, np.asarray(actions), rewards.copy(), _columns(infos, num_rows)))
         ended = np.flatnonzero(terminated | truncated)
@@ -184,7 +186,7 @@ def _cut(steps: Sequence[_Step], rows: Sequence[int]) -> _Step:
     """Return (rows, T, ...) arrays of some rows over some steps."""
     index = np.array(rows)
     return _Step(
-        observations=np.stack([step.observations[index] for step in steps], axis=1),
+        observations=_seen([step.observations for step in steps], index),
         actions=np.stack([step.actions[index] for step in steps], axis=1).astype(np.int64),
         rewards=np.stack([step.rewards[index] for step in steps], axis=1),
         infos={
@@ -192,3 +194,14 @@ def _cut(steps: Sequence[_Step], rows: Sequence[int]) -> _Step:
             for key in steps[0].infos
         },
     )
+
+
+def _seen(steps: Sequence[Any], rows: NDArray[np.int64]) -> Any:
+    """Return, for each of some rows, what it saw over the steps."""
+    if steps[0] is None:
+        return [None] * len(rows)
+    if isinstance(steps[0], np.ndarray):
+        return np.stack([step[rows] for step in steps], axis=1)  # (rows, T, ...)
+    # Ragged: the rows of all steps end to end, then those of each row.
+    together, num_rows = type(steps[0]).concatenate(steps), len(steps[0])
+    return [together.take(row + num_rows * np.arange(len(steps))) for row in rows]

@@ -1,6 +1,5 @@
 """Train a policy on a pool: which episodes, which validation, and what is remembered of both."""
 
-import math
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +16,6 @@ if TYPE_CHECKING:  # torch is loaded when training begins, not when this is impo
     from netllm_gym.policies.llm.config import LLMConfig, TrainConfig
     from netllm_gym.policies.llm.returns import ReturnSpec
     from netllm_gym.policies.llm.train import TrainResult
-
-VALIDATION_EPISODES = 100  # at least; short lists of traces are played from several starts
 
 
 @dataclass(frozen=True)
@@ -120,9 +117,8 @@ def _check_env_spec(pool: ExperiencePool, row: Problem) -> None:
     rules = {
         "id": (spec.get("id") == row.env_id, f"be {row.env_id}"),
         "arguments": (
-            isinstance(spec["arguments"], dict)
-            and spec["arguments"].keys() <= {*row.default_case, "noise"},
-            f"be an object with {', '.join(row.default_case)} and noise",
+            isinstance(spec["arguments"], dict) and spec["arguments"].keys() <= {*row.case_options},
+            f"be an object with {', '.join(row.case_options)}",
         ),
         "worlds": (
             isinstance(spec["worlds"], dict) and _are_names(spec["worlds"].get("recordings")),
@@ -157,7 +153,7 @@ def _provenance(
 ) -> dict[str, Any]:
     """Return all that decides what is learned, as JSON; a run is resumed only with an equal one."""
     worlds = pool.env_spec["worlds"]
-    chosen_on = validation.env.provenance()
+    chosen_on = validation.env.provenance(validation.plan)
     # What a teacher saw in its own training reaches whoever imitates it.
     recordings = {*worlds["recordings"], *pool.env_spec.get("teachers_recordings", ())}
     return {
@@ -182,8 +178,7 @@ def _validation(row: Problem, arguments: Mapping[str, Any], named: str | None) -
                 f"its own, as {', '.join(row.validation)} have"
             )
         named = row.validation[trained_on]
-    case = {**arguments, row.worlds: named, "noise": False}
+    case = {**arguments, row.worlds: named, **row.validation_case}
     probe = row.make_env(1, **case)
-    starts = math.ceil(VALIDATION_EPISODES / len(probe.evaluation_plan()))
-    plan = probe.evaluation_plan(starts)
+    plan = probe.evaluation_plan(row.validation_episodes)
     return Validation(row.make_env(len(plan), **case), plan, named)

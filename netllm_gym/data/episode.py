@@ -24,7 +24,7 @@ class Episode:
 
     Attributes:
         observations: (T, ...) what the policy saw before each action; no terminal observation. An
-            array, or whatever the problem's columns are made from.
+            array, or whatever the problem's columns are made from; None where it was not kept.
         actions: (T,) int64, or (T, parts) where an action has parts.
         rewards: (T,) float64, of the step that each action led to.
         terminated: The problem was over after the last step.

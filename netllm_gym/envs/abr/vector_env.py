@@ -1,6 +1,8 @@
 """`gym.make_vec("NetLLM-ABR-v0", num_envs=N)`: N players a call, equal to N scalar envs."""
 
 import hashlib
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,8 @@ class ABRVectorEnv(RowVectorEnv):
     It draws nothing, so that no row keeps what it played:
     `gym.make_vec(..., vectorization_mode="sync", render_mode="rgb_array")` draws a frame per row.
     """
+
+    batch: PlayerBatch
 
     def __init__(
         self,
@@ -98,13 +102,14 @@ class ABRVectorEnv(RowVectorEnv):
             "video": self.video.name,
         }
 
-    def evaluation_plan(self, starts: int = 1) -> list[PlannedEpisode]:
+    def evaluation_plan(self, at_least: int = 1) -> list[PlannedEpisode]:
         """Return the episodes of an evaluation: every trace from one or more rows.
 
         Args:
-            starts: Episodes per trace. One begins at the published start pointer, else in the
-                first row; more begin in rows spread evenly over the trace.
+            at_least: Episodes. One per trace begins at the published start pointer, else in the
+                first row; where more are asked for, all begin in rows spread evenly over the trace.
         """
+        starts = max(1, math.ceil(at_least / len(self.trace_set.traces)))
         plan: list[PlannedEpisode] = []
         for index, trace in enumerate(self.trace_set.traces):
             last = len(trace.time_s) - 1
@@ -114,8 +119,12 @@ class ABRVectorEnv(RowVectorEnv):
                 plan.append(PlannedEpisode(len(plan), options))
         return plan
 
-    def provenance(self) -> dict[str, Any]:
-        """Say which worlds episodes are drawn from, as JSON.
+    def training_plan(self, seeds: Sequence[int]) -> list[PlannedEpisode]:
+        """Return training episodes, whose trace and start their seed draws."""
+        return [PlannedEpisode(seed) for seed in seeds]
+
+    def provenance(self, plan: Sequence[PlannedEpisode]) -> dict[str, Any]:
+        """Say which worlds planned episodes are drawn from, as JSON: all traces of the set.
 
         `recordings` holds both what traces were cut from and their contents, so that a copy is
         recognised under another name; `sha256` is of all that is played.

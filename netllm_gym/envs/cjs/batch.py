@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from netllm_gym.envs.cjs.cluster import ClusterConfig
 from netllm_gym.envs.cjs.observation import (
-    EDGE_FIELDS,
     JOB_FIELDS,
     ROW_FIELDS,
     STAGE_FIELDS,
@@ -118,7 +117,7 @@ class ClusterBatch:
         simulator = self._simulate()
         named = self._named_arrivals(options or {})
         self._renew_keys(begins, seeds, generator)
-        for row in np.flatnonzero(begins):
+        for row in np.flatnonzero(begins).tolist():
             seed = seeds[row]
             if named is not None:
                 seed = int(named[row])
@@ -175,7 +174,7 @@ class ClusterBatch:
         return ClusterView(**per_row, **per_stage, **per_job, edges=edges[:found])
 
     def completion_s(self, row: int) -> NDArray[np.float64]:
-        """Return (J,) job completion times of a row, from arrival; inf where a job is unfinished."""
+        """Return (J,) completion times of a row, from arrival; inf where a job is unfinished."""
         jobs = self.state[1][row][: self.num_jobs]
         return np.asarray((jobs["completion_ms"] - jobs["arrival_ms"]) / 1000.0, np.float64)
 
@@ -252,8 +251,6 @@ class ClusterBatch:
         self._keys[goes_on] = next_keys(self._keys[goes_on])
         named = begins & seeded
         self._keys[named] = keys_of(seeds)[named]
-
-
 
 
 def _whole(name: str, value: Any, low: int, high: int) -> int:

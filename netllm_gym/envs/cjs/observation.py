@@ -129,6 +129,9 @@ class ClusterView:
         """(L,) row of each edge."""
         return np.repeat(np.arange(len(self)), self.num_edges)
 
+    def __getitem__(self, rows: NDArray[np.integer[Any]] | Sequence[int]) -> "ClusterView":
+        return self.take(rows)
+
     def take(self, rows: NDArray[np.integer[Any]] | Sequence[int]) -> "ClusterView":
         """Return some rows, in the order in which they are named."""
         index = np.asarray(rows, np.int64)
@@ -161,4 +164,4 @@ def _places(begins: Int64Array, counts: Int64Array) -> Int64Array:
     """Return begins[0], begins[0] + 1, ... for counts[0] places, then those of begins[1], ..."""
     ends = np.cumsum(counts)
     total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total) + np.repeat(begins - (ends - counts), counts)
+    return np.asarray(np.arange(total) + np.repeat(begins - (ends - counts), counts), np.int64)

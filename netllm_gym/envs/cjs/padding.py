@@ -107,7 +107,9 @@ def pad(view: ClusterView, size: PaddedSize, num_executors: int) -> Padded:
             "committable": view.committable[:, None].copy(),
             "source_job": source[:, None].astype(np.int32),
             "stage_mask": stage_mask,
-            "executor_mask": (np.arange(num_executors) < view.committable[:, None]).astype(np.int32),
+            "executor_mask": (np.arange(num_executors) < view.committable[:, None]).astype(
+                np.int32
+            ),
         },
         hidden_stages=np.bincount(view.stage_row[~shown_stage], minlength=num_rows),
     )

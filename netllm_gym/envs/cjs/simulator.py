@@ -285,7 +285,7 @@ def _refresh_job(parent_offset, parents, row, jobs, stages, i, number, source_jo
 def _refresh(world, state, i, only):  # type: ignore[no-untyped-def]
     """Say anew which stages are schedulable: those of one job, or of all (-1)."""
     parent_offset, parents, _, _ = world[3]
-    rows, jobs, stages, executors, active = *state[:4], state[7]
+    rows, jobs, stages, executors, active = state[0], state[1], state[2], state[3], state[7]
     row, num_executors = rows[i], executors.shape[1]
     source_job = _job_of_pool(jobs, stages, i, row.source)
     for place in range(row.num_active):
@@ -850,7 +850,8 @@ def fill_view(world, state, per_row, per_stage, per_job, edges, place_of):  # ty
         place_of: Room for the place of each stage of the largest job.
     """
     child_offset, children = world[3][2], world[3][3]
-    rows, jobs, stages, executors, pools, active = *state[:5], state[7]
+    rows, jobs, stages, executors, pools = state[:5]
+    active = state[7]
     clock_ms, committable, source_job, num_executors, num_stages, num_jobs, num_edges = per_row
     remaining, demand, duration_ms, schedulable, stage_id, stage_job, stage_tasks = per_stage
     job_id, supply, arrival_ms, work_ms = per_job

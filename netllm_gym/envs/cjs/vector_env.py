@@ -137,7 +137,11 @@ class CJSVectorEnv(RowVectorEnv):
             {self._arrivals(int(planned.options["arrival_seed"])) for planned in plan}
         )
         digest = hashlib.sha256("".join([self.workload.content, *arrivals]).encode())
-        return {"workload": self.workload.name, "recordings": arrivals, "sha256": digest.hexdigest()}
+        return {
+            "workload": self.workload.name,
+            "recordings": arrivals,
+            "sha256": digest.hexdigest(),
+        }
 
     def _plan(self, arrival_seeds: Sequence[int]) -> list[PlannedEpisode]:
         return [
