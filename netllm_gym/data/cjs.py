@@ -207,11 +207,11 @@ class _Series(NamedTuple):
         """Return (M,) values of whole numbers whose series begin anew from 0."""
         total = np.cumsum(change, dtype=np.int64)
         before = np.concatenate([np.zeros(1, np.int64), total])[self.begins]
-        return total - before[self.which]
+        return np.asarray(total - before[self.which])
 
     def place(self, which: IntArray, row: IntArray) -> IntArray:
         """Return where things stand among those of a decision."""
-        return self.position[self.begins[which] + row - self.first[which]]
+        return np.asarray(self.position[self.begins[which] + row - self.first[which]])
 
 
 def _by_series(which: IntArray, number: int) -> tuple[IntArray, IntArray]:

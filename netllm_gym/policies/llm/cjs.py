@@ -219,8 +219,8 @@ class CJSHead(nn.Module):
         total, offered, jobs = (inputs[name] for name in ("total", "offered", "jobs"))  # (N, 1)
         share = (number / total)[rows, columns]
         after = ((supply + adds * number) / total)[rows, columns]
-        equal = 1.0 / jobs[rows, 0]  # of the cluster, for each job
-        few = 0.5 / total[rows, 0]
+        equal = 1.0 / jobs[rows, 0]  # share of the cluster for each job
+        without_one = after - 1.0 / total[rows, 0]
         shares = torch.stack(
             [
                 share,
@@ -230,8 +230,8 @@ class CJSHead(nn.Module):
                 (number / demand)[rows, columns],
                 (number == limit)[rows, columns].to(share.dtype),
                 (after / equal).clamp(max=4.0),
-                (after > equal - few).to(share.dtype),  # has its equal share
-                (after > equal + few).to(share.dtype),  # has more
+                (after > equal - 1e-4).to(share.dtype),  # the job has its equal share
+                (without_one > equal - 1e-4).to(share.dtype),  # and would have it with one less
             ],
             dim=1,
         )  # (the numbers that are possible, NUM_SHARES)
@@ -248,12 +248,13 @@ def split(batch: Mapping[str, Any], size: int) -> list[dict[str, Any]]:
         size: Decisions of a pass, at most.
     """
     view: ClusterView = batch["observations"]
-    counts = np.bincount(view.stage_row, view.schedulable, len(view))
-    order = np.argsort(-counts, kind="stable")
+    tokens = 2 + np.bincount(view.stage_row, view.schedulable, len(view))
+    order = np.argsort(-tokens, kind="stable")
+    tokens = tokens[order]
     passes, begin = [], 0
     while begin < len(order):
-        # Fewer choices than two thirds of the most go elsewhere, if there are enough of them.
-        alike = np.count_nonzero(3 * (counts[order[begin:]] + 2) >= 2 * (counts[order[begin]] + 2))
+        # What has less than two thirds of the longest's tokens goes elsewhere, if it is enough.
+        alike = int(np.count_nonzero(3 * tokens[begin:] >= 2 * tokens[begin]))
         end = begin + min(max(alike, LEAST_ROWS), size)
         if len(order) - end < LEAST_ROWS and len(order) - begin <= size:
             end = len(order)

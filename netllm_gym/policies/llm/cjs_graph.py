@@ -55,16 +55,22 @@ class Choices(NamedTuple):
 def choices_of(view: ClusterView) -> Choices:
     """Say what may be chosen.
 
-    No stage may be chosen only while a task runs somewhere, or nothing would ever happen again: a
-    stage that has begun and is not complete always has one.
+    "No stage" lets executors wait, and whoever lets all of them wait is never asked again. It may
+    be chosen only while the job that they come from has nothing for them yet but will have: none of
+    its stages can be chosen, and one has not begun. Then all of its stages that are ready run, or
+    have executors on their way; and when what that one waits for is complete, or it is itself, its
+    executors come up again.
     """
     can = np.flatnonzero(view.schedulable)
     rows = view.stage_row[can]
     counts = np.bincount(rows, minlength=len(view))
     columns = 1 + np.arange(len(can)) - (np.cumsum(counts) - counts)[rows]
     shape = (len(view), 1 + int(counts.max(initial=0)))
-    runs = np.zeros(len(view), np.bool_)
-    runs[view.stage_row[view.remaining < view.num_tasks]] = True
+    of_source = view.stage_job == view.source_job[view.stage_row]  # (M,)
+    has_choice, has_unbegun = (
+        np.bincount(view.stage_row, flags & of_source, len(view)) > 0
+        for flags in (view.schedulable, view.remaining == view.num_tasks)
+    )
     stage, place = np.zeros(shape, np.int64), np.full(shape, -1)
     demand, limit = np.ones(shape, np.float32), np.ones(shape, np.int64)
     supply, adds = np.zeros(shape, np.float32), np.ones(shape, np.float32)
@@ -77,7 +83,7 @@ def choices_of(view: ClusterView) -> Choices:
     adds[rows, columns] = view.stage_job[can] != view.source_job[rows]
     exists = np.arange(shape[1]) <= counts[:, None]
     allowed = exists.copy()
-    allowed[:, 0] = runs | (counts == 0)
+    allowed[:, 0] = (~has_choice & has_unbegun) | (counts == 0)
     return Choices(stage, exists, allowed, place, limit, demand, supply, adds)
 
 
@@ -87,7 +93,8 @@ def graph_of(view: ClusterView) -> ClusterGraph:
     parents, children = (view.stage_ptr[view.edge_row] + view.edges[:, side] for side in (0, 1))
     executors = view.num_executors.astype(np.float32)  # (N,)
     duration_s = view.duration_ms / np.float32(1000.0)
-    work_s = view.remaining * duration_s / executors[view.stage_row]  # of the whole cluster
+    # The time that the whole cluster would take; (M,) float32.
+    work_s = view.remaining.astype(np.float32) * duration_s / executors[view.stage_row]
     depth = int(view.num_stages.max(initial=0))  # no path is longer
     height, levels = _levels(parents, children, len(job_of), depth)
     path_s = np.maximum(duration_s, work_s)  # (M,) the longest path to the end
@@ -227,16 +234,16 @@ def _levels(
 
 def _first(flags: NDArray[np.bool_], group: IntArray) -> FloatArray:
     """Return 1 for the first that is flagged in its group, 1/2 for the second, ..., else 0."""
-    running = np.cumsum(flags)
+    running: IntArray = np.cumsum(flags)
     begins = np.flatnonzero(np.diff(group, prepend=-1))
-    before = (running - flags)[begins]  # flagged before the group
-    nth = running - np.repeat(before, np.diff(begins, append=len(group)))
+    before: IntArray = (running - flags)[begins]  # flagged before the group
+    nth: IntArray = running - np.repeat(before, np.diff(begins, append=len(group)))
     return np.where(flags, 1.0 / nth.clip(min=1), 0.0).astype(np.float32)
 
 
 def _log(values: Any) -> FloatArray:
     """Return logarithms that take 0 too: a hundredth is as good as none."""
-    return np.log(np.maximum(values, 0.0) + 0.01).astype(np.float32)
+    return np.asarray(np.log(np.maximum(values, 0.0) + 0.01), np.float32)
 
 
 def _columns(*values: Any) -> FloatArray:

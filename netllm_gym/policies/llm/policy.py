@@ -64,7 +64,7 @@ class LLMPolicy:
 
         def look(logits: Tensor) -> IntArray:
             seen.append(logits.double().cpu().numpy())
-            return seen[-1].argmax(axis=1)
+            return np.asarray(seen[-1].argmax(axis=1))
 
         self._decide(observations, rewards, look)
         return seen[0]
@@ -92,7 +92,7 @@ class LLMPolicy:
         """Choose in each row of (N, choices) logits: draw, or take the greatest."""
         found: FloatArray = logits.double().cpu().numpy()
         if not self.sampled:
-            return found.argmax(axis=1)
+            return np.asarray(found.argmax(axis=1))
         weights = np.exp(found - found.max(axis=1, keepdims=True)).cumsum(axis=1)
         draws = self._draws.draw()[:, None] * weights[:, -1:]
         return np.asarray((weights <= draws).sum(axis=1).clip(max=weights.shape[1] - 1), np.int64)
