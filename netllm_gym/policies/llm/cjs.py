@@ -236,8 +236,9 @@ class CJSHead(nn.Module):
             dim=1,
         )  # (the numbers that are possible, NUM_SHARES)
         scores = self.score(self.chosen(hidden[:, 0, 0])[rows] + self.shares(shares)).squeeze(-1)
-        logits = scores.new_full((len(chosen), len(number)), -torch.inf)
-        return logits.index_put((rows, columns), scores)
+        logits: Tensor = scores.new_full((len(chosen), len(number)), -torch.inf)
+        logits[rows, columns] = scores
+        return logits
 
 
 def split(batch: Mapping[str, Any], size: int) -> list[dict[str, Any]]:

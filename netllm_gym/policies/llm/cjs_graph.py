@@ -93,8 +93,8 @@ def graph_of(view: ClusterView) -> ClusterGraph:
     parents, children = (view.stage_ptr[view.edge_row] + view.edges[:, side] for side in (0, 1))
     executors = view.num_executors.astype(np.float32)  # (N,)
     duration_s = view.duration_ms / np.float32(1000.0)
-    # The time that the whole cluster would take; (M,) float32.
-    work_s = view.remaining.astype(np.float32) * duration_s / executors[view.stage_row]
+    # (M,) the time that the whole cluster would take.
+    work_s = np.asarray(view.remaining * duration_s / executors[view.stage_row], np.float32)
     depth = int(view.num_stages.max(initial=0))  # no path is longer
     height, levels = _levels(parents, children, len(job_of), depth)
     path_s = np.maximum(duration_s, work_s)  # (M,) the longest path to the end
