@@ -93,6 +93,23 @@ class Problem:
         """Return a number that grows as the metric gets better."""
         return value if self.higher_is_better else -value
 
+    @property
+    def groups(self) -> str:
+        """Plural of `interval_over`."""
+        return self.interval_over.removesuffix("s") + "s"
+
+    def checked_case(self, **options: Any) -> dict[str, Any]:
+        """Return the options that were given, not None; refuse those of other problems."""
+        given = {name: value for name, value in options.items() if value is not None}
+        for name in given:
+            if name not in self.case_options:
+                known = ", ".join(each.replace("_", "-") for each in self.case_options)
+                raise InputError(
+                    f"{name.replace('_', '-')} must be left out for {self.name}, "
+                    f"which has {known}, got {given[name]!r}"
+                )
+        return given
+
     def make_env(self, num_envs: int, **arguments: Any) -> Any:
         """Make the native vector environment that rollouts use: autoreset disabled."""
         return gym.make_vec(
@@ -105,6 +122,7 @@ class Problem:
 
 _RULES, _MPC = "netllm_gym.policies.baselines.abr", "netllm_gym.policies.baselines.abr_mpc"
 _SMOOTHED = "netllm_gym.policies.baselines.abr_throughput"
+_SCHEDULERS = "netllm_gym.policies.baselines.cjs"
 _ACTORS = PolicyEntry(
     "netllm_gym.policies.neural.abr:reference_actor",
     by_name=True,
@@ -153,6 +171,36 @@ PROBLEMS: dict[str, Problem] = {
         default_policies=(
             *("lowest", "random", "rate_based", "bba", "bola", "robust_mpc", "optimum"),
         ),
+    ),
+    "cjs": Problem(
+        name="cjs",
+        title="cluster job scheduling",
+        env_id="NetLLM-CJS-v0",
+        metric="jct_s",
+        metric_unit="seconds from arrival to completion, mean over jobs",
+        components=("jct_p95_s", "makespan_s", "utilisation"),
+        default_case={"workload": "synthetic", "num_executors": 50, "num_jobs": 200},
+        worlds="workload",
+        validation={"synthetic": "synthetic-valid", "tpch": "tpch-valid"},
+        test_worlds="synthetic",
+        interval_over="arrivals",
+        policies={
+            "random": PolicyEntry(f"{_SCHEDULERS}:Random"),
+            "fifo": PolicyEntry(f"{_SCHEDULERS}:FIFO"),
+            "fifo_half": PolicyEntry(f"{_SCHEDULERS}:FIFOHalf"),
+            "fair": PolicyEntry(f"{_SCHEDULERS}:Fair"),
+            "weighted_fair": PolicyEntry(f"{_SCHEDULERS}:WeightedFair"),
+            "sjf_cp": PolicyEntry(f"{_SCHEDULERS}:SJFCP"),
+            "srpt": PolicyEntry(f"{_SCHEDULERS}:SRPT"),
+        },
+        bound="bound",
+        case_options={"workload": str, "num_executors": int, "num_jobs": int},
+        native={"padded": False},
+        validation_episodes=10,
+        shard_episodes=5,
+        default_policies=("random", "fifo_half", "fair", "weighted_fair", "sjf_cp", "srpt"),
+        metric_over="last",
+        higher_is_better=False,
     ),
 }
 

@@ -1,0 +1,320 @@
+"""Rules for cluster job scheduling: random, FIFO, fair shares, shortest job first, SRPT.
+
+Every rule answers for all rows of a `ClusterView` at once, with array operations and no loop over
+stages. An answer is (place of a stage among the row's stages, executors - 1), where executors means
+at most; the stage is -1 where a rule leaves the executors where they are.
+
+Sources: `spec/cjs.md` 5.1 for random, FIFO and fair, equal to NetLLM's. Weighted fair and SJF-CP
+are baselines of Decima (Mao et al., SIGCOMM 2019) that NetLLM lacks.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netllm_gym.envs.cjs.observation import ClusterView
+from netllm_gym.envs.cjs.vector_env import CJSVectorEnv
+from netllm_gym.errors import InputError
+from netllm_gym.policies.policy import FloatArray, IntArray
+from netllm_gym.randomness import EpisodeDraws
+
+BoolArray = NDArray[np.bool_]
+Counts = NDArray[np.integer[Any]]
+
+# Best on the arrivals of `tpch-valid` (seeds 1000 to 1009, 50 executors, 200 jobs).
+ALPHA = 0.15  # of 17 values in -2..1.5; 0.1 to 0.2 are within 0.2 %
+EXECUTOR_COST_S = 25.0  # of 5, 10, 15, 20, 25, 30, 40: 20 to 30 are within 1 %
+
+
+def places_of_jobs(view: ClusterView) -> IntArray:
+    """Return (M,) the place of each stage's job among all jobs of the view."""
+    return view.job_ptr[view.stage_row] + view.stage_job
+
+
+def edge_ends(view: ClusterView) -> IntArray:
+    """Return (L, 2) the places of each edge's parent and child among all stages of the view."""
+    return view.stage_ptr[view.edge_row][:, None] + view.edges
+
+
+def first_of_rows(places: IntArray, rows: IntArray, num_rows: int) -> IntArray:
+    """Return (N,) the first of `places` that lies in each row, -1 where none does.
+
+    Args:
+        places: (K,) in order of preference.
+        rows: Row of each place there is.
+        num_rows: N.
+    """
+    first = np.full(num_rows, -1, np.int64)
+    backwards = places[::-1]
+    first[rows[backwards]] = backwards  # of equal rows the last one written stays
+    return first
+
+
+class Offers:
+    """What a view offers to choose from.
+
+    Attributes:
+        view: What is seen.
+        job: (M,) place of each stage's job among all jobs.
+        ready: (M,) stages that may be chosen and can begin at once, as all parents have ended.
+        offering: (J,) jobs with a stage that may be chosen.
+        source: (J,) jobs whose executors are to be committed.
+    """
+
+    def __init__(self, view: ClusterView) -> None:
+        self.view = view
+        self.job = places_of_jobs(view)
+        self.ready: BoolArray = view.schedulable.copy()
+        self.ready[edge_ends(view)[:, 1]] = False
+        self.offering = self.jobs_with(view.schedulable)
+        self.source = np.zeros(len(view.supply), np.bool_)
+        rows = np.flatnonzero(view.source_job >= 0)
+        self.source[view.job_ptr[rows] + view.source_job[rows]] = True
+
+    def jobs_with(self, stages: BoolArray) -> BoolArray:
+        """Return (J,) which jobs have one of these stages."""
+        found = np.zeros(len(self.view.supply), np.bool_)
+        found[self.job[stages]] = True
+        return found
+
+    def stage_of(self, jobs: IntArray, worth: FloatArray | None = None) -> IntArray:
+        """Return (N,) for each row's job the place among the row's stages of the one to choose.
+
+        It is one that can begin at once, if there is one; of those the one that is worth most, of
+        equal ones the first.
+
+        Args:
+            jobs: (N,) places of jobs; -1 for none, which gets the stage -1.
+            worth: (M,) of each stage; left out, all are worth the same.
+        """
+        view, num_rows = self.view, len(self.view)
+        stages = np.flatnonzero(view.schedulable & (self.job == jobs[view.stage_row]))
+        if worth is not None:
+            stages = stages[np.argsort(-worth[stages], kind="stable")]
+        any_stage = first_of_rows(stages, view.stage_row, num_rows)
+        ready = first_of_rows(stages[self.ready[stages]], view.stage_row, num_rows)
+        stage = np.where(ready >= 0, ready, any_stage)
+        return np.where(stage >= 0, stage - view.stage_ptr[:-1], -1)
+
+    def give(
+        self,
+        order: IntArray,
+        caps: Counts,
+        worth: FloatArray | None = None,
+    ) -> IntArray:
+        """Return (N, 2) actions: the first job in order that offers a stage gets executors.
+
+        A job that they are with already may have all of them; another only as many as it lacks to
+        its cap.
+
+        Args:
+            order: (J,) places of jobs in order of preference; only the order within a row counts.
+            caps: (J,) executors that a job may be brought up to.
+            worth: (M,) of each stage, see `stage_of`.
+        """
+        view = self.view
+        room = caps - view.supply
+        room[self.source] = view.num_executors[view.job_row[self.source]]
+        open_jobs = self.offering & (room > 0)
+        jobs = first_of_rows(order[open_jobs[order]], view.job_row, len(view))
+        executors = view.committable.astype(np.int64)
+        rows = np.flatnonzero(jobs >= 0)
+        executors[rows] = np.minimum(executors[rows], room[jobs[rows]])
+        return actions_of(self.stage_of(jobs, worth), executors)
+
+
+def actions_of(stages: IntArray, executors: Counts) -> IntArray:
+    """Return (N, 2) actions; of a finished row, where nothing can be committed, a harmless one."""
+    return np.stack([stages, np.maximum(executors, 1) - 1], axis=1)
+
+
+def share_out(view: ClusterView, caps: Counts) -> IntArray:
+    """Return (N, 2) actions of a partition of the cluster by caps, (J,).
+
+    The source's job keeps its executors while it offers a stage; else they go to the first job, in
+    order of arrival, that has not reached its cap.
+    """
+    offers = Offers(view)
+    order = np.concatenate([np.flatnonzero(offers.source), np.flatnonzero(~offers.source)])
+    return offers.give(order, caps)
+
+
+class Random:
+    """A job that offers a stage, each equally likely, and any number of executors."""
+
+    name = "random"
+
+    def __init__(self, env: CJSVectorEnv) -> None:
+        self._draws = EpisodeDraws(env.num_envs)
+
+    def reset(self, rows: IntArray, seeds: IntArray) -> None:
+        """Start the rows' draws anew."""
+        self._draws.reset(rows, seeds)
+
+    def act(self, view: ClusterView, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
+        """Return (N, 2) actions."""
+        offers = Offers(view)
+        jobs = np.flatnonzero(offers.offering)
+        counts = np.bincount(view.job_row[jobs], minlength=len(view))
+        picked = np.cumsum(counts) - counts + (self._draws.draw() * counts).astype(np.int64)
+        chosen = np.full(len(view), -1, np.int64)
+        chosen[counts > 0] = jobs[picked[counts > 0]]
+        executors = 1 + (self._draws.draw() * view.committable).astype(np.int64)
+        return actions_of(offers.stage_of(chosen), executors)
+
+
+class _Rule:
+    """A rule that remembers nothing."""
+
+    def __init__(self, env: CJSVectorEnv) -> None:
+        pass
+
+    def reset(self, rows: IntArray, seeds: IntArray) -> None:
+        """Remember nothing: the view says it all."""
+
+
+class FIFO(_Rule):
+    """The job that came first gets all that it can use."""
+
+    name = "fifo"
+
+    def act(self, view: ClusterView, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
+        """Return (N, 2) actions."""
+        return share_out(view, view.num_executors[view.job_row])
+
+
+class FIFOHalf(_Rule):
+    """First come, first served, but no job is brought above half of the cluster: NetLLM's FIFO."""
+
+    name = "fifo_half"
+
+    def act(self, view: ClusterView, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
+        """Return (N, 2) actions."""
+        return share_out(view, -(-view.num_executors // 2)[view.job_row])
+
+
+class Fair(_Rule):
+    """Every job that is there is brought up to the same number of executors."""
+
+    name = "fair"
+
+    def act(self, view: ClusterView, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
+        """Return (N, 2) actions."""
+        return share_out(view, -(-view.num_executors // np.maximum(view.num_jobs, 1))[view.job_row])
+
+
+class WeightedFair(_Rule):
+    """Fair, with shares of the cluster in proportion to the total work of a job to a power.
+
+    Args:
+        env: What is played.
+        alpha: The power: 0 is fair, above it large jobs get more, below it small ones.
+    """
+
+    name = "weighted_fair"
+
+    def __init__(self, env: CJSVectorEnv, alpha: float = ALPHA) -> None:
+        if not -10.0 <= alpha <= 10.0:
+            raise InputError(f"alpha must be in -10..10, got {alpha}")
+        self._alpha = alpha
+
+    def act(self, view: ClusterView, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
+        """Return (N, 2) actions."""
+        weight = view.work_ms.astype(np.float64) ** self._alpha
+        total = np.bincount(view.job_row, weight, minlength=len(view))
+        share = view.num_executors[view.job_row] * weight / total[view.job_row]
+        return share_out(view, np.ceil(share).astype(np.int64))
+
+
+class SRPT(_Rule):
+    """The job with the least work left gets the executors that it can use.
+
+    How many that is: n executors need work / n for it, and each of them costs the cluster some
+    executor-seconds that no task gets (its move and warm-up, longer tasks at more executors,
+    idling until the last task of a stage ends), which puts off all J jobs by cost / E. The sum
+    work / n + n cost J / E is least at n = sqrt(work E / (cost J)).
+
+    Args:
+        env: What is played.
+        cost_s: Executor-seconds that an executor costs.
+    """
+
+    name = "srpt"
+
+    def __init__(self, env: CJSVectorEnv, cost_s: float = EXECUTOR_COST_S) -> None:
+        _check_cost(cost_s)
+        self._cost_s = cost_s
+
+    def act(self, view: ClusterView, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
+        """Return (N, 2) actions."""
+        offers = Offers(view)
+        left_ms = work_left_ms(offers)
+        order = np.argsort(left_ms, kind="stable")
+        return offers.give(order, usable_executors(view, left_ms, self._cost_s))
+
+
+class SJFCP(_Rule):
+    """Shortest job first, by total work; within it the stage on its critical path.
+
+    That is the one from which the longest path of work, to the end of the job, is still to be done.
+    A job gets the executors that it can use, as with `SRPT`.
+
+    Args:
+        env: What is played.
+        cost_s: Executor-seconds that an executor costs.
+    """
+
+    name = "sjf_cp"
+
+    def __init__(self, env: CJSVectorEnv, cost_s: float = EXECUTOR_COST_S) -> None:
+        _check_cost(cost_s)
+        self._cost_s = cost_s
+
+    def act(self, view: ClusterView, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
+        """Return (N, 2) actions."""
+        offers = Offers(view)
+        order = np.argsort(view.work_ms, kind="stable")
+        caps = usable_executors(view, work_left_ms(offers), self._cost_s)
+        return offers.give(order, caps, critical_path_ms(view))
+
+
+def _check_cost(cost_s: float) -> None:
+    if not 0.0 < cost_s < math.inf:
+        raise InputError(f"cost_s must be above 0 and finite, got {cost_s}")
+
+
+def stage_work_ms(view: ClusterView) -> FloatArray:
+    """Return (M,) the work of the tasks that have not begun, as if all took what the last did."""
+    return np.asarray(view.remaining * view.duration_ms.astype(np.float64))
+
+
+def work_left_ms(offers: Offers) -> FloatArray:
+    """Return (J,) the work of each job's tasks that have not begun."""
+    view = offers.view
+    work_ms = np.bincount(offers.job, stage_work_ms(view), minlength=len(view.supply))
+    return np.asarray(work_ms, np.float64)
+
+
+def usable_executors(view: ClusterView, left_ms: FloatArray, cost_s: float) -> IntArray:
+    """Return (J,) executors that a job with this much work left can use; see `SRPT`."""
+    num_executors, num_jobs = view.num_executors[view.job_row], view.num_jobs[view.job_row]
+    usable = np.sqrt(left_ms / 1000.0 * num_executors / (cost_s * num_jobs))
+    return np.clip(np.ceil(usable), 1, num_executors).astype(np.int64)
+
+
+def critical_path_ms(view: ClusterView) -> FloatArray:
+    """Return (M,) the work along the longest path from each stage to the end of its job."""
+    work_ms = stage_work_ms(view)
+    path_ms = work_ms.copy()
+    parent, child = edge_ends(view).T
+    begins = np.flatnonzero(np.diff(parent, prepend=-1))  # edges of one parent stand together
+    parents = parent[begins]
+    while len(begins):  # once per generation of stages
+        longest_ms = work_ms[parents] + np.maximum.reduceat(path_ms[child], begins)
+        if np.array_equal(longest_ms, path_ms[parents]):
+            break
+        path_ms[parents] = longest_ms
+    return path_ms
