@@ -95,9 +95,7 @@ def replay(run):
     columns = run["tasks"]["columns"]
     rows = [dict(zip(columns, row, strict=True)) for row in run["tasks"]["rows"]]
     duration_ms = {(row["job_id"], row["stage_id"], row["k"]): row["duration_ms"] for row in rows}
-    arrivals = [
-        (row[3], row[1], row[2]) for row in run["arrivals"]["rows"]
-    ]  # time, query, size
+    arrivals = [(row[3], row[1], row[2]) for row in run["arrivals"]["rows"]]  # time, query, size
     return plain().Sim(
         arrivals,
         run["env"]["num_executors"],
