@@ -42,18 +42,25 @@ def _use_config(context: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
-ProblemName = Annotated[str, typer.Argument(help="The problem: abr.", show_default=False)]
+ProblemName = Annotated[str, typer.Argument(help="The problem: abr or cjs.", show_default=False)]
 Policies = Annotated[
     str | None,
     typer.Option(help="Names, or folders of trained policies, separated by commas."),
 ]
 Traces = Annotated[
-    str,
-    typer.Option(help="A trace set's name, a folder of trace files, or a list of data split."),
+    str | None,
+    typer.Option(help="ABR: a trace set's name, a folder of trace files, or a list of data split."),
 ]
 VideoName = Annotated[
-    str, typer.Option(help="A video's name, a folder of chunk sizes or a DASH .mpd.")
+    str | None,
+    typer.Option(help="ABR: a video's name, a folder of chunk sizes or a DASH .mpd."),
 ]
+WorkloadName = Annotated[
+    str | None,
+    typer.Option(help="CJS: synthetic, tpch, a folder of TPC-H files, or a file of jobs."),
+]
+NumExecutors = Annotated[int | None, typer.Option(help="CJS: executors of the cluster.")]
+NumJobs = Annotated[int | None, typer.Option(help="CJS: jobs of an episode.")]
 Device = Annotated[str, typer.Option(help="Where the language model runs: cpu, cuda, ...")]
 ConfigFile = Annotated[
     Path | None,
@@ -85,11 +92,14 @@ def collect(
     policies: Annotated[str, typer.Option(help="Names or folders, separated by commas.")],
     episodes: Annotated[int, typer.Option(help="Episodes of each policy.")],
     out: Annotated[Path, typer.Option(help="Folder of the pool; run again to go on.")],
-    traces: Traces = "synthetic",
-    video: VideoName = "synthetic",
+    traces: Traces = None,
+    video: VideoName = None,
     noise: Annotated[
-        bool, typer.Option("--noise", help="Download times times 0.9 to 1.1.")
-    ] = False,
+        bool | None, typer.Option("--noise", help="ABR: download times times 0.9 to 1.1.")
+    ] = None,
+    workload: WorkloadName = None,
+    num_executors: NumExecutors = None,
+    num_jobs: NumJobs = None,
     seed: Annotated[int, typer.Option(help="Seed of the first episode.")] = 0,
     workers: Annotated[
         int, typer.Option(help="Processes; the pool is the same for any number.")
@@ -101,8 +111,17 @@ def collect(
     Example: netllm-gym collect abr --policies robust_mpc,bba --episodes 500 --out pools/first
     """
     from netllm_gym.collection import collect as run
+    from netllm_gym.problems import find_problem
 
-    case = {"traces": traces, "video": video} | ({"noise": True} if noise else {})
+    row = find_problem(problem)
+    case = {**row.default_case} | row.checked_case(
+        traces=traces,
+        video=video,
+        noise=noise,
+        workload=workload,
+        num_executors=num_executors,
+        num_jobs=num_jobs,
+    )
     with Progress("collect", "episodes") as progress:
         pool = run(problem, names_in(policies), episodes, out, case, seed, workers, progress.update)
     typer.echo(
@@ -241,8 +260,14 @@ def train(
 def bench(
     problem: ProblemName,
     policies: Policies = None,
-    traces: Traces = "synthetic-test",
-    video: VideoName = "synthetic",
+    traces: Traces = None,
+    video: VideoName = None,
+    workload: WorkloadName = None,
+    num_executors: NumExecutors = None,
+    num_jobs: NumJobs = None,
+    episodes: Annotated[
+        int, typer.Option(help="Play at least so many; CJS: arrival seeds, 6 by default.")
+    ] = 1,
     seed: Annotated[int, typer.Option(help="Of the first episode, for policies that draw.")] = 0,
     device: Device = "cpu",
     json_file: Annotated[
@@ -258,11 +283,19 @@ def bench(
     from netllm_gym.problems import find_problem
     from netllm_gym.report import render_table
 
-    names = names_in(policies) if policies else list(find_problem(problem).default_policies)
+    row = find_problem(problem)
+    names = names_in(policies) if policies else list(row.default_policies)
+    case = {**row.default_case, row.worlds: row.test_worlds} | row.checked_case(
+        traces=traces,
+        video=video,
+        workload=workload,
+        num_executors=num_executors,
+        num_jobs=num_jobs,
+    )
     check_json_file(json_file)
     with Progress("bench", "episodes") as progress:
         table = evaluate(
-            *(problem, names, {"traces": traces, "video": video}, seed, device),
+            *(problem, names, case, seed, device, episodes),
             on_episode=lambda policy, done, total: progress.update(done, total, policy),
         )
     typer.echo(render_table(table))

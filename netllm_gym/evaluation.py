@@ -216,7 +216,10 @@ def _groups(episodes: Sequence[Episode], field: str) -> NDArray[np.int64]:
 
 def _provenance(policy: LoadedPolicy, episodes: Sequence[Episode], field: str) -> str:
     """Say what a policy was trained on, and how much of the case its making saw."""
-    played = {str(episode.case[field]) for episode in episodes}
+    played, plural = (
+        {str(episode.case[field]) for episode in episodes},
+        field.removesuffix("s") + "s",
+    )
     leaks = []
     for how, known in (("saw", policy.recordings), ("selected on", policy.selected_on)):
         found = {
@@ -225,7 +228,7 @@ def _provenance(policy: LoadedPolicy, episodes: Sequence[Episode], field: str) -
             if known & {str(episode.case[field]), str(episode.case["content"])}
         }
         if found:
-            leaks.append(f"{how} {len(found)} of {len(played)} {field}s")
+            leaks.append(f"{how} {len(found)} of {len(played)} {plural}")
     return f"{policy.trained_on} (leaky: {', '.join(leaks)})" if leaks else policy.trained_on
 
 

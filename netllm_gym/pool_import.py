@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from netllm_gym.collection import SHARD_EPISODES
 from netllm_gym.data.episode import Episode
 from netllm_gym.data.netllm_pool import read_netllm_pool
 from netllm_gym.data.pool import ExperiencePool, PoolWriter
@@ -64,12 +63,12 @@ def import_netllm_pool(
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "policies": [policy],
         "episodes": len(episodes),
-        "num_shards": -(-len(episodes) // SHARD_EPISODES),
+        "num_shards": -(-len(episodes) // row.shard_episodes),
     }
     writer = PoolWriter(out, row.name, spec, plan)
     for number in writer.missing():
-        begin = number * SHARD_EPISODES
-        writer.write(number, episodes[begin : begin + SHARD_EPISODES])
+        begin = number * row.shard_episodes
+        writer.write(number, episodes[begin : begin + row.shard_episodes])
     return ExperiencePool.load(out, row.name)
 
 

@@ -93,6 +93,23 @@ class Problem:
         """Return a number that grows as the metric gets better."""
         return value if self.higher_is_better else -value
 
+    @property
+    def groups(self) -> str:
+        """Plural of `interval_over`."""
+        return self.interval_over.removesuffix("s") + "s"
+
+    def checked_case(self, **options: Any) -> dict[str, Any]:
+        """Return the options that were given, not None; refuse those of other problems."""
+        given = {name: value for name, value in options.items() if value is not None}
+        for name in given:
+            if name not in self.case_options:
+                known = ", ".join(each.replace("_", "-") for each in self.case_options)
+                raise InputError(
+                    f"{name.replace('_', '-')} must be left out for {self.name}, "
+                    f"which has {known}, got {given[name]!r}"
+                )
+        return given
+
     def make_env(self, num_envs: int, **arguments: Any) -> Any:
         """Make the native vector environment that rollouts use: autoreset disabled."""
         return gym.make_vec(
@@ -105,6 +122,7 @@ class Problem:
 
 _RULES, _MPC = "netllm_gym.policies.baselines.abr", "netllm_gym.policies.baselines.abr_mpc"
 _SMOOTHED = "netllm_gym.policies.baselines.abr_throughput"
+_SCHEDULERS = "netllm_gym.policies.baselines.cjs"
 _ACTORS = PolicyEntry(
     "netllm_gym.policies.neural.abr:reference_actor",
     by_name=True,
@@ -154,6 +172,36 @@ PROBLEMS: dict[str, Problem] = {
             *("lowest", "random", "rate_based", "bba", "bola", "robust_mpc", "optimum"),
         ),
     ),
+    "cjs": Problem(
+        name="cjs",
+        title="cluster job scheduling",
+        env_id="NetLLM-CJS-v0",
+        metric="jct_s",
+        metric_unit="seconds from arrival to completion, mean over jobs",
+        components=("jct_p95_s", "makespan_s", "utilisation"),
+        default_case={"workload": "synthetic", "num_executors": 50, "num_jobs": 200},
+        worlds="workload",
+        validation={"synthetic": "synthetic-valid", "tpch": "tpch-valid"},
+        test_worlds="synthetic",
+        interval_over="arrivals",
+        policies={
+            "random": PolicyEntry(f"{_SCHEDULERS}:Random"),
+            "fifo": PolicyEntry(f"{_SCHEDULERS}:FIFO"),
+            "fifo_half": PolicyEntry(f"{_SCHEDULERS}:FIFOHalf"),
+            "fair": PolicyEntry(f"{_SCHEDULERS}:Fair"),
+            "weighted_fair": PolicyEntry(f"{_SCHEDULERS}:WeightedFair"),
+            "sjf_cp": PolicyEntry(f"{_SCHEDULERS}:SJFCP"),
+            "srpt": PolicyEntry(f"{_SCHEDULERS}:SRPT"),
+        },
+        bound="bound",
+        case_options={"workload": str, "num_executors": int, "num_jobs": int},
+        native={"padded": False},
+        validation_episodes=10,
+        shard_episodes=5,
+        default_policies=("random", "fifo_half", "fair", "weighted_fair", "sjf_cp", "srpt"),
+        metric_over="last",
+        higher_is_better=False,
+    ),
 }
 
 
@@ -189,8 +237,8 @@ def check_names(names: Iterable[str]) -> None:
 def load_policy(name_or_folder: str, problem: str = "abr", device: str = "cpu") -> LoadedPolicy:
     """Find a policy by its name, or read the folder of a trained one.
 
-    `:sampled` behind either makes a network draw its actions instead of taking the likeliest. A
-    trained policy runs on `device`.
+    `:sampled` behind either makes a network draw its actions, `:greedy` take the likeliest; without
+    it does as is usual for the problem. A trained policy runs on `device`.
 
     Raises:
         InputError: If there is neither; the sentence names the nearest names.
@@ -210,7 +258,7 @@ def load_policy(name_or_folder: str, problem: str = "abr", device: str = "cpu") 
     if decoding not in ("", "sampled", "greedy"):
         raise InputError(f"decoding must be greedy or sampled, got {decoding!r}")
     if Path(plain).is_dir():
-        return _trained_policy(Path(plain), row, decoding == "sampled", device)
+        return _trained_policy(Path(plain), row, decoding, device)
     nearest = difflib.get_close_matches(plain, row.policies, n=3, cutoff=0.4)
     hint = f"; did you mean {', '.join(nearest)}?" if nearest else ""
     raise InputError(
@@ -218,7 +266,7 @@ def load_policy(name_or_folder: str, problem: str = "abr", device: str = "cpu") 
     )
 
 
-def _trained_policy(folder: Path, problem: Problem, sampled: bool, device: str) -> LoadedPolicy:
+def _trained_policy(folder: Path, problem: Problem, decoding: str, device: str) -> LoadedPolicy:
     """Read a policy's folder, or the best (else the last) policy of a training run's."""
     from netllm_gym.policies.llm.checkpoint import load_llm_policy, policy_sha256
 
@@ -229,9 +277,11 @@ def _trained_policy(folder: Path, problem: Problem, sampled: bool, device: str) 
             "got a trained policy; rename the folder"
         )
     parts = [folder / part for part in ("best", "last") if (folder / part).is_dir()]
-    name = plain + (":sampled" if sampled else "")
     best = parts[0] if parts else folder
-    factory = load_llm_policy(best, sampled=sampled, name=name, device=device)
+    sampled = None if not decoding else decoding == "sampled"
+    factory = load_llm_policy(best, sampled=sampled, name=plain, device=device)
+    if factory.sampled != factory.draws_by_default:  # a name says what is unusual
+        factory.name = f"{plain}:{decoding}"
     if factory.config.problem != problem.name:
         raise InputError(
             f"{folder} must hold a policy for {problem.name}, got one for {factory.config.problem}"
@@ -241,7 +291,7 @@ def _trained_policy(folder: Path, problem: Problem, sampled: bool, device: str) 
     selected_on = frozenset(provenance.get("validation_recordings", ()))
     chosen = " (selected on its training recordings)" if recordings & selected_on else ""
     return LoadedPolicy(
-        name,
+        factory.name,
         factory,
         learned=True,
         trained_on=str(provenance.get("traces", "unknown")) + chosen,

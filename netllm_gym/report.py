@@ -41,7 +41,7 @@ def table_notes(table: Table) -> list[str]:
     return [
         f"{problem.title}, {case}: {rows[0].n} episodes, the same for every policy; "
         f"{problem.metric} in {problem.metric_unit}.",
-        f"Intervals: bootstrap over {problem.interval_over}s; differences are paired by episode.",
+        f"Intervals: bootstrap over {problem.groups}; differences are paired by episode.",
         *(
             f"No policy can {beat} {row.upper_bound:.6f} here (certified by {row.policy})."
             for row in rows

@@ -1,22 +1,23 @@
 """Collected pools: common episodes, equal bytes however they were made, nothing lost."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from netllm_gym import collection as collecting
 from netllm_gym.collection import collect
 from netllm_gym.data.pool import ExperiencePool
 from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.abr import BBA
+from netllm_gym.problems import PROBLEMS
 
 CASE = {"traces": "synthetic", "video": "synthetic"}
 
 
 @pytest.fixture(autouse=True)
 def _small_shards(monkeypatch):
-    monkeypatch.setattr(collecting, "SHARD_EPISODES", 3)
+    monkeypatch.setitem(PROBLEMS, "abr", replace(PROBLEMS["abr"], shard_episodes=3))
 
 
 def files(folder):

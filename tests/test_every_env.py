@@ -63,7 +63,9 @@ def test_stable_baselines3_checker_has_nothing_to_say(env_id):
 @every_env
 def test_ppo_of_stable_baselines3_runs(env_id):
     sb3 = pytest.importorskip("stable_baselines3")
-    model = sb3.PPO("MlpPolicy", gym.make(env_id), n_steps=64, batch_size=32, device="cpu")
+    env = gym.make(env_id)
+    kind = "MultiInputPolicy" if isinstance(env.observation_space, gym.spaces.Dict) else "MlpPolicy"
+    model = sb3.PPO(kind, env, n_steps=64, batch_size=32, device="cpu")
     model.learn(128)
     assert model.num_timesteps == 128
 

@@ -43,9 +43,10 @@ def find_data(*parts: str) -> Path:
     """
     path = data_folder().joinpath(*parts)
     if not path.exists():
+        place = "/".join(parts)
         raise MissingDataError(
-            f"{'/'.join(parts)} must be on this machine, got no {path}: "
-            f"set {DATA_VARIABLE} to the folder that holds abr/{how_to_fetch('/'.join(parts))}"
+            f"{place} must be on this machine, got no {path}: "
+            f"set {DATA_VARIABLE} to the folder that holds {parts[0]}/{how_to_fetch(place)}"
         )
     return path
 

@@ -5,7 +5,7 @@ from gymnasium.envs.registration import register, registry
 
 def register_envs() -> None:
     """Register every id of the package once."""
-    for name in ("ABR",):
+    for name in ("ABR", "CJS"):
         if f"NetLLM-{name}-v0" not in registry:
             register(
                 id=f"NetLLM-{name}-v0",

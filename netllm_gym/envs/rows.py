@@ -141,7 +141,7 @@ def _merge(outcome: Outcome, begun: Outcome, begins: BoolArray) -> Outcome:
     for key in {**outcome.info, **begun.info}:
         old, new = outcome.info.get(key), begun.info.get(key)
         known = old if new is None else new
-        wide = begins.reshape(-1, *(1,) * (np.ndim(known) - 1))
+        wide = begins.reshape(-1, *(1,) * (np.asarray(known).ndim - 1))
         info[key] = np.where(wide, 0 if new is None else new, 0 if old is None else old)
         before = nowhere if old is None else outcome.where.get(key, everywhere)
         after = nowhere if new is None else begun.where.get(key, everywhere)
@@ -154,7 +154,7 @@ def _final(outcome: Outcome, ended: BoolArray) -> dict[str, Any]:
     """Return what SAME_STEP says of the episodes that just ended, before their rows go on."""
     final_obs = np.full(len(ended), None, dtype=object)
     for row in np.flatnonzero(ended):
-        final_obs[row] = row_of(outcome.observation, row)
+        final_obs[row] = row_of(outcome.observation, int(row))
     info = {
         key: np.where(ended.reshape(-1, *(1,) * (np.ndim(column) - 1)), column, 0.0)
         for key, column in outcome.info.items()

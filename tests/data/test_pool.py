@@ -120,7 +120,7 @@ def test_summary_counts_per_policy(folder):
 
 
 def test_a_pool_of_another_problem_brings_its_codec(tmp_path):
-    with pytest.raises(InputError, match="problem must be one of abr, got 'toy'"):
+    with pytest.raises(InputError, match="problem must be one of abr, cjs, got 'toy'"):
         PoolWriter(tmp_path / "pool", "toy", {}, {"num_shards": 1})
     assert not (tmp_path / "pool").exists()
     writer = PoolWriter(tmp_path / "pool", "toy", {}, {"num_shards": 1}, codec=RAGGED)

@@ -36,6 +36,8 @@ class ABRVectorEnv(RowVectorEnv):
     `gym.make_vec(..., vectorization_mode="sync", render_mode="rgb_array")` draws a frame per row.
     """
 
+    batch: PlayerBatch
+
     def __init__(
         self,
         num_envs: int = 1,

@@ -117,7 +117,7 @@ class ClusterBatch:
         simulator = self._simulate()
         named = self._named_arrivals(options or {})
         self._renew_keys(begins, seeds, generator)
-        for row in np.flatnonzero(begins):
+        for row in np.flatnonzero(begins).tolist():
             seed = seeds[row]
             if named is not None:
                 seed = int(named[row])
@@ -174,7 +174,7 @@ class ClusterBatch:
         return ClusterView(**per_row, **per_stage, **per_job, edges=edges[:found])
 
     def completion_s(self, row: int) -> NDArray[np.float64]:
-        """Return (J,) job completion times of a row, from arrival; inf where a job is unfinished."""
+        """Return (J,) completion times of a row, from arrival; inf where a job is unfinished."""
         jobs = self.state[1][row][: self.num_jobs]
         return np.asarray((jobs["completion_ms"] - jobs["arrival_ms"]) / 1000.0, np.float64)
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
 from netllm_gym.envs.cjs.batch import ClusterBatch
@@ -128,7 +127,7 @@ class CJSEnv(gym.Env[Observation, NDArray[np.int64]]):
         self.face = PublicFace(
             self.batch, PaddedSize(max_stages, max_jobs, max_edges), strict_actions
         )
-        self.observation_space: spaces.Dict = observation_space(self.face.size, num_executors)
+        self.observation_space: Any = observation_space(self.face.size, num_executors)
         self.action_space = self.face.action_space
 
     @property
@@ -163,7 +162,7 @@ class CJSEnv(gym.Env[Observation, NDArray[np.int64]]):
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return (max_stages + 1 + num_executors,) what each part of an action may be now."""
-        return self.face.action_masks()[0]
+        return np.asarray(self.face.action_masks()[0])
 
     def _info(self, outcome: Outcome) -> dict[str, Any]:
         info = scalar_info(outcome)

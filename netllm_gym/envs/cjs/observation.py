@@ -164,4 +164,4 @@ def _places(begins: Int64Array, counts: Int64Array) -> Int64Array:
     """Return begins[0], begins[0] + 1, ... for counts[0] places, then those of begins[1], ..."""
     ends = np.cumsum(counts)
     total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total) + np.repeat(begins - (ends - counts), counts)
+    return np.asarray(np.arange(total) + np.repeat(begins - (ends - counts), counts), np.int64)

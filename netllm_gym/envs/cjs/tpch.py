@@ -10,23 +10,21 @@ What was read is kept as arrays in the user's cache folder, because replaying ta
 
 import io
 import json
-import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from functools import lru_cache
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from netllm_gym.data.datasets import cache_folder, find_data
-from netllm_gym.envs.cjs.workload import JobTemplate, Waves, Workload, mean_ms
+from netllm_gym.envs.cjs.workload import MOST_MS, JobTemplate, Waves, Workload, mean_ms
 from netllm_gym.errors import InputError, MissingDataError
 from netllm_gym.files import one_line, write_whole
 from netllm_gym.pickled import ARRAY_NAMES, Array, replay
@@ -51,9 +49,9 @@ def read_tpch(folder: Path) -> Workload:
     """
     contents = _checked_contents(folder, file_hashes())
     cached = cache_file()
-    with suppress(OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error):
-        return _read_cache(cached)  # whatever is wrong with it, it can be made again
-    workload = Workload.of_jobs("tpch", _templates(contents), (NUM_QUERIES, len(SIZES)))
+    with suppress(Exception):  # whatever is wrong with it, it can be made again
+        return _read_cache(cached)
+    workload = Workload.of_jobs("tpch", _templates(folder, contents), (NUM_QUERIES, len(SIZES)))
     with suppress(OSError):  # a cache only saves time
         cached.parent.mkdir(parents=True, exist_ok=True)
         write_whole(cached, _cache_bytes(workload))
@@ -88,9 +86,13 @@ def read_durations(data: bytes) -> list[dict[str, dict[int, list[int]]]]:
         if not (isinstance(made, Array) and isinstance(made.values, list)):
             raise InputError(f"an array of objects must come out of it, got {type(made).__name__}")
         (stages,) = made.values
-        return [_checked_stage(stages[stage], stage) for stage in range(len(stages))]
+        if not isinstance(stages, dict) or set(stages) != set(range(len(stages))) or not stages:
+            raise InputError(f"it must be a dict of stages, got {stages!r:.40}")
+        for number, stage in stages.items():
+            _check_stage(stage, number)
+        return [stages[number] for number in range(len(stages))]
     except Exception as error:  # any bytes may stand there
-        raise InputError(f"must be durations of TPC-H: {_reason(error)}") from None
+        raise InputError(f"must be durations of TPC-H: {one_line(error)}") from None
 
 
 def read_edges(data: bytes) -> list[tuple[int, int]]:
@@ -103,15 +105,15 @@ def read_edges(data: bytes) -> list[tuple[int, int]]:
         if not np.isin(matrix, (0.0, 1.0)).all():
             raise InputError("it must hold 0 and 1, got other numbers")
     except Exception as error:  # any bytes may stand there
-        raise InputError(f"must be a graph of TPC-H: {_reason(error)}") from None
+        raise InputError(f"must be a graph of TPC-H: {one_line(error)}") from None
     return [(int(parent), int(child)) for parent, child in np.argwhere(matrix)]
 
 
-class _Header:
-    """Shape and type of an array in a `.npy` file."""
+class _Header(NamedTuple):
+    """What a `.npy` file says of its array."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.shape, self.dtype = shape, dtype
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
 
 def _npy(data: bytes) -> tuple[_Header, bytes]:
@@ -125,25 +127,20 @@ def _npy(data: bytes) -> tuple[_Header, bytes]:
     return _Header(shape, dtype), file.read()
 
 
-def _checked_stage(stage: Any, number: int) -> dict[str, dict[int, list[int]]]:
+def _check_stage(stage: Any, number: int) -> None:
     if not isinstance(stage, dict) or set(stage) != set(WAVES):
-        raise InputError(f"stage {number} must have {', '.join(WAVES)}, got something else")
+        raise InputError(f"stage {number} must have {', '.join(WAVES)}, got {stage!r:.40}")
+    levels = stage["first_wave"]
     for wave in stage.values():
-        for level, durations in _typed_dict(wave, number).items():
-            numbers = isinstance(durations, list) and all(type(each) is int for each in durations)
-            if type(level) is not int or not numbers:
-                raise InputError(f"levels of stage {number} must be lists of whole numbers")
-    return stage
-
-
-def _typed_dict(wave: Any, number: int) -> dict[Any, Any]:
-    if not isinstance(wave, dict) or not wave:
-        raise InputError(f"waves of stage {number} must have levels, got {wave!r:.40}")
-    return wave
-
-
-def _reason(error: Exception) -> str:
-    return one_line(error)
+        if not isinstance(wave, dict) or not wave or set(wave) != set(levels):
+            raise InputError(f"waves of stage {number} must have the same levels, got {wave!r:.40}")
+        for level, durations in wave.items():
+            if type(level) is not int or not isinstance(durations, list):
+                raise InputError(f"levels of stage {number} must be lists, got {durations!r:.40}")
+            if not all(type(each) is int and 0 < each <= MOST_MS for each in durations):
+                raise InputError(
+                    f"durations of stage {number} must be whole ms, got {durations!r:.40}"
+                )
 
 
 def _checked_contents(folder: Path, hashes: Mapping[str, str]) -> dict[str, bytes]:
@@ -153,7 +150,7 @@ def _checked_contents(folder: Path, hashes: Mapping[str, str]) -> dict[str, byte
         path = folder / name
         if not path.is_file():
             raise MissingDataError(
-                f"{path} must be on this machine, got no such file: get it again"
+                f"{path} must be there, since a workload's folder holds TPC-H, got no such file"
             )
         contents[name] = path.read_bytes()
         found = sha256(contents[name]).hexdigest()
@@ -162,15 +159,27 @@ def _checked_contents(folder: Path, hashes: Mapping[str, str]) -> dict[str, byte
     return contents
 
 
-def _templates(contents: Mapping[str, bytes]) -> list[JobTemplate]:
+def _templates(folder: Path, contents: Mapping[str, bytes]) -> list[JobTemplate]:
     """Convert the files, queries in the outer loop, as the reference draws them."""
     templates = []
     for query in range(1, NUM_QUERIES + 1):
         for size in SIZES:
-            edges = read_edges(contents[f"{size}/adj_mat_{query}.npy"])
-            stages = read_durations(contents[f"{size}/task_duration_{query}.npy"])
+            graph, durations = f"{size}/adj_mat_{query}.npy", f"{size}/task_duration_{query}.npy"
+            with _named(folder / graph):
+                edges = read_edges(contents[graph])
+            with _named(folder / durations):
+                stages = read_durations(contents[durations])
             templates.append(template_of(f"q{query}-{size}", edges, stages))
     return templates
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let a refusal begin with the file."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path} {error}") from None
 
 
 def template_of(

@@ -127,7 +127,7 @@ class Workload:
             object.__setattr__(self, each, array)
         object.__setattr__(self, "choices", tuple(int(choice) for choice in self.choices))
         object.__setattr__(self, "template_names", tuple(self.template_names))
-        for check in (_check_layout, _check_stages, _check_graph, _check_lists, _check_arrivals):
+        for check in (_check_layout, _check_graph, _check_lists, _check_stages, _check_arrivals):
             check(self)
 
     @staticmethod
@@ -254,7 +254,7 @@ class Workload:
             raise InputError(f"seed must be at least 0, got {seed}")
         if not 0 < mean_gap_ms <= MOST_MS:
             raise InputError(
-                f"mean_gap_ms must be above 0 and at most {MOST_MS}, got {mean_gap_ms}"
+                f"mean_gap_ms must be above 0 and at most {MOST_MS:g}, got {mean_gap_ms}"
             )
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
         template, arrival_ms = np.zeros(num_jobs, np.int64), np.zeros(num_jobs)
@@ -297,7 +297,7 @@ def workload(spec: "str | Path | Workload") -> Workload:
         InputError: If there is no such workload, or a file of it breaks a rule.
     """
     # The readers build a `Workload`, so they can only be imported after it.
-    from netllm_gym.envs.cjs import tpch
+    from netllm_gym.envs.cjs import alibaba, recordings, synthetic, tpch
 
     if isinstance(spec, Workload):
         return spec
@@ -306,9 +306,16 @@ def workload(spec: "str | Path | Workload") -> Workload:
     base = str(spec).removesuffix(VALID)
     if base == "tpch":
         return replace(tpch.published_tpch(), name=str(spec))
+    if base == "synthetic":
+        return replace(synthetic.generate(), name=str(spec))
     path = Path(spec)
+    readers = {".json": recordings.read_recording, ".csv": alibaba.read_alibaba}
     if path.is_dir():
         return tpch.read_tpch(path)
+    if path.is_file():
+        if path.suffix not in readers:
+            raise InputError(f"workload must be a .json or a .csv file, got {path}")
+        return readers[path.suffix](path)
     names = [name + part for name in NAMES for part in ("", VALID)]
     nearest = get_close_matches(str(spec), names, 1)
     hint = f", did you mean {nearest[0]}?" if nearest else ""
@@ -425,7 +432,7 @@ def _check_stages(load: Workload) -> None:
     for name, (values, low, high) in rules.items():
         wrong = np.flatnonzero(~((values >= low) & (values <= high)))
         if len(wrong):
-            rule = f"in 1..{high}" if low == 1 else f"above 0 and at most {high}"
+            rule = f"in 1..{high}" if low == 1 else f"above 0 and at most {high:g}"
             raise InputError(
                 f"{name} of {_stage(load, wrong[0])} must be {rule}, got {values[wrong[0]]}"
             )
@@ -491,7 +498,7 @@ def _check_lists(load: Workload) -> None:
         holds = (begin <= wrong[0]) & (wrong[0] < begin + length)
         where = _stage(load, int(np.argwhere(holds)[0, 0])) if holds.any() else "no stage"
         raise InputError(
-            f"durations of {where} must be above 0 and at most {MOST_MS} ms, "
+            f"durations of {where} must be above 0 and at most {MOST_MS:g} ms, "
             f"got {load.durations_ms[wrong[0]]}"
         )
 
@@ -509,8 +516,8 @@ def _check_arrivals(load: Workload) -> None:
     gaps_ms = np.diff(load.arrival_ms)
     if load.arrival_ms[0] != 0 or not (gaps_ms >= 0).all() or load.arrival_ms[-1] > MOST_MS:
         raise InputError(
-            f"arrival_ms of recording {load.name} must begin at 0, not fall, and end by {MOST_MS}, "
-            f"got {_few(load.arrival_ms)}"
+            f"arrival_ms of recording {load.name} must begin at 0, not fall, and end by "
+            f"{MOST_MS:g}, got {_few(load.arrival_ms)}"
         )
     wrong = np.flatnonzero(load.list_length[:, FRESH, 0] != load.num_tasks)
     if len(wrong):

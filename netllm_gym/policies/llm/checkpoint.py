@@ -81,13 +81,17 @@ def keeps_base(config: LLMConfig) -> bool:
 
 
 def load_llm_policy(
-    folder: Path | str, *, sampled: bool = False, name: str = "netllm", device: str = "cpu"
+    folder: Path | str,
+    *,
+    sampled: bool | None = None,
+    name: str = "netllm",
+    device: str = "cpu",
 ) -> LLMPolicyFactory:
     """Read a policy, ready to act.
 
     Args:
         folder: As `save_llm_policy` wrote it.
-        sampled: Draw actions instead of taking the greatest.
+        sampled: Draw actions instead of taking the greatest; None does as is usual for the problem.
         name: What tables call it.
         device: Where it runs.
 
@@ -109,6 +113,7 @@ def load_model(folder: Path) -> tuple[LLMModel, dict[str, Any]]:
     path = folder / "config.json"
     try:
         config = from_json(LLMConfig, values["config"])
+        config.returns.constants()  # without them it could not act
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     hashes = values.get("sha256", {})  # policies of the first version have none

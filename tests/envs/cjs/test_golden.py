@@ -1,6 +1,5 @@
 """The cluster simulator, decision for decision, against recorded runs of the reference's rules."""
 
-import gzip
 import json
 import os
 import zlib
@@ -11,29 +10,11 @@ import pytest
 
 from netllm_gym.envs.cjs.batch import ClusterBatch
 from netllm_gym.envs.cjs.cluster import ClusterConfig
-from netllm_gym.envs.cjs.workload import JobTemplate, Workload
+from tests.envs.cjs.golden import read_golden, recording_of_golden, recording_of_made
 
 MADE = Path(__file__).parents[2] / "golden" / "made_workloads.json"
 FULL = Path(os.environ.get("NETLLM_GYM_DATA", "nowhere")).parent / "golden" / "cjs"
 CASES = json.loads(MADE.read_text())["cases"]
-
-
-def recording(jobs, durations):
-    """Return a workload that plays (tasks, edges, rough_ms, arrival_ms) jobs as recorded."""
-    templates = [
-        JobTemplate(
-            name=f"job {number}",
-            num_tasks=tasks,
-            edges=[tuple(edge) for edge in edges],
-            durations=[
-                [durations[number, stage, nth] for nth in range(count)]
-                for stage, count in enumerate(tasks)
-            ],
-            rough_ms=rough_ms,
-        )
-        for number, (tasks, edges, rough_ms, _) in enumerate(jobs)
-    ]
-    return Workload.of_jobs("recorded", templates, arrival_ms=[job[3] for job in jobs])
 
 
 def replay(workload, num_executors, moving_delay_ms, decisions):
@@ -71,12 +52,8 @@ def replay(workload, num_executors, moving_delay_ms, decisions):
 
 @pytest.mark.parametrize("case", CASES, ids=[str(case["seed"]) for case in CASES])
 def test_made_workloads_are_played_as_recorded(case):
-    durations = {(job, stage, nth): ms for job, stage, nth, ms in case["durations"]}
-    jobs = [
-        (job["tasks"], job["edges"], job["rough_ms"], job["arrival_ms"]) for job in case["jobs"]
-    ]
     completed = replay(
-        recording(jobs, durations),
+        recording_of_made(case),
         case["num_executors"],
         case["moving_delay_ms"],
         case["decisions"],
@@ -87,16 +64,10 @@ def test_made_workloads_are_played_as_recorded(case):
 @pytest.mark.skipif(not FULL.is_dir(), reason="no golden runs beside NETLLM_GYM_DATA")
 @pytest.mark.parametrize("path", sorted(FULL.glob("*.json.gz")), ids=lambda path: path.name)
 def test_reference_runs_are_played_as_recorded(path):
-    with gzip.open(path) as file:
-        run = json.load(file)
-    tasks = [dict(zip(run["tasks"]["columns"], row, strict=True)) for row in run["tasks"]["rows"]]
-    durations = {(t["job_id"], t["stage_id"], t["k"]): t["duration_ms"] for t in tasks}
-    rows = run["arrivals"]["rows"]
-    rough = run["arrivals"]["rough_duration"]
-    jobs = [(row[4], row[5], rough[number], row[3]) for number, row in enumerate(rows)]
+    run = read_golden(path)
     env = run["env"]
     completed = replay(
-        recording(jobs, durations), env["num_executors"], env["moving_delay"], run["decisions"]
+        recording_of_golden(path), env["num_executors"], env["moving_delay"], run["decisions"]
     )
     assert completed == [row[2] for row in run["jobs"]["rows"]]
 
@@ -104,9 +75,7 @@ def test_reference_runs_are_played_as_recorded(path):
 def test_reward_sums_to_minus_the_completion_times_and_rows_do_not_disturb_each_other():
     def play(num_rows):
         case = CASES[2]
-        durations = {(job, stage, nth): ms for job, stage, nth, ms in case["durations"]}
-        jobs = [(j["tasks"], j["edges"], j["rough_ms"], j["arrival_ms"]) for j in case["jobs"]]
-        batch = ClusterBatch(num_rows, recording(jobs, durations), case["num_executors"])
+        batch = ClusterBatch(num_rows, recording_of_made(case), case["num_executors"])
         batch.begin(np.ones(num_rows, np.bool_), [0] * num_rows, None, np.random.default_rng(0))
         total = np.zeros(num_rows)
         for wanted in case["decisions"]:

@@ -162,7 +162,7 @@ def test_another_schema_a_broken_config_and_no_policy_are_refused(tmp_path):
     values = json.loads((folder / "config.json").read_text())
     for change, sentence in [
         ({"schema": "netllm-gym policy 99"}, "must have the schema"),
-        ({"config": {**values["config"], "problem": "cjs"}}, "problem must be one of abr"),
+        ({"config": {**values["config"], "problem": "vp"}}, "problem must be one of abr, cjs"),
         ({"config": {**values["config"], "depth": 3}}, "LLMConfig must have no field but"),
         ({"config": 5}, r"config\.json: LLMConfig must be an object with fields, got 5"),
         ({"config": {**values["config"], "seed": "0"}}, "seed must be of the type int, got '0'"),
