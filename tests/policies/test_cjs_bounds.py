@@ -31,7 +31,9 @@ def at(*arrival_ms):
 def test_a_job_alone_takes_its_longest_path_or_its_work_over_all_executors():
     # 4 executors. Stage 0: 2 tasks of 3 s at once, 3 s. Stage 1: 10 tasks of 1 s, 2.5 s on average
     # and 3 s in whole tasks. Stage 2 waits for both: 1 s. Work 6 + 10 + 1 = 17 s, 4.25 s each.
-    job = JobTemplate("j", [2, 10, 1], [(0, 2), (1, 2)], [constant(3e3), constant(1e3)] + [[1e3]])
+    job = JobTemplate(
+        "j", [2, 10, 1], [(0, 2), (1, 2)], [constant(3e3), constant(1e3), constant(1e3)]
+    )
     bound = lower_bound(made(job), at(0.0), 4, moving_delay_s=2.0)
     assert bound.critical_path_s == pytest.approx(2.0 + 17.0 / 4)
     assert bound.srpt_s == pytest.approx(2.0 + 17.0 / 4)

@@ -164,7 +164,7 @@ def _edges(workload: Workload) -> NDArray[np.int64]:
     return np.asarray(workload.edges + first[:, None], np.int64)
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _flow(release: Any, work: Any, shared: Any) -> Any:
     """Return the sum of times in the system of the shared jobs under SRPT on one machine.
 
@@ -196,7 +196,7 @@ def _flow(release: Any, work: Any, shared: Any) -> Any:
     return flow
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _best_mix(release: Any, work: Any, own: Any, moving: Any) -> Any:
     """Return the best sum found of own bounds of some jobs and SRPT of the others.
 
