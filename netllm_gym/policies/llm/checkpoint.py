@@ -109,6 +109,7 @@ def load_model(folder: Path) -> tuple[LLMModel, dict[str, Any]]:
     path = folder / "config.json"
     try:
         config = from_json(LLMConfig, values["config"])
+        config.returns.constants()  # without them it could not act
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     hashes = values.get("sha256", {})  # policies of the first version have none
