@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from huggingface_hub.utils import logging as hub_logging
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from torch import nn
@@ -164,7 +165,8 @@ def _shape(config: BackboneConfig) -> PreTrainedConfig:
         hf_config = _config_of(read_json(minilm_folder() / "config.json"))
     else:
         try:
-            hf_config = AutoConfig.from_pretrained(config.name, trust_remote_code=False)
+            with _quiet():
+                hf_config = AutoConfig.from_pretrained(config.name, trust_remote_code=False)
         except Exception as error:  # any JSON may stand in its config.json
             raise InputError(
                 "backbone must be tiny, minilm, a local folder or a model of the hub that can be "
@@ -307,10 +309,15 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers from listing the weights that an early exit leaves out."""
-    before = logging.get_verbosity()
+    """Keep transformers from listing the weights that an early exit leaves out.
+
+    And the hub from telling of every new try: what comes of them is said once.
+    """
+    before, hub_before = logging.get_verbosity(), hub_logging.get_verbosity()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         logging.set_verbosity(before)
+        hub_logging.set_verbosity(hub_before)
