@@ -78,7 +78,7 @@ def test_a_recording_is_played(capsys, tmp_path):
     file.write_text(json.dumps({**JOBS, "jobs": [job(), job(arrival_ms=7)]}))
     assert run(["bench", "cjs", "--workload", str(file), "--policies", "fair,bound_sure"]) == 0
     # All executors move to job 0 for 2 s and do two tasks of 5 ms: 2.01 s. They are free for job 1
-    # when the second begins, at 2.005 s: it ends 2.01 s later, 4.008 s after it arrived. Mean 3.009.
+    # when the second begins, at 2.005 s: it ends 2.01 s later, 4.008 s after it came. Mean 3.009.
     printed = capsys.readouterr().out
     assert "x 50 x 2: 1 episodes" in printed
     assert "2.0100" in printed
