@@ -192,13 +192,29 @@ PROBLEMS: dict[str, Problem] = {
             "weighted_fair": PolicyEntry(f"{_SCHEDULERS}:WeightedFair"),
             "sjf_cp": PolicyEntry(f"{_SCHEDULERS}:SJFCP"),
             "srpt": PolicyEntry(f"{_SCHEDULERS}:SRPT"),
+            "decima_reference": PolicyEntry(
+                "netllm_gym.policies.neural.cjs:decima_reference",
+                by_name=True,
+                learned=True,
+                trained_on="tpch (published weights)",
+            ),
+            "bound": PolicyEntry(f"{_SCHEDULERS}_bounds:Bound"),
+            "bound_sure": PolicyEntry(f"{_SCHEDULERS}_bounds:SureBound"),
         },
         bound="bound",
         case_options={"workload": str, "num_executors": int, "num_jobs": int},
         native={"padded": False},
         validation_episodes=10,
         shard_episodes=5,
-        default_policies=("random", "fifo_half", "fair", "weighted_fair", "sjf_cp", "srpt"),
+        default_policies=(
+            "random",
+            "fifo_half",
+            "fair",
+            "weighted_fair",
+            "sjf_cp",
+            "srpt",
+            "bound",
+        ),
         metric_over="last",
         higher_is_better=False,
     ),
@@ -237,8 +253,8 @@ def check_names(names: Iterable[str]) -> None:
 def load_policy(name_or_folder: str, problem: str = "abr", device: str = "cpu") -> LoadedPolicy:
     """Find a policy by its name, or read the folder of a trained one.
 
-    `:sampled` behind either makes a network draw its actions instead of taking the likeliest. A
-    trained policy runs on `device`.
+    `:sampled` behind either makes a network draw its actions, `:greedy` take the likeliest; without
+    it does as is usual for the problem. A trained policy runs on `device`.
 
     Raises:
         InputError: If there is neither; the sentence names the nearest names.
@@ -258,7 +274,7 @@ def load_policy(name_or_folder: str, problem: str = "abr", device: str = "cpu") 
     if decoding not in ("", "sampled", "greedy"):
         raise InputError(f"decoding must be greedy or sampled, got {decoding!r}")
     if Path(plain).is_dir():
-        return _trained_policy(Path(plain), row, decoding == "sampled", device)
+        return _trained_policy(Path(plain), row, decoding, device)
     nearest = difflib.get_close_matches(plain, row.policies, n=3, cutoff=0.4)
     hint = f"; did you mean {', '.join(nearest)}?" if nearest else ""
     raise InputError(
@@ -266,7 +282,7 @@ def load_policy(name_or_folder: str, problem: str = "abr", device: str = "cpu") 
     )
 
 
-def _trained_policy(folder: Path, problem: Problem, sampled: bool, device: str) -> LoadedPolicy:
+def _trained_policy(folder: Path, problem: Problem, decoding: str, device: str) -> LoadedPolicy:
     """Read a policy's folder, or the best (else the last) policy of a training run's."""
     from netllm_gym.policies.llm.checkpoint import load_llm_policy, policy_sha256
 
@@ -277,9 +293,11 @@ def _trained_policy(folder: Path, problem: Problem, sampled: bool, device: str) 
             "got a trained policy; rename the folder"
         )
     parts = [folder / part for part in ("best", "last") if (folder / part).is_dir()]
-    name = plain + (":sampled" if sampled else "")
     best = parts[0] if parts else folder
-    factory = load_llm_policy(best, sampled=sampled, name=name, device=device)
+    sampled = None if not decoding else decoding == "sampled"
+    factory = load_llm_policy(best, sampled=sampled, name=plain, device=device)
+    if factory.sampled != factory.draws_by_default:  # a name says what is unusual
+        factory.name = f"{plain}:{decoding}"
     if factory.config.problem != problem.name:
         raise InputError(
             f"{folder} must hold a policy for {problem.name}, got one for {factory.config.problem}"
@@ -289,10 +307,10 @@ def _trained_policy(folder: Path, problem: Problem, sampled: bool, device: str) 
     selected_on = frozenset(provenance.get("validation_recordings", ()))
     chosen = " (selected on its training recordings)" if recordings & selected_on else ""
     return LoadedPolicy(
-        name,
+        factory.name,
         factory,
         learned=True,
-        trained_on=str(provenance.get("traces", "unknown")) + chosen,
+        trained_on=str(provenance.get(problem.worlds, "unknown")) + chosen,
         recordings=recordings,
         selected_on=selected_on,
         sha256=policy_sha256(best),

@@ -57,6 +57,7 @@ def train(
     opened = ExperiencePool.load(pool, problem)
     from netllm_gym.data.windows import PaddedEpisodes
     from netllm_gym.policies.llm.config import LLMConfig, TrainConfig
+    from netllm_gym.policies.llm.parts import parts_of
     from netllm_gym.policies.llm.train import train_llm
 
     policies = policies or best_teacher(opened)
@@ -67,13 +68,7 @@ def train(
     arguments = opened.env_spec["arguments"]
     validation = _validation(row, arguments, validate_on)
     config = config or LLMConfig(returns=default_returns(opened, policies))
-    config = replace(
-        config,
-        problem=problem,
-        num_actions=int(validation.env.single_action_space.n),
-        observation_shape=validation.env.single_observation_space.shape,
-        max_steps=int(episodes.mask.shape[1]),
-    )
+    config = parts_of(problem).sized(replace(config, problem=problem), validation.env, episodes)
     return train_llm(
         *(episodes, config, schedule or TrainConfig(), out),
         validate=lambda factory: row.goodness(score(row, factory, validation.env, validation.plan)),

@@ -52,6 +52,11 @@ class Episode:
         _check_series("actions", self.actions, np.int64, self.num_steps)
         if isinstance(self.observations, np.ndarray):
             _check_series("observations", self.observations, None, self.num_steps)
+        elif self.observations is not None and len(self.observations) != self.num_steps:
+            raise InputError(
+                f"observations must have {self.num_steps} steps as rewards, "
+                f"got {len(self.observations)}"
+            )
         for name, values in self.infos.items():
             _check_name("infos", name)
             _check_series(f"infos[{name!r}]", values, np.float64, self.num_steps)

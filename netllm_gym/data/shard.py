@@ -18,7 +18,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from netllm_gym.data import abr
+from netllm_gym.data import abr, cjs
 from netllm_gym.data.episode import Episode, FloatArray, IntArray
 from netllm_gym.errors import InputError
 
@@ -31,6 +31,7 @@ class Codec(Protocol):
     """How the observations of one problem become columns; a module such as `data/abr.py`.
 
     The first dimension of a column may differ from T, the others are the same in all episodes.
+    Whole numbers given as int64 are kept in the narrowest type that holds them, and come back so.
     """
 
     @property
@@ -42,7 +43,7 @@ class Codec(Protocol):
         """Rebuild the observations of one episode, exactly."""
 
 
-CODECS: dict[str, Codec] = {"abr": abr}
+CODECS: dict[str, Codec] = {"abr": abr, "cjs": cjs}
 
 
 class PackedShard(NamedTuple):
@@ -82,7 +83,8 @@ def pack_shard(episodes: Sequence[Episode], codec: Codec) -> PackedShard:
         arrays[f"info.{name}"] = _join(name, series)
     taken = [codec.to_columns(episode.observations) for episode in episodes]
     for name, parts in _by_name("columns", taken).items():
-        arrays[f"column.{name}"] = _join(name, parts)
+        joined = _join(name, parts)
+        arrays[f"column.{name}"] = _narrow(joined) if joined.dtype == np.int64 else joined
         rows = [len(part) for part in parts]
         if rows != lengths:
             arrays[f"rows.{name}"] = _narrow(np.array(rows))

@@ -1,14 +1,16 @@
 """From episodes to what a model trains on: returns-to-go, padded arrays, windows, batches.
 
 A window lies inside one episode. Where the episode ends first, the window is padded on the right
-and masked, so short contexts are trained too and nothing is read across an end.
+and masked, so short contexts are trained too and nothing is read across an end. Observations of
+varying size (CJS) are never padded: they stay rows laid end to end, and the mask says whose they
+are.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +60,9 @@ class PaddedEpisodes:
     """E episodes as dense arrays, each padded with zeros on the right to the longest, T.
 
     Attributes:
-        observations: (E, T, ...) as the policies saw them; for ABR (E, T, 6, W) float32.
+        observations: (E, T, ...) as the policies saw them; for ABR (E, T, 6, W) float32. Of
+            varying size: one row for each real step, those of the first episode first, unpadded;
+            for CJS a `ClusterView`.
         actions: (E, T) int64, or (E, T, parts).
         rewards: (E, T) float64.
         mask: (E, T) bool, True where a step is real.
@@ -68,7 +72,7 @@ class PaddedEpisodes:
         cases: What each episode played.
     """
 
-    observations: NDArray[np.float32]
+    observations: Any
     actions: IntArray
     rewards: FloatArray
     mask: NDArray[np.bool_]
@@ -114,24 +118,30 @@ class PaddedEpisodes:
         rewards, seed = np.zeros(shape), np.zeros(shape[0], np.int64)
         names: list[str] = []
         cases: list[Mapping[str, str | int]] = []
+        ragged: list[Any] = []
+        observations: Any = None
         for row, episode in enumerate(episodes):
             seen, num_steps = episode.observations, episode.num_steps
-            if not isinstance(seen, np.ndarray):
-                raise InputError(f"observations must be an array, got {type(seen).__name__}")
             if row == 0:
-                observations = np.zeros((*shape, *seen.shape[1:]), seen.dtype)
                 actions = np.zeros((*shape, *episode.actions.shape[1:]), np.int64)
-            if seen.shape[1:] != observations.shape[2:]:
-                raise InputError(
-                    f"observations must have shape {observations.shape[2:]} in all episodes, "
-                    f"got {seen.shape[1:]}"
-                )
-            observations[row, :num_steps] = seen
+            if not isinstance(seen, np.ndarray):
+                ragged.append(seen)
+            else:
+                if row == 0:
+                    observations = np.zeros((*shape, *seen.shape[1:]), seen.dtype)
+                if seen.shape[1:] != observations.shape[2:]:
+                    raise InputError(
+                        f"observations must have shape {observations.shape[2:]} in all episodes, "
+                        f"got {seen.shape[1:]}"
+                    )
+                observations[row, :num_steps] = seen
             actions[row, :num_steps] = episode.actions
             rewards[row, :num_steps] = episode.rewards
             seed[row] = episode.seed
             names.append(episode.policy)
             cases.append(episode.case)
+        if ragged:
+            observations = type(ragged[0]).concatenate(ragged)
         policies = tuple(sorted(set(names)))
         policy = np.array([policies.index(name) for name in names], np.int64)
         return cls(observations, actions, rewards, mask, policies, policy, seed, tuple(cases))
@@ -143,6 +153,17 @@ class PaddedEpisodes:
     def lengths(self) -> IntArray:
         """(E,) steps of each episode."""
         return np.asarray(np.count_nonzero(self.mask, axis=1), np.int64)
+
+    @property
+    def seen(self) -> Any:
+        """(S, ...) the observations of the real steps, those of the first episode first."""
+        observations = self.observations
+        return observations[self.mask] if isinstance(observations, np.ndarray) else observations
+
+    @cached_property
+    def first_row(self) -> IntArray:
+        """(E,) where each episode begins in `seen`."""
+        return np.asarray(np.cumsum(self.lengths) - self.lengths, np.int64)
 
     @property
     def timesteps(self) -> IntArray:
@@ -161,7 +182,7 @@ class PaddedEpisodes:
 class Batch(TypedDict):
     """B windows of T steps, valid steps first, zeros in the padding."""
 
-    observations: NDArray[np.float32]  # (B, T, ...)
+    observations: Any  # (B, T, ...); of varying size: one row for each valid step, in this order
     actions: IntArray  # (B, T), or (B, T, parts)
     returns: NDArray[np.float32]  # (B, T)
     timesteps: IntArray  # (B, T) counted from the episode's beginning
@@ -213,9 +234,13 @@ class Windows:
         steps = self.start[windows][:, None] + np.arange(self.num_steps)  # (B, T)
         mask = steps < self.episodes.lengths[rows]
         steps = np.where(mask, steps, 0)
-        observations = self.episodes.observations[rows, steps]
+        observations = self.episodes.observations
+        if isinstance(observations, np.ndarray):
+            observations = observations[rows, steps]
+            observations[~mask] = 0
+        else:
+            observations = observations.take((self.episodes.first_row[rows] + steps)[mask])
         actions = self.episodes.actions[rows, steps]
-        observations[~mask] = 0
         actions[~mask] = 0
         returns = np.where(mask, self.returns[rows, steps], 0.0).astype(np.float32)
         return Batch(

@@ -120,7 +120,7 @@ def test_summary_counts_per_policy(folder):
 
 
 def test_a_pool_of_another_problem_brings_its_codec(tmp_path):
-    with pytest.raises(InputError, match="problem must be one of abr, got 'toy'"):
+    with pytest.raises(InputError, match="problem must be one of abr, cjs, got 'toy'"):
         PoolWriter(tmp_path / "pool", "toy", {}, {"num_shards": 1})
     assert not (tmp_path / "pool").exists()
     writer = PoolWriter(tmp_path / "pool", "toy", {}, {"num_shards": 1}, codec=RAGGED)
@@ -128,7 +128,7 @@ def test_a_pool_of_another_problem_brings_its_codec(tmp_path):
     writer.write(0, [made])
     found = ExperiencePool.load(tmp_path / "pool", "toy", codec=RAGGED).episodes[0]
     np.testing.assert_array_equal(found.observations, made.observations)
-    with pytest.raises(InputError, match="pool: problem must be one of abr, got 'toy'"):
+    with pytest.raises(InputError, match="pool: problem must be one of abr, cjs, got 'toy'"):
         ExperiencePool.load(tmp_path / "pool")
 
 

@@ -20,7 +20,7 @@ from netllm_gym.envs.cjs.observation import (
     STAGE_FIELDS,
     ClusterView,
 )
-from netllm_gym.envs.cjs.workload import Workload
+from netllm_gym.envs.cjs.workload import Jobs, Workload
 from netllm_gym.envs.cjs.workload import workload as load_workload
 from netllm_gym.envs.rows import Outcome, keys_of, next_keys
 from netllm_gym.errors import InputError
@@ -28,6 +28,7 @@ from netllm_gym.randomness import keys_of_seeds, mix64
 
 # Columns of the info that an episode has at its end alone; `jct_list_s`, one per job, is another.
 END_KEYS = ("jct_s", "jct_p95_s", "makespan_s", "utilisation", "deadlock")
+DEFAULT_JOBS = 200
 MOST_EXECUTORS = 10_000
 MOST_JOBS = 100_000
 MOST_SEED = 2**63 - 1
@@ -40,7 +41,7 @@ class ClusterBatch:
         num_rows: N.
         workload: Name, file or folder, or `Workload`.
         num_executors: E of each cluster.
-        num_jobs: Of an episode; None: 200, or those of a recording.
+        num_jobs: Of an episode, 200 by default; a recording has no more than its own.
         mean_gap_s: Mean time between arrivals.
         cluster: Delays and exchangeable rules.
         duration_seed: Of the durations, beside the arrival seed and whatever a policy does.
@@ -61,12 +62,9 @@ class ClusterBatch:
         self.workload = load_workload(workload)
         recorded = self.workload.num_templates if self.workload.is_recording else None
         self.num_rows = num_rows
-        self.num_jobs = whole_number(
-            "num_jobs",
-            (recorded or 200) if num_jobs is None else num_jobs,
-            1,
-            recorded or MOST_JOBS,
-        )
+        asked = DEFAULT_JOBS if num_jobs is None else num_jobs
+        asked = whole_number("num_jobs", asked, 1, MOST_JOBS)
+        self.num_jobs = asked if recorded is None else min(asked, recorded)
         self.num_executors = whole_number("num_executors", num_executors, 1, MOST_EXECUTORS)
         self.duration_seed = whole_number("duration_seed", duration_seed, 0, MOST_SEED)
         if not isinstance(mean_gap_s, int | float) or not 0.0 < mean_gap_s < float("inf"):
@@ -132,7 +130,7 @@ class ClusterBatch:
             elif seed is None:
                 seed = int(self._keys[row] >> np.uint64(1))
             self.arrival_seeds[row] = seed
-            jobs = self.workload.draw_jobs(seed, self.num_jobs, self.mean_gap_s * 1000.0)
+            jobs = self.jobs(seed)
             simulator.begin_row(
                 *(self._world, self.state, row, self._duration_key(seed)),
                 *(jobs.template, jobs.arrival_ms),
@@ -164,6 +162,10 @@ class ClusterBatch:
         stood = np.array(self.state[0]["done"])
         simulator.step_rows(self._world, self.state, slots, counts + 1)
         return self._outcome(self.state[0]["done"] & ~stood)
+
+    def jobs(self, arrival_seed: int) -> Jobs:
+        """Return the jobs of an episode."""
+        return self.workload.draw_jobs(arrival_seed, self.num_jobs, self.mean_gap_s * 1000.0)
 
     def view(self) -> ClusterView:
         """Return what the schedulers see now."""

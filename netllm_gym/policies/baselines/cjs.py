@@ -307,14 +307,23 @@ def usable_executors(view: ClusterView, left_ms: FloatArray, cost_s: float) -> I
 
 def critical_path_ms(view: ClusterView) -> FloatArray:
     """Return (M,) the work along the longest path from each stage to the end of its job."""
-    work_ms = stage_work_ms(view)
-    path_ms = work_ms.copy()
-    parent, child = edge_ends(view).T
-    begins = np.flatnonzero(np.diff(parent, prepend=-1))  # edges of one parent stand together
+    return longest_paths(stage_work_ms(view), edge_ends(view))
+
+
+def longest_paths(lengths: FloatArray, edges: IntArray) -> FloatArray:
+    """Return (M,) the length of the longest path that begins with each stage.
+
+    Args:
+        lengths: (M,) of each stage.
+        edges: (L, 2) parent and child, those of one parent side by side.
+    """
+    paths = lengths.copy()
+    parent, child = edges.T
+    begins = np.flatnonzero(np.diff(parent, prepend=-1))
     parents = parent[begins]
     while len(begins):  # once per generation of stages
-        longest_ms = work_ms[parents] + np.maximum.reduceat(path_ms[child], begins)
-        if np.array_equal(longest_ms, path_ms[parents]):
+        longer = lengths[parents] + np.maximum.reduceat(paths[child], begins)
+        if np.array_equal(longer, paths[parents]):
             break
-        path_ms[parents] = longest_ms
-    return path_ms
+        paths[parents] = longer
+    return paths

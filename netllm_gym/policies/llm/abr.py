@@ -9,13 +9,17 @@ The observation's rows are those of `envs/abr/env.py`: history of six in the las
 rows 0 to 3 and 5, sizes of the next chunk in row 4.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from netllm_gym.data.windows import PaddedEpisodes
 from netllm_gym.envs.abr.observation import (
     BITRATE,
     BUFFER,
@@ -29,6 +33,9 @@ from netllm_gym.envs.abr.observation import (
 from netllm_gym.errors import InputError
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.tokens import TokenLayout, TokenSpec
+
+if TYPE_CHECKING:
+    from netllm_gym.policies.llm.model import LLMModel
 
 LAYOUTS = {
     "netllm": TokenLayout(
@@ -72,11 +79,11 @@ class ABREncoders(nn.Module):
             }
         )
 
-    def fit(self, observations: Tensor) -> None:
+    def fit(self, seen: Any) -> None:
         """Learn the mean and spread of the features from (M, 6, W) training observations."""
         for encoder in self.features.values():
             if isinstance(encoder, ObservationEncoder):
-                encoder.fit(observations)
+                encoder.fit(torch.as_tensor(seen))
 
     def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return token name -> (B, T, 1, d).
@@ -196,6 +203,52 @@ def _encoder(feature: str, rungs: int, feature_dim: int, width: int) -> nn.Modul
     raise InputError(f"feature must be one that ABR has, got {feature!r}")
 
 
+class RungHead(nn.Linear):
+    """Logits of the rungs at the token that the layout reads."""
+
+    def __init__(self, config: LLMConfig, layout: TokenLayout, width: int) -> None:
+        super().__init__(width, config.num_actions)
+        self.reads = layout.reads
+
+    def forward(  # type: ignore[override]
+        self, hidden: Mapping[str, Tensor], inputs: Mapping[str, Any]
+    ) -> Tensor:
+        """Return (B, T, rungs)."""
+        return super().forward(hidden[self.reads][:, :, -1])
+
+
+def split(batch: Mapping[str, Any], size: int) -> list[dict[str, Any]]:
+    """Cut an update's episodes into forward passes of `size`, each cut to its longest."""
+    passes = []
+    for first in range(0, len(batch["mask"]), size):
+        rows = slice(first, first + size)
+        longest = int(batch["mask"][rows].sum(axis=1).max())
+        passes.append({name: each[rows, :longest] for name, each in batch.items()})
+    return passes
+
+
+def tensors(batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Turn arrays into tensors."""
+    return {name: torch.from_numpy(each) for name, each in batch.items()}
+
+
+def score(logits: Tensor, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the summed loss, and which answers at valid steps were the teacher's."""
+    actions, mask = batch["actions"], batch["mask"]
+    right = (logits.detach().argmax(-1) == actions)[mask]
+    return masked_cross_entropy(logits, actions, mask), {"accuracy": right}
+
+
+def decide(
+    model: "LLMModel",
+    inputs: Mapping[str, Any],
+    cache: Any,
+    pick: Callable[[Tensor], NDArray[np.int64]],
+) -> NDArray[np.int64]:
+    """Return (N,) rungs for (N, 1) steps."""
+    return pick(model(inputs, cache)[:, 0])
+
+
 def masked_cross_entropy(logits: Tensor, actions: Tensor, mask: Tensor) -> Tensor:
     """Return the summed cross-entropy over the valid steps.
 
@@ -207,6 +260,33 @@ def masked_cross_entropy(logits: Tensor, actions: Tensor, mask: Tensor) -> Tenso
         mask: (B, T) bool.
     """
     return F.cross_entropy(logits[mask], actions[mask], reduction="sum")
+
+
+def sized(config: LLMConfig, env: Any, episodes: PaddedEpisodes) -> LLMConfig:
+    """Return the config for the ladder of an environment and the length of the episodes."""
+    return replace(
+        config,
+        num_actions=int(env.single_action_space.n),
+        observation_shape=env.single_observation_space.shape,
+        max_steps=int(episodes.mask.shape[1]),
+    )
+
+
+def check_episodes(config: LLMConfig, episodes: PaddedEpisodes) -> None:
+    """Raise `InputError` unless the episodes can be learned from."""
+    shape = np.shape(episodes.observations)[2:]
+    if shape != config.observation_shape:
+        raise InputError(
+            f"observations must have the shape {config.observation_shape}, got {shape}"
+        )
+    played = episodes.actions[episodes.mask]
+    if played.min() < 0 or played.max() >= config.num_actions:
+        raise InputError(
+            f"actions must be in 0..{config.num_actions - 1}, got {played.min()}..{played.max()}"
+        )
+    longest = int(episodes.mask.sum(axis=1).max())
+    if longest > config.max_steps:
+        raise InputError(f"episodes must have at most {config.max_steps} steps, got {longest}")
 
 
 def check_env(config: LLMConfig, env: Any) -> None:

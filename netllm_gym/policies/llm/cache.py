@@ -52,21 +52,17 @@ class _RingLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
 
 class StepCache(Cache):
-    """A ring of `steps + 1` chunks for each row.
-
-    One chunk more than the steps in sight: an action's token comes a step late, and still sees
-    the step that is about to leave.
+    """A ring of columns for each row; what is appended must fill it without a rest.
 
     Args:
         num_layers: Blocks of the backbone.
         num_rows: Rows that act together.
-        band_steps: Steps in sight, the own one included.
-        chunk: Tokens that a step adds.
+        num_columns: Tokens in the ring.
     """
 
-    def __init__(self, num_layers: int, num_rows: int, band_steps: int, chunk: int) -> None:
+    def __init__(self, num_layers: int, num_rows: int, num_columns: int) -> None:
         super().__init__(layers=[_RingLayer(self) for _ in range(num_layers)])
-        self.num_columns = (band_steps + 1) * chunk
+        self.num_columns = num_columns
         self.used = 0  # columns that have been written since all rows were last empty
         self.written = slice(0, 0)  # columns of the newest chunk
         self._place = torch.zeros(num_rows, self.num_columns, dtype=torch.int64)

@@ -81,13 +81,17 @@ def keeps_base(config: LLMConfig) -> bool:
 
 
 def load_llm_policy(
-    folder: Path | str, *, sampled: bool = False, name: str = "netllm", device: str = "cpu"
+    folder: Path | str,
+    *,
+    sampled: bool | None = None,
+    name: str = "netllm",
+    device: str = "cpu",
 ) -> LLMPolicyFactory:
     """Read a policy, ready to act.
 
     Args:
         folder: As `save_llm_policy` wrote it.
-        sampled: Draw actions instead of taking the greatest.
+        sampled: Draw actions instead of taking the greatest; None does as is usual for the problem.
         name: What tables call it.
         device: Where it runs.
 

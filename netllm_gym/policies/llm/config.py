@@ -98,11 +98,15 @@ class LLMConfig:
 
     Attributes:
         layout: Name of the problem's token layout; for ABR "compact", "pair" or "netllm".
-        feature_dim: Width of the feature encoders.
-        max_steps: Most decisions of an episode; the size of the table of timesteps.
-        context_steps: Steps that a decision sees, its own included; None sees the whole episode.
-        num_actions: Choices of the head; for ABR the rungs of the ladder.
-        observation_shape: Shape of one observation.
+        feature_dim: Width of the feature encoders; those of graphs (CJS), which embed tens of
+            stages for each decision, are half as wide.
+        max_steps: Most decisions of an episode; the size of the table of timesteps. For CJS 1: its
+            state is whole, and a decision is not told how many came before.
+        context_steps: Steps that a decision sees, its own included; None sees the whole episode,
+            for CJS the decision itself.
+        num_actions: Choices of the head; for ABR the rungs of the ladder, 0 where the choices come
+            with each observation (CJS).
+        observation_shape: Shape of one observation, () where it has none (CJS).
         seed: Of every random initial weight.
     """
 
@@ -124,7 +128,10 @@ class LLMConfig:
             self.context_steps is None or self.context_steps >= 1,
             *("context_steps", "be at least 1", self.context_steps),
         )
-        check(self.num_actions >= 2, "num_actions", "be at least 2", self.num_actions)
+        check(
+            self.num_actions == 0 or self.num_actions >= 2,
+            *("num_actions", "be at least 2, or 0", self.num_actions),
+        )
         check(0 <= self.seed <= MAX_SEED, "seed", f"be in 0..{MAX_SEED}", self.seed)
 
     @property
@@ -139,8 +146,9 @@ class TrainConfig:
 
     Attributes:
         updates: Optimizer steps in all.
-        batch_episodes: Episodes of one forward pass.
-        accumulate: Forward passes of one update.
+        batch_episodes: Windows of one forward pass: for ABR whole episodes, for CJS single
+            decisions. 0 takes the problem's own number, 32 and 512.
+        accumulate: Of these, how many make one update.
         adapter_learning_rate: Of what is trained inside the backbone.
         learning_rate: Of encoders, norm and head.
         warmup_fraction: Share of the updates over which the rates rise.
@@ -152,7 +160,7 @@ class TrainConfig:
     """
 
     updates: int = 2000
-    batch_episodes: int = 32
+    batch_episodes: int = 0
     accumulate: int = 1
     adapter_learning_rate: float = 5e-4
     learning_rate: float = 1e-3
@@ -167,9 +175,11 @@ class TrainConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name in ("updates", "batch_episodes", "accumulate"):
+        for name in ("updates", "accumulate"):
             check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
-        for name in ("validate_every", "checkpoint_every", "threads", "weight_decay"):
+        for name in (
+            *("batch_episodes", "validate_every", "checkpoint_every", "threads", "weight_decay"),
+        ):
             check(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
         check(0 <= self.seed <= MAX_SEED, "seed", f"be in 0..{MAX_SEED}", self.seed)
         for name in ("adapter_learning_rate", "learning_rate", "clip_norm"):

@@ -1,7 +1,7 @@
 """The language-model policy as one network: encoders, layout, backbone, networking head.
 
-Training and acting run the same `forward`: training with a whole episode, acting with one step and
-a cache of the steps before.
+Training and acting run the same `hidden`: training with a whole episode, or all parts of a decision
+at once; acting with one step, or one part, and a cache of what came before.
 """
 
 from collections.abc import Mapping
@@ -37,14 +37,14 @@ class LLMModel(nn.Module):
         self.position_rule = position_rule(self.backbone, config.backbone.positions)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.encoders = parts.encoders(config, self.layout, width)
+            self.encoders: Any = parts.encoders(config, self.layout, width)
             self.timestep = nn.Embedding(config.max_steps, width)
             nn.init.normal_(self.timestep.weight, std=0.1)
             self.norm = nn.LayerNorm(width)
-            self.head = nn.Linear(width, config.num_actions)
+            self.head = parts.head(config, self.layout, width)
 
-    def forward(self, inputs: Mapping[str, Tensor], cache: StepCache | None = None) -> Tensor:
-        """Return (B, T, actions) logits of the decisions.
+    def forward(self, inputs: Mapping[str, Any], cache: StepCache | None = None) -> Any:
+        """Return the logits of the decisions, (B, T, actions) or what the problem's head gives.
 
         Args:
             inputs: observations (B, T, ...), returns (B, T), timesteps (B, T) int64, mask (B, T)
@@ -52,9 +52,28 @@ class LLMModel(nn.Module):
                 (whether the step before is part of the episode); see `inputs_of`.
             cache: Steps before these; None if there are none.
         """
+        return self.head(self.hidden(self.encoders(inputs), inputs, cache), inputs)
+
+    def hidden(
+        self,
+        embedded: Mapping[str, Tensor],
+        inputs: Mapping[str, Any],
+        cache: StepCache | None = None,
+    ) -> dict[str, Tensor]:
+        """Run tokens through the backbone; return name -> (B, T, count, d) what became of them.
+
+        Args:
+            embedded: name -> (B, T, count, d) tokens of the layout, all or some of a step's.
+            inputs: timesteps, mask and previous_mask as of `forward`; `exists`, name -> (B, T,
+                count) bool, where some tokens are padding.
+            cache: Tokens before these; None if there are none.
+        """
         layout = self.layout
-        table = layout.table(inputs["timesteps"], inputs["mask"], inputs["previous_mask"])
-        tokens = layout.arrange(self.encoders(inputs))  # (B, N, d), N = T * tokens_per_step
+        sizes = {name: each.shape[2] for name, each in embedded.items()}
+        exists = {name: each for name, each in inputs.get("exists", {}).items() if name in sizes}
+        steps_and_masks = (inputs["timesteps"], inputs["mask"], inputs["previous_mask"])
+        table = layout.table(*steps_and_masks, exists, sizes)
+        tokens = layout.arrange(embedded)  # (B, N, d), N = T * tokens of a chunk
         steps = layout.steps_of(table.place).clamp(max=self.config.max_steps - 1)  # (B, N)
         tokens = self.norm(tokens + self.timestep(steps))  # (B, N, d)
         if cache is None:
@@ -71,18 +90,24 @@ class LLMModel(nn.Module):
             use_cache=cache is not None,
         )
         hidden = output.last_hidden_state.to(tokens.dtype)  # (B, N, d)
-        read = layout.gather(hidden, layout.reads)[:, :, -1]  # (B, T, d)
-        return self.head(read)  # type: ignore[no-any-return]  # (B, T, actions)
+        return {name: layout.gather(hidden, name, sizes) for name in sizes}
 
     @property
     def dtype(self) -> torch.dtype:
         """Of the backbone."""
         return torch.bfloat16 if self.config.backbone.dtype == "bfloat16" else torch.float32
 
-    def new_cache(self, num_rows: int) -> StepCache:
-        """Return an empty cache for rows that act together."""
-        size = self.layout.tokens_per_step
-        return StepCache(self.num_layers, num_rows, self.config.band_steps, size)
+    def new_cache(self, num_rows: int, num_columns: int | None = None) -> StepCache:
+        """Return an empty cache for rows that act together.
+
+        Args:
+            num_rows: How many.
+            num_columns: Tokens of a row; None has room for the steps in sight and one more: an
+                action's token comes a step late, and still sees the step that is about to leave.
+        """
+        if num_columns is None:
+            num_columns = (self.config.band_steps + 1) * self.layout.tokens_per_step
+        return StepCache(self.num_layers, num_rows, num_columns)
 
     def outside(self) -> dict[str, Tensor]:
         """Return the weights and constants around the backbone, by name."""
@@ -95,13 +120,24 @@ def added(allowed: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, -torch.inf)
 
 
-def inputs_of(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def inputs_of(batch: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the model may see of a batch of episodes: actions only a step late."""
     actions, mask = batch["actions"], batch["mask"]
     inputs = {name: value for name, value in batch.items() if name != "actions"}
     inputs["previous_actions"] = one_late(actions)
     inputs["previous_mask"] = one_late(mask)
     return inputs
+
+
+def on_device(values: Any, device: torch.device | str) -> Any:
+    """Return inputs on a device: tensors, alone or in dicts, lists and named tuples."""
+    if isinstance(values, Tensor):
+        return values.to(device)
+    if isinstance(values, dict):
+        return {name: on_device(each, device) for name, each in values.items()}
+    if isinstance(values, list):
+        return [on_device(each, device) for each in values]
+    return type(values)(*(on_device(each, device) for each in values))
 
 
 def devices() -> list[str]:

@@ -1,31 +1,77 @@
 """What each problem brings to the language model: one row per problem.
 
-The token layouts, the encoders that fill them, the loss of its head, and the check that an
-environment is one that the policy can act in. Everything else is shared.
+The token layouts, the encoders that fill them, the heads and their loss, how observations become
+tensors and logits an action, and what config, episodes and environment fit. All else is shared.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from netllm_gym.data.windows import PaddedEpisodes
 from netllm_gym.errors import InputError
-from netllm_gym.policies.llm import abr
+from netllm_gym.policies.llm import abr, cjs
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.tokens import TokenLayout
+
+if TYPE_CHECKING:
+    from netllm_gym.policies.llm.model import LLMModel
+
+Make = Callable[[LLMConfig, TokenLayout, int], nn.Module]  # config, layout, width of the tokens
+Batch = Mapping[str, Any]
+Pick = Callable[[Tensor], NDArray[np.int64]]  # (N, choices) logits -> (N,)
 
 
 class ProblemParts(NamedTuple):
     """One row."""
 
     layouts: Mapping[str, TokenLayout]
-    encoders: Callable[[LLMConfig, TokenLayout, int], abr.ABREncoders]  # config, layout, width
-    loss: Callable[[Tensor, Tensor, Tensor], Tensor]  # logits, actions, mask -> sum over steps
+    encoders: Make  # inputs -> name -> (B, T, count, d); `fit` learns the features' spread
+    head: Make  # name -> (B, T, count, d) and the inputs -> logits
+    split: Callable[[Batch, int], list[dict[str, Any]]]  # an update's windows -> forward passes
+    tensors: Callable[[Batch], dict[str, Any]]  # arrays as `Windows` cuts them -> tensors
+    score: Callable[[Any, Batch], tuple[Tensor, dict[str, Tensor]]]  # summed loss, right answers
+    decide: Callable[["LLMModel", Batch, Any, Pick], NDArray[np.int64]]  # inputs, cache -> actions
+    sized: Callable[[LLMConfig, Any, PaddedEpisodes], LLMConfig]  # sizes of the environment
+    check_episodes: Callable[[LLMConfig, PaddedEpisodes], None]  # raises InputError
     check_env: Callable[[LLMConfig, Any], None]  # raises InputError
+    batch_windows: int  # of a forward pass, unless told otherwise
+    window_steps: int | None = None  # None: a window is a whole episode
+    draws: bool = False  # whether a policy draws its actions, unless told otherwise
 
 
 PARTS = {
-    "abr": ProblemParts(abr.LAYOUTS, abr.ABREncoders, abr.masked_cross_entropy, abr.check_env),
+    "abr": ProblemParts(
+        layouts=abr.LAYOUTS,
+        encoders=abr.ABREncoders,
+        head=abr.RungHead,
+        split=abr.split,
+        tensors=abr.tensors,
+        score=abr.score,
+        decide=abr.decide,
+        sized=abr.sized,
+        check_episodes=abr.check_episodes,
+        check_env=abr.check_env,
+        batch_windows=32,
+    ),
+    "cjs": ProblemParts(
+        layouts=cjs.LAYOUTS,
+        encoders=cjs.CJSEncoders,
+        head=cjs.CJSHead,
+        split=cjs.split,
+        tensors=cjs.tensors,
+        score=cjs.score,
+        decide=cjs.decide,
+        sized=cjs.sized,
+        check_episodes=cjs.check_episodes,
+        check_env=cjs.check_env,
+        batch_windows=512,
+        window_steps=1,
+        draws=True,
+    ),
 }
 
 

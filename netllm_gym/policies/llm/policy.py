@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from peft import PeftModel
+from torch import Tensor
 
 from netllm_gym.policies.llm.config import LLMConfig
-from netllm_gym.policies.llm.model import LLMModel
-from netllm_gym.policies.llm.parts import parts_of
+from netllm_gym.policies.llm.model import LLMModel, on_device
+from netllm_gym.policies.llm.parts import Pick, parts_of
 from netllm_gym.policies.llm.returns import ReturnConditioner
 from netllm_gym.policies.policy import FloatArray, IntArray
 from netllm_gym.randomness import EpisodeDraws
@@ -32,10 +33,12 @@ class LLMPolicy:
     ) -> None:
         self.name, self.model, self.sampled = name, model, sampled
         self._device = next(model.parameters()).device
+        self._parts = parts_of(model.config.problem)
         self._returns = ReturnConditioner(model.config.returns, num_rows)
-        self._cache = model.new_cache(num_rows)
+        # A decision over a set of any size is made from itself alone: nothing is kept.
+        self._cache = None if model.layout.has_sets else model.new_cache(num_rows)
         self._steps = np.zeros(num_rows, np.int64)  # (N,) decisions made in this episode
-        self._actions = np.zeros(num_rows, np.int64)  # (N,) of the step before
+        self._actions = np.zeros(num_rows, np.int64)  # (N, ...) of the step before
         self._draws = EpisodeDraws(num_rows)
 
     def reset(self, rows: IntArray, seeds: IntArray) -> None:
@@ -44,44 +47,55 @@ class LLMPolicy:
         self._steps[rows], self._actions[rows] = 0, 0
         self._draws.reset(rows, seeds)
         self._returns.reset(rows)
-        self._cache.forget(torch.from_numpy(rows))
+        if self._cache is not None:
+            self._cache.forget(torch.from_numpy(rows))
 
     def act(
         self, observations: Any, rewards: FloatArray, infos: Mapping[str, Any]
     ) -> NDArray[np.int64]:
-        """Return (N,) actions; see the protocol."""
-        logits = self.logits(observations, rewards)  # (N, actions)
-        if self.sampled:
-            weights = np.exp(logits - logits.max(axis=1, keepdims=True)).cumsum(axis=1)
-            draws = self._draws.draw()[:, None] * weights[:, -1:]
-            actions = (weights <= draws).sum(axis=1).clip(max=weights.shape[1] - 1)
-        else:
-            actions = logits.argmax(axis=1)
-        self._actions = actions.astype(np.int64)
+        """Return (N, ...) actions; see the protocol."""
+        self._actions = self._decide(observations, rewards, self._pick)
         self._steps += 1
         return self._actions.copy()
 
     def logits(self, observations: Any, rewards: FloatArray) -> FloatArray:
-        """Take in one step and return (N, actions) logits of its decision."""
+        """Take in one step and return (N, choices) logits of its decision, of the first part."""
+        seen: list[FloatArray] = []
+
+        def look(logits: Tensor) -> IntArray:
+            seen.append(logits.double().cpu().numpy())
+            return np.asarray(seen[-1].argmax(axis=1))
+
+        self._decide(observations, rewards, look)
+        return seen[0]
+
+    def _decide(self, observations: Any, rewards: FloatArray, pick: Pick) -> IntArray:
         goes_on = self._steps > 0
         self._returns.observe(np.asarray(rewards, np.float64), goes_on)
         # A finished row may be shown its last observation; nobody uses what it would do there.
         steps = self._steps.clip(max=self.model.config.max_steps - 1)
-        arrays = {
-            "observations": np.array(observations, np.float32),
-            "returns": self._returns.tokens(),
-            "timesteps": steps,
-            "mask": np.ones_like(goes_on),
-            "previous_actions": self._actions,
-            "previous_mask": goes_on,
+        if isinstance(observations, np.ndarray):
+            observations = np.array(observations[:, None], np.float32)
+        batch = {
+            "observations": observations,  # (N, 1, ...), or the rows of a view
+            "returns": self._returns.tokens()[:, None],  # (N, 1)
+            "timesteps": steps[:, None],
+            "mask": np.ones((len(steps), 1), np.bool_),
+            "previous_actions": self._actions[:, None],
+            "previous_mask": goes_on[:, None],
         }
         with torch.inference_mode():
-            inputs = {
-                name: torch.from_numpy(each).unsqueeze(1).to(self._device)  # (N, 1, ...)
-                for name, each in arrays.items()
-            }
-            logits = self.model(inputs, self._cache)[:, 0]  # (N, actions)
-        return logits.double().cpu().numpy()  # type: ignore[no-any-return]
+            inputs = on_device(self._parts.tensors(batch), self._device)
+            return self._parts.decide(self.model, inputs, self._cache, pick)
+
+    def _pick(self, logits: Tensor) -> IntArray:
+        """Choose in each row of (N, choices) logits: draw, or take the greatest."""
+        found: FloatArray = logits.double().cpu().numpy()
+        if not self.sampled:
+            return np.asarray(found.argmax(axis=1))
+        weights = np.exp(found - found.max(axis=1, keepdims=True)).cumsum(axis=1)
+        draws = self._draws.draw()[:, None] * weights[:, -1:]
+        return np.asarray((weights <= draws).sum(axis=1).clip(max=weights.shape[1] - 1), np.int64)
 
 
 class LLMPolicyFactory:
@@ -89,6 +103,8 @@ class LLMPolicyFactory:
 
     Attributes:
         model: Shared by the policies that are built.
+        sampled: Whether they draw their actions; by default as is usual for the problem.
+        draws_by_default: What is usual for the problem.
         trained_on: Where the training data came from, as the trainer was told.
     """
 
@@ -96,11 +112,13 @@ class LLMPolicyFactory:
         self,
         model: LLMModel,
         *,
-        sampled: bool = False,
+        sampled: bool | None = None,
         name: str = "netllm",
         trained_on: Mapping[str, Any] | None = None,
     ) -> None:
-        self.model, self.sampled, self.name = model, sampled, name
+        self.model, self.name = model, name
+        self.draws_by_default = parts_of(model.config.problem).draws
+        self.sampled = self.draws_by_default if sampled is None else sampled
         self.trained_on = dict(trained_on or {})
 
     @property

@@ -5,6 +5,10 @@ known only after the decision before (the action), then those known before this 
 state). Training lays T chunks side by side, acting adds one at a time to a cache; the first
 chunk's after-tokens belong to no step and are invalid. So a token's place in a chunk is fixed and
 heads gather by name.
+
+Some decisions are made in parts: which stage, then how many executors. Then acting adds the chunk
+in pieces, and each piece holds what is known by then. A *set* is a kind of token of which there are
+as many as there are things to choose from; its tokens share one place, so they have no order.
 """
 
 from collections.abc import Mapping
@@ -24,7 +28,7 @@ class TokenSpec:
     Attributes:
         name: By which encoders and heads know it.
         features: Whose embeddings are summed into it; the problem's encoders know the names.
-        count: Tokens of this name in a step.
+        count: Tokens of this name in a step; 0 for a set of any size, all at one place.
         when: "before" the decision of its step or only "after" it.
     """
 
@@ -34,8 +38,8 @@ class TokenSpec:
     when: str = "before"
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise InputError(f"count must be at least 1, got {self.count}")
+        if self.count < 0:
+            raise InputError(f"count must be at least 0, got {self.count}")
         if self.when not in ("before", "after"):
             raise InputError(f"when must be before or after, got {self.when!r}")
 
@@ -43,7 +47,7 @@ class TokenSpec:
 class TokenTable(NamedTuple):
     """Where each token of a sequence stands."""
 
-    place: Tensor  # (B, N) int64: step * tokens_per_step + slot; below 0 only where invalid
+    place: Tensor  # (B, N) int64: step * places_per_step + slot; below 0 only where invalid
     valid: Tensor  # (B, N) bool
 
 
@@ -69,22 +73,45 @@ class TokenLayout:
             raise InputError(f"reads must name a token before the decision, got {self.reads!r}")
 
     @property
+    def has_sets(self) -> bool:
+        """Whether a step may be of any size."""
+        return any(not token.count for token in self.tokens)
+
+    @property
+    def places_per_step(self) -> int:
+        """Places of one step: one for each token, one for a whole set."""
+        return sum(max(token.count, 1) for token in self.tokens)
+
+    @property
     def tokens_per_step(self) -> int:
-        """Tokens of one step, which is also the length of a chunk."""
-        return sum(token.count for token in self.tokens)
+        """Tokens of one step, which is also the length of a chunk; a layout of no sets has it."""
+        assert not self.has_sets, "a set is of any size"
+        return self.places_per_step
 
     @property
     def after_count(self) -> int:
-        """Tokens of one step that are known only after its decision."""
-        return sum(token.count for token in self.tokens if token.when == "after")
+        """Places of one step that are known only after its decision."""
+        return sum(max(token.count, 1) for token in self.tokens if token.when == "after")
 
-    def in_chunk(self, name: str) -> slice:
-        """Return the places of a kind of token within a chunk."""
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Name -> tokens of a whole chunk of a layout of no sets."""
+        assert not self.has_sets, "a set is of any size"
+        return {token.name: token.count for token in self.tokens}
+
+    def in_chunk(self, name: str, sizes: Mapping[str, int] | None = None) -> slice:
+        """Return the columns of a kind of token within a chunk.
+
+        Args:
+            name: Of the token.
+            sizes: Name -> tokens in this chunk, where it holds a set or only some of the tokens.
+        """
+        sizes = self.sizes if sizes is None else sizes
         start = 0
-        for token in sorted(self.tokens, key=lambda token: token.when):  # "after" < "before"
+        for token in self._in_order(sizes):
             if token.name == name:
-                return slice(start, start + token.count)
-            start += token.count
+                return slice(start, start + sizes[name])
+            start += sizes[token.name]
         raise InputError(f"token must be in the layout, got {name!r}")
 
     def arrange(self, embedded: Mapping[str, Tensor]) -> Tensor:
@@ -92,13 +119,12 @@ class TokenLayout:
 
         Args:
             embedded: name -> (B, T, count, d); at place t of an "after" token stands that of the
-                step before.
+                step before. Names that are missing are not part of the chunks.
 
         Returns:
-            (B, T * tokens_per_step, d).
+            (B, T * tokens of a chunk, d).
         """
-        in_order = sorted(self.tokens, key=lambda token: token.when)
-        chunks = torch.cat([embedded[token.name] for token in in_order], dim=2)
+        chunks = torch.cat([embedded[token.name] for token in self._in_order(embedded)], dim=2)
         return chunks.flatten(1, 2)
 
     def table(
@@ -107,6 +133,7 @@ class TokenLayout:
         valid: Tensor,
         previous_valid: Tensor,
         exists: Mapping[str, Tensor] | None = None,
+        sizes: Mapping[str, int] | None = None,
     ) -> TokenTable:
         """Return where each token of `arrange` stands.
 
@@ -114,35 +141,46 @@ class TokenLayout:
             steps: (B, T) step within the episode.
             valid: (B, T) bool, false in padding.
             previous_valid: (B, T) bool, whether the step before is part of the sequence too.
-            exists: name -> (B, T, count) bool for variable tokens.
+            exists: name -> (B, T, count) bool for tokens of which some are padding.
+            sizes: Name -> tokens in a chunk, where that holds a set or only some of the tokens.
         """
-        after, size = self.after_count, self.tokens_per_step
-        slots = torch.arange(size, device=steps.device)
-        # A chunk of step t: the last `after` slots of step t - 1, then the first ones of step t.
-        place = (steps * size - after).unsqueeze(-1) + slots  # (B, T, size)
-        valid_chunks = torch.where(slots < after, previous_valid.unsqueeze(-1), True)
-        valid_chunks = valid_chunks & valid.unsqueeze(-1)  # (B, T, size)
+        sizes = self.sizes if sizes is None else sizes
+        # A chunk of step t: the last places of step t - 1, then the first ones of step t.
+        place_of, place = {}, -self.after_count
+        for token in self._in_order({token.name: 1 for token in self.tokens}):
+            place_of[token.name] = place
+            place += max(token.count, 1)
+        offsets: list[int] = []
+        for token in self._in_order(sizes):
+            first = place_of[token.name]
+            count = sizes[token.name]
+            offsets += range(first, first + count) if token.count else [first] * count
+        offset = torch.tensor(offsets, device=steps.device)
+        places = (steps * self.places_per_step).unsqueeze(-1) + offset  # (B, T, chunk)
+        valid_chunks = torch.where(offset < 0, previous_valid.unsqueeze(-1), True)
+        valid_chunks = valid_chunks & valid.unsqueeze(-1)  # (B, T, chunk)
         for name, mask in (exists or {}).items():
-            valid_chunks[:, :, self.in_chunk(name)] &= mask
-        return TokenTable(place.flatten(1), valid_chunks.flatten(1))
+            valid_chunks[:, :, self.in_chunk(name, sizes)] &= mask
+        return TokenTable(places.flatten(1), valid_chunks.flatten(1))
 
     def steps_of(self, place: Tensor) -> Tensor:
         """Return the step of each token, 0 where the place is below 0."""
-        return place.clamp(min=0) // self.tokens_per_step
+        return place.clamp(min=0) // self.places_per_step
 
     def positions(self, place: Tensor, rule: str) -> Tensor:
         """Return (B, N) positions for the backbone: "native", "slot" or "none"."""
         if rule == "native":
             return place.clamp(min=0)
         if rule == "slot":
-            return place % self.tokens_per_step
+            return place % self.places_per_step
         return torch.zeros_like(place)
 
     def mask(self, queries: TokenTable, keys: TokenTable, own: Tensor, band_steps: int) -> Tensor:
         """Say who sees whom; the one rule for training and acting.
 
-        A token sees the valid tokens up to itself whose step is less than `band_steps` before
-        its own. It always sees itself: a row of all False would turn padding into NaN.
+        A token sees the valid tokens up to its place whose step is less than `band_steps` before
+        its own; those of a set see each other. It always sees itself: a row of all False would
+        turn padding into NaN.
 
         Args:
             queries: (B, Q) tokens that look.
@@ -154,7 +192,7 @@ class TokenLayout:
             (B, 1, Q, K) bool, or (1, 1, Q, K) where all rows are alike.
         """
         queries, keys = _once_if_alike(queries, keys)
-        size = self.tokens_per_step
+        size = self.places_per_step
         seeing, seen = queries.place.unsqueeze(-1), keys.place.unsqueeze(-2)
         near = torch.div(seeing, size, rounding_mode="floor") - band_steps < torch.div(
             seen, size, rounding_mode="floor"
@@ -163,11 +201,18 @@ class TokenLayout:
         columns = torch.arange(keys.place.shape[1], device=own.device)
         return (allowed | (own.unsqueeze(-1) == columns)).unsqueeze(1)
 
-    def gather(self, hidden: Tensor, name: str) -> Tensor:
+    def gather(self, hidden: Tensor, name: str, sizes: Mapping[str, int] | None = None) -> Tensor:
         """Return (B, T, count, d): the hidden states of one kind of token, of (B, N, d)."""
+        sizes = self.sizes if sizes is None else sizes
+        chunk = sum(sizes.values())
         B, N, d = hidden.shape
-        chunks = hidden.reshape(B, N // self.tokens_per_step, self.tokens_per_step, d)
-        return chunks[:, :, self.in_chunk(name)]
+        chunks = hidden.reshape(B, N // chunk, chunk, d)
+        return chunks[:, :, self.in_chunk(name, sizes)]
+
+    def _in_order(self, names: Mapping[str, object]) -> list[TokenSpec]:
+        """Return the tokens of these names as a chunk holds them."""
+        held = [token for token in self.tokens if token.name in names]
+        return sorted(held, key=lambda token: token.when)  # "after" < "before"
 
 
 def _once_if_alike(queries: TokenTable, keys: TokenTable) -> tuple[TokenTable, TokenTable]:

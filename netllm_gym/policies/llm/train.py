@@ -14,6 +14,7 @@ import json
 import math
 import reprlib
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from netllm_gym.data.episode import IntArray
 from netllm_gym.data.windows import PaddedEpisodes, Windows
 from netllm_gym.errors import InputError
 from netllm_gym.files import (
@@ -42,7 +42,7 @@ from netllm_gym.policies.llm.checkpoint import (
     write_tensors,
 )
 from netllm_gym.policies.llm.config import LLMConfig, TrainConfig, to_json
-from netllm_gym.policies.llm.model import LLMModel, check_device, inputs_of
+from netllm_gym.policies.llm.model import LLMModel, check_device, inputs_of, on_device
 from netllm_gym.policies.llm.parts import parts_of
 from netllm_gym.policies.llm.policy import LLMPolicyFactory, for_acting
 
@@ -100,11 +100,14 @@ def train_llm(
             is not there, or a resumed run's settings or origin differ; nothing is written then.
     """
     out = Path(out)
-    _check(episodes, config)
+    parts = parts_of(config.problem)
+    parts.check_episodes(config, episodes)
     _check_out(out)
     check_device(train.device)
     if not config.returns.is_fitted:
         config = dataclasses.replace(config, returns=config.returns.fit(episodes))
+    if not train.batch_episodes:
+        train = dataclasses.replace(train, batch_episodes=parts.batch_windows)
     before = torch.get_num_threads()
     if train.threads:
         torch.set_num_threads(train.threads)
@@ -132,7 +135,7 @@ class _Run:
         self.episodes, self.config, self.train, self.out = episodes, config, train, out
         self.validate, self.progress = validate, progress
         self.trained_on = _as_json(trained_on or {})
-        self.loss = parts_of(config.problem).loss
+        self.parts = parts_of(config.problem)
         self.update = 0
         self.best_update: int | None = None
         self.best_score: float | None = None
@@ -145,13 +148,14 @@ class _Run:
             self.model, values = load_model(out / "last")
         else:
             self.model = LLMModel(config)
-            self.model.encoders.fit(torch.from_numpy(episodes.observations[episodes.mask]))
+            self.model.encoders.fit(episodes.seen)
         self.model.to(train.device)
         self.optimizer = make_optimizer(self.model, train)
         if resumes:
             self._resume(values["trained_on"])
-        # A window is a whole episode: the band, not the cut, says how far a decision sees.
-        num_steps = episodes.mask.shape[1]
+        # A window is a whole episode: the band, not the cut, says how far a decision sees. Where
+        # that is the decision itself, each makes a window, so that long episodes are mixed.
+        num_steps = self.parts.window_steps or episodes.mask.shape[1]
         self.windows = Windows(episodes, config.returns.tokens(episodes), num_steps, num_steps)
 
     def until(self, last_update: int) -> TrainResult:
@@ -191,20 +195,24 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * share
         self.model.train()
-        size = train.batch_episodes
-        drawn = self.windows.sample(train.seed, self.update, size * train.accumulate)
-        steps = int(self.episodes.lengths[self.windows.episode[drawn]].sum())
-        loss_sum, right = 0.0, 0
+        drawn = self.windows.sample(
+            train.seed, self.update, train.batch_episodes * train.accumulate
+        )
+        cut: Mapping[str, Any] = self.windows.batch(drawn)
+        batches = [
+            on_device(self.parts.tensors(part), train.device)
+            for part in self.parts.split(cut, train.batch_episodes)
+        ]
+        steps = max(1, sum(int(batch["mask"].sum()) for batch in batches))
+        loss_sum, right = 0.0, defaultdict[str, list[Tensor]](list)
         with torch.random.fork_rng(devices=[]):  # dropout's draws belong to this update alone
             torch.manual_seed((train.seed << 32) + self.update)
-            for first in range(0, len(drawn), size):
-                batch = self._batch(drawn[first : first + size])
-                logits = self.model(inputs_of(batch))  # (B, T, actions)
-                loss = self.loss(logits, batch["actions"], batch["mask"])
+            for batch in batches:
+                loss, answers = self.parts.score(self.model(inputs_of(batch)), batch)
                 (loss / steps).backward()  # type: ignore[no-untyped-call]
                 loss_sum += float(loss.detach())
-                is_right = (logits.detach().argmax(-1) == batch["actions"]) & batch["mask"]
-                right += int(is_right.sum())
+                for name, each in answers.items():
+                    right[name].append(each)
         trained = [each for group in self.optimizer.param_groups for each in group["params"]]
         norm = float(nn.utils.clip_grad_norm_(trained, train.clip_norm))
         if not math.isfinite(norm):
@@ -213,18 +221,12 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         return {
             "loss": loss_sum / steps,
-            "accuracy": right / steps,
+            **{
+                name: int(sum(each.sum() for each in found)) / max(1, sum(map(len, found)))
+                for name, found in right.items()
+            },
             "gradient_norm": norm,
             "learning_rate": train.learning_rate * share,
-        }
-
-    def _batch(self, windows: IntArray) -> dict[str, Tensor]:
-        """Return windows as tensors, cut to the longest of them."""
-        arrays: dict[str, Any] = {**self.windows.batch(windows)}
-        longest = int(arrays["mask"].sum(axis=1).max())
-        return {
-            name: torch.from_numpy(each[:, :longest]).to(self.train.device)
-            for name, each in arrays.items()
         }
 
     def _validate(self, validate: Validate) -> dict[str, Any]:
@@ -319,22 +321,6 @@ def learning_rate_share(update: int, train: TrainConfig) -> float:
     done = (update - rise) / max(1.0, train.updates - rise)
     cosine = 0.5 * (1.0 + math.cos(math.pi * done))
     return train.final_fraction + (1.0 - train.final_fraction) * cosine
-
-
-def _check(episodes: PaddedEpisodes, config: LLMConfig) -> None:
-    if episodes.observations.shape[2:] != config.observation_shape:
-        raise InputError(
-            f"observations must have the shape {config.observation_shape}, "
-            f"got {episodes.observations.shape[2:]}"
-        )
-    played = episodes.actions[episodes.mask]
-    if played.min() < 0 or played.max() >= config.num_actions:
-        raise InputError(
-            f"actions must be in 0..{config.num_actions - 1}, got {played.min()}..{played.max()}"
-        )
-    longest = int(episodes.mask.sum(axis=1).max())
-    if longest > config.max_steps:
-        raise InputError(f"episodes must have at most {config.max_steps} steps, got {longest}")
 
 
 def _check_out(out: Path) -> None:

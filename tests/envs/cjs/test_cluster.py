@@ -179,8 +179,7 @@ THREE = Workload.of_jobs("three", [JobTemplate("job", [1] * 3, [(0, 1), (0, 2)],
         ({"num_executors": 2.0}, "num_executors must be a whole number, got 2.0"),
         ({"num_executors": True}, "num_executors must be a whole number, got True"),
         ({"num_jobs": -1}, "num_jobs must be in 1..100000, got -1"),
-        ({"num_jobs": 3, "workload": RECORDING}, "num_jobs must be in 1..2, got 3"),
-        ({"num_jobs": 0, "workload": RECORDING}, "num_jobs must be in 1..2, got 0"),
+        ({"num_jobs": 0, "workload": RECORDING}, "num_jobs must be in 1..100000, got 0"),
         ({"mean_gap_s": 0.0}, "mean_gap_s must be above 0 and finite, got 0.0"),
         ({"mean_gap_s": math.nan}, "mean_gap_s must be above 0 and finite, got nan"),
         ({"mean_gap_s": "1"}, "mean_gap_s must be above 0 and finite, got '1'"),
@@ -200,6 +199,11 @@ def test_wrong_arguments_are_refused_in_one_sentence(kind, wrong, sentence):
         kind(**wrong)
     assert str(refusal.value).startswith(sentence)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("asked", "played"), [(None, 2), (1, 1), (2, 2), (3, 2)])
+def test_a_recording_plays_its_jobs_or_the_first_of_them(asked, played):
+    assert CJSVectorEnv(1, RECORDING, num_jobs=asked).num_jobs == played
 
 
 @pytest.mark.parametrize(

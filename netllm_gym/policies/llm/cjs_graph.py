@@ -1,0 +1,251 @@
+"""What a scheduler is told of a cluster, as numbers that do not depend on its size.
+
+Executors are counted as shares of the cluster, times are logarithms of seconds, work is the time
+that the whole cluster would take for it. So what was learned with 50 executors means the same with
+10 or 100, and the size itself is not told.
+"""
+
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netllm_gym.envs.cjs.observation import ClusterView
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+Array = Any  # of numpy, and a tensor of the same shape when it reaches the model
+
+NUM_STAGE, NUM_JOB, NUM_ROW = 19, 17, 11  # features of each
+
+
+class Level(NamedTuple):
+    """Stages whose children all lie in lower levels, and the edges to these."""
+
+    parents: Array  # (P,)
+    children: Array  # (L,) of each edge
+    slots: Array  # (L,) place of each edge's parent in `parents`
+
+
+class ClusterGraph(NamedTuple):
+    """N rows of a view with M stages and J jobs in all, ready to be encoded."""
+
+    stage: Array  # (M, NUM_STAGE) float32
+    job: Array  # (J, NUM_JOB) float32
+    row: Array  # (N, NUM_ROW) float32
+    job_of: Array  # (M,) among all jobs
+    row_of: Array  # (J,)
+    levels: list[Level]  # from the second lowest up
+
+
+class Choices(NamedTuple):
+    """What may be chosen in each of N rows: "no stage" first, then n stages, padded behind."""
+
+    stage: Array  # (N, 1 + n) among all stages; 0 for no stage and in the padding
+    exists: Array  # (N, 1 + n)
+    allowed: Array  # (N, 1 + n); at least one in each row
+    place: Array  # (N, 1 + n) of the stage among those of its row, -1 for no stage
+    limit: Array  # (N, 1 + n) executors that can be committed to it, at least 1
+    demand: Array  # (N, 1 + n) executors that it can use, at least 1
+    supply: Array  # (N, 1 + n) executors that its job has now
+    adds: Array  # (N, 1 + n) 1 where the job would have more with these, 0 where they are its
+
+
+def choices_of(view: ClusterView) -> Choices:
+    """Say what may be chosen.
+
+    "No stage" lets executors wait, and whoever lets all of them wait is never asked again. It may
+    be chosen only while the job that they come from has nothing for them yet but will have: none of
+    its stages can be chosen, and one has not begun. Then all of its stages that are ready run, or
+    have executors on their way; and when what that one waits for is complete, or it is itself, its
+    executors come up again.
+    """
+    can = np.flatnonzero(view.schedulable)
+    rows = view.stage_row[can]
+    counts = np.bincount(rows, minlength=len(view))
+    columns = 1 + np.arange(len(can)) - (np.cumsum(counts) - counts)[rows]
+    shape = (len(view), 1 + int(counts.max(initial=0)))
+    of_source = view.stage_job == view.source_job[view.stage_row]  # (M,)
+    has_choice, has_unbegun = (
+        np.bincount(view.stage_row, flags & of_source, len(view)) > 0
+        for flags in (view.schedulable, view.remaining == view.num_tasks)
+    )
+    stage, place = np.zeros(shape, np.int64), np.full(shape, -1)
+    demand, limit = np.ones(shape, np.float32), np.ones(shape, np.int64)
+    supply, adds = np.zeros(shape, np.float32), np.ones(shape, np.float32)
+    stage[rows, columns] = can
+    place[rows, columns] = can - view.stage_ptr[rows]
+    demand[rows, columns] = view.demand[can].clip(min=1)
+    limit[rows, columns] = np.minimum(view.demand[can], view.committable[rows]).clip(min=1)
+    jobs = view.job_ptr[rows] + view.stage_job[can]
+    supply[rows, columns] = view.supply[jobs]
+    adds[rows, columns] = view.stage_job[can] != view.source_job[rows]
+    exists = np.arange(shape[1]) <= counts[:, None]
+    allowed = exists.copy()
+    allowed[:, 0] = (~has_choice & has_unbegun) | (counts == 0)
+    return Choices(stage, exists, allowed, place, limit, demand, supply, adds)
+
+
+def graph_of(view: ClusterView) -> ClusterGraph:
+    """Lay a view's features and edges out."""
+    job_of = view.job_ptr[view.stage_row] + view.stage_job
+    parents, children = (view.stage_ptr[view.edge_row] + view.edges[:, side] for side in (0, 1))
+    executors = view.num_executors.astype(np.float32)  # (N,)
+    duration_s = view.duration_ms / np.float32(1000.0)
+    # (M,) the time that the whole cluster would take.
+    work_s = np.asarray(view.remaining * duration_s / executors[view.stage_row], np.float32)
+    depth = int(view.num_stages.max(initial=0))  # no path is longer
+    height, levels = _levels(parents, children, len(job_of), depth)
+    path_s = np.maximum(duration_s, work_s)  # (M,) the longest path to the end
+    for level in levels:
+        longest = np.zeros(len(level.parents), np.float32)
+        np.maximum.at(longest, level.slots, path_s[level.children])
+        path_s[level.parents] += longest
+    waits = np.bincount(children, minlength=len(job_of)) > 0
+    cluster = _Cluster(view, job_of, work_s, path_s)
+    return ClusterGraph(
+        stage=cluster.stages(
+            duration_s, height, waits, np.bincount(parents, minlength=len(height))
+        ),
+        job=cluster.jobs(),
+        row=cluster.rows(),
+        job_of=job_of,
+        row_of=view.job_row,
+        levels=levels,
+    )
+
+
+class _Cluster:
+    """The features of stages, jobs and rows, which share their sums."""
+
+    def __init__(
+        self, view: ClusterView, job_of: IntArray, work_s: FloatArray, path_s: FloatArray
+    ) -> None:
+        self.view, self.job_of, self.work_s, self.path_s = view, job_of, work_s, path_s
+        self.job_place = np.arange(len(view.job_id)) - view.job_ptr[view.job_row]  # (J,)
+        self.is_source = self.job_place == view.source_job[view.job_row]  # (J,)
+        self.executors = view.num_executors.astype(np.float32)  # (N,)
+        self.offered = view.committable.astype(np.float32)  # (N,)
+        self.wanted = np.where(view.schedulable, view.demand, 0)  # (M,)
+
+    def stages(
+        self, duration_s: FloatArray, height: IntArray, waits: NDArray[np.bool_], fan_out: IntArray
+    ) -> FloatArray:
+        """Return (M, NUM_STAGE)."""
+        view, row = self.view, self.view.stage_row
+        executors, offered = self.executors[row], self.offered[row]
+        can, ready = view.schedulable, view.schedulable & ~waits
+        return _columns(
+            _log(view.remaining / executors),
+            (view.remaining / executors).clip(max=2.0),
+            view.remaining / view.num_tasks.clip(min=1),
+            _log(view.num_tasks / executors),
+            _log(view.demand.clip(min=0) / executors),
+            (view.demand / executors).clip(-1.0, 2.0),
+            (view.demand / offered.clip(min=1.0)).clip(0.0, 1.0),
+            ((view.remaining - view.demand) / executors).clip(-1.0, 2.0),
+            _log(duration_s),
+            _log(self.work_s),
+            _log(self.path_s),
+            np.log1p(height),
+            np.log1p(fan_out),
+            can,
+            ready,
+            view.remaining < view.num_tasks,
+            self.is_source[self.job_of],
+            _first(can, self.job_of),
+            _first(ready, self.job_of),
+        )
+
+    def jobs(self) -> FloatArray:
+        """Return (J, NUM_JOB)."""
+        view, row, count = self.view, self.view.job_row, len(self.view.job_id)
+        executors, offered = self.executors[row], self.offered[row]
+        others = view.num_jobs[row]
+        supply = view.supply / executors
+        work_s = np.bincount(self.job_of, self.work_s, count)
+        arrived_s = view.work_ms / 1000.0 / executors
+        room = np.where(
+            self.is_source, offered, np.minimum((executors - view.supply).clip(min=0), offered)
+        )
+        path_s = np.zeros(count, np.float32)
+        np.maximum.at(path_s, self.job_of, self.path_s)
+        wanted = np.bincount(self.job_of, self.wanted, count) / executors
+        return _columns(
+            self.is_source,
+            supply.clip(max=2.0),
+            _log(supply),
+            (supply * others).clip(max=4.0),  # of an equal share
+            (supply - 1.0 / others).clip(-1.0, 1.0),
+            view.supply >= np.ceil(executors / others),
+            room / executors,
+            wanted.clip(max=2.0),
+            _log(wanted),
+            np.log1p(np.bincount(self.job_of, minlength=count)),
+            np.log1p(np.bincount(self.job_of, view.schedulable, count)),
+            _log(work_s),
+            _log(arrived_s),
+            _log(path_s),
+            _log((view.clock_ms[row] - view.arrival_ms) / 1000.0),
+            1.0 / (1.0 + self.job_place),
+            self.job_place / others,
+        )
+
+    def rows(self) -> FloatArray:
+        """Return (N, NUM_ROW)."""
+        view, count = self.view, len(self.view)
+        wanted = np.bincount(view.stage_row, self.wanted, count)
+        return _columns(
+            self.offered / self.executors,
+            _log(self.offered / self.executors),
+            view.source_job < 0,
+            np.log1p(view.num_jobs),
+            1.0 / view.num_jobs.clip(min=1),
+            np.log1p(view.num_stages),
+            np.log1p(np.bincount(view.stage_row, view.schedulable, count)),
+            (np.bincount(view.job_row, view.supply, count) / self.executors).clip(max=4.0),
+            _log(wanted / self.executors),
+            (wanted / self.offered.clip(min=1.0)).clip(max=4.0),
+            _log(np.bincount(view.stage_row, self.work_s, count)),
+        )
+
+
+def _levels(
+    parents: IntArray, children: IntArray, num_stages: int, depth: int
+) -> tuple[IntArray, list[Level]]:
+    """Return (M,) the longest path to a stage without children, and the edges by it."""
+    height = np.zeros(num_stages, np.int64)
+    for _ in range(depth):
+        higher = height.copy()
+        np.maximum.at(higher, parents, height[children] + 1)
+        if np.array_equal(higher, height):
+            break
+        height = higher
+    levels = []
+    order = np.argsort(height[parents], kind="stable")
+    ends = np.cumsum(np.bincount(height[parents]))
+    for begin, end in pairwise(ends):  # no parent is of height 0
+        edges = order[begin:end]
+        found, slots = np.unique(parents[edges], return_inverse=True)
+        levels.append(Level(found, children[edges], slots))
+    return height, levels
+
+
+def _first(flags: NDArray[np.bool_], group: IntArray) -> FloatArray:
+    """Return 1 for the first that is flagged in its group, 1/2 for the second, ..., else 0."""
+    running: IntArray = np.cumsum(flags)
+    begins = np.flatnonzero(np.diff(group, prepend=-1))
+    before: IntArray = (running - flags)[begins]  # flagged before the group
+    nth: IntArray = running - np.repeat(before, np.diff(begins, append=len(group)))
+    return np.where(flags, 1.0 / nth.clip(min=1), 0.0).astype(np.float32)
+
+
+def _log(values: Any) -> FloatArray:
+    """Return logarithms that take 0 too: a hundredth is as good as none."""
+    return np.asarray(np.log(np.maximum(values, 0.0) + 0.01), np.float32)
+
+
+def _columns(*values: Any) -> FloatArray:
+    """Return (M, features)."""
+    return np.stack([np.asarray(each, np.float32) for each in values], axis=1)

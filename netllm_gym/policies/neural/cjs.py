@@ -1,0 +1,390 @@
+"""Decima: a graph network that schedules a cluster, and its published weights.
+
+One forward serves N clusters, the rows of a `ClusterView`; nothing is padded but the two choices.
+Messages run from children to parents, one generation of all graphs at a time.
+
+The published weights are not shipped: they are read from the data folder, `cjs/weights`.
+
+Source: Decima (Mao et al., SIGCOMM 2019) as spark-sched-sim trained it and NetLLM evaluates it,
+`spec/cjs.md` 4 and 5.2.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from netllm_gym.data.datasets import find_data
+from netllm_gym.envs.cjs.observation import ClusterView
+from netllm_gym.envs.cjs.vector_env import CJSVectorEnv
+from netllm_gym.errors import InputError
+from netllm_gym.files import one_line
+from netllm_gym.policies.baselines.cjs import edge_ends, longest_paths, places_of_jobs
+from netllm_gym.policies.policy import FloatArray, IntArray
+from netllm_gym.randomness import EpisodeDraws
+
+WEIGHTS_FILE = "decima_tpch_weights.npz"
+DECODINGS = ("sampled", "greedy")
+STAGE_FEATURES = 5
+JOB_FEATURES = 3  # the first of them, the same for all stages of a job
+WIDTH = 16  # of an embedding
+TASKS_SCALE = 200.0
+WORK_SCALE_MS = 1e5
+_ENCODER_HIDDEN, _HEAD_HIDDEN = (32, 16), (64, 64)
+_SLOPE = 0.2  # of LeakyReLU below 0
+_MASKED = -1e30  # logit of what cannot be chosen; finite, so that 0 times it is 0
+_PUBLISHED_NAMES = {  # ours -> of the published archive
+    "prepare": "encoder.node_encoder.mlp_prep",
+    "message": "encoder.node_encoder.mlp_msg",
+    "update": "encoder.node_encoder.mlp_update",
+    "job": "encoder.dag_encoder.mlp",
+    "cluster": "encoder.global_encoder.mlp",
+    "stage_score": "stage_policy_network.mlp_score",
+    "executor_score": "exec_policy_network.mlp_score",
+}
+
+
+class Generation(NamedTuple):
+    """Stages whose children all stand in generations before."""
+
+    stages: Tensor  # (S,) places
+    child: Tensor  # (E,) place of the child of each edge that leaves these stages
+    parent: Tensor  # (E,) its parent, counted within `stages`
+
+
+class ClusterGraph(NamedTuple):
+    """N rows with M stages, J jobs and K stages to choose from, as the network reads them.
+
+    Places count over the whole batch.
+    """
+
+    features: Tensor  # (M, 5)
+    stage_job: Tensor  # (M,) place of the job
+    stage_begin: Tensor  # (N,) where each row's stages begin among the M
+    job_features: Tensor  # (J, 3)
+    job_row: Tensor  # (J,)
+    cap: Tensor  # (J,) executors that the job may be given
+    num_executors: Tensor  # (N,)
+    leaves: Tensor  # places of stages without a child, in rows that have an edge
+    generations: tuple[Generation, ...]  # all other stages of these rows, children first
+    offered: Tensor  # (K,) places
+    offered_row: Tensor  # (K,)
+    offered_column: Tensor  # (K,) number among those of its row
+    num_offered: Tensor  # (N,)
+
+
+def cluster_graph(view: ClusterView) -> ClusterGraph:
+    """Return what the network reads of a view in which every row offers a stage."""
+    stage_job, num_executors = places_of_jobs(view), view.num_executors[view.job_row]
+    source = (
+        view.source_job[view.job_row] == np.arange(len(view.job_row)) - (view.job_ptr[view.job_row])
+    )
+    committable = view.committable[view.job_row]
+    cap = np.minimum(np.maximum(num_executors - view.supply, 0), committable)
+    cap = np.where(source, committable, cap)
+    job_features = np.empty((len(cap), JOB_FEATURES), np.float32)
+    job_features[:, 0] = cap / num_executors
+    job_features[:, 1] = np.where(source, 1.0, -1.0)
+    job_features[:, 2] = view.supply / num_executors
+    features = np.empty((len(stage_job), STAGE_FEATURES), np.float32)
+    features[:, :JOB_FEATURES] = job_features[stage_job]
+    features[:, 3] = view.remaining / TASKS_SCALE
+    features[:, 4] = view.remaining.astype(np.float32) * view.duration_ms / WORK_SCALE_MS
+    leaves, generations = _generations(view)
+    offered = np.flatnonzero(view.schedulable)
+    offered_row = view.stage_row[offered]
+    num_offered = np.bincount(offered_row, minlength=len(view))
+    assert num_offered.all(), "every row must offer a stage"
+    first_offered = np.cumsum(num_offered) - num_offered
+    return ClusterGraph(
+        features=torch.from_numpy(features),
+        stage_job=torch.from_numpy(stage_job),
+        stage_begin=torch.from_numpy(view.stage_ptr[:-1]),
+        job_features=torch.from_numpy(job_features),
+        job_row=torch.from_numpy(view.job_row),
+        cap=torch.from_numpy(cap.astype(np.int64)),
+        num_executors=torch.from_numpy(view.num_executors.astype(np.float32)),
+        leaves=leaves,
+        generations=generations,
+        offered=torch.from_numpy(offered),
+        offered_row=torch.from_numpy(offered_row),
+        offered_column=torch.from_numpy(np.arange(len(offered)) - first_offered[offered_row]),
+        num_offered=torch.from_numpy(num_offered),
+    )
+
+
+def _generations(view: ClusterView) -> tuple[Tensor, tuple[Generation, ...]]:
+    """Return the leaves, and all other stages by their distance from the leaves below."""
+    edges = edge_ends(view)
+    height = longest_paths(np.ones(len(view.remaining)), edges).astype(np.int64) - 1
+    order = np.argsort(height, kind="stable")
+    order = order[(view.num_edges > 0)[view.stage_row[order]]]
+    begins = np.searchsorted(height[order], np.arange(height.max(initial=0) + 2))
+    number = np.empty(len(height), np.int64)  # of each stage within its generation
+    number[order] = np.arange(len(order)) - begins[height[order]]
+    parent_height = height[edges[:, 0]]
+    by_height = np.argsort(parent_height, kind="stable")
+    edge_begins = np.searchsorted(parent_height[by_height], np.arange(len(begins)))
+    child = torch.from_numpy(edges[by_height, 1])
+    parent = torch.from_numpy(number[edges[by_height, 0]])
+    places = torch.from_numpy(order)
+    stage_cuts, edge_cuts = begins.tolist(), edge_begins.tolist()
+    generations = tuple(
+        Generation(
+            places[stage_cuts[h] : stage_cuts[h + 1]],
+            child[edge_cuts[h] : edge_cuts[h + 1]],
+            parent[edge_cuts[h] : edge_cuts[h + 1]],
+        )
+        for h in range(1, len(begins) - 1)
+    )
+    return places[: stage_cuts[1]], generations
+
+
+class Embeddings(NamedTuple):
+    """What the network makes of a batch."""
+
+    stages: Tensor  # (M, 16)
+    jobs: Tensor  # (J, 16)
+    clusters: Tensor  # (N, 16)
+
+
+class Choice(NamedTuple):
+    """What was chosen in each row, and how likely everything was.
+
+    S and X are the largest numbers of stages and executors that a row could choose from; what is
+    beyond a row's own has probability 0 and a finite logarithm.
+    """
+
+    actions: Tensor  # (N, 2) as the environment takes them
+    log_prob: Tensor  # (N,) of the action
+    stage_log_probs: Tensor  # (N, S) of the offered stages in order
+    executor_log_probs: Tensor  # (N, X) of 1, 2, ... executors for the chosen stage
+
+    def entropy(self) -> Tensor:
+        """Return (N,) of the stage, plus that of the executors given the stage."""
+        of_stage = (self.stage_log_probs.exp() * self.stage_log_probs).sum(1)
+        return -of_stage - (self.executor_log_probs.exp() * self.executor_log_probs).sum(1)
+
+
+class Decima(nn.Module):
+    """Embeds stages, jobs and the cluster; scores stages, then executors for the chosen one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        leaky = partial(nn.LeakyReLU, _SLOPE, inplace=True)
+        self.prepare = _mlp(STAGE_FEATURES, _ENCODER_HIDDEN, WIDTH, leaky)
+        self.message = _mlp(WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
+        self.update = _mlp(WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
+        self.job = _mlp(STAGE_FEATURES + WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
+        self.cluster = _mlp(WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
+        self.stage_score = _mlp(STAGE_FEATURES + 3 * WIDTH, _HEAD_HIDDEN, 1, nn.Tanh)
+        self.executor_score = _mlp(JOB_FEATURES + 2 * WIDTH + 1, _HEAD_HIDDEN, 1, nn.Tanh)
+
+    def forward(
+        self, graph: ClusterGraph, draws: Tensor | None = None, actions: Tensor | None = None
+    ) -> Choice:
+        """Choose, or say how likely a choice was.
+
+        Args:
+            graph: Of N clusters.
+            draws: (2, N) uniform in [0, 1), for the stage and the executors.
+            actions: (N, 2) that were chosen. Without draws and actions, the likeliest are.
+        """
+        embedded = self.embed(graph)
+        stage_log_probs = self.stage_log_probs(graph, embedded)
+        if actions is None:
+            stage = _pick(stage_log_probs, graph.num_offered, None if draws is None else draws[0])
+            begin = torch.cumsum(graph.num_offered, 0) - graph.num_offered
+            place = graph.offered[begin + stage]
+        else:
+            place = graph.stage_begin + actions[:, 0]
+            column = torch.zeros(len(graph.features), dtype=torch.int64)
+            column[graph.offered] = graph.offered_column
+            stage = column[place]
+        jobs = graph.stage_job[place]
+        executor_log_probs = self.executor_log_probs(graph, embedded, jobs)
+        if actions is None:
+            executors = _pick(
+                executor_log_probs, graph.cap[jobs], None if draws is None else draws[1]
+            )
+        else:
+            executors = actions[:, 1]
+        return Choice(
+            torch.stack([place - graph.stage_begin, executors], 1),
+            stage_log_probs.gather(1, stage[:, None])[:, 0]
+            + executor_log_probs.gather(1, executors[:, None])[:, 0],
+            stage_log_probs,
+            executor_log_probs,
+        )
+
+    def embed(self, graph: ClusterGraph) -> Embeddings:
+        """Pass messages from children to parents, and sum up jobs and clusters."""
+        prepared = self.prepare(graph.features)
+        stages = prepared
+        if len(graph.leaves):
+            stages = stages.index_copy(0, graph.leaves, self.update(prepared[graph.leaves]))
+        for places, child, parent in graph.generations:
+            heard = prepared.new_zeros(len(places), WIDTH)
+            heard = heard.index_add(0, parent, self.message(stages[child]))
+            stages = stages.index_copy(0, places, prepared[places] + self.update(heard))
+        jobs = stages.new_zeros(len(graph.job_row), WIDTH).index_add(
+            0, graph.stage_job, self.job(torch.cat([graph.features, stages], 1))
+        )
+        clusters = stages.new_zeros(len(graph.num_executors), WIDTH).index_add(
+            0, graph.job_row, self.cluster(jobs)
+        )
+        return Embeddings(stages, jobs, clusters)
+
+    def stage_log_probs(self, graph: ClusterGraph, embedded: Embeddings) -> Tensor:
+        """Return (N, S) log-probabilities of the offered stages of each row."""
+        jobs = graph.stage_job[graph.offered]
+        seen = [
+            graph.features[graph.offered],
+            embedded.stages[graph.offered],
+            embedded.jobs[jobs],
+            embedded.clusters[graph.offered_row],
+        ]
+        scores = self.stage_score(torch.cat(seen, 1))[:, 0]  # (K,)
+        return _log_probs(scores, graph.offered_row, graph.offered_column, graph.num_offered)
+
+    def executor_log_probs(self, graph: ClusterGraph, embedded: Embeddings, jobs: Tensor) -> Tensor:
+        """Return (N, X) log-probabilities of 1, 2, ... executors for the chosen jobs.
+
+        Args:
+            graph: Of N clusters.
+            embedded: What was made of it.
+            jobs: (N,) places of jobs, one of each row.
+        """
+        seen = torch.cat([graph.job_features[jobs], embedded.jobs[jobs], embedded.clusters], 1)
+        count = graph.cap[jobs]
+        row = torch.repeat_interleave(count)  # (X in all,)
+        column = torch.arange(len(row)) - (torch.cumsum(count, 0) - count)[row]
+        share = column / graph.num_executors[row]
+        # A row's candidates differ in the last input alone, so the first layer is done once a row.
+        first, *others = self.executor_score
+        assert isinstance(first, nn.Linear)
+        hidden = F.linear(seen, first.weight[:, :-1], first.bias)
+        hidden = torch.addcmul(hidden[row], share[:, None], first.weight[:, -1])
+        for layer in others:
+            hidden = layer(hidden)
+        return _log_probs(hidden[:, 0], row, column, count)
+
+
+def _mlp(
+    inputs: int, hidden: tuple[int, int], outputs: int, activation: Callable[[], nn.Module]
+) -> nn.Sequential:
+    widths = (inputs, *hidden)
+    layers: list[nn.Module] = []
+    for before, after in zip(widths[:-1], hidden, strict=True):
+        layers += [nn.Linear(before, after), activation()]
+    layers.append(nn.Linear(widths[-1], outputs))
+    for layer in layers[::2]:
+        assert isinstance(layer, nn.Linear)
+        nn.init.zeros_(layer.bias)
+    return nn.Sequential(*layers)
+
+
+def _log_probs(scores: Tensor, row: Tensor, column: Tensor, count: Tensor) -> Tensor:
+    """Lay scores out as (N, most of a row) and normalise each row."""
+    padded = scores.new_full((len(count), int(count.max())), _MASKED)
+    return torch.log_softmax(padded.index_put((row, column), scores), 1)
+
+
+def _pick(log_probs: Tensor, count: Tensor, draws: Tensor | None) -> Tensor:
+    """Return (N,) columns: the likeliest, or where the draw falls among the probabilities."""
+    if draws is None:
+        return log_probs.argmax(1)
+    upto = log_probs.exp().cumsum(1, dtype=torch.float64)
+    drawn = (upto <= (draws * upto[:, -1])[:, None]).sum(1)
+    return torch.minimum(drawn, count - 1)  # rounding must not leave the row's own
+
+
+def read_decima(path: Path) -> Decima:
+    """Read published weights, float32 arrays named as in the published network.
+
+    Raises:
+        InputError: If the file is not such an archive; it is never unpickled.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: np.asarray(archive[key]) for key in archive.files}
+    except Exception as error:  # any bytes may stand there
+        raise InputError(
+            f"{path} must be a .npz archive of plain arrays, got: {one_line(error)}"
+        ) from None
+    network = Decima()
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            module, _, rest = name.partition(".")
+            key = f"{_PUBLISHED_NAMES[module]}.{rest}"
+            weight.copy_(torch.from_numpy(_array(arrays, key, tuple(weight.shape), path)))
+    return network.eval()
+
+
+def _array(
+    arrays: Mapping[str, NDArray[Any]], key: str, shape: tuple[int, ...], path: Path
+) -> NDArray[np.float32]:
+    found = arrays.get(key)
+    if found is None or found.shape != shape or found.dtype != np.float32:
+        got = "none" if found is None else f"{found.shape} of {found.dtype}"
+        raise InputError(f"{key} of {path} must be {shape} of float32, got {got}")
+    if not np.isfinite(found).all():
+        raise InputError(f"{key} of {path} must be finite, got inf or nan")
+    return np.array(found)
+
+
+class DecimaPolicy:
+    """A Decima network at work.
+
+    Args:
+        env: What is played.
+        network: With its weights.
+        name: What tables call it.
+        decoding: `sampled` draws stage and executors by the episode's seed, as the network was
+            trained and is evaluated; `greedy` takes the likeliest.
+    """
+
+    def __init__(
+        self, env: CJSVectorEnv, network: Decima, name: str, decoding: str = "sampled"
+    ) -> None:
+        if decoding not in DECODINGS:
+            raise InputError(f"decoding must be {' or '.join(DECODINGS)}, got {decoding!r}")
+        self.name = name if decoding == "sampled" else f"{name}:{decoding}"
+        self.network = network
+        self._sampled = decoding == "sampled"
+        self._draws = EpisodeDraws(env.num_envs)
+
+    def reset(self, rows: IntArray, seeds: IntArray) -> None:
+        """Start the rows' draws anew; the network has no memory."""
+        self._draws.reset(rows, seeds)
+
+    def act(self, view: ClusterView, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
+        """Return (N, 2) actions."""
+        draws = np.stack([self._draws.draw(), self._draws.draw()])  # (2, N)
+        actions = np.tile(np.array([-1, 0]), (len(view), 1))
+        offering = np.bincount(view.stage_row[view.schedulable], minlength=len(view)) > 0
+        rows = np.flatnonzero(offering & (view.committable > 0))
+        if not len(rows):
+            return actions
+        seen = view if len(rows) == len(view) else view.take(rows)
+        with torch.inference_mode():
+            drawn = torch.from_numpy(draws[:, rows]) if self._sampled else None
+            actions[rows] = self.network(cluster_graph(seen), drawn).actions.numpy()
+        return actions
+
+
+def decima_reference(name: str) -> Callable[[CJSVectorEnv], DecimaPolicy]:
+    """Return the factory of `decima_reference`, `decima_reference:greedy` and so on.
+
+    Raises:
+        MissingDataError: If the weights are not on this machine.
+    """
+    plain, _, decoding = name.partition(":")
+    network = read_decima(find_data("cjs", "weights", WEIGHTS_FILE))
+    return partial(DecimaPolicy, network=network, name=plain, decoding=decoding or "sampled")
