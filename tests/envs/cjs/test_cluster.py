@@ -201,6 +201,11 @@ def test_wrong_arguments_are_refused_in_one_sentence(kind, wrong, sentence):
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(("asked", "played"), [(None, 2), (1, 1), (2, 2), (3, 2)])
+def test_a_recording_plays_its_jobs_or_the_first_of_them(asked, played):
+    assert CJSVectorEnv(1, RECORDING, num_jobs=asked).num_jobs == played
+
+
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
