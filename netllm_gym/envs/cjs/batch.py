@@ -44,6 +44,10 @@ class ClusterBatch:
         mean_gap_s: Mean time between arrivals.
         cluster: Delays and exchangeable rules.
         duration_seed: Of the durations, beside the arrival seed and whatever a policy does.
+
+    Attributes:
+        notes_tasks: Whether every task is written down as it begins, for pictures; to be set before
+            the first episode.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class ClusterBatch:
         self.cluster = ClusterConfig() if cluster is None else cluster
         self.arrival_seeds = np.zeros(num_rows, np.int64)  # (N,) of what each row plays
         self._keys = np.zeros(num_rows, np.uint64)  # (N,) of the chain of unnamed episodes
+        self.notes_tasks = False
         self._simulator: ModuleType | None = None
 
     def _simulate(self) -> ModuleType:
@@ -80,9 +85,10 @@ class ClusterBatch:
 
             self._simulator = simulator
             stages = self.num_jobs * self.workload.max_stages_per_job
+            noted = self.num_jobs * self.workload.max_tasks_per_job if self.notes_tasks else 0
             self._world = simulator.pack_world(self.workload, self.cluster, self.num_executors)
             self.state = simulator.new_state(
-                self.num_rows, self.num_executors, self.num_jobs, stages
+                self.num_rows, self.num_executors, self.num_jobs, stages, noted
             )
         return self._simulator
 

@@ -211,6 +211,11 @@ class Workload:
         return int(np.diff(self.stage_offset).max())
 
     @property
+    def max_tasks_per_job(self) -> int:
+        """Return the tasks of the template that has most."""
+        return int(np.add.reduceat(self.num_tasks, self.stage_offset[:-1]).max())
+
+    @property
     def max_edges_per_job(self) -> int:
         """Return the edges of the template that has most."""
         return int(np.diff(self.edge_offset).max())
