@@ -14,7 +14,7 @@ from netllm_gym import __version__
 from netllm_gym.data.episode import Episode
 from netllm_gym.envs.plan import PlannedEpisode, check_seeds
 from netllm_gym.errors import InputError
-from netllm_gym.policies.policy import Policy
+from netllm_gym.policies.policy import Limit, Policy
 from netllm_gym.problems import LoadedPolicy, Problem, check_names, find_problem, load_policy
 from netllm_gym.rollout import Rollout, rollout, warm_up
 
@@ -42,8 +42,8 @@ class Row:
             all are of one group.
         n: Episodes.
         per_episode: (n,) the metric of each, in the order of the case.
-        decision_ms: Wall time per decision, all episodes side by side.
-        components: Means of the parts of the metric.
+        decision_ms: Wall time per decision, all episodes side by side; None of a limit.
+        components: Means of what is reported beside the metric; None of a limit.
         trained_on: What a learned policy was trained on; one that saw the case, or was selected on
             it, says so.
         versus: Paired difference to the strongest baseline, by its name.
@@ -56,8 +56,8 @@ class Row:
     ci95: tuple[float, float] | None
     n: int
     per_episode: list[float]
-    decision_ms: float
-    components: dict[str, float]
+    decision_ms: float | None
+    components: dict[str, float | None]
     trained_on: str
     versus: dict[str, Any] | None = None
     upper_bound: float | None = None
@@ -113,27 +113,29 @@ def evaluate(
     plan = [PlannedEpisode(seed + number, planned.options) for number, planned in enumerate(whole)]
     built = [(policy, *_build(row, policy, case, len(plan))) for policy in loaded]
     check_names(actor.name for _, actor, _ in built)
-    results: list[tuple[LoadedPolicy, Policy, Rollout]] = []
+    results: list[_Result] = []
     for policy, actor, env in built:
-        warm_up(policy.factory(probe), probe, plan[0])
         count = _Counter(actor.name, len(plan), on_episode)
-        results.append((policy, actor, rollout(actor, env, plan, count, keep_observations=False)))
-    groups = _groups(results[0][2].episodes, row.interval_over)
-    metrics = [_metric(row, played.episodes) for _, _, played in results]
-    for (_, actor, _), values in zip(results, metrics, strict=True):
-        if not np.isfinite(values).all():
-            raise InputError(
-                f"{actor.name} must finish every episode to have a {row.metric}, "
-                f"got stuck in {np.count_nonzero(~np.isfinite(values))} of {len(values)}"
-            )
-    best = _strongest_baseline(row, results, metrics)
+        if hasattr(actor, "limits"):
+            results.append(_Result(policy, actor, actor.limits(plan), None))
+            count(len(plan))
+            continue
+        warm_up(policy.factory(probe), probe, plan[0])
+        played = rollout(actor, env, plan, count, keep_observations=False)
+        results.append(_Result(policy, actor, _metric(row, played.episodes), played))
+        _check_finished(row, actor.name, results[-1].values)
+    cases = next((result.played.episodes for result in results if result.played), None)
+    if cases is None:
+        raise InputError(f"policies must name one that plays, got {built[0][1].name}, a limit")
+    groups = _groups(cases, row.interval_over)
+    best = _strongest_baseline(row, results)
     rows = []
-    for position, (result, values) in enumerate(zip(results, metrics, strict=True)):
+    for result in results:
         versus = None
-        if best is not None and position != best:
-            gain = bootstrap(values - metrics[best], groups)
-            versus = {"policy": results[best][1].name, "mean": gain.mean, "ci95": gain.ci95}
-        rows.append(_row(row, *result, values, groups, versus))
+        if best is not None and result is not best:
+            gain = bootstrap(result.values - best.values, groups)
+            versus = {"policy": best.actor.name, "mean": gain.mean, "ci95": gain.ci95}
+        rows.append(_row(row, result, groups, versus))
     described = {key: _describe(value) for key, value in {**row.default_case, **case}.items()}
     return Table(problem, described, _commit(), rows)
 
@@ -150,7 +152,7 @@ def score(
 
 def _build(
     problem: Problem, policy: LoadedPolicy, case: Mapping[str, Any], episodes: int
-) -> tuple[Policy, Any]:
+) -> tuple[Policy | Limit, Any]:
     """Build a policy and the environment that it plays in."""
     sequential = getattr(policy.factory, "needs_sequential", False)
     env = problem.make_env(1 if sequential else min(episodes, MOST_ROWS), **case)
@@ -171,15 +173,22 @@ class _Counter:
             self.tell(self.policy, self.done, self.total)
 
 
+class _Result(NamedTuple):
+    """What one policy, or one limit, has on a case."""
+
+    policy: LoadedPolicy
+    actor: Any  # a Policy, or a Limit
+    values: FloatArray  # (E,)
+    played: Rollout | None  # None of a limit
+
+
 def _row(
     problem: Problem,
-    policy: LoadedPolicy,
-    actor: Policy,
-    played: Rollout,
-    values: FloatArray,
+    result: _Result,
     groups: NDArray[np.int64],
     versus: dict[str, Any] | None,
 ) -> Row:
+    policy, actor, values, played = result
     interval = bootstrap(values, groups)
     return Row(
         policy=actor.name,
@@ -188,15 +197,27 @@ def _row(
         ci95=interval.ci95,
         n=len(values),
         per_episode=values.tolist(),
-        decision_ms=1000.0 * played.decision_s,
+        decision_ms=1000.0 * played.decision_s if played else None,
         components={
             name: float(np.mean([problem.value_of(name, each) for each in played.episodes]))
+            if played
+            else None
             for name in problem.components
         },
-        trained_on=_provenance(policy, played.episodes, problem.interval_over),
+        trained_on=_provenance(policy, played.episodes, problem.interval_over) if played else "",
         versus=versus,
         upper_bound=_certified(actor, len(values)),
     )
+
+
+def _check_finished(problem: Problem, name: str, values: FloatArray) -> None:
+    """Refuse results that leave an episode unfinished: its metric is no number."""
+    stuck = np.count_nonzero(~np.isfinite(values))
+    if stuck:
+        raise InputError(
+            f"{name} must finish every episode to have a {problem.metric}, "
+            f"got stuck in {stuck} of {len(values)}"
+        )
 
 
 def _metric(problem: Problem, episodes: Sequence[Episode]) -> FloatArray:
@@ -232,19 +253,14 @@ def _provenance(policy: LoadedPolicy, episodes: Sequence[Episode], field: str) -
     return f"{policy.trained_on} (leaky: {', '.join(leaks)})" if leaks else policy.trained_on
 
 
-def _strongest_baseline(
-    problem: Problem,
-    results: Sequence[tuple[LoadedPolicy, Policy, Rollout]],
-    metrics: Sequence[FloatArray],
-) -> int | None:
-    """Return the position of the best policy that is neither learned nor the bound."""
+def _strongest_baseline(problem: Problem, results: Sequence[_Result]) -> _Result | None:
+    """Return the best policy that is neither learned nor a bound."""
     rules = [
-        position
-        for position, (policy, _, _) in enumerate(results)
-        if not policy.learned and policy.name != problem.bound
+        result
+        for result in results
+        if result.played and not result.policy.learned and result.policy.name != problem.bound
     ]
-    means = [problem.goodness(float(values.mean())) for values in metrics]
-    return max(rules, key=lambda position: means[position], default=None)
+    return max(rules, key=lambda rule: problem.goodness(float(rule.values.mean())), default=None)
 
 
 def bootstrap(values: FloatArray, groups: NDArray[np.int64]) -> Interval:

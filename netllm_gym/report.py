@@ -55,11 +55,16 @@ def interval_text(ci95: tuple[float, float] | None, sign: str = "") -> str:
     return f"[{ci95[0]:{sign}.3f}, {ci95[1]:{sign}.3f}]" if ci95 is not None else "-"
 
 
+def number_text(value: float | None, digits: int) -> str:
+    """Return a number, or nothing where there is none."""
+    return "" if value is None else f"{value:.{digits}f}"
+
+
 def _cells(row: Row, components: tuple[str, ...], has_versus: bool) -> list[str]:
     cells = [row.policy, f"{row.mean:.4f} {interval_text(row.ci95)}"]
-    cells += [f"{row.components[name]:.4f}" for name in components]
+    cells += [number_text(row.components[name], 4) for name in components]
     if has_versus and row.versus:
         cells.append(f"{row.versus['mean']:+.4f} {interval_text(row.versus['ci95'], '+')}")
     elif has_versus:
         cells.append("")
-    return [*cells, f"{row.decision_ms:.3f}", row.trained_on]
+    return [*cells, number_text(row.decision_ms, 3), row.trained_on]

@@ -16,7 +16,7 @@ from netllm_gym.charts import Axis, Chart, Mark, cdf_path, fenced, nice_axis
 from netllm_gym.errors import MissingDataError
 from netllm_gym.evaluation import Row, Table
 from netllm_gym.problems import PROBLEMS, Problem
-from netllm_gym.report import compared_with, interval_text, ranked, table_notes
+from netllm_gym.report import compared_with, interval_text, number_text, ranked, table_notes
 from netllm_gym.report_abr import PlayedTrace, trace_charts
 
 COLOURS, DASHES = 6, 4  # of lines, as in report.css; more rows than their product look alike
@@ -206,8 +206,8 @@ def _row(
         gain, ci95 = row.versus["mean"], row.versus["ci95"]
         muted = ci95 is None or ci95[0] <= 0.0 <= ci95[1]
         cells.append(Cell(f"{gain:+.4f}", gain, interval_text(ci95, "+"), muted))
-    cells += [Cell(f"{row.components[name]:.4f}", row.components[name]) for name in row.components]
-    cells.append(Cell(f"{row.decision_ms:.3f}", row.decision_ms))
+    cells += [Cell(number_text(each, 4), each) for each in row.components.values()]
+    cells.append(Cell(number_text(row.decision_ms, 3), row.decision_ms))
     return RowView(
         number=number,
         policy=row.policy,
@@ -254,12 +254,13 @@ def _cdf(problem: Problem, rows: Sequence[Row], styles: Sequence[str]) -> tuple[
 
 
 def _panel(name: str, rows: Sequence[Row], styles: Sequence[str]) -> Panel:
-    values = [row.components[name] for row in rows]
-    low, high = fenced(values)
+    known = [(row, style, row.components[name]) for row, style in zip(rows, styles, strict=True)]
+    shown = [(row, style, value) for row, style, value in known if value is not None]
+    low, high = fenced([value for _, _, value in shown])
     axis = nice_axis(min(low, 0.0), max(high, 0.0), about=3)
     zero = axis.percent(0.0)
     bars = []
-    for row, style, value in zip(rows, styles, values, strict=True):
+    for row, style, value in shown:
         end = axis.percent(value)
         cut = not axis.low <= value <= axis.high
         bars.append(Bar(row.policy, style, min(zero, end), abs(end - zero), f"{value:.4f}", cut))

@@ -84,16 +84,16 @@ def _row(where: str, row: Any, problem: Problem) -> Row:
         ci95=part("ci95", _interval),
         n=len(per_episode),
         per_episode=per_episode,
-        decision_ms=part("decision_ms", _number),
+        decision_ms=part("decision_ms", _maybe_number),
         components={
-            name: _number(
+            name: _maybe_number(
                 f"{where}.components.{name}", _part(f"{where}.components", components, name)
             )
             for name in problem.components
         },
         trained_on=part("trained_on", _text),
         versus=part("versus", _versus),
-        upper_bound=part("upper_bound", _bound),
+        upper_bound=part("upper_bound", _maybe_number),
     )
 
 
@@ -147,7 +147,7 @@ def _versus(where: str, value: Any) -> dict[str, Any] | None:
     }
 
 
-def _bound(where: str, value: Any) -> float | None:
+def _maybe_number(where: str, value: Any) -> float | None:
     return None if value is None else _number(where, value)
 
 

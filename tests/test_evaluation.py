@@ -142,6 +142,8 @@ def fake_folder(monkeypatch):
             return policy
 
         factory.config, factory.trained_on = SimpleNamespace(problem="abr"), told
+        factory.sampled = factory.draws_by_default = False
+        factory.name = name
         return factory
 
     monkeypatch.setattr(checkpoint, "load_llm_policy", load)
@@ -270,3 +272,38 @@ def test_nothing_is_played_when_one_policy_is_unknown():
 def test_wrong_names_are_refused(problem, policies, sentence):
     with pytest.raises(InputError, match=sentence):
         evaluate(problem, policies, {"traces": made_set()})
+
+
+def test_a_limit_is_a_row_that_nobody_plays_and_nobody_is_compared_with():
+    case = {"workload": "synthetic", "num_executors": 4, "num_jobs": 3}
+    table = evaluate("cjs", ["fair", "bound", "bound_sure"], case)
+    fair, bound, sure = table.rows
+    assert fair.versus is None
+    for limit in (bound, sure):
+        assert limit.versus["policy"] == "fair"
+        assert limit.decision_ms is None
+        assert set(limit.components.values()) == {None}
+    for fast, slow in zip(sure.per_episode, fair.per_episode, strict=True):
+        assert fast <= slow
+    assert "bound" in render_table(table)
+    with pytest.raises(InputError, match="policies must name one that plays, got bound, a limit"):
+        evaluate("cjs", ["bound"], case)
+
+
+def test_a_policy_that_gets_stuck_has_no_row():
+    class Idle:
+        name = "idle"
+
+        def __init__(self, env):
+            self.rows = env.num_envs
+
+        def reset(self, rows, seeds):
+            pass
+
+        def act(self, observations, rewards, infos):
+            return np.full((self.rows, 2), (-1, 0))
+
+    idle = LoadedPolicy("idle", Idle, learned=False, trained_on="", recordings=frozenset())
+    case = {"workload": "synthetic", "num_executors": 4, "num_jobs": 1}
+    with pytest.raises(InputError, match="idle must finish every episode to have a jct_s"):
+        evaluate("cjs", [idle], case)

@@ -64,7 +64,7 @@ def changed(place, value):
 @pytest.mark.parametrize(
     ("place", "value", "sentence"),
     [
-        (("problem",), "vpn", "problem must be one of abr, got 'vpn'"),
+        (("problem",), "vpn", "problem must be one of abr, cjs, got 'vpn'"),
         (("problem",), ["abr"], "problem must be text of one line, got ['abr']"),
         (("problem",), ..., "the table must have problem, got ['case', 'commit', 'rows']"),
         (("case",), {}, "case must say what was played, got {}"),

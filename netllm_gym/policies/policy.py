@@ -4,7 +4,7 @@ A policy acts for N environments at once; one environment is a batch of one. It 
 vector environment by a factory, from which it may read public constants (ladder, chunk sizes).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -39,3 +39,16 @@ class Policy(Protocol):
             rewards: (N,) reward of each row's last step, 0.0 at its first.
             infos: (N,) columns that came with the observations.
         """
+
+
+class Limit(Protocol):
+    """What no policy can beat; a row of a table that nobody plays.
+
+    Attributes:
+        name: What tables call it.
+    """
+
+    name: str
+
+    def limits(self, plan: Sequence[Any]) -> FloatArray:
+        """Return (E,) the best metric that each planned episode allows, or better."""

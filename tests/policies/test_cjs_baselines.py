@@ -78,7 +78,7 @@ def test_weighted_fair_shares_by_work_to_the_power_alpha():
     for alpha, share in ((1.0, 10), (0.5, 25), (-1.0, 90)):
         actions = choose(lambda env, alpha=alpha: WeightedFair(env, alpha), view)
         assert actions == [[0, share - 1]]
-    with pytest.raises(InputError, match="alpha must be in -10..10, got nan"):
+    with pytest.raises(InputError, match=r"alpha must be in -10\.\.10, got nan"):
         WeightedFair(SimpleNamespace(num_envs=1), float("nan"))
 
 
@@ -160,9 +160,9 @@ def test_a_fair_decision_costs_microseconds():
     policy = Fair(SimpleNamespace(num_envs=64))
     costs_s = []
     for _ in range(20):
-        begun = time.perf_counter()
+        begun = time.process_time()
         policy.act(view, np.zeros(64), {})
-        costs_s.append(time.perf_counter() - begun)
+        costs_s.append(time.process_time() - begun)
     assert min(costs_s) / 64 < 10e-6  # 1.5 where it was written
 
 

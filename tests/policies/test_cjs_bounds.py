@@ -31,7 +31,9 @@ def at(*arrival_ms):
 def test_a_job_alone_takes_its_longest_path_or_its_work_over_all_executors():
     # 4 executors. Stage 0: 2 tasks of 3 s at once, 3 s. Stage 1: 10 tasks of 1 s, 2.5 s on average
     # and 3 s in whole tasks. Stage 2 waits for both: 1 s. Work 6 + 10 + 1 = 17 s, 4.25 s each.
-    job = JobTemplate("j", [2, 10, 1], [(0, 2), (1, 2)], [constant(3e3), constant(1e3)] + [[1e3]])
+    job = JobTemplate(
+        "j", [2, 10, 1], [(0, 2), (1, 2)], [constant(3e3), constant(1e3), constant(1e3)]
+    )
     bound = lower_bound(made(job), at(0.0), 4, moving_delay_s=2.0)
     assert bound.critical_path_s == pytest.approx(2.0 + 17.0 / 4)
     assert bound.srpt_s == pytest.approx(2.0 + 17.0 / 4)
@@ -141,9 +143,7 @@ def scattered(num_jobs=12, seed=0):
 @pytest.mark.parametrize("num_executors", [1, 3, 12])
 def test_no_job_of_any_run_beats_its_sure_bound(rule, num_executors):
     load = scattered()
-    env = CJSVectorEnv(
-        *(4, load, num_executors, 30, 10.0), padded=False, autoreset_mode="Disabled"
-    )
+    env = CJSVectorEnv(*(4, load, num_executors, 30, 10.0), padded=False, autoreset_mode="Disabled")
     policy = rule(env)
     seeds = np.arange(4)
     view, info = env.reset(options={"arrival_seed": seeds})

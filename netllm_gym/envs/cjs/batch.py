@@ -20,7 +20,7 @@ from netllm_gym.envs.cjs.observation import (
     STAGE_FIELDS,
     ClusterView,
 )
-from netllm_gym.envs.cjs.workload import Workload
+from netllm_gym.envs.cjs.workload import Jobs, Workload
 from netllm_gym.envs.cjs.workload import workload as load_workload
 from netllm_gym.envs.rows import Outcome, keys_of, next_keys
 from netllm_gym.errors import InputError
@@ -130,7 +130,7 @@ class ClusterBatch:
             elif seed is None:
                 seed = int(self._keys[row] >> np.uint64(1))
             self.arrival_seeds[row] = seed
-            jobs = self.workload.draw_jobs(seed, self.num_jobs, self.mean_gap_s * 1000.0)
+            jobs = self.jobs(seed)
             simulator.begin_row(
                 *(self._world, self.state, row, self._duration_key(seed)),
                 *(jobs.template, jobs.arrival_ms),
@@ -162,6 +162,10 @@ class ClusterBatch:
         stood = np.array(self.state[0]["done"])
         simulator.step_rows(self._world, self.state, slots, counts + 1)
         return self._outcome(self.state[0]["done"] & ~stood)
+
+    def jobs(self, arrival_seed: int) -> Jobs:
+        """Return the jobs of an episode."""
+        return self.workload.draw_jobs(arrival_seed, self.num_jobs, self.mean_gap_s * 1000.0)
 
     def view(self) -> ClusterView:
         """Return what the schedulers see now."""

@@ -111,8 +111,8 @@ COMMITMENT = np.dtype(
 
 # Nothing is allocated in here, so no reference need be counted: numba would count one to each array
 # of a tuple in every call, which took two thirds of the time.
-_jit = numba.njit(cache=True, error_model="numpy", _nrt=False)
-_inlined = numba.njit(cache=True, error_model="numpy", inline="always", _nrt=False)
+_OPTIONS: dict[str, Any] = {"cache": True, "error_model": "numpy", "_nrt": False}
+_jit, _inlined = numba.njit(**_OPTIONS), numba.njit(inline="always", **_OPTIONS)
 _mix64, _to_unit = _jit(randomness.mix64), _jit(randomness.to_unit)
 _GAMMA = randomness.GAMMA
 

@@ -14,7 +14,7 @@ from netllm_gym.envs.cjs.batch import ClusterBatch
 from netllm_gym.envs.cjs.cluster import ClusterConfig
 from netllm_gym.envs.cjs.padding import PaddedSize, observation_space
 from netllm_gym.envs.cjs.public import PublicFace
-from netllm_gym.envs.cjs.workload import Workload
+from netllm_gym.envs.cjs.workload import Jobs, Workload
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.envs.rows import Outcome, RowVectorEnv
 
@@ -95,6 +95,10 @@ class CJSVectorEnv(RowVectorEnv):
     def cluster(self) -> ClusterConfig:
         """Delays and exchangeable rules."""
         return self.clusters.cluster
+
+    def jobs(self, arrival_seed: int) -> Jobs:
+        """Return the jobs of an episode."""
+        return self.clusters.jobs(arrival_seed)
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return (N, max_stages + 1 + num_executors) what each part of an action may be now."""

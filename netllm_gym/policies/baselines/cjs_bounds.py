@@ -23,6 +23,7 @@ with minima for every draw; there the executor with most tasks has ceil(N / k), 
 Source: `spec/cjs.md` 9. Differs: ceil(N / k) with minima; recordings.
 """
 
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
@@ -30,7 +31,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from netllm_gym.envs.cjs.vector_env import CJSVectorEnv
 from netllm_gym.envs.cjs.workload import FIRST, FRESH, LEVELS, REST, Jobs, Workload
+from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.cjs import longest_paths
 from netllm_gym.policies.policy import FloatArray
@@ -78,6 +81,37 @@ def lower_bound(
     together_ms = _best_mix(release_ms, work_ms[order], own_ms[order], moving_ms)
     total_ms = np.array([together_ms, own_ms.sum(), srpt_ms])
     return LowerBound(*(float(each) for each in total_ms / len(order) / 1000.0))
+
+
+class Bound:
+    """A limit for tables: what no schedule beats in expectation, of each planned episode."""
+
+    name, sure = "bound", False
+
+    def __init__(self, env: CJSVectorEnv) -> None:
+        self._env = env
+
+    def limits(self, plan: Sequence[PlannedEpisode]) -> FloatArray:
+        """Return (E,) lower bounds on the mean job completion time, in seconds."""
+        env = self._env
+        return np.array(
+            [
+                lower_bound(
+                    env.workload,
+                    env.jobs(planned.options["arrival_seed"]),
+                    env.num_executors,
+                    env.cluster.moving_delay_s,
+                    self.sure,
+                ).bound_s
+                for planned in plan
+            ]
+        )
+
+
+class SureBound(Bound):
+    """The same for every draw of the durations."""
+
+    name, sure = "bound_sure", True
 
 
 def stage_bounds_ms(
@@ -130,7 +164,7 @@ def _edges(workload: Workload) -> NDArray[np.int64]:
     return np.asarray(workload.edges + first[:, None], np.int64)
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _flow(release: Any, work: Any, shared: Any) -> Any:
     """Return the sum of times in the system of the shared jobs under SRPT on one machine.
 
@@ -162,7 +196,7 @@ def _flow(release: Any, work: Any, shared: Any) -> Any:
     return flow
 
 
-@_jit  # type: ignore[untyped-decorator]
+@_jit
 def _best_mix(release: Any, work: Any, own: Any, moving: Any) -> Any:
     """Return the best sum found of own bounds of some jobs and SRPT of the others.
 

@@ -95,7 +95,7 @@ def cluster_graph(view: ClusterView) -> ClusterGraph:
     features = np.empty((len(stage_job), STAGE_FEATURES), np.float32)
     features[:, :JOB_FEATURES] = job_features[stage_job]
     features[:, 3] = view.remaining / TASKS_SCALE
-    features[:, 4] = view.remaining * view.duration_ms / WORK_SCALE_MS
+    features[:, 4] = view.remaining.astype(np.float32) * view.duration_ms / WORK_SCALE_MS
     leaves, generations = _generations(view)
     offered = np.flatnonzero(view.schedulable)
     offered_row = view.stage_row[offered]
@@ -165,7 +165,11 @@ class Choice(NamedTuple):
     log_prob: Tensor  # (N,) of the action
     stage_log_probs: Tensor  # (N, S) of the offered stages in order
     executor_log_probs: Tensor  # (N, X) of 1, 2, ... executors for the chosen stage
-    entropy: Tensor  # (N,) of the stage, and of the executors given the stage
+
+    def entropy(self) -> Tensor:
+        """Return (N,) of the stage, plus that of the executors given the stage."""
+        of_stage = (self.stage_log_probs.exp() * self.stage_log_probs).sum(1)
+        return -of_stage - (self.executor_log_probs.exp() * self.executor_log_probs).sum(1)
 
 
 class Decima(nn.Module):
@@ -217,7 +221,6 @@ class Decima(nn.Module):
             + executor_log_probs.gather(1, executors[:, None])[:, 0],
             stage_log_probs,
             executor_log_probs,
-            _entropy(stage_log_probs) + _entropy(executor_log_probs),
         )
 
     def embed(self, graph: ClusterGraph) -> Embeddings:
@@ -265,6 +268,7 @@ class Decima(nn.Module):
         share = column / graph.num_executors[row]
         # A row's candidates differ in the last input alone, so the first layer is done once a row.
         first, *others = self.executor_score
+        assert isinstance(first, nn.Linear)
         hidden = F.linear(seen, first.weight[:, :-1], first.bias)
         hidden = torch.addcmul(hidden[row], share[:, None], first.weight[:, -1])
         for layer in others:
@@ -296,13 +300,9 @@ def _pick(log_probs: Tensor, count: Tensor, draws: Tensor | None) -> Tensor:
     """Return (N,) columns: the likeliest, or where the draw falls among the probabilities."""
     if draws is None:
         return log_probs.argmax(1)
-    upto = log_probs.double().exp().cumsum(1)
+    upto = log_probs.exp().cumsum(1, dtype=torch.float64)
     drawn = (upto <= (draws * upto[:, -1])[:, None]).sum(1)
     return torch.minimum(drawn, count - 1)  # rounding must not leave the row's own
-
-
-def _entropy(log_probs: Tensor) -> Tensor:
-    return -(log_probs.exp() * log_probs).sum(1)
 
 
 def read_decima(path: Path) -> Decima:
