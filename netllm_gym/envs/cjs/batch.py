@@ -85,7 +85,7 @@ class ClusterBatch:
 
             self._simulator = simulator
             stages = self.num_jobs * self.workload.max_stages_per_job
-            noted = self.num_jobs * self.workload.max_tasks_per_job if self.notes_tasks else 0
+            noted = self.workload.most_tasks(self.num_jobs) if self.notes_tasks else 0
             self._world = simulator.pack_world(self.workload, self.cluster, self.num_executors)
             self.state = simulator.new_state(
                 self.num_rows, self.num_executors, self.num_jobs, stages, noted

@@ -108,6 +108,16 @@ EVENT = np.dtype([("time_ms", np.float64), ("order", np.int64), ("executor", np.
 COMMITMENT = np.dtype(
     [("pool", np.int64), ("stage", np.int64), ("count", np.int64)], align=True
 )  # stage -1: the common pool
+TASK = np.dtype(
+    [
+        ("executor", np.int64),
+        ("job", np.int64),
+        ("stage", np.int64),  # in the row's stages
+        ("begin_ms", np.float64),
+        ("end_ms", np.float64),
+    ],
+    align=True,
+)
 
 # Nothing is allocated in here, so no reference need be counted: numba would count one to each array
 # of a tuple in every call, which took two thirds of the time.
