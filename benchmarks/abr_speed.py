@@ -1,7 +1,7 @@
 """Speed of the ABR simulator: steps per CPU second, side by side with a slow obvious loop.
 
 Both play random low rungs over the same traces and video, make the observation and the reward, and
-are timed in turns in one run, so the ratio holds on any machine and under any load.
+are timed in turns in one run, so the ratio holds under any load; it differs between processors.
 
     python benchmarks/abr_speed.py [--plain PATH]
 

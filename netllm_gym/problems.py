@@ -310,7 +310,7 @@ def _trained_policy(folder: Path, problem: Problem, decoding: str, device: str) 
         factory.name,
         factory,
         learned=True,
-        trained_on=str(provenance.get("traces", "unknown")) + chosen,
+        trained_on=str(provenance.get(problem.worlds, "unknown")) + chosen,
         recordings=recordings,
         selected_on=selected_on,
         sha256=policy_sha256(best),

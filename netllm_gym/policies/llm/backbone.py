@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from huggingface_hub.utils import logging as hub_logging
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from torch import nn
@@ -77,7 +78,7 @@ def load_backbone(
         if stored is None and config.init == "pretrained":
             model = _pretrained(config, hf_config)
         else:
-            model = _from_config(hf_config)
+            model = _from_config(hf_config, config.name)
         _trim(model, config)
         nn.Module.to(model, torch.bfloat16 if config.dtype == "bfloat16" else torch.float32)
         base_sha256 = None
@@ -164,7 +165,8 @@ def _shape(config: BackboneConfig) -> PreTrainedConfig:
         hf_config = _config_of(read_json(minilm_folder() / "config.json"))
     else:
         try:
-            hf_config = AutoConfig.from_pretrained(config.name, trust_remote_code=False)
+            with _quiet():
+                hf_config = AutoConfig.from_pretrained(config.name, trust_remote_code=False)
         except Exception as error:  # any JSON may stand in its config.json
             raise InputError(
                 "backbone must be tiny, minilm, a local folder or a model of the hub that can be "
@@ -172,12 +174,12 @@ def _shape(config: BackboneConfig) -> PreTrainedConfig:
             ) from error
     if getattr(hf_config, "is_encoder_decoder", False):
         raise InputError(
-            "backbone must be a causal model: an encoder-decoder shows its decoder the future, "
-            f"got {hf_config.model_type}"
+            f"backbone {config.name} must be a causal model: an encoder-decoder shows its decoder "
+            f"the future, got {hf_config.model_type}"
         )
     if hasattr(hf_config, "is_decoder"):
         hf_config.is_decoder = True  # makes an encoder causal
-    total = _num_layers(hf_config)
+    total = _num_layers(hf_config, config.name)
     if config.layers is not None:
         if config.layers > total:
             raise InputError(
@@ -194,12 +196,11 @@ def _shape(config: BackboneConfig) -> PreTrainedConfig:
     return hf_config
 
 
-def _num_layers(hf_config: PreTrainedConfig) -> int:
+def _num_layers(hf_config: PreTrainedConfig, backbone: str) -> int:
     total = getattr(hf_config, "num_hidden_layers", None)
     if type(total) is not int or not 1 <= total <= MOST_LAYERS:
         raise InputError(
-            f"num_hidden_layers of {hf_config.model_type} must be in 1..{MOST_LAYERS}, "
-            f"got {total!r}"
+            f"num_hidden_layers of backbone {backbone} must be in 1..{MOST_LAYERS}, got {total!r}"
         )
     return total
 
@@ -219,15 +220,15 @@ def _config_of(values: Mapping[str, Any]) -> PreTrainedConfig:
         ) from error
 
 
-def _from_config(hf_config: PreTrainedConfig) -> PreTrainedModel:
-    _num_layers(hf_config)
+def _from_config(hf_config: PreTrainedConfig, backbone: str) -> PreTrainedModel:
+    _num_layers(hf_config, backbone)
     _drop_words(hf_config)
     make: Callable[..., PreTrainedModel] = AutoModel.from_config
     try:
         return make(hf_config, attn_implementation="sdpa")
     except Exception as error:  # any numbers may stand in a config
         raise InputError(
-            f"backbone must be one that transformers can build with SDPA attention, "
+            f"backbone {backbone} must be one that transformers can build with SDPA attention, "
             f"got {hf_config.model_type}: {_first_line(error)}"
         ) from error
 
@@ -268,7 +269,7 @@ def _pretrained(config: BackboneConfig, hf_config: PreTrainedConfig) -> PreTrain
                 "got none or one of another shape"
             )
         return pretrained
-    model = _from_config(hf_config)
+    model = _from_config(hf_config, config.name)
     wanted = {name for name in model.state_dict() if not name.startswith("pooler.")}
     weights = load_file(minilm_folder() / "model.safetensors")
     kept = {name: weights[name] for name in wanted if "word_embeddings" not in name}
@@ -281,7 +282,8 @@ def _trim(model: PreTrainedModel, config: BackboneConfig) -> None:
     """Take away what a policy never runs, and check that the rest can be run."""
     if "position_ids" not in inspect.signature(model.forward).parameters:
         raise InputError(
-            f"backbone must take position_ids, got {model.config.model_type}, which does not"
+            f"backbone {config.name} must take position_ids, got {model.config.model_type}, "
+            "which does not"
         )
     words = model.get_input_embeddings()
     assert isinstance(words, nn.Embedding)
@@ -307,10 +309,15 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers from listing the weights that an early exit leaves out."""
-    before = logging.get_verbosity()
+    """Keep transformers from listing the weights that an early exit leaves out.
+
+    And the hub from telling of every new try: what comes of them is said once.
+    """
+    before, hub_before = logging.get_verbosity(), hub_logging.get_verbosity()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         logging.set_verbosity(before)
+        hub_logging.set_verbosity(hub_before)

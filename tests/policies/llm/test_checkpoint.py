@@ -164,6 +164,10 @@ def test_another_schema_a_broken_config_and_no_policy_are_refused(tmp_path):
         ({"schema": "netllm-gym policy 99"}, "must have the schema"),
         ({"config": {**values["config"], "problem": "vp"}}, "problem must be one of abr, cjs"),
         ({"config": {**values["config"], "depth": 3}}, "LLMConfig must have no field but"),
+        (
+            {"config": {**values["config"], "returns": {}}},
+            r"config\.json: returns must be fitted to a pool first, got no constants",
+        ),
         ({"config": 5}, r"config\.json: LLMConfig must be an object with fields, got 5"),
         ({"config": {**values["config"], "seed": "0"}}, "seed must be of the type int, got '0'"),
         (
@@ -184,7 +188,7 @@ def test_another_schema_a_broken_config_and_no_policy_are_refused(tmp_path):
         ),
         (
             {"backbone_config": {**values["backbone_config"], "num_hidden_layers": 2**60}},
-            r"config\.json: num_hidden_layers of llama must be in 1\.\.1000, got",
+            r"config\.json: num_hidden_layers of backbone .* must be in 1\.\.1000, got",
         ),
     ]:
         (folder / "config.json").write_text(json.dumps({**values, **change}))

@@ -1,6 +1,7 @@
 """What the model sees, what of it is trained, and what it refuses."""
 
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -209,6 +210,20 @@ def test_the_observation_encoder_sees_normal_features():
     assert {"encoders.features.observation.mean", "encoders.features.observation.std"} <= set(
         model.outside()
     )
+
+
+def test_the_hub_does_not_tell_of_its_tries(monkeypatch, caplog):
+    def tries(name, **_):
+        logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 1s [Retry 1/5].")
+        raise OSError("no network")
+
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", tries)
+    hub = logging.getLogger("huggingface_hub")
+    before = hub.level
+    with pytest.raises(InputError, match="can be reached, got 'someones/model': no network"):
+        load_backbone(BackboneConfig("someones/model"), seed=0)
+    assert not caplog.records
+    assert hub.level == before
 
 
 def test_a_folder_that_names_an_unknown_model_is_refused(tmp_path):
