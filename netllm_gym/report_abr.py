@@ -16,7 +16,8 @@ from netllm_gym.charts import (
     segments_path,
     step_path,
 )
-from netllm_gym.envs.abr.playback import Playback, Steps, link_capacity
+from netllm_gym.envs.abr.playback import Playback, link_capacity
+from netllm_gym.envs.curves import Steps
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation import Row, Table
 from netllm_gym.problems import check_names, find_problem, load_policy
