@@ -183,9 +183,24 @@ class ClusterBatch:
         )
         return ClusterView(**per_row, **per_stage, **per_job, edges=edges[:found])
 
+    def has_begun(self, row: int) -> bool:
+        """Say whether a row ever began an episode."""
+        self._simulate()
+        return bool(self.state[0]["num_jobs"][row])
+
+    def job_records(self, row: int) -> NDArray[Any]:
+        """Return (J,) the records of a row's jobs, `JOB` of the simulator."""
+        return np.asarray(self.state[1][row][: self.num_jobs])
+
+    def task_records(self, row: int) -> NDArray[Any]:
+        """Return (T,) the records of a row's tasks so far, `TASK` of the simulator."""
+        if not self.notes_tasks:
+            raise InputError("tasks must be noted to be read, got notes_tasks=False")
+        return np.asarray(self.state[9][row][: self.state[0]["num_noted"][row]])
+
     def completion_s(self, row: int) -> NDArray[np.float64]:
         """Return (J,) completion times of a row, from arrival; inf where a job is unfinished."""
-        jobs = self.state[1][row][: self.num_jobs]
+        jobs = self.job_records(row)
         return np.asarray((jobs["completion_ms"] - jobs["arrival_ms"]) / 1000.0, np.float64)
 
     def _outcome(self, ended: NDArray[np.bool_]) -> Outcome:
