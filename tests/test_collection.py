@@ -117,7 +117,8 @@ def test_pool_of_trained_teachers_inherits_what_they_saw(tmp_path, monkeypatch):
             policy.name = name
             return policy
 
-        factory.config = SimpleNamespace(problem="abr")
+        factory.config, factory.name = SimpleNamespace(problem="abr"), name
+        factory.sampled = factory.draws_by_default = False
         factory.trained_on = {
             "recordings": [f"seen by {name}", "seen by all"],
             "validation_recordings": ["chosen on"],

@@ -44,7 +44,10 @@ FLOORS = {  # file: what it may import, beside the standard library and its own 
     "policies/__init__.py": (),
     "policies/baselines/*": (*GROUND, "envs/*", DATASETS, POLICY, "numba"),
     "policies/neural/*": (*LEARNERS_MAY, "torch", "safetensors"),
-    "policies/llm/*": (*LEARNERS_MAY, "torch", "transformers", "peft", "safetensors"),
+    "policies/llm/*": (
+        *LEARNERS_MAY,
+        *("torch", "transformers", "peft", "safetensors", "huggingface_hub"),
+    ),
     "policies/offline/*": (*LEARNERS_MAY, "torch", "d3rlpy"),
     "rollout.py": (*GROUND, "envs/*", "data/episode.py", POLICY, "gymnasium"),
     # The upper floors reach the heavy libraries only through the parts that own them.

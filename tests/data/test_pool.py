@@ -128,7 +128,7 @@ def test_a_pool_of_another_problem_brings_its_codec(tmp_path):
     writer.write(0, [made])
     found = ExperiencePool.load(tmp_path / "pool", "toy", codec=RAGGED).episodes[0]
     np.testing.assert_array_equal(found.observations, made.observations)
-    with pytest.raises(InputError, match="pool: problem must be one of abr, got 'toy'"):
+    with pytest.raises(InputError, match="pool: problem must be one of abr, cjs, got 'toy'"):
         ExperiencePool.load(tmp_path / "pool")
 
 

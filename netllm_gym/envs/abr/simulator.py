@@ -16,7 +16,7 @@ times are in seconds (the reference's are in milliseconds), so values agree to r
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -47,7 +47,9 @@ INFO_KEYS = (
 TRACE_DRAW, POINTER_DRAW, NOISE_DRAW = np.uint64(1), np.uint64(2), np.uint64(3)
 NOISE_COUNTER = int(NOISE_DRAW) - 1  # `randomness.uniform` counts from 0
 
-_jit = numba.njit(cache=True, inline="always")
+# Nothing is allocated in here, so no reference need be counted.
+_OPTIONS: dict[str, Any] = {"_nrt": False}
+_jit = numba.njit(cache=True, inline="always", **_OPTIONS)
 _mix64, _to_unit, _chunk_qoe = _jit(randomness.mix64), _jit(randomness.to_unit), _jit(chunk_qoe)
 _GAMMA = randomness.GAMMA
 
@@ -257,7 +259,7 @@ def _download(  # type: ignore[no-untyped-def]
     info[i, 10] = row.clock_s
 
 
-@numba.njit(cache=True, error_model="numpy")
+@numba.njit(cache=True, error_model="numpy", **_OPTIONS)
 def step_rows(link, video, players, rows, actions, observations, info):  # type: ignore[no-untyped-def]
     """Download one chunk in every row that is not done; done rows stand still.
 
@@ -284,7 +286,7 @@ def step_rows(link, video, players, rows, actions, observations, info):  # type:
             )  # fmt: skip
 
 
-@numba.njit(cache=True, error_model="numpy")
+@numba.njit(cache=True, error_model="numpy", **_OPTIONS)
 def begin_rows(link, video, players, rows, begins, trace, start_pointer, observations, info):  # type: ignore[no-untyped-def]
     """Begin an episode in the rows of `begins` and download its first chunk at the lowest rung.
 
