@@ -186,7 +186,7 @@ class Painter:
                 place = np.searchsorted(count.border_s, times_s[jobs], "right") - 1
                 heights = count.value[np.minimum(place, len(count.value) - 1)]
                 colours = [JOB_COLOURS[job % len(JOB_COLOURS)] for job in jobs.tolist()]
-                axes.scatter(times_s[jobs], heights, 36, colours, marker, zorder=3)
+                axes.scatter(times_s[jobs], heights, 36, colours, marker=marker, zorder=3)
         axes.set_ylim(*shown)
 
     def _paint_executors(self, played: Playback, since_s: float) -> None:
