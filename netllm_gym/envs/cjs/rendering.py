@@ -133,7 +133,7 @@ class Painter:
             axes.yaxis.get_major_locator().set_params(integer=True)
         self._title = figure.text(0.075, 0.955, "", fontsize=9.5)
         self._result = figure.text(0.075, 0.91, "", fontsize=9.5, color="#444444")
-        mark = {"color": "#444444", "ls": "", "ms": 6}
+        mark: dict[str, Any] = {"color": "#444444", "ls": "", "ms": 6}
         handles = [
             Line2D([], [], color="#444444", lw=1.5, label="in the system"),
             Line2D([], [], marker="^", label="arrives", **mark),
