@@ -24,7 +24,7 @@ def view(played: Replay) -> View:
     records: list[Playback] = [side.record for side in played.sides]
     end_s = max(each.now_s for each in records)
     time = nice_axis(0.0, end_s, widen=False)
-    executors = nice_axis(0.0, float(records[0].num_executors), 4)
+    executors = nice_axis(0.0, float(records[0].num_executors), widen=False)
     jobs = nice_axis(0.0, max(float(each.in_system().value.max()) for each in records), 3)
     return show(
         played,
@@ -36,7 +36,7 @@ def view(played: Replay) -> View:
         ],
         (Key("busy", "executors in use", is_line=False), Key("jobs", "jobs in the system")),
         charts=(_distribution(played),),
-        note=f"The axes are the same for both; executors in use are means of {end_s / PIECES:.0f} "
+        note=f"The axes are the same for both; executors in use are means of {end_s / PIECES:.3g} "
         f"s.{_beyond(played)}",
     )
 

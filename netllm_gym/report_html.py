@@ -16,7 +16,14 @@ from netllm_gym.charts import Axis, Chart, Mark, cdf_path, fenced, nice_axis
 from netllm_gym.errors import MissingDataError
 from netllm_gym.evaluation import Row, Table
 from netllm_gym.problems import PROBLEMS, Problem
-from netllm_gym.report import compared_with, interval_text, number_text, ranked, table_notes
+from netllm_gym.report import (
+    case_text,
+    compared_with,
+    interval_text,
+    number_text,
+    ranked,
+    table_notes,
+)
 from netllm_gym.report_replay import Replay, View, row_styles
 
 UNITS = {"mbps": "Mbit/s", "s": "s", "ms": "ms", "deg": "degrees", "bytes": "bytes"}
@@ -166,7 +173,7 @@ def _section(number: int, table: Table, played: Replay | None) -> Section:
     return Section(
         number=number,
         title=problem.title,
-        case=" x ".join(str(value) for value in table.case.values()),
+        case=case_text(table),
         commit=table.commit,
         metric=problem.metric,
         metric_unit=problem.metric_unit,

@@ -65,7 +65,8 @@ class ClusterBatch:
         self.workload = load_workload(workload)
         recorded = self.workload.num_templates if self.workload.is_recording else None
         self.num_rows = num_rows
-        self.num_jobs = _whole("num_jobs", num_jobs or recorded or 200, 1, recorded or MOST_JOBS)
+        asked = (recorded or 200) if num_jobs is None else num_jobs
+        self.num_jobs = _whole("num_jobs", asked, 1, recorded or MOST_JOBS)
         self.num_executors = _whole("num_executors", num_executors, 1, MOST_EXECUTORS)
         self.duration_seed = _whole("duration_seed", duration_seed, 0, MOST_SEED)
         if not isinstance(mean_gap_s, int | float) or not 0.0 < mean_gap_s < float("inf"):
