@@ -71,7 +71,11 @@ def collect(
         raise InputError("policies must name at least one, got none")
     probe = row.make_env(1, **case)
     teachers = [load_policy(policy, problem) for policy in policies]
-    check_names(teacher.factory(probe).name for teacher in teachers)
+    actors = [teacher.factory(probe) for teacher in teachers]
+    for actor in actors:
+        if hasattr(actor, "limits"):
+            raise InputError(f"policies must be ones that play, got {actor.name}, a limit")
+    check_names(actor.name for actor in actors)
     shards = [
         _Shard(
             problem,

@@ -113,6 +113,8 @@ def evaluate(
     plan = [PlannedEpisode(seed + number, planned.options) for number, planned in enumerate(whole)]
     built = [(policy, *_build(row, policy, case, len(plan))) for policy in loaded]
     check_names(actor.name for _, actor, _ in built)
+    if all(hasattr(actor, "limits") for _, actor, _ in built):
+        raise InputError(f"policies must name one that plays, got {built[0][1].name}, a limit")
     results: list[_Result] = []
     for policy, actor, env in built:
         count = _Counter(actor.name, len(plan), on_episode)
@@ -124,9 +126,7 @@ def evaluate(
         played = rollout(actor, env, plan, count, keep_observations=False)
         results.append(_Result(policy, actor, _metric(row, played.episodes), played))
         _check_finished(row, actor.name, results[-1].values)
-    cases = next((result.played.episodes for result in results if result.played), None)
-    if cases is None:
-        raise InputError(f"policies must name one that plays, got {built[0][1].name}, a limit")
+    cases = next(result.played.episodes for result in results if result.played)
     groups = _groups(cases, row.interval_over)
     best = _strongest_baseline(row, results)
     rows = []

@@ -20,6 +20,24 @@ def _small_shards(monkeypatch):
     monkeypatch.setitem(PROBLEMS, "abr", replace(PROBLEMS["abr"], shard_episodes=3))
 
 
+def test_a_limit_collects_nothing(tmp_path):
+    case = {"workload": "synthetic", "num_executors": 4, "num_jobs": 2}
+    with pytest.raises(InputError, match="policies must be ones that play, got bound, a limit"):
+        collect("cjs", ["fair", "bound"], 1, tmp_path / "pool", case)
+    assert not (tmp_path / "pool").exists()
+
+
+def test_clusters_are_collected_alike_in_any_number_of_processes(tmp_path):
+    case = {"workload": "synthetic", "num_executors": 4, "num_jobs": 3}
+    one = collect("cjs", ["fair", "random"], 7, tmp_path / "one", case)
+    collect("cjs", ["fair", "random"], 7, tmp_path / "two", case, workers=2)
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+    assert {episode.case["num_jobs"] for episode in one.episodes} == {3}
+    assert one.env_spec["worlds"]["recordings"] == sorted(
+        {episode.case["arrivals"] for episode in one.episodes}
+    )
+
+
 def files(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 

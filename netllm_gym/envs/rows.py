@@ -176,7 +176,8 @@ def row_of(observation: Any, row: int) -> Any:
     """Return a copy of what one row sees."""
     if isinstance(observation, dict):
         return {key: each[row].copy() for key, each in observation.items()}
-    return observation[row].copy()
+    part = observation[row]
+    return part.copy() if isinstance(part, np.ndarray) else part  # of a ragged view it is a copy
 
 
 def next_keys(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:

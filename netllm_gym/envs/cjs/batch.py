@@ -28,6 +28,7 @@ from netllm_gym.randomness import keys_of_seeds, mix64
 
 # Columns of the info that an episode has at its end alone; `jct_list_s`, one per job, is another.
 END_KEYS = ("jct_s", "jct_p95_s", "makespan_s", "utilisation", "deadlock")
+DEFAULT_JOBS = 200
 MOST_EXECUTORS = 10_000
 MOST_JOBS = 100_000
 MOST_SEED = 2**63 - 1
@@ -65,7 +66,7 @@ class ClusterBatch:
         self.workload = load_workload(workload)
         recorded = self.workload.num_templates if self.workload.is_recording else None
         self.num_rows = num_rows
-        asked = (recorded or 200) if num_jobs is None else num_jobs
+        asked = (recorded or DEFAULT_JOBS) if num_jobs is None else num_jobs
         self.num_jobs = _whole("num_jobs", asked, 1, recorded or MOST_JOBS)
         self.num_executors = _whole("num_executors", num_executors, 1, MOST_EXECUTORS)
         self.duration_seed = _whole("duration_seed", duration_seed, 0, MOST_SEED)

@@ -129,8 +129,8 @@ class ClusterView:
         """(L,) row of each edge."""
         return np.repeat(np.arange(len(self)), self.num_edges)
 
-    def __getitem__(self, rows: NDArray[np.integer[Any]] | Sequence[int]) -> "ClusterView":
-        return self.take(rows)
+    def __getitem__(self, rows: NDArray[np.integer[Any]] | Sequence[int] | int) -> "ClusterView":
+        return self.take(np.atleast_1d(rows))
 
     def take(self, rows: NDArray[np.integer[Any]] | Sequence[int]) -> "ClusterView":
         """Return some rows, in the order in which they are named."""
