@@ -348,19 +348,23 @@ def report(
 
 @app.command()
 def demo(
-    problem: Annotated[str, typer.Argument(help="The problem: abr.")] = "abr",
-    out: Annotated[Path, typer.Option(help="Folder for pool, policies and table.")] = Path(
-        "runs/demo"
-    ),
+    problem: Annotated[str, typer.Argument(help="The problem: abr or cjs.")] = "abr",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for pool, policies and table; run again to go on. Left out: runs/demo-abr "
+            "or the like."
+        ),
+    ] = None,
 ) -> None:
     """Collect, train and bench on the embedded data, in a few minutes; ends with the table.
 
-    Example: netllm-gym demo
+    Example: netllm-gym demo cjs
     """
     from netllm_gym.demo import run_demo
     from netllm_gym.report import render_table
 
-    table = run_demo(problem, out, typer.echo)
+    table = run_demo(problem, out or Path(f"runs/demo-{problem}"), typer.echo)
     typer.echo("")
     typer.echo(render_table(table))
 
