@@ -136,7 +136,8 @@ def evaluate(
             gain = bootstrap(result.values - best.values, groups)
             versus = {"policy": best.actor.name, "mean": gain.mean, "ci95": gain.ci95}
         rows.append(_row(row, result, groups, versus))
-    described = {key: _describe(value) for key, value in {**row.default_case, **case}.items()}
+    asked = {**row.default_case, **case}
+    described = {key: _describe(_made_of(probe, key, value)) for key, value in asked.items()}
     return Table(problem, described, _commit(), rows)
 
 
@@ -279,6 +280,12 @@ def bootstrap(values: FloatArray, groups: NDArray[np.int64]) -> Interval:
     drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=RESAMPLES)
     low, high = np.percentile((drawn @ sums) / (drawn @ counts), [2.5, 97.5])
     return Interval(float(values.mean()), (float(low), float(high)))
+
+
+def _made_of(env: Any, name: str, asked: Any) -> Any:
+    """Return what the environment made of a number in the case: it may have taken less."""
+    made = getattr(env, name, asked)
+    return made if isinstance(asked, int) and isinstance(made, int) else asked
 
 
 def _describe(value: Any) -> str:

@@ -41,7 +41,7 @@ class ClusterBatch:
         num_rows: N.
         workload: Name, file or folder, or `Workload`.
         num_executors: E of each cluster.
-        num_jobs: Of an episode; None: 200, or those of a recording.
+        num_jobs: Of an episode, 200 by default; a recording has no more than its own.
         mean_gap_s: Mean time between arrivals.
         cluster: Delays and exchangeable rules.
         duration_seed: Of the durations, beside the arrival seed and whatever a policy does.
@@ -66,8 +66,8 @@ class ClusterBatch:
         self.workload = load_workload(workload)
         recorded = self.workload.num_templates if self.workload.is_recording else None
         self.num_rows = num_rows
-        asked = (recorded or DEFAULT_JOBS) if num_jobs is None else num_jobs
-        self.num_jobs = _whole("num_jobs", asked, 1, recorded or MOST_JOBS)
+        asked = _whole("num_jobs", DEFAULT_JOBS if num_jobs is None else num_jobs, 1, MOST_JOBS)
+        self.num_jobs = asked if recorded is None else min(asked, recorded)
         self.num_executors = _whole("num_executors", num_executors, 1, MOST_EXECUTORS)
         self.duration_seed = _whole("duration_seed", duration_seed, 0, MOST_SEED)
         if not isinstance(mean_gap_s, int | float) or not 0.0 < mean_gap_s < float("inf"):

@@ -91,7 +91,7 @@ class CJSEnv(gym.Env[Observation, NDArray[np.int64]]):
     ## Arguments
     - `workload`: `"synthetic"` (generated, the default), `"tpch"`, a file or folder
       (`docs/formats.md`) or a `Workload`.
-    - `num_executors`, `num_jobs` (of a recording: at most its jobs), `mean_gap_s` between arrivals.
+    - `num_executors`, `num_jobs` (200; a recording has no more than its own), `mean_gap_s` between arrivals.
     - `cluster`: delays and the switches above, `ClusterConfig(...)`.
     - `duration_seed`: of the durations.
     - `max_stages`, `max_jobs`, `max_edges`: size of the observation.
