@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from netllm_gym.envs.cjs.cluster import ClusterConfig
+from netllm_gym.envs.cjs.cluster import ClusterConfig, whole_number
 from netllm_gym.envs.cjs.observation import (
     JOB_FIELDS,
     ROW_FIELDS,
@@ -66,10 +66,11 @@ class ClusterBatch:
         self.workload = load_workload(workload)
         recorded = self.workload.num_templates if self.workload.is_recording else None
         self.num_rows = num_rows
-        asked = _whole("num_jobs", DEFAULT_JOBS if num_jobs is None else num_jobs, 1, MOST_JOBS)
+        asked = DEFAULT_JOBS if num_jobs is None else num_jobs
+        asked = whole_number("num_jobs", asked, 1, MOST_JOBS)
         self.num_jobs = asked if recorded is None else min(asked, recorded)
-        self.num_executors = _whole("num_executors", num_executors, 1, MOST_EXECUTORS)
-        self.duration_seed = _whole("duration_seed", duration_seed, 0, MOST_SEED)
+        self.num_executors = whole_number("num_executors", num_executors, 1, MOST_EXECUTORS)
+        self.duration_seed = whole_number("duration_seed", duration_seed, 0, MOST_SEED)
         if not isinstance(mean_gap_s, int | float) or not 0.0 < mean_gap_s < float("inf"):
             raise InputError(f"mean_gap_s must be above 0 and finite, got {mean_gap_s!r}")
         self.mean_gap_s = float(mean_gap_s)
@@ -124,6 +125,9 @@ class ClusterBatch:
         """Begin an episode in some rows; the others stand still."""
         simulator = self._simulate()
         named = self._named_arrivals(options or {})
+        for given in seeds:
+            if given is not None and not 0 <= given <= MOST_SEED:
+                raise InputError(f"seed must be in 0..{MOST_SEED}, got {given}")
         self._renew_keys(begins, seeds, generator)
         for row in np.flatnonzero(begins).tolist():
             seed = seeds[row]
@@ -260,8 +264,9 @@ class ClusterBatch:
                 f"arrival_seed must be one whole number or one per row, {self.num_rows} in all, "
                 f"got {options['arrival_seed']!r}"
             )
-        if seeds.min() < 0:
-            raise InputError(f"arrival_seed must be at least 0, got {seeds.min()}")
+        if seeds.min() < 0 or seeds.max() > MOST_SEED:
+            wrong = seeds.min() if seeds.min() < 0 else seeds.max()
+            raise InputError(f"arrival_seed must be in 0..{MOST_SEED}, got {wrong}")
         return np.broadcast_to(seeds.astype(np.int64), self.num_rows)
 
     def _renew_keys(
@@ -278,14 +283,6 @@ class ClusterBatch:
         self._keys[goes_on] = next_keys(self._keys[goes_on])
         named = begins & seeded
         self._keys[named] = keys_of(seeds)[named]
-
-
-def _whole(name: str, value: Any, low: int, high: int) -> int:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool):
-        raise InputError(f"{name} must be a whole number, got {value!r}")
-    if not low <= value <= high:
-        raise InputError(f"{name} must be in {low}..{high}, got {value}")
-    return int(value)
 
 
 def _columns(fields: Mapping[str, type], length: int) -> dict[str, NDArray[Any]]:
