@@ -118,6 +118,8 @@ class ClusterBatch:
         """Begin an episode in some rows; the others stand still."""
         simulator = self._simulate()
         named = self._named_arrivals(options or {})
+        for wrong in (seed for seed in seeds if seed is not None and not 0 <= seed <= MOST_SEED):
+            raise InputError(f"seed must be in 0..{MOST_SEED}, got {wrong}")
         self._renew_keys(begins, seeds, generator)
         for row in np.flatnonzero(begins).tolist():
             seed = seeds[row]
@@ -224,8 +226,11 @@ class ClusterBatch:
         }
 
     def _duration_key(self, arrival_seed: int) -> np.uint64:
-        of_arrivals, of_durations = keys_of_seeds([arrival_seed, self.duration_seed])
-        return np.uint64(mix64(np.array([of_arrivals ^ ~of_durations], np.uint64))[0])
+        # The two seeds go through different functions, or (1, 2) and (2, 1), and (0, 0) and
+        # (1, 1), would have the same durations.
+        of_arrivals, apart = keys_of_seeds([arrival_seed, 0])
+        keys = np.array([of_arrivals ^ ~apart, self.duration_seed], np.uint64)
+        return np.uint64(np.bitwise_xor.reduce(mix64(keys)))
 
     def _named_arrivals(self, options: Mapping[str, Any]) -> NDArray[np.int64] | None:
         unknown = sorted(set(options) - {"arrival_seed", "reset_mask"})
@@ -239,8 +244,8 @@ class ClusterBatch:
                 f"arrival_seed must be one whole number or one per row, {self.num_rows} in all, "
                 f"got {options['arrival_seed']!r}"
             )
-        if seeds.min() < 0:
-            raise InputError(f"arrival_seed must be at least 0, got {seeds.min()}")
+        for wrong in seeds[(seeds < 0) | (seeds > MOST_SEED)]:
+            raise InputError(f"arrival_seed must be in 0..{MOST_SEED}, got {wrong}")
         return np.broadcast_to(seeds.astype(np.int64), self.num_rows)
 
     def _renew_keys(
