@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from netllm_gym.envs.cjs.vector_env import FIRST_TRAINING_SEED, TEST_SEEDS, CJSVectorEnv
+from netllm_gym.envs.cjs.workload import workload
 from netllm_gym.errors import InputError
 from netllm_gym.randomness import keys_of_seeds, mix64
 from tests.envs.cjs.made_jobs import made_workload
@@ -47,7 +48,7 @@ def test_a_seed_that_no_episode_has_is_refused_and_begins_nothing(seed):
 
 def test_the_scalar_environment_refuses_it_too():
     env = gym.make("NetLLM-CJS-v0", workload=MADE, num_jobs=2)
-    with pytest.raises(InputError, match="^seed must be in"):
+    with pytest.raises(InputError, match=r"^seed must be in 0\.\."):
         env.reset(seed=PAST_THE_LAST)
 
 
@@ -68,7 +69,7 @@ def test_no_episode_is_tested_twice_or_trained_on():
     assert min(trained) > max(*tested, *validated)
     for env, most in ((test, 999), (valid, 9000)):
         with pytest.raises(
-            InputError, match=f"^episodes must be at most {most}, .* got {most + 1}"
+            InputError, match=rf"^episodes must be at most {most}, .* got {most + 1}"
         ):
             env.evaluation_plan(most + 1)
 
@@ -76,3 +77,22 @@ def test_no_episode_is_tested_twice_or_trained_on():
 def test_masks_are_those_of_padded_observations():
     with pytest.raises(InputError, match="^padded must be True"):
         CJSVectorEnv(1, MADE, padded=False).action_masks()
+
+
+def test_a_file_of_jobs_has_arrivals_of_its_own_for_validation(tmp_path):
+    table = tmp_path / "jobs.csv"
+    table.write_text("M1,2,j_1,1,Terminated,5,9,100,0.5\nR2_1,1,j_1,1,Terminated,9,12,100,0.5\n")
+    test, valid = (CJSVectorEnv(1, f"{table}{part}") for part in ("", "-valid"))
+    assert test.workload.content == valid.workload.content
+    assert arrival_seeds(test, 1)[0] == 666
+    assert arrival_seeds(valid, 1)[0] == 1000
+    recording = tmp_path / "jobs.json"
+    recording.write_text(
+        '{"kind": "netllm-gym cjs recording 1", "jobs": [{"arrival_ms": 0, "tasks": [1], '
+        '"edges": [], "rough_ms": [5], "durations_ms": [[5]]}]}'
+    )
+    with pytest.raises(InputError, match=r"^workload must have other arrivals for -valid"):
+        workload(f"{recording}-valid")
+    (tmp_path / "jobs.csv-valid").mkdir()  # what is there is meant
+    with pytest.raises(InputError, match="holds TPC-H"):
+        workload(f"{table}-valid")
