@@ -75,7 +75,7 @@ def test_no_episode_is_tested_twice_or_trained_on():
 
 
 def test_masks_are_those_of_padded_observations():
-    with pytest.raises(InputError, match="^padded must be True"):
+    with pytest.raises(InputError, match=r"^padded must be True"):
         CJSVectorEnv(1, MADE, padded=False).action_masks()
 
 
