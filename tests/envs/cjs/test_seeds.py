@@ -75,7 +75,7 @@ def test_no_episode_is_tested_twice_or_trained_on():
 
 
 def test_masks_are_those_of_padded_observations():
-    with pytest.raises(InputError, match="^padded must be True"):
+    with pytest.raises(InputError, match=r"^padded must be True"):
         CJSVectorEnv(1, MADE, padded=False).action_masks()
 
 
@@ -94,5 +94,5 @@ def test_a_file_of_jobs_has_arrivals_of_its_own_for_validation(tmp_path):
     with pytest.raises(InputError, match=r"^workload must have other arrivals for -valid"):
         workload(f"{recording}-valid")
     (tmp_path / "jobs.csv-valid").mkdir()  # what is there is meant
-    with pytest.raises(InputError, match="holds TPC-H"):
+    with pytest.raises(InputError, match=r"holds TPC-H"):
         workload(f"{table}-valid")
