@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from netllm_gym.envs.cjs.cluster import ClusterConfig
+from netllm_gym.envs.cjs.cluster import ClusterConfig, whole_number
 from netllm_gym.envs.cjs.observation import (
     JOB_FIELDS,
     ROW_FIELDS,
@@ -45,6 +45,10 @@ class ClusterBatch:
         mean_gap_s: Mean time between arrivals.
         cluster: Delays and exchangeable rules.
         duration_seed: Of the durations, beside the arrival seed and whatever a policy does.
+
+    Attributes:
+        notes_tasks: Whether every task is written down as it begins, for pictures; to be set before
+            the first episode.
     """
 
     def __init__(
@@ -62,10 +66,11 @@ class ClusterBatch:
         self.workload = load_workload(workload)
         recorded = self.workload.num_templates if self.workload.is_recording else None
         self.num_rows = num_rows
-        asked = _whole("num_jobs", DEFAULT_JOBS if num_jobs is None else num_jobs, 1, MOST_JOBS)
+        asked = DEFAULT_JOBS if num_jobs is None else num_jobs
+        asked = whole_number("num_jobs", asked, 1, MOST_JOBS)
         self.num_jobs = asked if recorded is None else min(asked, recorded)
-        self.num_executors = _whole("num_executors", num_executors, 1, MOST_EXECUTORS)
-        self.duration_seed = _whole("duration_seed", duration_seed, 0, MOST_SEED)
+        self.num_executors = whole_number("num_executors", num_executors, 1, MOST_EXECUTORS)
+        self.duration_seed = whole_number("duration_seed", duration_seed, 0, MOST_SEED)
         if not isinstance(mean_gap_s, int | float) or not 0.0 < mean_gap_s < float("inf"):
             raise InputError(f"mean_gap_s must be above 0 and finite, got {mean_gap_s!r}")
         self.mean_gap_s = float(mean_gap_s)
@@ -74,6 +79,7 @@ class ClusterBatch:
         self.cluster = ClusterConfig() if cluster is None else cluster
         self.arrival_seeds = np.zeros(num_rows, np.int64)  # (N,) of what each row plays
         self._keys = np.zeros(num_rows, np.uint64)  # (N,) of the chain of unnamed episodes
+        self.notes_tasks = False
         self._simulator: ModuleType | None = None
 
     def _simulate(self) -> ModuleType:
@@ -82,9 +88,10 @@ class ClusterBatch:
 
             self._simulator = simulator
             stages = self.num_jobs * self.workload.max_stages_per_job
+            noted = self.workload.most_tasks(self.num_jobs) if self.notes_tasks else 0
             self._world = simulator.pack_world(self.workload, self.cluster, self.num_executors)
             self.state = simulator.new_state(
-                self.num_rows, self.num_executors, self.num_jobs, stages
+                self.num_rows, self.num_executors, self.num_jobs, stages, noted
             )
         return self._simulator
 
@@ -118,8 +125,9 @@ class ClusterBatch:
         """Begin an episode in some rows; the others stand still."""
         simulator = self._simulate()
         named = self._named_arrivals(options or {})
-        for wrong in (seed for seed in seeds if seed is not None and not 0 <= seed <= MOST_SEED):
-            raise InputError(f"seed must be in 0..{MOST_SEED}, got {wrong}")
+        for given in seeds:
+            if given is not None and not 0 <= given <= MOST_SEED:
+                raise InputError(f"seed must be in 0..{MOST_SEED}, got {given}")
         self._renew_keys(begins, seeds, generator)
         for row in np.flatnonzero(begins).tolist():
             seed = seeds[row]
@@ -181,9 +189,24 @@ class ClusterBatch:
         )
         return ClusterView(**per_row, **per_stage, **per_job, edges=edges[:found])
 
+    def has_begun(self, row: int) -> bool:
+        """Say whether a row ever began an episode."""
+        self._simulate()
+        return bool(self.state[0]["num_jobs"][row])
+
+    def job_records(self, row: int) -> NDArray[Any]:
+        """Return (J,) the records of a row's jobs, `JOB` of the simulator."""
+        return np.asarray(self.state[1][row][: self.num_jobs])
+
+    def task_records(self, row: int) -> NDArray[Any]:
+        """Return (T,) the records of a row's tasks so far, `TASK` of the simulator."""
+        if not self.notes_tasks:
+            raise InputError("tasks must be noted to be read, got notes_tasks=False")
+        return np.asarray(self.state[9][row][: self.state[0]["num_noted"][row]])
+
     def completion_s(self, row: int) -> NDArray[np.float64]:
         """Return (J,) completion times of a row, from arrival; inf where a job is unfinished."""
-        jobs = self.state[1][row][: self.num_jobs]
+        jobs = self.job_records(row)
         return np.asarray((jobs["completion_ms"] - jobs["arrival_ms"]) / 1000.0, np.float64)
 
     def _outcome(self, ended: NDArray[np.bool_]) -> Outcome:
@@ -244,7 +267,8 @@ class ClusterBatch:
                 f"arrival_seed must be one whole number or one per row, {self.num_rows} in all, "
                 f"got {options['arrival_seed']!r}"
             )
-        for wrong in seeds[(seeds < 0) | (seeds > MOST_SEED)]:
+        if seeds.min() < 0 or seeds.max() > MOST_SEED:
+            wrong = seeds.min() if seeds.min() < 0 else seeds.max()
             raise InputError(f"arrival_seed must be in 0..{MOST_SEED}, got {wrong}")
         return np.broadcast_to(seeds.astype(np.int64), self.num_rows)
 
@@ -262,14 +286,6 @@ class ClusterBatch:
         self._keys[goes_on] = next_keys(self._keys[goes_on])
         named = begins & seeded
         self._keys[named] = keys_of(seeds)[named]
-
-
-def _whole(name: str, value: Any, low: int, high: int) -> int:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool):
-        raise InputError(f"{name} must be a whole number, got {value!r}")
-    if not low <= value <= high:
-        raise InputError(f"{name} must be in {low}..{high}, got {value}")
-    return int(value)
 
 
 def _columns(fields: Mapping[str, type], length: int) -> dict[str, NDArray[Any]]:

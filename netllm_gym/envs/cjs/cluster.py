@@ -2,6 +2,9 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from netllm_gym.errors import InputError
 
@@ -45,3 +48,12 @@ class ClusterConfig:
             )
         if self.backup not in BACKUPS:
             raise InputError(f"backup must be {' or '.join(BACKUPS)}, got {self.backup!r}")
+
+
+def whole_number(name: str, value: Any, low: int, high: int) -> int:
+    """Return a setting that is a whole number within its limits, or refuse it by its name."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool):
+        raise InputError(f"{name} must be a whole number, got {value!r}")
+    if not low <= value <= high:
+        raise InputError(f"{name} must be in {low}..{high}, got {value}")
+    return int(value)

@@ -7,8 +7,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from netllm_gym.envs.cjs.cluster import whole_number
 from netllm_gym.envs.cjs.observation import ClusterView
-from netllm_gym.errors import InputError
 
 NONE = -1  # in a column of indices: nothing there
 
@@ -30,8 +30,8 @@ class PaddedSize:
     def __post_init__(self) -> None:
         for name in ("max_stages", "max_jobs", "max_edges"):
             value = getattr(self, name)
-            if value is not None and not 1 <= value <= 2**20:
-                raise InputError(f"{name} must be in 1..{2**20}, got {value}")
+            if value is not None:
+                whole_number(name, value, 1, 2**20)
 
     @property
     def num_edges(self) -> int:

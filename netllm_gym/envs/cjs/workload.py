@@ -230,6 +230,11 @@ class Workload:
                 digest.update(f"{each}{array.shape}".encode() + array.tobytes())
         return digest.hexdigest()[:16]
 
+    def most_tasks(self, num_jobs: int) -> int:
+        """Return how many tasks an episode of so many jobs has at most."""
+        per_job = np.add.reduceat(self.num_tasks, self.stage_offset[:-1])
+        return int(per_job[:num_jobs].sum() if self.is_recording else num_jobs * per_job.max())
+
     def draw_jobs(self, seed: int, num_jobs: int, mean_gap_ms: float) -> Jobs:
         """Draw the jobs of an episode; a recording plays its own whatever the seed.
 

@@ -1,0 +1,252 @@
+"""What the constants of a cluster and its exchangeable rules change, in sums by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from netllm_gym.envs.cjs.cluster import ClusterConfig
+from netllm_gym.envs.cjs.env import CJSEnv
+from netllm_gym.envs.cjs.vector_env import CJSVectorEnv
+from netllm_gym.envs.cjs.workload import JobTemplate, Waves, Workload
+from netllm_gym.errors import InputError
+from tests.envs.cjs.made_jobs import recorded
+
+NO_STAGE = 8
+
+
+def begin(workload, num_executors, **cluster):
+    """Return an environment with places for eight stages, at its first decision."""
+    config = ClusterConfig(**{"moving_delay_s": 0.0, **cluster})
+    env = CJSEnv(workload, num_executors, cluster=config, max_stages=8, max_jobs=4)
+    env.reset(seed=0)
+    return env
+
+
+def take(env, *actions):
+    """Take decisions (stage, executors at most); return what the last one says."""
+    for stage, executors in actions:
+        step = env.step(np.array([stage, executors - 1]))
+    return step
+
+
+def one_stage(waves, num_tasks):
+    return Workload.of_jobs("one stage", [JobTemplate("job", [num_tasks], [], [waves])])
+
+
+@pytest.mark.parametrize(("delay_s", "jct_s"), [(0.0, 4.0), (2.0, 6.0), (0.25, 4.25)])
+def test_an_executor_moves_to_its_first_job_too(delay_s, jct_s):
+    # One executor, tasks of 1 and 3 s.
+    env = begin(recorded((0, [[1, 3]], [])), 1, moving_delay_s=delay_s)
+    assert take(env, (0, 1))[4]["jct_s"] == jct_s
+
+
+def test_warm_up_is_added_where_no_duration_has_it():
+    # Three tasks on one executor: a fresh one, then two later ones of 2 s.
+    known = Waves({5: [7000]}, {5: [3000]}, {5: [2000]})
+    unknown = Waves({5: []}, {5: [3000]}, {5: [2000]})
+    for waves, warmup_s, jct_s in ((known, 1.5, 7 + 4), (unknown, 1.5, 3 + 1.5 + 4)):
+        workload = Workload.of_jobs("one", [JobTemplate("job", [3], [], [waves])])
+        config = ClusterConfig(moving_delay_s=0.0, warmup_delay_s=warmup_s)
+        env = CJSEnv(workload, 1, num_jobs=1, cluster=config)
+        env.reset(seed=0)
+        assert take(env, (0, 1))[4]["jct_s"] == jct_s
+
+
+@pytest.mark.parametrize(("interpolation", "mean_s"), [("inverted", 2.6), ("linear", 1.4)])
+def test_interpolation_says_which_of_two_levels_is_likelier(interpolation, mean_s):
+    # 1 s at level 5, 3 s at level 10. Six executors are one past 5 and four before 10: the
+    # reference takes level 5 with chance 1/5, hence 1/5 x 1 + 4/5 x 3 = 2.6 s; the other 1.4 s.
+    levels = {5: [1000], 10: [3000]}
+    workload = one_stage(Waves(levels, levels, levels), 4000)
+    env = CJSEnv(
+        workload, 6, 1, cluster=ClusterConfig(moving_delay_s=0.0, interpolation=interpolation)
+    )
+    env.reset(seed=0)
+    info = take(env, (0, 6))[4]
+    busy_s = info["utilisation"] * info["makespan_s"] * 6
+    # One draw spreads by 0.8 s, the mean of 4000 by 0.013.
+    assert busy_s / 4000 == pytest.approx(mean_s, abs=0.06)
+
+
+@pytest.mark.parametrize("interpolation", ["inverted", "linear"])
+def test_at_a_known_level_there_is_nothing_to_interpolate(interpolation):
+    levels = {5: [1000], 10: [3000]}
+    # Of ten executors that arrive at once the first five count 1..5 (below 5: level 5), then
+    # 6..9 are between the levels. One alone is below all.
+    workload = one_stage(Waves(levels, levels, levels), 8)
+    env = CJSEnv(
+        workload, 1, 1, cluster=ClusterConfig(moving_delay_s=0.0, interpolation=interpolation)
+    )
+    env.reset(seed=0)
+    assert take(env, (0, 1))[4]["jct_s"] == 8.0
+
+
+@pytest.mark.parametrize(("backup", "left"), [("last", [1, 0]), ("first", [0, 1])])
+def test_backup_is_the_last_or_the_first_stage_that_may_be_chosen(backup, left):
+    # Stages of 1 and 2.5 s, of 1 and 1 s, of 5 s, of 9 s; none waits. Both executors begin with
+    # stage 0. At 1 s one is idle, and both are promised to stage 1. It does 1..2 and 2..3; the
+    # other one ends at 2.5 and finds no task left: it turns to stage 2 or 3.
+    env = begin(recorded((0, [[1, 2.5], [1, 1], [5], [9]], [])), 2, backup=backup)
+    info = take(env, (0, 2))[4]
+    assert info["clock_s"] == 1.0
+    observation, *_, info = take(env, (1, 2))
+    assert info["clock_s"] == 3.0
+    assert observation["stages"][:3, 0].tolist() == [*left, 0]  # stages 2 and 3 are left
+    # The one that is idle at 3 s takes the other: 3 + 5 and 2.5 + 9, or 2.5 + 5 and 3 + 9.
+    jct_s = take(env, (left.index(1), 1))[4]["jct_s"]
+    assert jct_s == {"last": 11.5, "first": 12.0}[backup]
+
+
+def test_backup_in_another_job_is_the_last_or_the_first_too():
+    # Two stages of job 0 keep both executors as above; jobs 1, 2 and 3 are there to turn to.
+    jobs = ((0, [[1, 2.5], [1, 1]], []), *((0, [[1]], []) for _ in range(3)))
+    for backup, job in (("last", 3), ("first", 1)):
+        env = begin(recorded(*jobs), 2, backup=backup, moving_delay_s=2.0)
+        take(env, (0, 2))
+        observation = take(env, (1, 2))[0]
+        # Job 0 is complete by the next decision; the one that turned away is on its way.
+        wanted = [int(number == job) for number in (1, 2, 3)]
+        assert observation["job_executors"].tolist() == [*wanted, -1]
+
+
+@pytest.mark.parametrize(("forgets", "supply"), [(False, 2), (True, 1)])
+def test_supply_forgets_idle_executors_or_counts_them_on(forgets, supply):
+    # Both executors work for job 0, 1 and 3 s. At 1 s one has nothing left to do, as job 0 has no
+    # task left and job 1 is not there; it goes to the common pool. At 2 s job 1 arrives.
+    load = recorded((0, [[1, 3]], []), (2, [[1]], []))
+    env = begin(load, 2, supply_forgets_idle=forgets)
+    observation, *_, info = take(env, (0, 2))
+    assert (info["clock_s"], observation["committable"].item()) == (2.0, 1)
+    assert observation["job_executors"].tolist() == [supply, 0, -1, -1]
+
+
+@pytest.mark.parametrize(
+    ("reoffers", "clock_s", "committable", "source"), [(False, 4.0, 1, 0), (True, 1.0, 1, -1)]
+)
+def test_idle_executors_are_offered_again_or_left_idle(reoffers, clock_s, committable, source):
+    # One executor does the tasks of 1 and 3 s; the other was left in the common pool though
+    # stage 1 may be chosen. Asked again at the end of the first task, or when the stage's tasks
+    # are all done and only the one that did them is offered.
+    env = begin(recorded((0, [[1, 3], [2]], [])), 2, reoffer_idle=reoffers)
+    observation, *_, info = take(env, (0, 1), (NO_STAGE, 1))
+    assert info["clock_s"] == clock_s
+    assert observation["committable"].item() == committable
+    assert observation["source_job"].item() == source
+    # Stage 1 takes 2 s more: from 1 s on beside the other stage, that ends at 4 s, or after it.
+    stage = int(observation["stage_mask"].argmax())
+    assert take(env, (stage, 1))[4]["jct_s"] == {False: 6.0, True: 4.0}[reoffers]
+
+
+def test_reoffering_ends_even_if_nobody_ever_takes_an_executor():
+    env = begin(recorded((0, [[1, 3, 1, 1], [2]], [])), 3, reoffer_idle=True)
+    step = take(env, (0, 1))
+    decisions = 0
+    while not (step[2] or step[3]):
+        step = take(env, (NO_STAGE, 1))
+        decisions += 1
+    assert step[3]
+    assert decisions <= 1 + 5  # the first round's, and one per task
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"moving_delay_s": -0.1}, "moving_delay_s must be at least 0 and finite, got -0.1"),
+        ({"moving_delay_s": math.inf}, "moving_delay_s must be at least 0 and finite, got inf"),
+        ({"warmup_delay_s": math.nan}, "warmup_delay_s must be at least 0 and finite, got nan"),
+        ({"interpolation": "none"}, "interpolation must be inverted or linear, got 'none'"),
+        ({"backup": "best"}, "backup must be last or first, got 'best'"),
+    ],
+)
+def test_wrong_constants_are_refused(wrong, sentence):
+    with pytest.raises(InputError) as refusal:
+        ClusterConfig(**wrong)
+    assert str(refusal.value) == sentence
+
+
+RECORDING = recorded((0, [[1], [1]], [(0, 1)]), (1, [[1]], []))
+THREE = Workload.of_jobs("three", [JobTemplate("job", [1] * 3, [(0, 1), (0, 2)], [[1]] * 3)])
+
+
+@pytest.mark.parametrize("kind", [CJSEnv, CJSVectorEnv])
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"workload": "tpcg"}, "workload must be "),
+        ({"workload": "nowhere/at/all"}, "workload must be "),
+        ({"num_executors": 0}, "num_executors must be in 1..10000, got 0"),
+        ({"num_executors": 2.0}, "num_executors must be a whole number, got 2.0"),
+        ({"num_executors": True}, "num_executors must be a whole number, got True"),
+        ({"num_jobs": -1}, "num_jobs must be in 1..100000, got -1"),
+        ({"num_jobs": 0, "workload": RECORDING}, "num_jobs must be in 1..100000, got 0"),
+        ({"mean_gap_s": 0.0}, "mean_gap_s must be above 0 and finite, got 0.0"),
+        ({"mean_gap_s": math.nan}, "mean_gap_s must be above 0 and finite, got nan"),
+        ({"mean_gap_s": "1"}, "mean_gap_s must be above 0 and finite, got '1'"),
+        ({"cluster": {"backup": "last"}}, "cluster must be a ClusterConfig, got {"),
+        ({"duration_seed": -1}, "duration_seed must be in 0..9223372036854775807, got -1"),
+        ({"max_stages": 2, "workload": THREE}, "max_stages must hold the largest job of three, 3"),
+        ({"max_edges": 1, "workload": THREE}, "max_edges must hold the largest job of three, 2"),
+        ({"max_stages": 0}, "max_stages must be in 1..1048576, got 0"),
+        ({"max_stages": 99.5}, "max_stages must be a whole number, got 99.5"),
+        ({"max_jobs": "9"}, "max_jobs must be a whole number, got '9'"),
+        ({"max_jobs": 0}, "max_jobs must be in 1..1048576, got 0"),
+        ({"render_mode": "human"}, "render_mode must be None"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_one_sentence(kind, wrong, sentence):
+    with pytest.raises(InputError) as refusal:
+        kind(**wrong)
+    assert str(refusal.value).startswith(sentence)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("asked", "played"), [(None, 2), (1, 1), (2, 2), (3, 2)])
+def test_a_recording_plays_its_jobs_or_the_first_of_them(asked, played):
+    assert CJSVectorEnv(1, RECORDING, num_jobs=asked).num_jobs == played
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda env: env.step(np.array([0, 0])), "step must follow reset"),
+        (lambda env: env.reset(options={"arrival": 1}), "options must be arrival_seed or reset_ma"),
+        (lambda env: env.reset(options={"reset_mask": [True]}), "options must be arrival_seed"),
+        (
+            lambda env: env.reset(options={"arrival_seed": -1}),
+            "arrival_seed must be in 0..9223372036854775807, got -1",
+        ),
+        (lambda env: env.reset(options={"arrival_seed": 1.0}), "arrival_seed must be one whole"),
+        (lambda env: env.reset(options={"arrival_seed": 2**63}), "arrival_seed must be in 0..9223"),
+        (lambda env: env.reset(options={"arrival_seed": 2**70}), "arrival_seed must be one whole"),
+        (lambda env: env.reset(seed=2**70), "seed must be in 0..9223372036854775807, got 11805916"),
+    ],
+)
+def test_wrong_resets_are_refused_in_one_sentence(call, sentence):
+    env = CJSEnv(THREE, 2, num_jobs=1)
+    with pytest.raises(InputError) as refusal:
+        call(env)
+    assert str(refusal.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("action", "sentence"),
+    [
+        (np.array([9, 0]), "stage of an action must be in 0..8, got 9"),
+        (np.array([-1, 0]), "stage of an action must be in 0..8, got -1"),
+        (np.array([0, 2]), "executors of an action must be in 0..1, got 2"),
+        (np.array([0, -1]), "executors of an action must be in 0..1, got -1"),
+        (np.array([0.0, 0.0]), "actions must be whole numbers of shape (1, 2), got shape"),
+        (np.array([0]), "actions must be whole numbers of shape (1, 2), got shape (1, 1)"),
+        ("go", "actions must be whole numbers of shape (1, 2), got shape (1,)"),
+        (None, "actions must be whole numbers of shape (1, 2), got shape (1,)"),
+    ],
+)
+def test_what_is_no_action_is_refused_and_changes_nothing(action, sentence):
+    env = begin(RECORDING, 2)
+    before = env.batch.view()
+    with pytest.raises(InputError) as refusal:
+        env.step(action)
+    assert str(refusal.value).startswith(sentence)
+    np.testing.assert_array_equal(env.batch.view().remaining, before.remaining)
+    assert not env.batch.done[0]
