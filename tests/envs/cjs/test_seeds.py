@@ -94,5 +94,5 @@ def test_a_file_of_jobs_has_arrivals_of_its_own_for_validation(tmp_path):
     with pytest.raises(InputError, match=r"^workload must have other arrivals for -valid"):
         workload(f"{recording}-valid")
     (tmp_path / "jobs.csv-valid").mkdir()  # what is there is meant
-    with pytest.raises(InputError, match="holds TPC-H"):
+    with pytest.raises(InputError, match=r"holds TPC-H"):
         workload(f"{table}-valid")
