@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netllm_gym.cli import run
@@ -38,15 +38,28 @@ def test_wrong_files_are_one_sentence(tmp_path, text, sentence):
         read_options(file, KNOWN)
 
 
-@given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8")))
-def test_any_bytes_are_read_or_refused(tmp_path_factory, content):
-    file = tmp_path_factory.mktemp("options") / "c.toml"
+ANY = st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8"))
+
+
+def is_read_or_refused(file, content):
     file.write_bytes(content)
     try:
         read = read_options(file, KNOWN)
     except InputError:
         return
     assert set(read) <= set(KNOWN.values())
+
+
+@given(ANY)
+def test_any_bytes_are_read_or_refused(tmp_path_factory, content):
+    is_read_or_refused(tmp_path_factory.getbasetemp() / "c.toml", content)
+
+
+@pytest.mark.slow
+@settings(max_examples=2000, deadline=None)
+@given(ANY)
+def test_any_bytes_are_read_or_refused_2000_times(tmp_path_factory, content):
+    is_read_or_refused(tmp_path_factory.getbasetemp() / "c.toml", content)
 
 
 def test_the_command_line_wins_over_the_file(capsys, tmp_path):
