@@ -68,6 +68,7 @@ class Chart:
     x_label: str
     y_label: str
     marks: tuple[Mark, ...]
+    height: str = "tall"  # or middle, or low
 
 
 def nice_axis(low: float, high: float, about: int = 5, widen: bool = True) -> Axis:

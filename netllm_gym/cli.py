@@ -180,7 +180,7 @@ def train(
         float, typer.Option(help="Share of updates to warm up.")
     ] = TrainConfig.warmup_fraction,
     validate_on: Annotated[
-        str | None, typer.Option(help="Traces to choose the best policy on.")
+        str | None, typer.Option(help="Traces, or workload, to choose the best policy on.")
     ] = None,
     validate_every: Annotated[
         int, typer.Option(help="Updates between validations.")
@@ -310,11 +310,11 @@ def report(
     play: Annotated[
         str,
         typer.Option(
-            help="One or two policies, names or folders, to play a trace of each table with; auto "
+            help="One or two policies, names or folders, to play an episode of each table; auto "
             "takes the best row known by name and the bound, else the two best; or none."
         ),
     ] = "auto",
-    trace: Annotated[
+    episode: Annotated[
         int | None,
         typer.Option(help="Episode to play, from 0; left out, that of the median difference."),
     ] = None,
@@ -323,24 +323,24 @@ def report(
 
     Example: netllm-gym report table.json --play runs/first,optimum --out report.html
     """
-    from netllm_gym.report_abr import nameable_policies, play_trace
-    from netllm_gym.report_html import check_can_report, render_report
+    from netllm_gym.report_html import check_can_report, play_episode, render_report
+    from netllm_gym.report_replay import nameable_policies
     from netllm_gym.tables import read_table
 
     check_can_report()
     if out.is_dir() or not out.parent.is_dir():
         raise InputError(f"out must be a file in an existing folder, got {out}")
-    if play == "none" and trace is not None:
-        raise InputError(f"trace must be left out where nothing is played, got {trace}")
+    if play == "none" and episode is not None:
+        raise InputError(f"episode must be left out where nothing is played, got {episode}")
     if any(path.exists() and out.exists() and path.samefile(out) for path in tables):
         raise InputError(f"out must not be one of the tables, got {out}")
     asked = () if play in ("auto", "none") else names_in(play)
     read, played = [read_table(path) for path in tables], []
     for path, table in zip(tables, read, strict=True):
         names = nameable_policies(table) if play == "auto" else asked
-        played.append(play_trace(table, names, trace) if names else None)
+        played.append(play_episode(table, names, episode) if names else None)
         if play == "auto":
-            by = f"trace played by {' and '.join(names)}" if names else "no policy known by name"
+            by = f"episode played by {' and '.join(names)}" if names else "no policy known by name"
             typer.echo(f"{path}: {by}; --play FOLDER,POLICY plays trained ones")
     write_whole(out.resolve(), render_report(read, played).encode())
     typer.echo(f"report in {out}")
@@ -348,19 +348,23 @@ def report(
 
 @app.command()
 def demo(
-    problem: Annotated[str, typer.Argument(help="The problem: abr.")] = "abr",
-    out: Annotated[Path, typer.Option(help="Folder for pool, policies and table.")] = Path(
-        "runs/demo"
-    ),
+    problem: Annotated[str, typer.Argument(help="The problem: abr or cjs.")] = "abr",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for pool, policies and table; run again to go on. Left out: runs/demo-abr "
+            "or the like."
+        ),
+    ] = None,
 ) -> None:
     """Collect, train and bench on the embedded data, in a few minutes; ends with the table.
 
-    Example: netllm-gym demo
+    Example: netllm-gym demo cjs
     """
     from netllm_gym.demo import run_demo
     from netllm_gym.report import render_table
 
-    table = run_demo(problem, out, typer.echo)
+    table = run_demo(problem, out or Path(f"runs/demo-{problem}"), typer.echo)
     typer.echo("")
     typer.echo(render_table(table))
 

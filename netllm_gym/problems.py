@@ -110,6 +110,17 @@ class Problem:
                 )
         return given
 
+    def case_from_text(self, case: Mapping[str, str]) -> dict[str, Any]:
+        """Return the arguments of a case that was written down as text, as a table does."""
+        arguments: dict[str, Any] = {}
+        for name, text in case.items():
+            kind = self.case_options[name]
+            try:
+                arguments[name] = kind(text)
+            except ValueError:
+                raise InputError(f"{name} must be {kind.__name__}, got {text!r}") from None
+        return arguments
+
     def make_env(self, num_envs: int, **arguments: Any) -> Any:
         """Make the native vector environment that rollouts use: autoreset disabled."""
         return gym.make_vec(

@@ -36,10 +36,9 @@ def compared_with(table: Table) -> str | None:
 def table_notes(table: Table) -> list[str]:
     """Say what the numbers of a table mean, a sentence each."""
     problem, rows = PROBLEMS[table.problem], ranked(table)
-    case = " x ".join(str(value) for value in table.case.values())
     beat = "exceed" if problem.higher_is_better else "fall below"
     return [
-        f"{problem.title}, {case}: {rows[0].n} episodes, the same for every policy; "
+        f"{problem.title}, {case_text(table)}: {rows[0].n} episodes, the same for every policy; "
         f"{problem.metric} in {problem.metric_unit}.",
         f"Intervals: bootstrap over {problem.groups}; differences are paired by episode.",
         *(
@@ -48,6 +47,14 @@ def table_notes(table: Table) -> list[str]:
             if row.upper_bound is not None
         ),
     ]
+
+
+def case_text(table: Table) -> str:
+    """Name a table's case in one line; what counts something says what."""
+    return " x ".join(
+        f"{value} {name.removeprefix('num_')}" if name.startswith("num_") else str(value)
+        for name, value in table.case.items()
+    )
 
 
 def interval_text(ci95: tuple[float, float] | None, sign: str = "") -> str:

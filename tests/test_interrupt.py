@@ -4,6 +4,7 @@ A shell shows 130; what starts the command sees that it died of SIGINT, as it di
 """
 
 import ctypes
+import dataclasses
 import signal
 import sys
 
@@ -34,7 +35,8 @@ def test_ctrl_c_is_one_sentence_with_the_command(capsys, monkeypatch, tmp_path, 
         "bench": ["bench", "abr", "--policies", "lowest", "--json", f"{out}.json"],
         "demo": ["demo", "--out", out],
     }[name]
-    monkeypatch.setattr(demo, "EPISODES", 2)
+    few = dataclasses.replace(demo.DEMOS["abr"], episodes=2)
+    monkeypatch.setitem(demo.DEMOS, "abr", few)
 
     def interrupted(self, done, total, detail=""):
         raise KeyboardInterrupt

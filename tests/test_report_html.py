@@ -11,12 +11,9 @@ import pytest
 
 from netllm_gym import report_html
 from netllm_gym.cli import run
-from netllm_gym.envs.abr.synthetic import UniformHold, generate_traces
-from netllm_gym.envs.abr.traces import write_cooked_trace
-from netllm_gym.errors import InputError, MissingDataError
-from netllm_gym.evaluation import evaluate
-from netllm_gym.report_abr import nameable_policies, play_trace, trace_charts
-from netllm_gym.report_html import render_report
+from netllm_gym.errors import MissingDataError
+from netllm_gym.report_html import play_episode, render_report
+from tests.made_tables import abr_table
 from tests.test_tables import TABLE, made_row, made_table
 
 EVIL = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>{{ 7 * 7 }}"
@@ -47,21 +44,13 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("traces")
-    for number, trace in enumerate(generate_traces(UniformHold(0.3, 3.0), 5, seed=1)):
-        write_cooked_trace(folder / f"<i>t{number}", *trace)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def table(folder):
-    return evaluate("abr", ["lowest", "bba", "robust_mpc", "random"], {"traces": str(folder)})
+def table(tmp_path_factory):
+    return abr_table(tmp_path_factory.mktemp("traces"))
 
 
 @pytest.fixture(scope="module")
 def page(table):
-    return render_report([table, TABLE], [play_trace(table, ["bba", "robust_mpc"]), None])
+    return render_report([table, TABLE], [play_episode(table, ["bba", "robust_mpc"]), None])
 
 
 def test_nothing_is_fetched(page):
@@ -112,10 +101,10 @@ def test_leaks_and_the_bound_are_marked():
 
 
 def test_names_from_outside_are_text_and_nothing_else(table):
-    played = play_trace(table, ["bba", "robust_mpc"], 0)
-    assert played.trace == "<i>t0"
+    played = play_episode(table, ["bba", "robust_mpc"], 0)
+    assert played.world == "trace <i>t0 from row 1"
     played = replace(
-        played, trace=EVIL, sides=tuple(replace(side, policy=EVIL) for side in played.sides)
+        played, world=EVIL, sides=tuple(replace(side, policy=EVIL) for side in played.sides)
     )
     rows = [replace(row, policy=EVIL + row.policy, trained_on=EVIL) for row in TABLE.rows]
     rows[0] = replace(rows[0], versus={**rows[0].versus, "policy": rows[1].policy})
@@ -133,61 +122,7 @@ def test_names_from_outside_are_text_and_nothing_else(table):
 
 
 def test_equal_tables_give_equal_bytes(table, page):
-    assert page == render_report([table, TABLE], [play_trace(table, ["bba", "robust_mpc"]), None])
-
-
-def test_the_played_trace_is_the_tables_episode(table):
-    for number in range(3):
-        for side in play_trace(table, ["bba", "robust_mpc"], number).sides:
-            (row,) = (row for row in table.rows if row.policy == side.policy)
-            assert side.in_table == row.per_episode[number]
-            assert side.qoe == pytest.approx(side.in_table, abs=1e-12)
-            assert not side.differs
-    other = replace(table, rows=[replace(row, per_episode=[9.0] * row.n) for row in table.rows])
-    played = play_trace(other, ["bba"], 0)
-    assert played.sides[0].differs
-    assert "The table says 9.0000 of this episode" in render_report([other], [played])
-
-
-def test_both_sides_have_the_same_axes(table):
-    charts = trace_charts(play_trace(table, ["lowest", "random"], 1))
-    assert len({(rates.x, rates.y, buffer.x, buffer.y) for rates, buffer in charts}) == 1
-
-
-def test_the_episode_that_is_shown_is_the_median_one(table):
-    # Differences of 3, 1, 2, 5, 4: the median, 3, is that of episode 0.
-    rows = [row for row in table.rows if row.policy in ("bba", "lowest")]
-    values = {"lowest": [0.0] * 5, "bba": [3.0, 1.0, 2.0, 5.0, 4.0]}
-    made = replace(table, rows=[replace(row, per_episode=values[row.policy]) for row in rows])
-    assert play_trace(made, ["bba", "lowest"]).number == 0
-    assert play_trace(made, ["robust_mpc", "lowest"]).chosen == "the first"
-
-
-def test_policies_that_can_be_named():
-    mine = made_row("my-run", [5.0, 6.0])
-    assert nameable_policies(made_table(mine, *TABLE.rows)) == ("bba", "optimum")
-    assert nameable_policies(made_table(mine)) == ()
-    rows = [made_row(name, [qoe]) for name, qoe in (("bola", 1.0), ("bba", 3.0), ("random", 2.0))]
-    assert nameable_policies(made_table(*rows)) == ("bba", "random")
-
-
-@pytest.mark.parametrize(
-    ("policies", "number", "changes", "sentence"),
-    [
-        (["bba", "bola", "lowest"], None, {}, "play must name one or two policies, got 3"),
-        (["bba", "bba"], None, {}, "policies must have different names, got 'bba' 2 times"),
-        (["bab"], None, {}, "did you mean bba"),
-        (["bba"], 5, {}, "trace must be in 0..4, got 5"),
-        (["bba"], -1, {}, "trace must be in 0..4, got -1"),
-        (["bba"], 0, {"traces": "none"}, "got 'none'; --play none leaves the played trace out"),
-        (["bba"], 0, {"noise": "True"}, "case must be traces and video alone to be played again"),
-        (["bba"], 0, {"traces": "synthetic-test"}, "the table's 5 episodes, got 100 on this"),
-    ],
-)
-def test_what_cannot_be_played_is_refused(table, policies, number, changes, sentence):
-    with pytest.raises(InputError) as refused:
-        play_trace(replace(table, case={**table.case, **changes}), policies, number)
-    assert sentence in str(refused.value)
+    assert page == render_report([table, TABLE], [play_episode(table, ["bba", "robust_mpc"]), None])
 
 
 def test_the_command_writes_a_report(capsys, tmp_path, table):
@@ -195,7 +130,7 @@ def test_the_command_writes_a_report(capsys, tmp_path, table):
     source.write_text(table.to_json())
     assert run(["report", str(source), "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    assert "trace played by bba and robust_mpc;" in said
+    assert "episode played by bba and robust_mpc;" in said
     assert f"report in {out}" in said
     assert "One trace, played through" in out.read_text("utf-8")
     asked = ["report", str(source), str(source), "--play", "none", "--out", str(out)]
@@ -214,8 +149,11 @@ def test_the_command_writes_a_report(capsys, tmp_path, table):
         (["good.json", "--out", "."], "out must be a file in an existing folder"),
         (["good.json", "--out", "good.json"], "out must not be one of the tables, got good.json"),
         (["good.json", "--out", "r.html", "--play", ","], "names must be one or more"),
-        (["good.json", "--out", "r.html", "--play", "none", "--trace", "1"], "trace must be left"),
-        (["good.json", "--out", "r.html", "--trace", "100"], "trace must be in 0..4, got 100"),
+        (
+            ["good.json", "--out", "r.html", "--play", "none", "--episode", "1"],
+            "episode must be left",
+        ),
+        (["good.json", "--out", "r.html", "--episode", "100"], "episode must be in 0..4, got 100"),
         (["--out", "r.html"], "Missing argument"),
     ],
 )

@@ -11,9 +11,10 @@ from netllm_gym.envs.abr.batch import NoiseLike, PlayerBatch, PlayerLike, Traces
 from netllm_gym.envs.abr.playback import Playback, link_capacity
 from netllm_gym.envs.abr.player import DownloadNoise, PlayerConfig
 from netllm_gym.envs.abr.qoe import LinearQoE
-from netllm_gym.envs.abr.rendering import Painter, Scene, check_can_draw, episode_text
+from netllm_gym.envs.abr.rendering import Painter, Scene, episode_text
 from netllm_gym.envs.abr.traces import TraceSet
 from netllm_gym.envs.abr.video import Video
+from netllm_gym.envs.drawing import check_can_draw
 from netllm_gym.envs.rows import scalar_info
 from netllm_gym.errors import InputError
 

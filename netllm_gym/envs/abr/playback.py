@@ -7,7 +7,6 @@ during a round trip and runs slower under noise, so its seconds are not the epis
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,22 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from netllm_gym.envs.abr.player import PlayerConfig
 from netllm_gym.envs.abr.traces import Trace
 from netllm_gym.envs.abr.video import Video
+from netllm_gym.envs.curves import Line, Steps
 
 FloatArray = NDArray[np.float64]
-
-
-class Steps(NamedTuple):
-    """A quantity that holds between borders."""
-
-    border_s: FloatArray  # (K + 1,) rising
-    value: FloatArray  # (K,)
-
-
-class Line(NamedTuple):
-    """A quantity that runs straight from point to point; two points at one time are a jump."""
-
-    time_s: FloatArray  # (K,) never falling
-    value: FloatArray  # (K,)
 
 
 @dataclass(frozen=True, eq=False)

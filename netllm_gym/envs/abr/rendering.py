@@ -1,20 +1,25 @@
 """What `ABREnv.render` gives: an episode so far as a few lines of text, or as a picture."""
 
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from netllm_gym.envs.abr.playback import Playback, Steps
+from netllm_gym.envs.abr.playback import Playback
 from netllm_gym.envs.abr.video import Video
-from netllm_gym.errors import MissingDataError
+from netllm_gym.envs.curves import Steps
+from netllm_gym.envs.drawing import (
+    BLUE,
+    DOTS_PER_INCH,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    SIZE_INCHES,
+)
 
 LEVELS = "▁▂▃▄▅▆▇█"
 LONGEST = 60  # chunks in a line of text
-SIZE_INCHES, DOTS_PER_INCH = (8.0, 4.8), 100  # 800 x 480 pixels
-# Okabe and Ito's colours, which colour-blind people tell apart.
-BLUE, ORANGE, RED, GREEN, GREY = "#0072B2", "#B87A00", "#D55E00", "#007A5A", "#D9DEE3"
 STALL_ALPHA = 0.45
 
 
@@ -75,15 +80,6 @@ def episode_text(scene: Scene) -> str:
         for name, text in zip(bars, newest, strict=True)
     ]
     return "\n".join([scene.title, *rows])
-
-
-def check_can_draw() -> None:
-    """Refuse to draw where matplotlib is missing."""
-    if find_spec("matplotlib") is None:
-        raise MissingDataError(
-            "render_mode rgb_array must have matplotlib to draw with, got no such package: "
-            "pip install 'netllm-gym[report]'"
-        )
 
 
 class Painter:

@@ -45,6 +45,10 @@ class ClusterBatch:
         mean_gap_s: Mean time between arrivals.
         cluster: Delays and exchangeable rules.
         duration_seed: Of the durations, beside the arrival seed and whatever a policy does.
+
+    Attributes:
+        notes_tasks: Whether every task is written down as it begins, for pictures; to be set before
+            the first episode.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class ClusterBatch:
         self.cluster = ClusterConfig() if cluster is None else cluster
         self.arrival_seeds = np.zeros(num_rows, np.int64)  # (N,) of what each row plays
         self._keys = np.zeros(num_rows, np.uint64)  # (N,) of the chain of unnamed episodes
+        self.notes_tasks = False
         self._simulator: ModuleType | None = None
 
     def _simulate(self) -> ModuleType:
@@ -83,9 +88,10 @@ class ClusterBatch:
 
             self._simulator = simulator
             stages = self.num_jobs * self.workload.max_stages_per_job
+            noted = self.workload.most_tasks(self.num_jobs) if self.notes_tasks else 0
             self._world = simulator.pack_world(self.workload, self.cluster, self.num_executors)
             self.state = simulator.new_state(
-                self.num_rows, self.num_executors, self.num_jobs, stages
+                self.num_rows, self.num_executors, self.num_jobs, stages, noted
             )
         return self._simulator
 
@@ -183,9 +189,24 @@ class ClusterBatch:
         )
         return ClusterView(**per_row, **per_stage, **per_job, edges=edges[:found])
 
+    def has_begun(self, row: int) -> bool:
+        """Say whether a row ever began an episode."""
+        self._simulate()
+        return bool(self.state[0]["num_jobs"][row])
+
+    def job_records(self, row: int) -> NDArray[Any]:
+        """Return (J,) the records of a row's jobs, `JOB` of the simulator."""
+        return np.asarray(self.state[1][row][: self.num_jobs])
+
+    def task_records(self, row: int) -> NDArray[Any]:
+        """Return (T,) the records of a row's tasks so far, `TASK` of the simulator."""
+        if not self.notes_tasks:
+            raise InputError("tasks must be noted to be read, got notes_tasks=False")
+        return np.asarray(self.state[9][row][: self.state[0]["num_noted"][row]])
+
     def completion_s(self, row: int) -> NDArray[np.float64]:
         """Return (J,) completion times of a row, from arrival; inf where a job is unfinished."""
-        jobs = self.state[1][row][: self.num_jobs]
+        jobs = self.job_records(row)
         return np.asarray((jobs["completion_ms"] - jobs["arrival_ms"]) / 1000.0, np.float64)
 
     def _outcome(self, ended: NDArray[np.bool_]) -> Outcome:
@@ -228,8 +249,11 @@ class ClusterBatch:
         }
 
     def _duration_key(self, arrival_seed: int) -> np.uint64:
-        of_arrivals, of_durations = keys_of_seeds([arrival_seed, self.duration_seed])
-        return np.uint64(mix64(np.array([of_arrivals ^ ~of_durations], np.uint64))[0])
+        # The two seeds go through different functions, or (1, 2) and (2, 1), and (0, 0) and
+        # (1, 1), would have the same durations.
+        of_arrivals, apart = keys_of_seeds([arrival_seed, 0])
+        keys = np.array([of_arrivals ^ ~apart, self.duration_seed], np.uint64)
+        return np.uint64(np.bitwise_xor.reduce(mix64(keys)))
 
     def _named_arrivals(self, options: Mapping[str, Any]) -> NDArray[np.int64] | None:
         unknown = sorted(set(options) - {"arrival_seed", "reset_mask"})

@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 from netllm_gym.envs.cjs.batch import ClusterBatch
 from netllm_gym.envs.cjs.cluster import ClusterConfig
 from netllm_gym.envs.cjs.padding import PaddedSize, observation_space
+from netllm_gym.envs.cjs.playback import Playback
 from netllm_gym.envs.cjs.public import PublicFace
+from netllm_gym.envs.cjs.rendering import Painter, Snapshot, cluster_text
 from netllm_gym.envs.cjs.workload import Workload
+from netllm_gym.envs.drawing import check_can_draw
 from netllm_gym.envs.rows import Outcome, row_of, scalar_info
 from netllm_gym.errors import InputError
 
@@ -93,6 +96,10 @@ class CJSEnv(gym.Env[Observation, NDArray[np.int64]]):
     - `duration_seed`: of the durations.
     - `max_stages`, `max_jobs`, `max_edges`: size of the observation.
     - `strict_actions`: raise on a stage that is not schedulable.
+    - `render_mode`: `"ansi"` gives the cluster now as a few lines of text, `"rgb_array"` the last
+      ten minutes as a (480, 800, 3) uint8 picture (with matplotlib, of the extra `report`): jobs in
+      the system, arrivals and completions, and which executor ran tasks of which job. One frame per
+      decision, many of which stand at the same time.
 
     ## Version History
     - v0: first release.
@@ -101,7 +108,8 @@ class CJSEnv(gym.Env[Observation, NDArray[np.int64]]):
         InputError: If an argument breaks a rule; the message names it and the value.
     """  # noqa: E501  # a table's row cannot be broken
 
-    metadata = {"render_modes": []}  # noqa: RUF012
+    # Gymnasium reads a plain class attribute; a frame is a decision, and they come by the dozen.
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 10}  # noqa: RUF012
     num_envs = 1
 
     def __init__(
@@ -119,11 +127,15 @@ class CJSEnv(gym.Env[Observation, NDArray[np.int64]]):
         render_mode: str | None = None,
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
-            raise InputError(f"render_mode must be None, got {render_mode!r}")
+            raise InputError(f"render_mode must be None, ansi or rgb_array, got {render_mode!r}")
+        if render_mode == "rgb_array":
+            check_can_draw()
         self.render_mode = render_mode
+        self._painter: Painter | None = None
         self.batch = ClusterBatch(
             *(1, workload, num_executors, num_jobs, mean_gap_s, cluster, duration_seed)
         )
+        self.batch.notes_tasks = render_mode == "rgb_array"
         self.face = PublicFace(
             self.batch, PaddedSize(max_stages, max_jobs, max_edges), strict_actions
         )
@@ -163,6 +175,21 @@ class CJSEnv(gym.Env[Observation, NDArray[np.int64]]):
     def action_masks(self) -> NDArray[np.bool_]:
         """Return (max_stages + 1 + num_executors,) what each part of an action may be now."""
         return np.asarray(self.face.action_masks()[0])
+
+    def render(self) -> Any:
+        """Return the cluster as `render_mode` says: text, or (480, 800, 3) uint8."""
+        if self.render_mode is None:
+            gym.logger.warn(
+                "render gives nothing without a render_mode: "
+                'gym.make("NetLLM-CJS-v0", render_mode="rgb_array")'
+            )
+            return None
+        if not self.batch.has_begun(0):
+            raise InputError("render must follow reset, got no episode to show")
+        if self.render_mode == "ansi":
+            return cluster_text(Snapshot.of(self.batch))
+        self._painter = self._painter or Painter()
+        return self._painter.paint(Playback.of(self.batch), self.workload.name)
 
     def _info(self, outcome: Outcome) -> dict[str, Any]:
         info = scalar_info(outcome)

@@ -53,6 +53,7 @@ ROW = np.dtype(
         ("num_events", np.int64),
         ("next_order", np.int64),  # of the events that are put in the queue
         ("num_commitments", np.int64),
+        ("num_noted", np.int64),  # tasks that are written down
         ("invalid", np.bool_),  # the last action named no schedulable stage
         ("done", np.bool_),
         ("deadlock", np.bool_),
@@ -107,6 +108,16 @@ EVENT = np.dtype([("time_ms", np.float64), ("order", np.int64), ("executor", np.
 COMMITMENT = np.dtype(
     [("pool", np.int64), ("stage", np.int64), ("count", np.int64)], align=True
 )  # stage -1: the common pool
+TASK = np.dtype(
+    [
+        ("executor", np.int64),
+        ("job", np.int64),
+        ("stage", np.int64),  # in the row's stages
+        ("begin_ms", np.float64),
+        ("end_ms", np.float64),
+    ],
+    align=True,
+)
 
 # Nothing is allocated in here, so no reference need be counted: numba would count one to each array
 # of a tuple in every call, which took two thirds of the time.
@@ -153,7 +164,9 @@ def _level_table(num_executors: int, interpolation: str) -> NDArray[np.float64]:
     return table
 
 
-def new_state(num_rows: int, num_executors: int, max_jobs: int, max_stages: int) -> State:
+def new_state(
+    num_rows: int, num_executors: int, max_jobs: int, max_stages: int, max_noted: int = 0
+) -> State:
     """Return the arrays of N clusters in which no episode has begun, as a plain tuple.
 
     Args:
@@ -161,6 +174,7 @@ def new_state(num_rows: int, num_executors: int, max_jobs: int, max_stages: int)
         num_executors: E of each.
         max_jobs: Most jobs of an episode.
         max_stages: Most stages of all jobs of an episode.
+        max_noted: How many tasks are written down as they begin, for pictures.
     """
     rows = np.zeros(num_rows, ROW)
     rows["done"] = True
@@ -175,6 +189,7 @@ def new_state(num_rows: int, num_executors: int, max_jobs: int, max_stages: int)
         np.zeros((num_rows, num_executors + 1), COMMITMENT),
         np.zeros((num_rows, max_jobs), np.int64),  # active jobs, in order of arrival
         np.zeros((num_rows, max_jobs), np.int64),  # those before the last decision
+        np.zeros((num_rows, max_noted), TASK),  # in the order in which they began
     )
 
 
@@ -464,14 +479,14 @@ def _begin_task(world, state, i, executor, stage):  # type: ignore[no-untyped-de
     rows, jobs, stages, executors = state[:4]
     return _begin(
         list_start, list_length, durations_ms, world[5], world[6][0], world[6][2],
-        rows[i], jobs, stages[i, stage], executors[i, executor], stage, i,
+        rows[i], jobs, stages[i, stage], executors[i, executor], stage, i, executor, state[9],
     )  # fmt: skip
 
 
 @_inlined
 def _begin(  # type: ignore[no-untyped-def]
     list_start, list_length, durations_ms, levels, is_recording, warmup_delay_ms,
-    row, jobs, each, worker, stage, i,
+    row, jobs, each, worker, stage, i, executor, noted,
 ):  # fmt: skip
     """Begin a task of the stage `each` on `worker`; return how long it will take.
 
@@ -508,6 +523,11 @@ def _begin(  # type: ignore[no-untyped-def]
     each.recent_ms = duration_ms
     worker.stage, worker.last_stage, worker.busy = stage, stage, True
     row.busy_ms += duration_ms
+    if row.num_noted < noted.shape[1]:
+        note = noted[i, row.num_noted]
+        note.executor, note.job, note.stage = executor, each.job, stage
+        note.begin_ms, note.end_ms = row.now_ms, row.now_ms + duration_ms
+        row.num_noted += 1
     return duration_ms
 
 
@@ -534,7 +554,7 @@ def _run_tasks(world, state, i):  # type: ignore[no-untyped-def]
         each.completed += 1
         duration_ms = _begin(
             list_start, list_length, durations_ms, levels, is_recording, warmup_delay_ms,
-            row, jobs, each, worker, worker.stage, i,
+            row, jobs, each, worker, worker.stage, i, executor, state[9],
         )  # fmt: skip
         _sift_down(heap, i, row.num_events, time_ms + duration_ms, row.next_order, executor)
         row.next_order += 1
@@ -782,6 +802,7 @@ def begin_row(world, state, i, key, template, arrival_ms):  # type: ignore[no-un
     row.key, row.now_ms, row.reward_ms, row.busy_ms, row.round = key, 0.0, 0.0, 0.0, 1
     row.num_jobs, row.num_arrived, row.num_completed, row.num_active = len(template), 0, 0, 0
     row.num_schedulable, row.num_events, row.next_order, row.num_commitments = 0, 0, 0, 0
+    row.num_noted = 0
     row.invalid, row.done, row.deadlock = False, False, False
     for pool in range(pools.shape[1]):
         pools[i, pool].size, pools[i, pool].committed = 0, 0

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import netllm_gym
+from netllm_gym.envs import drawing
 from netllm_gym.envs.abr import rendering
 from netllm_gym.envs.abr.playback import Playback
 from netllm_gym.envs.abr.rendering import Scene, episode_text, sparkline
@@ -106,6 +107,6 @@ def test_wrong_modes_and_a_missing_library_are_refused(monkeypatch):
     env = gym.make("NetLLM-ABR-v0", render_mode="ansi").unwrapped
     with pytest.raises(InputError, match="render must follow reset"):
         env.render()
-    monkeypatch.setattr(rendering, "find_spec", lambda name: None)
+    monkeypatch.setattr(drawing, "find_spec", lambda name: None)
     with pytest.raises(MissingDataError, match="matplotlib"):
         gym.make("NetLLM-ABR-v0", render_mode="rgb_array")

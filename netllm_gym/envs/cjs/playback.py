@@ -1,0 +1,91 @@
+"""An episode of a cluster on a time axis: which executor ran which job's tasks, and when."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netllm_gym.envs.cjs.batch import ClusterBatch
+from netllm_gym.envs.curves import Steps, how_many
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+class Spells(NamedTuple):
+    """Times in which one executor ran tasks of one job without a pause."""
+
+    executor: IntArray  # (K,)
+    job: IntArray  # (K,)
+    begin_s: FloatArray  # (K,)
+    end_s: FloatArray  # (K,)
+
+
+@dataclass(frozen=True, eq=False)
+class Playback:
+    """One episode, as far as it was played.
+
+    Attributes:
+        now_s: How far.
+        num_executors: E.
+        arrival_s: (J,) of all its jobs, rising; those after `now_s` are still to come.
+        completion_s: (J,) inf where a job is not complete.
+        executor: (T,) of each task that has begun.
+        job: (T,) that it belongs to.
+        begin_s: (T,) never falling.
+        end_s: (T,) may lie after `now_s`.
+    """
+
+    now_s: float
+    num_executors: int
+    arrival_s: FloatArray
+    completion_s: FloatArray
+    executor: IntArray
+    job: IntArray
+    begin_s: FloatArray
+    end_s: FloatArray
+
+    @classmethod
+    def of(cls, batch: ClusterBatch, row: int = 0) -> "Playback":
+        """Take what a row of clusters that notes its tasks has played."""
+        now_s = float(batch.state[0]["now_ms"][row]) / 1000.0
+        jobs, tasks = batch.job_records(row), batch.task_records(row)
+        return cls(
+            now_s=now_s,
+            num_executors=batch.num_executors,
+            arrival_s=jobs["arrival_ms"] / 1000.0,
+            completion_s=jobs["completion_ms"] / 1000.0,
+            executor=tasks["executor"].copy(),
+            job=tasks["job"].copy(),
+            begin_s=tasks["begin_ms"] / 1000.0,
+            end_s=tasks["end_ms"] / 1000.0,
+        )
+
+    @property
+    def jct_s(self) -> FloatArray:
+        """(J,) time from arrival to completion; inf where a job is not complete."""
+        return self.completion_s - self.arrival_s
+
+    def busy(self) -> Steps:
+        """Return how many executors ran a task."""
+        return how_many(self.begin_s, self.end_s, self.now_s)
+
+    def in_system(self) -> Steps:
+        """Return how many jobs had arrived and were not complete."""
+        return how_many(self.arrival_s, self.completion_s, self.now_s)
+
+    def spells(self, since_s: float = 0.0) -> Spells:
+        """Return what each executor did, task after task of one job together.
+
+        Args:
+            since_s: What ended before is left out.
+        """
+        late = np.flatnonzero(self.end_s > since_s)
+        order = late[np.lexsort((self.begin_s[late], self.executor[late]))]
+        executor, job = self.executor[order], self.job[order]
+        begin_s, end_s = self.begin_s[order], self.end_s[order]
+        anew = np.ones(len(order), np.bool_)
+        anew[1:] = (executor[1:] != executor[:-1]) | (job[1:] != job[:-1])
+        anew[1:] |= begin_s[1:] > end_s[:-1]
+        return Spells(executor[anew], job[anew], begin_s[anew], end_s[np.roll(anew, -1)])

@@ -1,0 +1,18 @@
+"""Small tables of every problem, played in a moment."""
+
+from netllm_gym.envs.abr.synthetic import UniformHold, generate_traces
+from netllm_gym.envs.abr.traces import write_cooked_trace
+from netllm_gym.evaluation import evaluate
+
+
+def abr_table(folder):
+    """Return a table of four policies on five traces, which are written to a folder."""
+    for number, trace in enumerate(generate_traces(UniformHold(0.3, 3.0), 5, seed=1)):
+        write_cooked_trace(folder / f"<i>t{number}", *trace)
+    return evaluate("abr", ["lowest", "bba", "robust_mpc", "random"], {"traces": str(folder)})
+
+
+def cjs_table():
+    """Return a table of three policies and the bound on seven arrival seeds of a small cluster."""
+    policies = ["fair", "srpt", "fifo_half", "bound"]
+    return evaluate("cjs", policies, {"num_executors": 8, "num_jobs": 12}, episodes=7)
