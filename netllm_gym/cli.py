@@ -182,7 +182,7 @@ def train(
         float, typer.Option(help="Share of updates to warm up.")
     ] = TrainConfig.warmup_fraction,
     validate_on: Annotated[
-        str | None, typer.Option(help="Traces or workload to choose the best policy on.")
+        str | None, typer.Option(help="Traces, or workload, to choose the best policy on.")
     ] = None,
     validate_every: Annotated[
         int, typer.Option(help="Updates between validations.")

@@ -46,8 +46,8 @@ def train(
         config: The policy; left out, one with a `tiny` backbone.
         schedule: How it is trained.
         policies: Teachers to learn from; None takes the one with the highest mean return.
-        validate_on: Traces to choose the best policy on; None takes the validation list that
-            belongs to the pool's traces.
+        validate_on: Worlds (traces, workload) to choose the best policy on; None takes those that
+            belong to the pool's.
         on_progress: Told the metrics of each update and each validation.
 
     Raises:

@@ -21,7 +21,7 @@ def test_bench_prints_schedulers_and_bounds(capsys, tmp_path):
     file = tmp_path / "table.json"
     names = "fair,srpt,bound"
     assert run(["bench", "cjs", *SMALL, "--policies", names, "--json", str(file)]) == 0
-    assert "synthetic x 4 x 3: 6 episodes" in capsys.readouterr().out
+    assert "synthetic x 4 executors x 3 jobs: 6 episodes" in capsys.readouterr().out
     rows = {row["policy"]: row for row in json.loads(file.read_text())["rows"]}
     assert rows["bound"]["mean"] < min(rows["fair"]["mean"], rows["srpt"]["mean"])
     assert rows["fair"]["n"] == 6
@@ -80,7 +80,7 @@ def test_a_recording_is_played(capsys, tmp_path):
     # All executors move to job 0 for 2 s and do two tasks of 5 ms: 2.01 s. They are free for job 1
     # when the second begins, at 2.005 s: it ends 2.01 s later, 4.008 s after it came. Mean 3.009.
     printed = capsys.readouterr().out
-    assert "x 50 x 2: 1 episodes" in printed
+    assert "x 50 executors x 2 jobs: 1 episodes" in printed
     assert "2.0100" in printed
     assert "3.0090" in printed
 

@@ -249,8 +249,11 @@ class ClusterBatch:
         }
 
     def _duration_key(self, arrival_seed: int) -> np.uint64:
-        of_arrivals, of_durations = keys_of_seeds([arrival_seed, self.duration_seed])
-        return np.uint64(mix64(np.array([of_arrivals ^ ~of_durations], np.uint64))[0])
+        # The two seeds go through different functions, or (1, 2) and (2, 1), and (0, 0) and
+        # (1, 1), would have the same durations.
+        of_arrivals, apart = keys_of_seeds([arrival_seed, 0])
+        keys = np.array([of_arrivals ^ ~apart, self.duration_seed], np.uint64)
+        return np.uint64(np.bitwise_xor.reduce(mix64(keys)))
 
     def _named_arrivals(self, options: Mapping[str, Any]) -> NDArray[np.int64] | None:
         unknown = sorted(set(options) - {"arrival_seed", "reset_mask"})

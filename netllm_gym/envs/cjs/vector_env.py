@@ -14,16 +14,17 @@ from netllm_gym.envs.cjs.batch import ClusterBatch
 from netllm_gym.envs.cjs.cluster import ClusterConfig
 from netllm_gym.envs.cjs.padding import PaddedSize, observation_space
 from netllm_gym.envs.cjs.public import PublicFace
-from netllm_gym.envs.cjs.workload import Jobs, Workload
+from netllm_gym.envs.cjs.workload import VALID, Jobs, Workload
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.envs.rows import Outcome, RowVectorEnv
+from netllm_gym.errors import InputError
 
 # Which arrival seeds are played for what, so that nothing is trained on what it is tested on.
-TEST_SEEDS = (666, *range(1, 20))  # the first six are the reference's
-DEFAULT_TEST_SEEDS = 6
-FIRST_VALIDATION_SEED = 1_000
-DEFAULT_VALIDATION_SEEDS = 10
 FIRST_TRAINING_SEED = 10_000
+VALIDATION_SEEDS = range(1_000, FIRST_TRAINING_SEED)
+# The first six are the reference's.
+TEST_SEEDS = (666, *(seed for seed in range(1, VALIDATION_SEEDS.start) if seed != 666))
+DEFAULT_TEST_SEEDS, DEFAULT_VALIDATION_SEEDS = 6, 10
 
 
 class CJSVectorEnv(RowVectorEnv):
@@ -102,6 +103,8 @@ class CJSVectorEnv(RowVectorEnv):
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return (N, max_stages + 1 + num_executors) what each part of an action may be now."""
+        if self.batch is not self.face:
+            raise InputError("padded must be True where masks are asked for, got False")
         return self.face.action_masks()
 
     def case(self, row: int) -> dict[str, str | int]:
@@ -120,14 +123,22 @@ class CJSVectorEnv(RowVectorEnv):
 
         Args:
             at_least: Episodes; a recording has one.
+
+        Raises:
+            InputError: If there are not so many arrival seeds that nothing is trained on.
         """
         if self.workload.is_recording:
             return self._plan([0])
-        if self.workload.name.endswith("-valid"):
-            count = max(at_least, DEFAULT_VALIDATION_SEEDS)
-            return self._plan(range(FIRST_VALIDATION_SEED, FIRST_VALIDATION_SEED + count))
+        seeds: Sequence[int] = TEST_SEEDS
         count = max(at_least, DEFAULT_TEST_SEEDS)
-        return self._plan((*TEST_SEEDS, *range(20, count))[:count])
+        if self.workload.name.endswith(VALID):
+            seeds, count = VALIDATION_SEEDS, max(at_least, DEFAULT_VALIDATION_SEEDS)
+        if count > len(seeds):
+            raise InputError(
+                f"episodes must be at most {len(seeds)}, the arrival seeds of {self.workload.name} "
+                f"that nothing else is played with, got {count}"
+            )
+        return self._plan(seeds[:count])
 
     def training_plan(self, seeds: Sequence[int]) -> list[PlannedEpisode]:
         """Return training episodes, whose arrivals no evaluation plays."""

@@ -294,9 +294,9 @@ def workload(spec: "str | Path | Workload") -> Workload:
     """Return a workload by name, from a file or folder, or as it is.
 
     Args:
-        spec: `synthetic`, which is generated; `tpch`, of the data folder; one of these with
-            `-valid`, which is the same jobs with other arrivals; the folder of the TPC-H files; a
-            recording (`.json`); a table of the Alibaba trace (`.csv`).
+        spec: `synthetic`, which is generated; `tpch`, of the data folder; the folder of the TPC-H
+            files; a table of the Alibaba trace (`.csv`); one of these with `-valid`, which is the
+            same jobs with other arrivals; a recording (`.json`).
 
     Raises:
         InputError: If there is no such workload, or a file of it breaks a rule.
@@ -314,6 +314,11 @@ def workload(spec: "str | Path | Workload") -> Workload:
     if base == "synthetic":
         return replace(synthetic.generate(), name=str(spec))
     path = Path(spec)
+    if base and not path.exists() and Path(base).exists():
+        load = workload(base)
+        if load.is_recording:
+            raise InputError(f"workload must have other arrivals for {VALID}, got a recording")
+        return replace(load, name=load.name + VALID)
     readers = {".json": recordings.read_recording, ".csv": alibaba.read_alibaba}
     if path.is_dir():
         return tpch.read_tpch(path)

@@ -10,7 +10,7 @@ are baselines of Decima (Mao et al., SIGCOMM 2019) that NetLLM lacks.
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from netllm_gym.randomness import EpisodeDraws
 
 BoolArray = NDArray[np.bool_]
 Counts = NDArray[np.integer[Any]]
+Length = TypeVar("Length", bound=np.number[Any])
 
 # Best on the arrivals of `tpch-valid` (seeds 1000 to 1009, 50 executors, 200 jobs).
 ALPHA = 0.15  # of 17 values in -2..1.5; 0.1 to 0.2 are within 0.2 %
@@ -310,7 +311,7 @@ def critical_path_ms(view: ClusterView) -> FloatArray:
     return longest_paths(stage_work_ms(view), edge_ends(view))
 
 
-def longest_paths(lengths: FloatArray, edges: IntArray) -> FloatArray:
+def longest_paths(lengths: NDArray[Length], edges: IntArray) -> NDArray[Length]:
     """Return (M,) the length of the longest path that begins with each stage.
 
     Args:

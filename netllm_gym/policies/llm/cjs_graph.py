@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netllm_gym.envs.cjs.observation import ClusterView
+from netllm_gym.policies.baselines.cjs import edge_ends, longest_paths, places_of_jobs
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -89,19 +90,15 @@ def choices_of(view: ClusterView) -> Choices:
 
 def graph_of(view: ClusterView) -> ClusterGraph:
     """Lay a view's features and edges out."""
-    job_of = view.job_ptr[view.stage_row] + view.stage_job
-    parents, children = (view.stage_ptr[view.edge_row] + view.edges[:, side] for side in (0, 1))
+    job_of, edges = places_of_jobs(view), edge_ends(view)
     executors = view.num_executors.astype(np.float32)  # (N,)
     duration_s = view.duration_ms / np.float32(1000.0)
     # (M,) the time that the whole cluster would take.
     work_s = np.asarray(view.remaining * duration_s / executors[view.stage_row], np.float32)
-    depth = int(view.num_stages.max(initial=0))  # no path is longer
-    height, levels = _levels(parents, children, len(job_of), depth)
-    path_s = np.maximum(duration_s, work_s)  # (M,) the longest path to the end
-    for level in levels:
-        longest = np.zeros(len(level.parents), np.float32)
-        np.maximum.at(longest, level.slots, path_s[level.children])
-        path_s[level.parents] += longest
+    path_s = longest_paths(np.maximum(duration_s, work_s), edges)  # (M,) to the end of the job
+    height = longest_paths(np.ones(len(job_of), np.int64), edges) - 1
+    levels = _levels(edges, height)
+    parents, children = edges.T
     waits = np.bincount(children, minlength=len(job_of)) > 0
     cluster = _Cluster(view, job_of, work_s, path_s)
     return ClusterGraph(
@@ -211,25 +208,17 @@ class _Cluster:
         )
 
 
-def _levels(
-    parents: IntArray, children: IntArray, num_stages: int, depth: int
-) -> tuple[IntArray, list[Level]]:
-    """Return (M,) the longest path to a stage without children, and the edges by it."""
-    height = np.zeros(num_stages, np.int64)
-    for _ in range(depth):
-        higher = height.copy()
-        np.maximum.at(higher, parents, height[children] + 1)
-        if np.array_equal(higher, height):
-            break
-        height = higher
+def _levels(edges: IntArray, height: IntArray) -> list[Level]:
+    """Return the edges by the height of their parents, the longest path to a childless stage."""
     levels = []
+    parents, children = edges.T
     order = np.argsort(height[parents], kind="stable")
     ends = np.cumsum(np.bincount(height[parents]))
     for begin, end in pairwise(ends):  # no parent is of height 0
-        edges = order[begin:end]
-        found, slots = np.unique(parents[edges], return_inverse=True)
-        levels.append(Level(found, children[edges], slots))
-    return height, levels
+        picked = order[begin:end]
+        found, slots = np.unique(parents[picked], return_inverse=True)
+        levels.append(Level(found, children[picked], slots))
+    return levels
 
 
 def _first(flags: NDArray[np.bool_], group: IntArray) -> FloatArray:

@@ -122,7 +122,7 @@ def cluster_graph(view: ClusterView) -> ClusterGraph:
 def _generations(view: ClusterView) -> tuple[Tensor, tuple[Generation, ...]]:
     """Return the leaves, and all other stages by their distance from the leaves below."""
     edges = edge_ends(view)
-    height = longest_paths(np.ones(len(view.remaining)), edges).astype(np.int64) - 1
+    height = longest_paths(np.ones(len(view.remaining), np.int64), edges) - 1
     order = np.argsort(height, kind="stable")
     order = order[(view.num_edges > 0)[view.stage_row[order]]]
     begins = np.searchsorted(height[order], np.arange(height.max(initial=0) + 2))

@@ -15,10 +15,12 @@ from tests.envs.cjs.made_jobs import recorded
 NO_STAGE = 8
 
 
-def begin(workload, num_executors, **cluster):
+def begin(workload, num_executors, num_jobs=None, mean_gap_s=25.0, **cluster):
     """Return an environment with places for eight stages, at its first decision."""
     config = ClusterConfig(**{"moving_delay_s": 0.0, **cluster})
-    env = CJSEnv(workload, num_executors, cluster=config, max_stages=8, max_jobs=4)
+    env = CJSEnv(
+        workload, num_executors, num_jobs, mean_gap_s, cluster=config, max_stages=8, max_jobs=4
+    )
     env.reset(seed=0)
     return env
 
@@ -46,11 +48,42 @@ def test_warm_up_is_added_where_no_duration_has_it():
     known = Waves({5: [7000]}, {5: [3000]}, {5: [2000]})
     unknown = Waves({5: []}, {5: [3000]}, {5: [2000]})
     for waves, warmup_s, jct_s in ((known, 1.5, 7 + 4), (unknown, 1.5, 3 + 1.5 + 4)):
-        workload = Workload.of_jobs("one", [JobTemplate("job", [3], [], [waves])])
-        config = ClusterConfig(moving_delay_s=0.0, warmup_delay_s=warmup_s)
-        env = CJSEnv(workload, 1, num_jobs=1, cluster=config)
-        env.reset(seed=0)
+        env = begin(one_stage(waves, 3), 1, num_jobs=1, warmup_delay_s=warmup_s)
         assert take(env, (0, 1))[4]["jct_s"] == jct_s
+
+
+@pytest.mark.parametrize(
+    ("fresh", "first", "rest", "busy_s", "jct_s"),
+    [
+        # Both begin stage 0 fresh, 0..7. At 7 the first to end idles and begins stage 1 fresh,
+        # 7..14; the other was promised to it while it worked: 7..10, 10..12, 12..14.
+        (7, 3, 2, 7 + 7 + 7 + 3 + 2 + 2, 14.0),
+        # Later tasks as the first: 7..14, and 7..10, 10..13, 13..16.
+        (7, 3, None, 7 + 7 + 7 + 3 + 3 + 3, 16.0),
+        # The first task in a stage as a fresh one, without warm-up: 7..14 twice, 14..16 twice.
+        (7, None, 2, 7 + 7 + 7 + 7 + 2 + 2, 16.0),
+        # All as a fresh one: 0..7, 7..14, 14..21.
+        (7, None, None, 6 * 7, 21.0),
+        # Fresh as a first one and 1 s of warm-up: 0..4 twice; 4..8, 8..10 and 4..7, 7..9.
+        (None, 3, 2, 4 + 4 + 4 + 3 + 2 + 2, 10.0),
+    ],
+)
+def test_an_executors_wave_is_what_it_did_before(fresh, first, rest, busy_s, jct_s):
+    waves = Waves(*({5: [] if s is None else [1000 * s]} for s in (fresh, first, rest)))
+    job = JobTemplate("job", [2, 4], [], [waves, waves])
+    env = begin(Workload.of_jobs("waves", [job]), 2, num_jobs=1)
+    info = take(env, (0, 2), (1, 2))[4]
+    assert info["jct_s"] == jct_s
+    assert info["utilisation"] == pytest.approx(busy_s / (2 * jct_s))
+
+
+def test_an_executor_is_fresh_in_another_job():
+    # As above, but promised to another job while it works: all four tasks are fresh, 7 s each.
+    workload = one_stage(Waves({5: [7000]}, {5: [3000]}, {5: [2000]}), 2)
+    env = begin(workload, 2, num_jobs=2, mean_gap_s=1e-9)
+    info = take(env, (0, 2), (1, 2))[4]
+    assert info["makespan_s"] == pytest.approx(14.0)
+    assert info["utilisation"] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(("interpolation", "mean_s"), [("inverted", 2.6), ("linear", 1.4)])
@@ -59,10 +92,7 @@ def test_interpolation_says_which_of_two_levels_is_likelier(interpolation, mean_
     # reference takes level 5 with chance 1/5, hence 1/5 x 1 + 4/5 x 3 = 2.6 s; the other 1.4 s.
     levels = {5: [1000], 10: [3000]}
     workload = one_stage(Waves(levels, levels, levels), 4000)
-    env = CJSEnv(
-        workload, 6, 1, cluster=ClusterConfig(moving_delay_s=0.0, interpolation=interpolation)
-    )
-    env.reset(seed=0)
+    env = begin(workload, 6, num_jobs=1, interpolation=interpolation)
     info = take(env, (0, 6))[4]
     busy_s = info["utilisation"] * info["makespan_s"] * 6
     # One draw spreads by 0.8 s, the mean of 4000 by 0.013.
@@ -70,16 +100,19 @@ def test_interpolation_says_which_of_two_levels_is_likelier(interpolation, mean_
 
 
 @pytest.mark.parametrize("interpolation", ["inverted", "linear"])
-def test_at_a_known_level_there_is_nothing_to_interpolate(interpolation):
+def test_at_a_known_level_and_below_all_there_is_nothing_to_interpolate(interpolation):
+    # 1 s at level 5, 3 s at level 10. Ten executors arrive one after the other, and the n-th
+    # counts n: up to 5 of them take 1 s for sure, the tenth and all later tasks 3 s.
     levels = {5: [1000], 10: [3000]}
-    # Of ten executors that arrive at once the first five count 1..5 (below 5: level 5), then
-    # 6..9 are between the levels. One alone is below all.
     workload = one_stage(Waves(levels, levels, levels), 8)
-    env = CJSEnv(
-        workload, 1, 1, cluster=ClusterConfig(moving_delay_s=0.0, interpolation=interpolation)
-    )
-    env.reset(seed=0)
-    assert take(env, (0, 1))[4]["jct_s"] == 8.0
+    for executors, jct_s in ((1, 8.0), (5, 2.0)):
+        env = begin(workload, executors, num_jobs=1, interpolation=interpolation)
+        assert take(env, (0, executors))[4]["jct_s"] == jct_s
+    env = begin(one_stage(Waves(levels, levels, levels), 1000), 10, 1, interpolation=interpolation)
+    info = take(env, (0, 10))[4]
+    busy_s = info["utilisation"] * info["makespan_s"] * 10
+    # Of 1000 tasks 5 take 1 s, those of the sixth to the ninth executor 1 or 3 s, 991 take 3 s.
+    assert 5 + 4 * 1 + 991 * 3 - 1e-6 <= busy_s <= 5 + 4 * 3 + 991 * 3 + 1e-6
 
 
 @pytest.mark.parametrize(("backup", "left"), [("last", [1, 0]), ("first", [0, 1])])

@@ -67,7 +67,7 @@ class Cluster:
     """The state of a batch of one, as plain records."""
 
     def __init__(self, batch):
-        rows, jobs, stages, executors, pools, events, promised, active, _ = batch.state
+        rows, jobs, stages, executors, pools, events, promised, active = batch.state[:8]
         self.row, self.config, self.load = rows[0], batch.cluster, batch.workload
         self.jobs = jobs[0]
         self.num_stages = int(self.jobs["num_stages"].sum())

@@ -1,5 +1,8 @@
 """The padded observation: what fits is laid out, what does not is hidden newest first."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from netllm_gym.envs.cjs.padding import PaddedSize, observation_space, pad
@@ -53,6 +56,8 @@ def padded_row(view, size):
 @pytest.mark.parametrize("size", [(64, 8, None), (9, 8, None), (64, 2, None), (64, 8, 7)])
 def test_padding_is_the_obvious_loop_over_jobs(size):
     view, size = scattered_rows(150, seed=3), PaddedSize(*size)
+    demand = np.random.default_rng(0).integers(-3, 9, len(view.demand), np.int32)
+    view = replace(view, demand=demand)  # below 0 where more executors come than are needed
     padded = pad(view, size, num_executors=10)
     space = observation_space(size, num_executors=10)
     for row in range(len(view)):
