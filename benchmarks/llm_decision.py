@@ -60,7 +60,7 @@ def recompute(model: LLMModel) -> Callable[[], int]:
             position_ids=places[None],
             use_cache=False,
         )
-        model.head(output.last_hidden_state[:, -1])
+        model.head({model.head.reads: output.last_hidden_state[:, -1:, None]}, newest)
         return 1
 
     return run

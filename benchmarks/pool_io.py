@@ -17,7 +17,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from netllm_gym.collection import SHARD_EPISODES
 from netllm_gym.data.pool import ExperiencePool, PoolWriter
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.policies.baselines.abr import BBA
@@ -39,9 +38,9 @@ def played_shards(steps):
     """Yield shards of episodes as `collect` plays and keeps them."""
     episodes = -(-steps // EPISODE_STEPS)
     problem = find_problem("abr")
-    env = problem.make_env(SHARD_EPISODES)
-    for first in range(0, episodes, SHARD_EPISODES):
-        seeds = range(first, min(first + SHARD_EPISODES, episodes))
+    env = problem.make_env(problem.shard_episodes)
+    for first in range(0, episodes, problem.shard_episodes):
+        seeds = range(first, min(first + problem.shard_episodes, episodes))
         plan = [PlannedEpisode(seed) for seed in seeds]
         played = rollout(BBA(env), env, plan).episodes
         yield [replace(episode, infos={}) for episode in played]

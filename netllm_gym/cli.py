@@ -158,14 +158,16 @@ def train(
     lora_targets: Annotated[
         str, typer.Option(help="default, all-linear, or names of modules, separated by commas.")
     ] = "default",
-    layout: Annotated[str, typer.Option(help="compact, pair or netllm.")] = LLMConfig.layout,
+    layout: Annotated[
+        str, typer.Option(help="ABR: compact, pair or netllm; CJS: compact.")
+    ] = LLMConfig.layout,
     returns: Annotated[
         str,
         typer.Option(help="What the policy is told: auto, none, return_to_go or baseline:POLICY."),
     ] = "auto",
     updates: Annotated[int, typer.Option(help="Optimizer steps.")] = TrainConfig.updates,
     batch_episodes: Annotated[
-        int, typer.Option(help="Episodes of one forward pass.")
+        int, typer.Option(help="Episodes of one forward pass; 0: the problem's own number.")
     ] = TrainConfig.batch_episodes,
     accumulate: Annotated[
         int, typer.Option(help="Forward passes of one update.")
@@ -266,7 +268,7 @@ def bench(
     num_executors: NumExecutors = None,
     num_jobs: NumJobs = None,
     episodes: Annotated[
-        int, typer.Option(help="Play at least so many; CJS: arrival seeds, 6 by default.")
+        int, typer.Option(help="Play at least so many; CJS: never under 6 arrival seeds.")
     ] = 1,
     seed: Annotated[int, typer.Option(help="Of the first episode, for policies that draw.")] = 0,
     device: Device = "cpu",

@@ -103,7 +103,9 @@ class Problem:
         given = {name: value for name, value in options.items() if value is not None}
         for name in given:
             if name not in self.case_options:
-                known = ", ".join(each.replace("_", "-") for each in self.case_options)
+                known = ", ".join(
+                    each.replace("_", "-") for each in self.case_options if each in options
+                )
                 raise InputError(
                     f"{name.replace('_', '-')} must be left out for {self.name}, "
                     f"which has {known}, got {given[name]!r}"

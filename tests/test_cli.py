@@ -187,3 +187,11 @@ def test_a_missing_library_is_one_sentence(capsys, tmp_path, monkeypatch, traces
 def test_no_arguments_show_the_help(capsys):
     assert run([]) == 0
     assert "bench" in capsys.readouterr().out
+
+
+def test_an_option_of_another_problem_is_answered_with_what_the_command_takes(capsys, tmp_path):
+    bench = ("bench", "abr", "--policies", "bba", "--num-jobs", 3)
+    assert "left out for abr, which has traces, video, got 3" in refused(capsys, *bench)
+    collect = ("collect", "abr", "--policies", "bba", "--episodes", 1, "--num-jobs", 3)
+    said = refused(capsys, *collect, "--out", tmp_path / "pool")
+    assert "left out for abr, which has traces, video, noise, got 3" in said

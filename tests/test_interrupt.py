@@ -51,6 +51,15 @@ def test_ctrl_c_is_one_sentence_with_the_command(capsys, monkeypatch, tmp_path, 
     assert not (tmp_path / "my out.json").exists()
 
 
+@pytest.fixture
+def default_ctrl_c():
+    """Let Ctrl-C do as in a terminal: what a shell starts behind `&` ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("default_ctrl_c")
 def test_a_ctrl_c_that_a_library_swallows_is_not_lost(capfd):
     callback = ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGINT))
     with Progress("collect", "episodes") as progress:
