@@ -8,10 +8,11 @@ from netllm_gym.data.published import PublishedSet, published
 from netllm_gym.envs.abr import synthetic
 from netllm_gym.envs.abr.traces import trace_set_names
 from netllm_gym.envs.abr.video import video_names
+from netllm_gym.envs.cjs.workload import NAMES as WORKLOADS
 
 
 def render_catalogue() -> str:
-    """Return the trace sets and videos of this machine, then the published sets, as text."""
+    """Return the trace sets, videos and workloads of this machine, then the published sets, as text."""
     folder = data_folder()
     origin = DATA_VARIABLE if os.environ.get(DATA_VARIABLE) else f"{DATA_VARIABLE} is not set"
     return "\n".join(
@@ -23,6 +24,9 @@ def render_catalogue() -> str:
             "",
             "videos (--video NAME; a folder of chunk sizes will do, too):",
             *_columns([(name, _where_video(name, folder)) for name in video_names()]),
+            "",
+            "workloads (--workload NAME; a folder or file will do, too):",
+            *_columns([(name, _where_workload(name, folder)) for name in WORKLOADS]),
             "",
             f"netllm-gym data fetch NAME brings, from {published().repository}:",
             *_columns(
@@ -52,6 +56,13 @@ def _where_traces(name: str, folder: Path) -> str:
 
 def _where_video(name: str, folder: Path) -> str:
     return "generated" if name == "synthetic" else str(folder / "abr" / "videos" / name)
+
+
+def _where_workload(name: str, folder: Path) -> str:
+    if name == "synthetic":
+        return "jobs of TPC-H's shape and load, generated"
+    place = folder / "cjs" / name
+    return str(place) if place.is_dir() else f"not here; its files belong in {place}"
 
 
 def _state(each: PublishedSet, folder: Path) -> str:

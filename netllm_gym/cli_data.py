@@ -10,12 +10,12 @@ from netllm_gym.files import check_can_be_folder, replace_folder, write_whole
 from netllm_gym.options import check_json_file, names_in
 from netllm_gym.progress import Progress
 
-data_app = typer.Typer(help="Traces and videos on this machine.", no_args_is_help=True)
+data_app = typer.Typer(help="Traces, videos and workloads on this machine.", no_args_is_help=True)
 
 
 @data_app.command("list")
 def data_list() -> None:
-    """List the trace sets and videos that can be named, where they are, and what can be fetched.
+    """List the trace sets, videos and workloads that can be named, where they are, and what can be fetched.
 
     Example: netllm-gym data list
     """
