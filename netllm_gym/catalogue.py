@@ -12,7 +12,7 @@ from netllm_gym.envs.cjs.workload import NAMES as WORKLOADS
 
 
 def render_catalogue() -> str:
-    """Return the trace sets, videos and workloads of this machine, then the published sets, as text."""
+    """Return what this machine has to play, then the published sets, as text."""
     folder = data_folder()
     origin = DATA_VARIABLE if os.environ.get(DATA_VARIABLE) else f"{DATA_VARIABLE} is not set"
     return "\n".join(

@@ -15,7 +15,8 @@ data_app = typer.Typer(help="Traces, videos and workloads on this machine.", no_
 
 @data_app.command("list")
 def data_list() -> None:
-    """List the trace sets, videos and workloads that can be named, where they are, and what can be fetched.
+    """List the trace sets, videos and workloads that can be named, where they are, what is fetched.
+
 
     Example: netllm-gym data list
     """
