@@ -15,8 +15,7 @@ data_app = typer.Typer(help="Traces, videos and workloads on this machine.", no_
 
 @data_app.command("list")
 def data_list() -> None:
-    """List the trace sets, videos and workloads that can be named, where they are, what is fetched.
-
+    """List what can be named, where it is, and what can be fetched.
 
     Example: netllm-gym data list
     """
