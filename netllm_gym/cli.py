@@ -205,7 +205,7 @@ def train(
     Example: netllm-gym train abr --pool pools/first --backbone minilm --out runs/first
     """
     from netllm_gym.data.pool import ExperiencePool
-    from netllm_gym.policies.llm.returns import ReturnSpec
+    from netllm_gym.policies.returns import ReturnSpec
     from netllm_gym.training import default_returns
     from netllm_gym.training import train as run
 

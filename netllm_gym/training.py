@@ -14,8 +14,8 @@ from netllm_gym.problems import Problem, find_problem
 
 if TYPE_CHECKING:  # torch is loaded when training begins, not when this is imported
     from netllm_gym.policies.llm.config import LLMConfig, TrainConfig
-    from netllm_gym.policies.llm.returns import ReturnSpec
     from netllm_gym.policies.llm.train import TrainResult
+    from netllm_gym.policies.returns import ReturnSpec
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def best_teacher(pool: ExperiencePool, among: Sequence[str] | None = None) -> tu
 
 def default_returns(pool: ExperiencePool, policies: Sequence[str] | None = None) -> "ReturnSpec":
     """Condition on nothing with one teacher, with several on the gain over the best of them."""
-    from netllm_gym.policies.llm.returns import ReturnSpec
+    from netllm_gym.policies.returns import ReturnSpec
 
     if len(policies or ()) < 2:
         return ReturnSpec(kind="none")

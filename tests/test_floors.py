@@ -22,7 +22,9 @@ DATASETS = "data/datasets.py"
 PUBLISHED = "data/published.py"
 POLICY = "policies/policy.py"
 GROUND = ("errors.py", "files.py", "pickled.py", "randomness.py", "numpy")
-LEARNERS_MAY = (*GROUND, "envs/*", "data/*", POLICY, "policies/baselines/*")
+RETURNS, CLUSTER_FEATURES = "policies/returns.py", "policies/cjs_graph.py"
+TOLD = (*GROUND, "envs/*", "data/*", POLICY, "policies/baselines/*")
+LEARNERS_MAY = (*TOLD, RETURNS, CLUSTER_FEATURES)
 FLOORS = {  # file: what it may import, beside the standard library and its own floor
     "errors.py": (),
     "files.py": ("errors.py",),
@@ -42,6 +44,8 @@ FLOORS = {  # file: what it may import, beside the standard library and its own 
     "data/*": (*GROUND, DATASETS, "data/abr.py", "data/cjs.py"),
     POLICY: ("numpy",),
     "policies/__init__.py": (),
+    RETURNS: TOLD,
+    CLUSTER_FEATURES: TOLD,
     "policies/baselines/*": (*GROUND, "envs/*", DATASETS, POLICY, "numba"),
     "policies/neural/*": (*LEARNERS_MAY, "torch", "safetensors"),
     "policies/llm/*": (

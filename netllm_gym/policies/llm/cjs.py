@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from netllm_gym.data.windows import PaddedEpisodes
 from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.errors import InputError
-from netllm_gym.policies.llm.cjs_graph import (
+from netllm_gym.policies.cjs_graph import (
     NUM_JOB,
     NUM_ROW,
     NUM_STAGE,

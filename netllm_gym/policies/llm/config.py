@@ -11,7 +11,7 @@ from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from netllm_gym.errors import InputError
-from netllm_gym.policies.llm.returns import ReturnSpec
+from netllm_gym.policies.returns import ReturnSpec
 
 ADAPTATIONS = ("lora", "frozen", "full")
 POSITIONS = ("auto", "native", "slot", "none")
