@@ -22,9 +22,11 @@ DATASETS = "data/datasets.py"
 PUBLISHED = "data/published.py"
 POLICY = "policies/policy.py"
 GROUND = ("errors.py", "files.py", "pickled.py", "randomness.py", "numpy")
-RETURNS, CLUSTER_FEATURES = "policies/returns.py", "policies/cjs_graph.py"
-TOLD = (*GROUND, "envs/*", "data/*", POLICY, "policies/baselines/*")
-LEARNERS_MAY = (*TOLD, RETURNS, CLUSTER_FEATURES)
+CONFIGS = "policies/configs.py"
+ON_DISK = ("policies/checkpoint.py", "policies/runs.py")
+SHARED = ("policies/returns.py", "policies/cjs_graph.py", "policies/normal.py")
+TOLD = (*GROUND, "envs/*", "data/*", POLICY, CONFIGS, *ON_DISK, "policies/baselines/*")
+LEARNERS_MAY = (*TOLD, *SHARED)
 FLOORS = {  # file: what it may import, beside the standard library and its own floor
     "errors.py": (),
     "files.py": ("errors.py",),
@@ -43,9 +45,12 @@ FLOORS = {  # file: what it may import, beside the standard library and its own 
     "data/cjs.py": (*GROUND, "envs/cjs/observation.py"),
     "data/*": (*GROUND, DATASETS, "data/abr.py", "data/cjs.py"),
     POLICY: ("numpy",),
+    CONFIGS: ("errors.py",),
+    ON_DISK[0]: (*GROUND, "torch", "safetensors"),
+    ON_DISK[1]: (*GROUND, ON_DISK[0], "torch"),
     "policies/__init__.py": (),
-    RETURNS: TOLD,
-    CLUSTER_FEATURES: TOLD,
+    **dict.fromkeys(SHARED[:2], TOLD),
+    SHARED[2]: ("numpy", "torch"),
     "policies/baselines/*": (*GROUND, "envs/*", DATASETS, POLICY, "numba"),
     "policies/neural/*": (*LEARNERS_MAY, "torch", "safetensors"),
     "policies/llm/*": (
