@@ -48,7 +48,8 @@ FLOORS = {  # file: what it may import, beside the standard library and its own 
     ON_DISK[1]: (*GROUND, ON_DISK[0], "torch"),
     "policies/__init__.py": (),
     "policies/baselines/*": (*GROUND, "envs/*", DATASETS, POLICY, "numba"),
-    "policies/neural/*": (*LEARNERS_MAY, "torch", "safetensors"),
+    "policies/neural/config.py": ("errors.py", CONFIGS),
+    "policies/neural/*": (*LEARNERS_MAY, "rollout.py", "torch", "safetensors"),
     "policies/llm/*": (
         *LEARNERS_MAY,
         *("torch", "transformers", "peft", "safetensors", "huggingface_hub"),

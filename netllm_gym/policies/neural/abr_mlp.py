@@ -15,7 +15,7 @@ from netllm_gym.envs.abr.observation import BITRATE, DOWNLOAD, HISTORY, NUM_ROWS
 from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.abr import Observations
 from netllm_gym.policies.configs import MAX_SEED, check
-from netllm_gym.policies.neural.networks import Decision, Judgement, Network
+from netllm_gym.policies.neural.networks import Judgement, Network
 from netllm_gym.policies.policy import FloatArray, IntArray
 
 _LOGARITHMIC = (THROUGHPUT, DOWNLOAD, SIZES)  # rows whose values span orders of magnitude
@@ -79,19 +79,14 @@ class ABRNetwork(Network):
         last = np.eye(self.rungs, dtype=np.float32)[rung]
         return torch.from_numpy(np.concatenate([seen.reshape(len(seen), -1), last], axis=1))
 
-    def decide(self, observations: Any, draws: FloatArray | None) -> Decision:
+    def decide(self, observations: Any, draws: FloatArray | None) -> IntArray:
         """Return (N,) rungs."""
-        log_probs = torch.log_softmax(self.actor(self.features(observations)), dim=1).double()
-        found = log_probs.numpy()
+        logits = self.actor(self.features(observations))
         if draws is None:
-            rungs = found.argmax(axis=1)
-        else:
-            upto = np.exp(found).cumsum(axis=1)
-            drawn = (upto <= draws[0][:, None] * upto[:, -1:]).sum(axis=1)
-            rungs = drawn.clip(max=self.rungs - 1)  # rounding must not leave the ladder
-        everywhere = np.ones(len(rungs), np.bool_)
-        likely = np.take_along_axis(found, rungs[:, None], axis=1)[:, 0]
-        return Decision(rungs.astype(np.int64), likely, everywhere)
+            return np.asarray(logits.argmax(dim=1).numpy(), np.int64)
+        upto = torch.softmax(logits.double(), dim=1).numpy().cumsum(axis=1)
+        drawn = (upto <= draws[0][:, None] * upto[:, -1:]).sum(axis=1)
+        return np.asarray(drawn.clip(max=self.rungs - 1), np.int64)  # rounding must not leave it
 
     def judge(self, observations: Any, actions: IntArray) -> Judgement:
         """Say of (B,) rungs how likely they were."""
@@ -100,11 +95,6 @@ class ABRNetwork(Network):
         of_actions = log_probs.gather(1, torch.from_numpy(actions)[:, None])[:, 0]
         entropies = -(log_probs.exp() * log_probs).sum(1)
         return Judgement(of_actions, entropies, self.critic(seen)[:, 0])
-
-    def values(self, observations: Any) -> FloatArray:
-        """Return (N,) expected returns."""
-        found: FloatArray = self.critic(self.features(observations))[:, 0].double().numpy()
-        return found
 
     def check_env(self, env: Any) -> None:
         """Refuse a video with another number of rungs."""
@@ -118,7 +108,7 @@ class ABRNetwork(Network):
 def _tower(inputs: int, config: ABRNetworkConfig, outputs: int, gain: float) -> nn.Sequential:
     layers: list[nn.Module] = []
     for _ in range(config.depth):
-        layers += [nn.Linear(inputs, config.width), nn.Tanh()]
+        layers += [nn.Linear(inputs, config.width), nn.ReLU()]
         inputs = config.width
     layers.append(nn.Linear(inputs, outputs))
     for layer in layers[::2]:
