@@ -49,7 +49,10 @@ FLOORS = {  # file: what it may import, beside the standard library and its own 
     "policies/__init__.py": (),
     "policies/baselines/*": (*GROUND, "envs/*", DATASETS, POLICY, "numba"),
     "policies/neural/config.py": ("errors.py", CONFIGS),
-    "policies/neural/*": (*LEARNERS_MAY, "rollout.py", "torch", "safetensors"),
+    "policies/neural/*": (
+        *LEARNERS_MAY,
+        *("policies/neural/config.py", "rollout.py", "torch", "safetensors", "bayes_opt"),
+    ),
     "policies/llm/*": (
         *LEARNERS_MAY,
         *("torch", "transformers", "peft", "safetensors", "huggingface_hub"),

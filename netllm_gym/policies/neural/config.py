@@ -97,3 +97,97 @@ class AugmentConfig:
             low, high = getattr(self, name)
             check(0 < low <= high < math.inf, name, "be a range above 0", getattr(self, name))
         check(0 <= self.noisy_fraction <= 1, "noisy_fraction", "lie in [0, 1]", self.noisy_fraction)
+
+
+@dataclass(frozen=True)
+class LinkRanges:
+    """Generated links and players, each drawn anew: uniform, the highest level log-uniform.
+
+    The lowest level of a trace is never above its highest.
+
+    Attributes:
+        min_mbps: Lowest level of a trace.
+        max_mbps: Highest level.
+        max_hold: Samples, of 1.8 s on average, for which a level holds at most.
+        rtt_s: Round trip.
+        buffer_cap_s: Above this buffer the player pauses.
+        duration_s: Length of a trace.
+    """
+
+    min_mbps: tuple[float, float]
+    max_mbps: tuple[float, float]
+    max_hold: tuple[float, float]
+    rtt_s: tuple[float, float]
+    buffer_cap_s: tuple[float, float]
+    duration_s: float = 330.0
+
+    def __post_init__(self) -> None:
+        for name in ("min_mbps", "max_mbps", "max_hold", "rtt_s", "buffer_cap_s"):
+            low, high = getattr(self, name)
+            check(0 <= low <= high < math.inf, name, "be a range from 0 up", getattr(self, name))
+        check(self.max_mbps[0] > 0, "max_mbps", "be above 0", self.max_mbps)
+        check(1 <= self.duration_s < math.inf, "duration_s", "be at least 1", self.duration_s)
+
+
+# The ranges of GENET's uniform domain randomisation, its time in samples, `spec/abr.md` 4.3.
+DIFFICULTIES = {
+    1: LinkRanges((0.0, 3.5), (1.0, 5.0), (1, 4), (0.02, 0.03), (5.0, 10.0)),
+    2: LinkRanges((0.0, 5.0), (1.0, 20.0), (0, 20), (0.02, 0.22), (5.0, 105.0)),
+    3: LinkRanges((0.0, 10.0), (1.0, 100.0), (0, 100), (0.02, 1.0), (5.0, 500.0)),
+}
+
+
+@dataclass(frozen=True)
+class UDRConfig:
+    """Uniform domain randomisation: every episode plays a link and a player of its own.
+
+    Attributes:
+        links: What they are drawn from.
+        real_fraction: Share of the episodes that play the traces that are named, if any are.
+    """
+
+    links: LinkRanges = DIFFICULTIES[2]
+    real_fraction: float = 0.5
+
+    def __post_init__(self) -> None:
+        check(0 <= self.real_fraction <= 1, "real_fraction", "lie in [0, 1]", self.real_fraction)
+
+
+@dataclass(frozen=True)
+class GenetConfig:
+    """GENET's curriculum: again and again, the links on which a rule is farthest ahead come in.
+
+    Attributes:
+        udr: The worlds at first, and the ranges in which it searches.
+        heuristic: The rule: robust_mpc or bba.
+        round_updates: Updates from one search to the next, and to the first.
+        rounds: Searches at most.
+        weight: Share of the episodes that the newest find gets, taken from all others alike.
+        traces: Episodes on which a point's gap is measured.
+        first_points: Points of a search that are drawn,
+        guided_points: and that its model of the gap proposes.
+        kappa: How much the model's doubt draws it.
+    """
+
+    udr: UDRConfig = UDRConfig()
+    heuristic: str = "robust_mpc"
+    round_updates: int = 50
+    rounds: int = 9
+    weight: float = 0.3
+    traces: int = 10
+    first_points: int = 10
+    guided_points: int = 5
+    kappa: float = 20.0
+
+    def __post_init__(self) -> None:
+        known = ("robust_mpc", "bba")
+        check(self.heuristic in known, "heuristic", f"be {' or '.join(known)}", self.heuristic)
+        for name in ("round_updates", "traces", "first_points"):
+            check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
+        for name in ("rounds", "guided_points"):
+            check(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
+        check(0 < self.weight < 1, "weight", "lie in (0, 1)", self.weight)
+        check(0 <= self.kappa < math.inf, "kappa", "be at least 0 and finite", self.kappa)
+
+
+WorldsConfig = AugmentConfig | UDRConfig | GenetConfig
