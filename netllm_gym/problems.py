@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import gymnasium as gym
 
 from netllm_gym.data.episode import Episode
-from netllm_gym.errors import InputError
+from netllm_gym.errors import InputError, MissingDataError
 from netllm_gym.policies.policy import Policy
 
 PolicyFactory = Callable[[Any], Policy]
@@ -24,10 +24,15 @@ PolicyFactory = Callable[[Any], Policy]
 class PolicyEntry(NamedTuple):
     """Where a named policy's factory is."""
 
-    target: str  # "module:attribute"
+    target: str  # "module:attribute", or a folder of weights that came with the package
     by_name: bool = False  # the attribute makes the factory from the name
     learned: bool = False
     trained_on: str = ""  # what a published policy is known to have been trained on
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it was trained here, and lies in the package as it lies in a run's folder."""
+        return ":" not in self.target
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,12 @@ _ACTORS = PolicyEntry(
     learned=True,
     trained_on="unknown (published weights)",
 )
+
+PACKAGE = Path(__file__).parent
+FOLDER_READERS = {  # schema of a trained policy's config.json -> what reads its folder
+    "netllm-gym policy 1": "netllm_gym.policies.llm.checkpoint:load_llm_policy",
+    "netllm-gym network 1": "netllm_gym.policies.neural.checkpoint:load_network_policy",
+}
 
 PROBLEMS: dict[str, Problem] = {
     "abr": Problem(
@@ -269,7 +280,8 @@ def load_policy(name_or_folder: str, problem: str = "abr", device: str = "cpu") 
     """Find a policy by its name, or read the folder of a trained one.
 
     `:sampled` behind either makes a network draw its actions, `:greedy` take the likeliest; without
-    it does as is usual for the problem. A trained policy runs on `device`.
+    it does as is usual for the problem. A trained policy, of a folder or of the package, runs on
+    `device`.
 
     Raises:
         InputError: If there is neither; the sentence names the nearest names.
@@ -282,12 +294,11 @@ def load_policy(name_or_folder: str, problem: str = "abr", device: str = "cpu") 
             raise InputError(
                 f"policy {plain} must be named without :{decoding}, it decodes nothing"
             )
-        module, _, attribute = entry.target.partition(":")
-        found = getattr(importlib.import_module(module), attribute)
+        if entry.is_folder:
+            return _shipped_policy(plain, entry, row, decoding, device)
+        found = _imported(entry.target)
         factory = found(name_or_folder) if entry.by_name else found
         return LoadedPolicy(name_or_folder, factory, entry.learned, entry.trained_on, frozenset())
-    if decoding not in ("", "sampled", "greedy"):
-        raise InputError(f"decoding must be greedy or sampled, got {decoding!r}")
     if Path(plain).is_dir():
         return _trained_policy(Path(plain), row, decoding, device)
     nearest = difflib.get_close_matches(plain, row.policies, n=3, cutoff=0.4)
@@ -297,10 +308,26 @@ def load_policy(name_or_folder: str, problem: str = "abr", device: str = "cpu") 
     )
 
 
+def _imported(target: str) -> Any:
+    """Return what "module:attribute" names."""
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _shipped_policy(
+    name: str, entry: PolicyEntry, problem: Problem, decoding: str, device: str
+) -> LoadedPolicy:
+    """Read the weights of a policy that came with the package."""
+    folder = PACKAGE / entry.target
+    if not folder.is_dir():
+        raise MissingDataError(
+            f"policy {name} must have its weights in {folder}, got none: install netllm-gym anew"
+        )
+    return _read_policy(folder, name, problem, decoding, device)
+
+
 def _trained_policy(folder: Path, problem: Problem, decoding: str, device: str) -> LoadedPolicy:
     """Read a policy's folder, or the best (else the last) policy of a training run's."""
-    from netllm_gym.policies.llm.checkpoint import load_llm_policy, policy_sha256
-
     plain = folder.resolve().name
     if plain in problem.policies:
         raise InputError(
@@ -308,9 +335,24 @@ def _trained_policy(folder: Path, problem: Problem, decoding: str, device: str) 
             "got a trained policy; rename the folder"
         )
     parts = [folder / part for part in ("best", "last") if (folder / part).is_dir()]
-    best = parts[0] if parts else folder
+    return _read_policy(parts[0] if parts else folder, plain, problem, decoding, device)
+
+
+def _read_policy(
+    folder: Path, plain: str, problem: Problem, decoding: str, device: str
+) -> LoadedPolicy:
+    """Read a policy's folder, whatever kind it is of."""
+    from netllm_gym.policies.checkpoint import policy_sha256, read_schema
+
+    if decoding not in ("", "sampled", "greedy"):
+        raise InputError(f"decoding must be greedy or sampled, got {decoding!r}")
+    schema = read_schema(folder)
+    if schema not in FOLDER_READERS:
+        known = " or ".join(map(repr, FOLDER_READERS))
+        raise InputError(f"{folder / 'config.json'} must have the schema {known}, got {schema!r}")
+    read = _imported(FOLDER_READERS[schema])
     sampled = None if not decoding else decoding == "sampled"
-    factory = load_llm_policy(best, sampled=sampled, name=plain, device=device)
+    factory = read(folder, sampled=sampled, name=plain, device=device)
     if factory.sampled != factory.draws_by_default:  # a name says what is unusual
         factory.name = f"{plain}:{decoding}"
     if factory.config.problem != problem.name:
@@ -328,5 +370,5 @@ def _trained_policy(folder: Path, problem: Problem, decoding: str, device: str) 
         trained_on=str(provenance.get(problem.worlds, "unknown")) + chosen,
         recordings=recordings,
         selected_on=selected_on,
-        sha256=policy_sha256(best),
+        sha256=policy_sha256(folder),
     )

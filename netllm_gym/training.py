@@ -15,7 +15,7 @@ from netllm_gym.problems import Problem, find_problem
 if TYPE_CHECKING:  # torch is loaded when training begins, not when this is imported
     from netllm_gym.policies.llm.config import LLMConfig, TrainConfig
     from netllm_gym.policies.llm.returns import ReturnSpec
-    from netllm_gym.policies.llm.train import TrainResult
+    from netllm_gym.policies.runs import TrainResult
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,8 @@ def test_pool_of_trained_teachers_inherits_what_they_saw(tmp_path, monkeypatch):
         return factory
 
     monkeypatch.setattr(checkpoint, "load_llm_policy", load)
+    schema = "netllm_gym.policies.checkpoint.read_schema"
+    monkeypatch.setattr(schema, lambda folder: checkpoint.SCHEMA)
     folders = [tmp_path / part for part in ("one/b", "one/a", "two/a")]
     for folder in folders:
         folder.mkdir(parents=True)

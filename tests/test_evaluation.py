@@ -147,6 +147,8 @@ def fake_folder(monkeypatch):
         return factory
 
     monkeypatch.setattr(checkpoint, "load_llm_policy", load)
+    schema = "netllm_gym.policies.checkpoint.read_schema"
+    monkeypatch.setattr(schema, lambda folder: checkpoint.SCHEMA)
     return told
 
 

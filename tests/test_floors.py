@@ -22,7 +22,9 @@ DATASETS = "data/datasets.py"
 PUBLISHED = "data/published.py"
 POLICY = "policies/policy.py"
 GROUND = ("errors.py", "files.py", "pickled.py", "randomness.py", "numpy")
-LEARNERS_MAY = (*GROUND, "envs/*", "data/*", POLICY, "policies/baselines/*")
+CONFIGS = "policies/configs.py"
+ON_DISK = ("policies/checkpoint.py", "policies/runs.py")
+LEARNERS_MAY = (*(*GROUND, "envs/*", "data/*", POLICY, CONFIGS, *ON_DISK, "policies/baselines/*"),)
 FLOORS = {  # file: what it may import, beside the standard library and its own floor
     "errors.py": (),
     "files.py": ("errors.py",),
@@ -41,6 +43,9 @@ FLOORS = {  # file: what it may import, beside the standard library and its own 
     "data/cjs.py": (*GROUND, "envs/cjs/observation.py"),
     "data/*": (*GROUND, DATASETS, "data/abr.py", "data/cjs.py"),
     POLICY: ("numpy",),
+    CONFIGS: ("errors.py",),
+    ON_DISK[0]: (*GROUND, "torch", "safetensors"),
+    ON_DISK[1]: (*GROUND, ON_DISK[0], "torch"),
     "policies/__init__.py": (),
     "policies/baselines/*": (*GROUND, "envs/*", DATASETS, POLICY, "numba"),
     "policies/neural/*": (*LEARNERS_MAY, "torch", "safetensors"),

@@ -7,26 +7,27 @@
 - `backbone.safetensors`: the backbone's weights, unless they are a pretrained model's own.
 """
 
-import errno
-import hashlib
-import json
-import os
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from netllm_gym.errors import InputError, MissingDataError
-from netllm_gym.files import one_line, read_json, replace_folder
-from netllm_gym.policies.llm.config import LLMConfig, from_json, to_json
-from netllm_gym.policies.llm.model import LLMModel, check_device
+from netllm_gym.files import one_line, replace_folder
+from netllm_gym.policies.checkpoint import (
+    check_device,
+    machine_errors,
+    read_config,
+    read_tensors,
+    write_config,
+    write_tensors,
+)
+from netllm_gym.policies.configs import from_json, to_json
+from netllm_gym.policies.llm.config import LLMConfig
+from netllm_gym.policies.llm.model import LLMModel
 from netllm_gym.policies.llm.policy import LLMPolicyFactory, for_acting
 
 SCHEMA = "netllm-gym policy 1"
@@ -55,7 +56,7 @@ def write_policy(
     config = model.config
     write_tensors(folder / POLICY_FILE, model.outside())
     if config.backbone.adapt == "lora":
-        with _machine_errors(folder / ADAPTER_FILE):
+        with machine_errors(folder / ADAPTER_FILE):
             model.backbone.save_pretrained(  # type: ignore[operator]
                 str(folder / "adapter"), save_embedding_layers=False
             )
@@ -67,12 +68,10 @@ def write_policy(
         "schema": SCHEMA,
         "config": to_json(config),
         "backbone_config": model.backbone_config,
-        "trained_on": dict(trained_on or {}),
-        "sha256": {name: file_sha256(folder / name) for name in _files(config)},
     }
     if model.base_sha256 is not None:
         values["base_sha256"] = model.base_sha256
-    (folder / "config.json").write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+    write_config(folder, values, _files(config), trained_on)
 
 
 def keeps_base(config: LLMConfig) -> bool:
@@ -109,7 +108,7 @@ def load_llm_policy(
 
 def load_model(folder: Path) -> tuple[LLMModel, dict[str, Any]]:
     """Read a policy's model, trainable as it was, and the values of its `config.json`."""
-    values = read_config(folder)
+    values = read_config(folder, SCHEMA, objects=("backbone_config",))
     path = folder / "config.json"
     try:
         config = from_json(LLMConfig, values["config"])
@@ -134,81 +133,6 @@ def load_model(folder: Path) -> tuple[LLMModel, dict[str, Any]]:
         _check(model, weights, folder)
     _put(model, weights)
     return model, values
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return the checked values of a policy's `config.json`."""
-    path = folder / "config.json"
-    if not folder.is_dir():
-        raise InputError(f"policy must be a folder, got {folder}, which does not exist")
-    if not path.is_file():
-        raise InputError(f"{folder} must hold config.json, got a folder without it")
-    values = read_json(path)
-    schema = values.get("schema") if isinstance(values, dict) else None
-    if schema != SCHEMA:
-        raise InputError(f"{path} must have the schema {SCHEMA!r}, got {schema!r}")
-    missing = [each for each in ("config", "backbone_config", "trained_on") if each not in values]
-    if missing:
-        raise InputError(f"{path} must have {missing[0]}, got none")
-    for name in ("backbone_config", "trained_on", "sha256"):
-        if not isinstance(values.get(name, {}), dict):
-            raise InputError(f"{path} must have an object as {name}, got {values[name]!r}")
-    for name in ("recordings", "validation_recordings"):
-        seen = values["trained_on"].get(name, [])
-        if not isinstance(seen, list) or not all(isinstance(each, str) for each in seen):
-            raise InputError(f"{path} must have names as {name} of trained_on, got {seen!r}")
-    return dict(values)
-
-
-def policy_sha256(folder: Path) -> str:
-    """Return a hash over the names and contents of a policy's files."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()} {file_sha256(path)}\n".encode())
-    return digest.hexdigest()
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Any]) -> None:
-    """Write a safetensors file.
-
-    Raises:
-        OSError: If the machine cannot.
-    """
-    plain = {
-        name: torch.as_tensor(each).detach().cpu().contiguous() for name, each in tensors.items()
-    }
-    with _machine_errors(path):
-        save_file(plain, path)
-
-
-def read_tensors(path: Path, sha256: str | None) -> dict[str, Tensor]:
-    """Read a safetensors file that anybody may have written.
-
-    Args:
-        path: The file.
-        sha256: What its bytes must hash to; None checks nothing.
-
-    Raises:
-        InputError: If it is missing, cut, altered or something else.
-    """
-    if not path.is_file():
-        raise InputError(f"{path} must exist: the policy is incomplete, got no such file")
-    try:
-        tensors = load_file(path)
-    except Exception as error:  # any bytes may stand there
-        raise InputError(f"{path} must be a safetensors file, got {one_line(error)}") from error
-    if sha256 is not None and (found := file_sha256(path)) != sha256:
-        raise InputError(f"{path} must have SHA-256 {sha256}, got {found}: it was altered")
-    return tensors
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _files(config: LLMConfig) -> list[str]:
@@ -264,17 +188,6 @@ def _put(model: LLMModel, files: Mapping[str, Mapping[str, Tensor]]) -> None:
             model.backbone.load_state_dict(renamed, strict=False)
         else:
             model.load_state_dict(tensors, strict=False)
-
-
-@contextmanager
-def _machine_errors(path: Path) -> Iterator[None]:
-    """Turn what safetensors says of a full disk, which is no OSError, into one."""
-    try:
-        yield
-    except SafetensorError as error:
-        said = re.search(r"os error (\d+)", str(error))
-        number = int(said[1]) if said else errno.EIO
-        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def _base_names(model: LLMModel) -> dict[str, str]:

@@ -150,14 +150,6 @@ def devices() -> list[str]:
     return found + (["mps"] if torch.backends.mps.is_available() else [])
 
 
-def check_device(device: str) -> None:
-    """Refuse a device that torch does not know or that is not there."""
-    try:
-        torch.zeros(1, device=device).tolist()
-    except (RuntimeError, AssertionError, ImportError, AttributeError):  # torch has many ways
-        raise InputError(f"device must be one torch can use here, got {device!r}") from None
-
-
 def one_late(values: Tensor) -> Tensor:
     """Return (B, T) values of the step before, 0 at the first."""
     return torch.cat([torch.zeros_like(values[:, :1]), values[:, :-1]], dim=1)

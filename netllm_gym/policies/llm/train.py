@@ -1,22 +1,12 @@
 """Offline training: imitate the pool's episodes, told what return each of them reached.
 
-A plain loop. What an update does is a pure function of the seed, its number and the weights, so a
-run that stops and resumes is equal, bit for bit, to one that does not, with no generator's state
-on disk.
-
-    out/last/   the policy, optimizer.safetensors, state.json: where to go on
-    out/best/   the policy that did best in validation
-    out/metrics.jsonl
+A plain loop; `policies/runs.py` has its files, its validation and its resumption.
 """
 
 import dataclasses
-import json
 import math
-import reprlib
-import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,48 +15,22 @@ from torch import Tensor, nn
 
 from netllm_gym.data.windows import PaddedEpisodes, Windows
 from netllm_gym.errors import InputError
-from netllm_gym.files import (
-    check_can_be_folder,
-    naming,
-    read_json,
-    recover_folder,
-    replace_folder,
-    write_whole,
-)
-from netllm_gym.policies.llm.checkpoint import (
-    file_sha256,
-    load_model,
-    read_tensors,
-    save_llm_policy,
-    write_policy,
-    write_tensors,
-)
-from netllm_gym.policies.llm.config import LLMConfig, TrainConfig, to_json
-from netllm_gym.policies.llm.model import LLMModel, check_device, inputs_of, on_device
+from netllm_gym.policies.checkpoint import check_device
+from netllm_gym.policies.configs import to_json
+from netllm_gym.policies.llm.checkpoint import load_model, write_policy
+from netllm_gym.policies.llm.config import LLMConfig, TrainConfig
+from netllm_gym.policies.llm.model import LLMModel, inputs_of, on_device
 from netllm_gym.policies.llm.parts import parts_of
 from netllm_gym.policies.llm.policy import LLMPolicyFactory, for_acting
-
-STATE_SCHEMA = "netllm-gym run 1"
-
-Validate = Callable[[LLMPolicyFactory], float]
-Progress = Callable[[Mapping[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a run ended.
-
-    Attributes:
-        updates: Updates made in all.
-        best_update: After which the best policy was kept; None without validation.
-        best_score: Its score in validation.
-        policy: Folder of the policy to use: the best, or the last without validation.
-    """
-
-    updates: int
-    best_update: int | None
-    best_score: float | None
-    policy: Path
+from netllm_gym.policies.runs import (
+    Progress,
+    TrainingRun,
+    TrainResult,
+    Validate,
+    cpu_threads,
+    load_optimizer_moments,
+    optimizer_moments,
+)
 
 
 def train_llm(
@@ -99,105 +63,55 @@ def train_llm(
         InputError: If the episodes do not fit the config, `out` holds something else, the device
             is not there, or a resumed run's settings or origin differ; nothing is written then.
     """
-    out = Path(out)
     parts = parts_of(config.problem)
     parts.check_episodes(config, episodes)
-    _check_out(out)
+    run = TrainingRun(
+        *(Path(out), train),
+        validate=validate,
+        trained_on=trained_on,
+        progress=progress,
+        resume=resume,
+    )
     check_device(train.device)
     if not config.returns.is_fitted:
         config = dataclasses.replace(config, returns=config.returns.fit(episodes))
     if not train.batch_episodes:
         train = dataclasses.replace(train, batch_episodes=parts.batch_windows)
-    before = torch.get_num_threads()
-    if train.threads:
-        torch.set_num_threads(train.threads)
-    try:
-        run = _Run(episodes, config, train, out, validate, trained_on, progress, resume)
-        return run.until(min(train.updates, stop_after or train.updates))
-    finally:
-        torch.set_num_threads(before)
+    with cpu_threads(train.threads):
+        kept = None
+        if run.resumes:
+            model, values = load_model(run.last)
+            kept = {"config": to_json(model.config), "trained_on": values["trained_on"]}
+        else:
+            model = LLMModel(config)
+            model.encoders.fit(episodes.seen)
+        return run.train(_Imitation(episodes, config, train, model), kept, stop_after)
 
 
-class _Run:
-    """One training run: its model, its optimizer and its files."""
+class _Imitation:
+    """The model, its optimizer and the pool: a `Learner`."""
 
     def __init__(
-        self,
-        episodes: PaddedEpisodes,
-        config: LLMConfig,
-        train: TrainConfig,
-        out: Path,
-        validate: Validate | None,
-        trained_on: Mapping[str, Any] | None,
-        progress: Progress | None,
-        resume: bool,
+        self, episodes: PaddedEpisodes, config: LLMConfig, train: TrainConfig, model: LLMModel
     ) -> None:
-        self.episodes, self.config, self.train, self.out = episodes, config, train, out
-        self.validate, self.progress = validate, progress
-        self.trained_on = _as_json(trained_on or {})
         self.parts = parts_of(config.problem)
-        self.update = 0
-        self.best_update: int | None = None
-        self.best_score: float | None = None
-        recover_folder(out / "last")
-        recover_folder(out / "best")
-        self.resumes = resumes = resume and (out / "last").is_dir()
-        if not resumes and (out / "last").exists():
-            raise InputError(f"out must be new or be resumed, got {out}, which holds a run")
-        if resumes:
-            self.model, values = load_model(out / "last")
-        else:
-            self.model = LLMModel(config)
-            self.model.encoders.fit(episodes.seen)
-        self.model.to(train.device)
-        self.optimizer = make_optimizer(self.model, train)
-        if resumes:
-            self._resume(values["trained_on"])
+        self.train, self.model = train, model.to(train.device)
+        self.optimizer = make_optimizer(model, train)
+        self.config = to_json(config)
+        self.settings = {"train": to_json(train), "episodes": len(episodes)}
         # A window is a whole episode: the band, not the cut, says how far a decision sees. Where
         # that is the decision itself, each makes a window, so that long episodes are mixed.
         num_steps = self.parts.window_steps or episodes.mask.shape[1]
         self.windows = Windows(episodes, config.returns.tokens(episodes), num_steps, num_steps)
 
-    def until(self, last_update: int) -> TrainResult:
-        """Make the updates up to `last_update`."""
-        out, train = self.out, self.train
-        out.mkdir(parents=True, exist_ok=True)
-        path = out / "metrics.jsonl"
-        # What a run wrote that was killed before its first checkpoint is of no use.
-        with naming(path), path.open("a" if self.resumes else "w") as metrics:
-
-            def tell(values: Mapping[str, Any]) -> None:
-                metrics.write(json.dumps(values) + "\n")
-                metrics.flush()
-                if self.progress is not None:
-                    self.progress(values)
-
-            while self.update < last_update:
-                start = time.perf_counter()
-                values = self._one_update()
-                self.update += 1
-                values["seconds"] = round(time.perf_counter() - start, 4)
-                tell({"update": self.update, **values})
-                ends = self.update == train.updates
-                validates = ends or _is_due(self.update, train.validate_every)
-                if self.validate is not None and validates:
-                    tell({"update": self.update, **self._validate(self.validate)})
-                leaves = self.update == last_update
-                if leaves or _is_due(self.update, train.checkpoint_every):
-                    replace_folder(out / "last", self._write)
-        policy = out / ("last" if self.best_update is None else "best")
-        return TrainResult(self.update, self.best_update, self.best_score, policy)
-
-    def _one_update(self) -> dict[str, Any]:
+    def update(self, number: int) -> dict[str, Any]:
         """Accumulate the gradient of one update, clip it once, step."""
         train = self.train
-        share = learning_rate_share(self.update, train)
+        share = learning_rate_share(number, train)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * share
         self.model.train()
-        drawn = self.windows.sample(
-            train.seed, self.update, train.batch_episodes * train.accumulate
-        )
+        drawn = self.windows.sample(train.seed, number, train.batch_episodes * train.accumulate)
         cut: Mapping[str, Any] = self.windows.batch(drawn)
         batches = [
             on_device(self.parts.tensors(part), train.device)
@@ -206,7 +120,7 @@ class _Run:
         steps = max(1, sum(int(batch["mask"].sum()) for batch in batches))
         loss_sum, right = 0.0, defaultdict[str, list[Tensor]](list)
         with torch.random.fork_rng(devices=[]):  # dropout's draws belong to this update alone
-            torch.manual_seed((train.seed << 32) + self.update)
+            torch.manual_seed((train.seed << 32) + number)
             for batch in batches:
                 loss, answers = self.parts.score(self.model(inputs_of(batch)), batch)
                 (loss / steps).backward()  # type: ignore[no-untyped-call]
@@ -216,7 +130,7 @@ class _Run:
         trained = [each for group in self.optimizer.param_groups for each in group["params"]]
         norm = float(nn.utils.clip_grad_norm_(trained, train.clip_norm))
         if not math.isfinite(norm):
-            raise InputError(f"gradient must be finite, got {norm} in update {self.update + 1}")
+            raise InputError(f"gradient must be finite, got {norm} in update {number + 1}")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return {
@@ -229,68 +143,28 @@ class _Run:
             "learning_rate": train.learning_rate * share,
         }
 
-    def _validate(self, validate: Validate) -> dict[str, Any]:
-        """Score the policy as it would act, and keep it if it is the best."""
-        acting = for_acting(self.model)
-        score = float(validate(LLMPolicyFactory(acting, trained_on=self.trained_on)))
-        if self.best_score is None or score > self.best_score:
-            self.best_update, self.best_score = self.update, score
-            save_llm_policy(self.out / "best", self.model, self.trained_on)
-        return {"score": score, "best_score": self.best_score, "best_update": self.best_update}
+    def policy(self, trained_on: Mapping[str, Any]) -> LLMPolicyFactory:
+        """Return the factory of the policy as it would act now."""
+        return LLMPolicyFactory(for_acting(self.model), trained_on=trained_on)
 
-    def _write(self, folder: Path) -> None:
-        write_policy(folder, self.model, self.trained_on)
-        moments = folder / "optimizer.safetensors"
-        write_tensors(moments, _moments(self.model, self.optimizer))
-        state = {
-            "schema": STATE_SCHEMA,
-            "optimizer_sha256": file_sha256(moments),
-            "update": self.update,
-            "best_update": self.best_update,
-            "best_score": self.best_score,
-            "train": to_json(self.train),
-            "episodes": len(self.episodes),
-        }
-        (folder / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True) + "\n")
+    def write(self, folder: Path, trained_on: Mapping[str, Any]) -> None:
+        """Write the policy's files."""
+        write_policy(folder, self.model, trained_on)
 
-    def _resume(self, trained_on: Mapping[str, Any]) -> None:
-        folder = self.out / "last"
-        state = _read_state(folder / "state.json")
-        asked = {"train": to_json(self.train), "episodes": len(self.episodes)}
-        asked |= {"config": _as_json(to_json(self.config)), "trained_on": self.trained_on}
-        kept = {**state, "config": _as_json(to_json(self.model.config)), "trained_on": trained_on}
-        for name, value in asked.items():
-            if value != kept[name]:
-                differs = _difference(value, kept[name])
-                raise InputError(f"{name} must be that of the run in {self.out}, {differs}")
-        self.update, self.best_update = state["update"], state["best_update"]
-        self.best_score = state["best_score"]
-        if self.best_update is not None and not (self.out / "best").is_dir():
-            raise InputError(
-                f"{self.out} must hold the policy of update {self.best_update}, got no folder best"
-            )
-        path = folder / "optimizer.safetensors"
-        moments = read_tensors(path, state["optimizer_sha256"])
-        _load_moments(self.model, self.optimizer, moments, path)
-        self._cut_metrics()
+    def moments(self) -> dict[str, Tensor]:
+        """Return the optimizer's state."""
+        return optimizer_moments(self.model, self.optimizer)
 
-    def _cut_metrics(self) -> None:
-        """Leave of the metrics those up to the update from which the run goes on."""
-        path = self.out / "metrics.jsonl"
-        lines = path.read_bytes().splitlines() if path.is_file() else []
-        updates = [_update_of(line) for line in lines]
-        if updates and updates[-1] is None:
-            updates.pop()  # half a line, where the run was killed
-        kept = []
-        for number, (update, line) in enumerate(zip(updates, lines, strict=False), start=1):
-            if update is None:
-                raise InputError(
-                    f"{path}:{number}: a line must be JSON with the number of an update, "
-                    f"got {reprlib.repr(line)}"
-                )
-            if update <= self.update:
-                kept.append(line + b"\n")
-        write_whole(path, b"".join(kept))
+    def load_moments(self, moments: Mapping[str, Tensor], path: Path) -> None:
+        """Put back what `moments` gave."""
+        load_optimizer_moments(self.model, self.optimizer, moments, path)
+
+    def memory(self) -> dict[str, Any]:
+        """Return nothing: weights and optimizer are all that updates leave."""
+        return {}
+
+    def remember(self, memory: Mapping[str, Any], path: Path) -> None:
+        """Put nothing back."""
 
 
 def make_optimizer(model: LLMModel, train: TrainConfig) -> torch.optim.AdamW:
@@ -321,91 +195,3 @@ def learning_rate_share(update: int, train: TrainConfig) -> float:
     done = (update - rise) / max(1.0, train.updates - rise)
     cosine = 0.5 * (1.0 + math.cos(math.pi * done))
     return train.final_fraction + (1.0 - train.final_fraction) * cosine
-
-
-def _check_out(out: Path) -> None:
-    """Refuse a place that is neither new nor empty nor a run's."""
-    if out.is_dir():
-        files = {path.name for path in out.iterdir()}
-        if files and not files & {"last", ".last.old", "metrics.jsonl"}:
-            raise InputError(
-                f"out must be a new or empty folder or a training run, got {out} with {min(files)}"
-            )
-    check_can_be_folder("out", out)
-
-
-def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values as they come back from a JSON file: tuples as lists."""
-    return dict(json.loads(json.dumps(values)))
-
-
-def _update_of(line: bytes) -> int | None:
-    """Return the update that a line of the metrics speaks of, if it is whole."""
-    try:
-        return int(json.loads(line)["update"])
-    except Exception:  # any bytes may stand there
-        return None
-
-
-def _is_due(update: int, every: int) -> bool:
-    return every > 0 and update % every == 0
-
-
-def _difference(asked: Any, kept: Any) -> str:
-    """Say where two JSON values differ first."""
-    if isinstance(asked, dict) and isinstance(kept, dict):
-        for name in sorted(asked.keys() | kept.keys()):
-            if asked.get(name) != kept.get(name):
-                return f"with {name} " + _difference(asked.get(name), kept.get(name))
-    return f"{reprlib.repr(kept)}, got {reprlib.repr(asked)}"
-
-
-def _moments(model: LLMModel, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the optimizer's state, flat: parameter|moment."""
-    return {
-        f"{name}|{moment}": value.detach().cpu().contiguous()
-        for name, each in model.named_parameters()
-        for moment, value in optimizer.state.get(each, {}).items()
-    }
-
-
-def _load_moments(
-    model: LLMModel,
-    optimizer: torch.optim.Optimizer,
-    moments: Mapping[str, Tensor],
-    path: Path,
-) -> None:
-    parameters = dict(model.named_parameters())
-    for key, value in moments.items():
-        name, _, moment = key.rpartition("|")
-        each = parameters.get(name)
-        shape = None if each is None else torch.Size() if moment == "step" else each.shape
-        if each is None or value.shape != shape:
-            raise InputError(f"{path} must fit the policy, got {key} {tuple(value.shape)} amiss")
-        optimizer.state[each][moment] = value.to(each.device)
-
-
-def _read_state(path: Path) -> dict[str, Any]:
-    """Return the checked values of a run's `state.json`."""
-    if not path.is_file():
-        raise InputError(f"{path} must exist to resume, got no such file")
-    state = read_json(path)
-    schema = state.get("schema") if isinstance(state, dict) else None
-    if schema != STATE_SCHEMA:
-        raise InputError(f"{path} must have the schema {STATE_SCHEMA!r}, got {schema!r}")
-    validated = state.get("best_update") is not None
-    kinds: dict[str, tuple[type, ...]] = {
-        "update": (int,),
-        "best_update": (int,) if validated else (type(None),),
-        "best_score": (int, float) if validated else (type(None),),
-        "train": (dict,),
-        "episodes": (int,),
-        "optimizer_sha256": (str,),
-    }
-    for name, allowed in kinds.items():
-        if name not in state or type(state[name]) not in allowed:
-            wanted = " or ".join(kind.__name__ for kind in allowed)
-            raise InputError(f"{path} must have {name} of {wanted}, got {state.get(name)!r}")
-    if state["update"] < 1:
-        raise InputError(f"{path} must have update above 0, got {state['update']}")
-    return dict(state)

@@ -1,0 +1,163 @@
+"""What every trained policy's folder has: `config.json`, safetensors and their hashes, no pickle.
+
+The `schema` of `config.json` names the kind of the policy, hence what reads the folder. What is in
+`config`, and which files of weights there are, is that kind's own affair.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from netllm_gym.errors import InputError
+from netllm_gym.files import one_line, read_json
+
+
+def write_config(
+    folder: Path,
+    values: Mapping[str, Any],
+    files: Iterable[str],
+    trained_on: Mapping[str, Any] | None,
+) -> None:
+    """Write `config.json` beside the files of weights, whose hashes it holds.
+
+    Args:
+        folder: Where the files are.
+        values: `schema`, `config` and what else the kind needs, as JSON values.
+        files: Names of the files of weights.
+        trained_on: Where the training data came from (worlds, recordings), as JSON values.
+    """
+    whole = {
+        **values,
+        "trained_on": dict(trained_on or {}),
+        "sha256": {name: file_sha256(folder / name) for name in files},
+    }
+    (folder / "config.json").write_text(json.dumps(whole, indent=2, sort_keys=True) + "\n")
+
+
+def read_schema(folder: Path) -> str:
+    """Return the schema that a policy's folder names.
+
+    Raises:
+        InputError: If it names none.
+    """
+    return str(_values(folder).get("schema"))
+
+
+def read_config(folder: Path, schema: str, objects: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the checked values of a policy's `config.json`.
+
+    Args:
+        folder: As `write_config` left it.
+        schema: That it must have.
+        objects: Names of values beside `config` and `trained_on` that must be there, as objects.
+
+    Raises:
+        InputError: If it is missing, broken, or of another schema.
+    """
+    path, values = folder / "config.json", _values(folder)
+    if values.get("schema") != schema:
+        raise InputError(f"{path} must have the schema {schema!r}, got {values.get('schema')!r}")
+    needed = ("config", *objects, "trained_on")
+    missing = [each for each in needed if each not in values]
+    if missing:
+        raise InputError(f"{path} must have {missing[0]}, got none")
+    for name in (*needed[1:], "sha256"):
+        if not isinstance(values.get(name, {}), dict):
+            raise InputError(f"{path} must have an object as {name}, got {values[name]!r}")
+    for name in ("recordings", "validation_recordings"):
+        seen = values["trained_on"].get(name, [])
+        if not isinstance(seen, list) or not all(isinstance(each, str) for each in seen):
+            raise InputError(f"{path} must have names as {name} of trained_on, got {seen!r}")
+    return values
+
+
+def _values(folder: Path) -> dict[str, Any]:
+    """Return what stands in `config.json`; nothing where that is no object."""
+    path = folder / "config.json"
+    if not folder.is_dir():
+        raise InputError(f"policy must be a folder, got {folder}, which does not exist")
+    if not path.is_file():
+        raise InputError(f"{folder} must hold config.json, got a folder without it")
+    values = read_json(path)
+    return dict(values) if isinstance(values, dict) else {}
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that torch does not know or that is not there."""
+    try:
+        torch.zeros(1, device=device).tolist()
+    except (RuntimeError, AssertionError, ImportError, AttributeError):  # torch has many ways
+        raise InputError(f"device must be one torch can use here, got {device!r}") from None
+
+
+def policy_sha256(folder: Path) -> str:
+    """Return a hash over the names and contents of a policy's files."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()} {file_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Any]) -> None:
+    """Write a safetensors file.
+
+    Raises:
+        OSError: If the machine cannot.
+    """
+    plain = {
+        name: torch.as_tensor(each).detach().cpu().contiguous() for name, each in tensors.items()
+    }
+    with machine_errors(path):
+        save_file(plain, path)
+
+
+def read_tensors(path: Path, sha256: str | None) -> dict[str, Tensor]:
+    """Read a safetensors file that anybody may have written.
+
+    Args:
+        path: The file.
+        sha256: What its bytes must hash to; None checks nothing.
+
+    Raises:
+        InputError: If it is missing, cut, altered or something else.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} must exist: the policy is incomplete, got no such file")
+    try:
+        tensors = load_file(path)
+    except Exception as error:  # any bytes may stand there
+        raise InputError(f"{path} must be a safetensors file, got {one_line(error)}") from error
+    if sha256 is not None and (found := file_sha256(path)) != sha256:
+        raise InputError(f"{path} must have SHA-256 {sha256}, got {found}: it was altered")
+    return tensors
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def machine_errors(path: Path) -> Iterator[None]:
+    """Turn what safetensors says of a full disk, which is no OSError, into one."""
+    try:
+        yield
+    except SafetensorError as error:
+        said = re.search(r"os error (\d+)", str(error))
+        number = int(said[1]) if said else errno.EIO
+        raise OSError(number, os.strerror(number), str(path)) from error

@@ -1,0 +1,147 @@
+"""What a small trained network is: it decides, it says how likely its decisions were, it is kept.
+
+A network of either problem fits: observations are whatever the environment gives (an array, a
+ragged view), actions whatever it takes. `ppo.py` trains one, `NetworkPolicy` lets it play,
+`checkpoint.py` keeps it on disk.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from netllm_gym.policies.policy import FloatArray, IntArray
+from netllm_gym.randomness import EpisodeDraws
+
+
+class NetworkConfig(Protocol):
+    """A frozen configuration that travels as JSON.
+
+    Attributes:
+        problem: Short name of the problem that the network plays.
+    """
+
+    @property
+    def problem(self) -> str: ...  # noqa: D102
+
+
+class Decision(NamedTuple):
+    """What was decided in N rows, and how likely it was."""
+
+    actions: IntArray  # (N, ...) as the environment takes them
+    log_probs: FloatArray  # (N,)
+    chosen: np.ndarray[Any, np.dtype[np.bool_]]  # (N,) False where there was nothing to choose
+
+
+class Judgement(NamedTuple):
+    """What a network says of B decisions that were made."""
+
+    log_probs: Tensor  # (B,) of the actions
+    entropies: Tensor  # (B,) of all that could have been chosen
+    values: Tensor | None  # (B,) return that it expects from here on; None if it expects nothing
+
+
+class Network(nn.Module):
+    """What a problem's network brings.
+
+    Attributes:
+        config: Everything that, with the weights, rebuilds it.
+        draws_per_decision: Uniform numbers that a sampled decision takes.
+        draws_by_default: Whether policies of the problem usually draw their actions.
+    """
+
+    config: NetworkConfig
+    draws_per_decision: ClassVar[int] = 1
+    draws_by_default: ClassVar[bool] = False
+
+    def decide(self, observations: Any, draws: FloatArray | None) -> Decision:
+        """Decide in N rows.
+
+        Args:
+            observations: (N, ...) what each row sees.
+            draws: (K, N) uniform in [0, 1), K of `draws_per_decision`; None takes the likeliest.
+        """
+        raise NotImplementedError
+
+    def judge(self, observations: Any, actions: IntArray) -> Judgement:
+        """Say of (B, ...) decisions how likely they were; gradients flow."""
+        raise NotImplementedError
+
+    def values(self, observations: Any) -> FloatArray | None:
+        """Return (N,) expected returns, or None from a network that expects nothing."""
+        raise NotImplementedError
+
+    def check_env(self, env: Any) -> None:
+        """Refuse an environment that the network cannot play."""
+        raise NotImplementedError
+
+
+class NetworkPolicy:
+    """A network at work; keeps `policies/policy.py`'s protocol.
+
+    Args:
+        network: In eval mode.
+        num_rows: Rows that act together.
+        sampled: Draw actions, by episode seed and step; else take the likeliest.
+        name: What tables call it.
+    """
+
+    def __init__(self, network: Network, num_rows: int, *, sampled: bool, name: str) -> None:
+        self.name, self.network, self.sampled = name, network, sampled
+        self._draws = EpisodeDraws(num_rows)
+
+    def reset(self, rows: IntArray, seeds: IntArray) -> None:
+        """Start the rows' draws anew; the network has no memory."""
+        self._draws.reset(rows, seeds)
+
+    def act(self, observations: Any, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
+        """Return (N, ...) actions; see the protocol."""
+        return self.decide(observations).actions
+
+    def decide(self, observations: Any) -> Decision:
+        """Return (N, ...) actions and how likely they were."""
+        draws = None
+        if self.sampled:
+            draws = np.stack([self._draws.draw() for _ in range(self.network.draws_per_decision)])
+        with torch.inference_mode():
+            return self.network.decide(observations, draws)
+
+
+class NetworkPolicyFactory:
+    """Builds the policy for an environment, and says what it was trained on.
+
+    Attributes:
+        network: Shared by the policies that are built.
+        sampled: Whether they draw their actions; by default as is usual for the problem.
+        draws_by_default: What is usual for the problem.
+        trained_on: Where the training data came from, as the trainer was told.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        sampled: bool | None = None,
+        name: str = "ppo",
+        trained_on: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.network, self.name = network, name
+        self.draws_by_default = network.draws_by_default
+        self.sampled = self.draws_by_default if sampled is None else sampled
+        self.trained_on = dict(trained_on or {})
+
+    @property
+    def config(self) -> NetworkConfig:
+        """The network's config."""
+        return self.network.config
+
+    def __call__(self, env: Any) -> NetworkPolicy:
+        """Build the policy for an environment's rows.
+
+        Raises:
+            InputError: If the environment is not of the kind that the network was trained for.
+        """
+        self.network.check_env(env)
+        return NetworkPolicy(self.network, env.num_envs, sampled=self.sampled, name=self.name)

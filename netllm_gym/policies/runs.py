@@ -1,0 +1,386 @@
+"""A training run, whatever learns in it: its files, its validation, its resumption.
+
+What an update does is a pure function of the settings, its number and the weights, so a run that
+stops and resumes is equal, bit for bit, to one that does not, with no generator's state on disk.
+
+    out/last/          the policy, optimizer.safetensors, state.json: where to go on
+    out/best/          the policy that did best in validation
+    out/metrics.jsonl  a line for each update and each validation
+    out/tensorboard/   the same numbers, where tensorboard is installed
+"""
+
+import importlib.util
+import json
+import reprlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from netllm_gym.errors import InputError
+from netllm_gym.files import (
+    check_can_be_folder,
+    naming,
+    read_json,
+    recover_folder,
+    replace_folder,
+    write_whole,
+)
+from netllm_gym.policies.checkpoint import file_sha256, read_tensors, write_tensors
+
+STATE_SCHEMA = "netllm-gym run 1"
+MOMENTS_FILE = "optimizer.safetensors"
+
+Validate = Callable[[Any], float]
+Progress = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        updates: Updates made in all.
+        best_update: After which the best policy was kept; None without validation.
+        best_score: Its score in validation.
+        policy: Folder of the policy to use: the best, or the last without validation.
+    """
+
+    updates: int
+    best_update: int | None
+    best_score: float | None
+    policy: Path
+
+
+class Schedule(Protocol):
+    """What a run reads of the settings of a method.
+
+    Attributes:
+        updates: In all.
+        validate_every: Updates between validations; 0 validates only at the end.
+        checkpoint_every: Updates between checkpoints; 0 keeps only the end.
+    """
+
+    @property
+    def updates(self) -> int: ...  # noqa: D102
+    @property
+    def validate_every(self) -> int: ...  # noqa: D102
+    @property
+    def checkpoint_every(self) -> int: ...  # noqa: D102
+
+
+class Learner(Protocol):
+    """Weights, their optimizer, and what one update does to them."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The policy's config, as JSON values."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What decides an update beside config and weights, as JSON values."""
+
+    def update(self, number: int) -> dict[str, Any]:
+        """Make update `number`, the first is 0, and return its metrics."""
+
+    def policy(self, trained_on: Mapping[str, Any]) -> Any:
+        """Return the factory of the policy as it would act now."""
+
+    def write(self, folder: Path, trained_on: Mapping[str, Any]) -> None:
+        """Write the policy's files into an existing folder."""
+
+    def moments(self) -> Mapping[str, Tensor]:
+        """Return the optimizer's state."""
+
+    def load_moments(self, moments: Mapping[str, Tensor], path: Path) -> None:
+        """Put back what `moments` gave; `path` is where it was read."""
+
+    def memory(self) -> dict[str, Any]:
+        """Return what else updates leave for later ones, as JSON values."""
+
+    def remember(self, memory: Mapping[str, Any], path: Path) -> None:
+        """Put back what `memory` gave; `path` is where it was read."""
+
+
+class TrainingRun:
+    """The files of one run.
+
+    Args:
+        out: Folder of the run; new, empty or that of an earlier run.
+        schedule: When to validate, to write, to end.
+        validate: Scores a policy, given its factory; higher is better; None keeps only the last.
+        trained_on: Where the training data and the validation came from, as JSON values; kept in
+            the policy's folder, and a run is resumed only with an equal one.
+        progress: Told the metrics of each update and validation.
+        resume: Go on from `out/last` if there is one.
+
+    Attributes:
+        last: Folder of the newest policy.
+        resumes: Whether there is one to go on from; the learner is then made with its weights.
+
+    Raises:
+        InputError: If `out` holds something else, or a run that is not to be resumed.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        schedule: Schedule,
+        *,
+        validate: Validate | None,
+        trained_on: Mapping[str, Any] | None,
+        progress: Progress | None,
+        resume: bool,
+    ) -> None:
+        check_place(out)
+        self.out, self.schedule = out, schedule
+        self.validate, self.progress = validate, progress
+        self.trained_on = as_json(trained_on or {})
+        self.update = 0
+        self.best_update: int | None = None
+        self.best_score: float | None = None
+        self.last = out / "last"
+        recover_folder(self.last)
+        recover_folder(out / "best")
+        self.resumes = resume and self.last.is_dir()
+        if not self.resumes and self.last.exists():
+            raise InputError(f"out must be new or be resumed, got {out}, which holds a run")
+
+    def train(
+        self, learner: Learner, kept: Mapping[str, Any] | None, stop_after: int | None = None
+    ) -> TrainResult:
+        """Make the updates that are left.
+
+        Args:
+            learner: Fresh, or with the weights of `last`.
+            kept: `config` and `trained_on` as `last` has them, if the run is resumed.
+            stop_after: Leave off after this update, as an interrupted run would; for tests.
+
+        Raises:
+            InputError: If a resumed run's settings or origin differ; nothing is written then.
+        """
+        if kept is not None:
+            self._resume(learner, kept)
+        out, schedule = self.out, self.schedule
+        last_update = min(schedule.updates, stop_after or schedule.updates)
+        out.mkdir(parents=True, exist_ok=True)
+        path = out / "metrics.jsonl"
+        # What a run wrote that was killed before its first checkpoint is of no use.
+        with (
+            naming(path),
+            path.open("a" if self.resumes else "w") as metrics,
+            _scalars(out / "tensorboard", self.update) as show,
+        ):
+
+            def tell(values: Mapping[str, Any]) -> None:
+                metrics.write(json.dumps(values) + "\n")
+                metrics.flush()
+                show(values)
+                if self.progress is not None:
+                    self.progress(values)
+
+            while self.update < last_update:
+                start = time.perf_counter()
+                values = learner.update(self.update)
+                self.update += 1
+                values["seconds"] = round(time.perf_counter() - start, 4)
+                tell({"update": self.update, **values})
+                ends = self.update == schedule.updates
+                validates = ends or _is_due(self.update, schedule.validate_every)
+                if self.validate is not None and validates:
+                    tell({"update": self.update, **self._validate(learner, self.validate)})
+                leaves = self.update == last_update
+                if leaves or _is_due(self.update, schedule.checkpoint_every):
+                    replace_folder(self.last, lambda folder: self._write(folder, learner))
+        policy = out / ("last" if self.best_update is None else "best")
+        return TrainResult(self.update, self.best_update, self.best_score, policy)
+
+    def _validate(self, learner: Learner, validate: Validate) -> dict[str, Any]:
+        """Score the policy as it would act, and keep it if it is the best."""
+        score = float(validate(learner.policy(self.trained_on)))
+        if self.best_score is None or score > self.best_score:
+            self.best_update, self.best_score = self.update, score
+            replace_folder(self.out / "best", lambda folder: learner.write(folder, self.trained_on))
+        return {"score": score, "best_score": self.best_score, "best_update": self.best_update}
+
+    def _write(self, folder: Path, learner: Learner) -> None:
+        learner.write(folder, self.trained_on)
+        moments = folder / MOMENTS_FILE
+        write_tensors(moments, learner.moments())
+        state = {
+            "schema": STATE_SCHEMA,
+            "optimizer_sha256": file_sha256(moments),
+            "update": self.update,
+            "best_update": self.best_update,
+            "best_score": self.best_score,
+            **learner.settings,
+            **learner.memory(),
+        }
+        (folder / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True) + "\n")
+
+    def _resume(self, learner: Learner, kept: Mapping[str, Any]) -> None:
+        path = self.last / "state.json"
+        state = _read_state(path, learner.settings)
+        asked = as_json(
+            {**learner.settings, "config": learner.config, "trained_on": self.trained_on}
+        )
+        found = as_json({**state, "config": kept["config"], "trained_on": kept["trained_on"]})
+        for name, value in asked.items():
+            if value != found[name]:
+                differs = _difference(value, found[name])
+                raise InputError(f"{name} must be that of the run in {self.out}, {differs}")
+        self.update, self.best_update = state["update"], state["best_update"]
+        self.best_score = state["best_score"]
+        if self.best_update is not None and not (self.out / "best").is_dir():
+            raise InputError(
+                f"{self.out} must hold the policy of update {self.best_update}, got no folder best"
+            )
+        learner.remember(state, path)
+        moments = self.last / MOMENTS_FILE
+        learner.load_moments(read_tensors(moments, state["optimizer_sha256"]), moments)
+        self._cut_metrics()
+
+    def _cut_metrics(self) -> None:
+        """Leave of the metrics those up to the update from which the run goes on."""
+        path = self.out / "metrics.jsonl"
+        lines = path.read_bytes().splitlines() if path.is_file() else []
+        updates = [_update_of(line) for line in lines]
+        if updates and updates[-1] is None:
+            updates.pop()  # half a line, where the run was killed
+        kept = []
+        for number, (update, line) in enumerate(zip(updates, lines, strict=False), start=1):
+            if update is None:
+                raise InputError(
+                    f"{path}:{number}: a line must be JSON with the number of an update, "
+                    f"got {reprlib.repr(line)}"
+                )
+            if update <= self.update:
+                kept.append(line + b"\n")
+        write_whole(path, b"".join(kept))
+
+
+def check_place(out: Path) -> None:
+    """Refuse a place that is neither new nor empty nor a run's."""
+    if out.is_dir():
+        files = {path.name for path in out.iterdir()}
+        if files and not files & {"last", ".last.old", "metrics.jsonl"}:
+            raise InputError(
+                f"out must be a new or empty folder or a training run, got {out} with {min(files)}"
+            )
+    check_can_be_folder("out", out)
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads meanwhile; 0 leaves its setting."""
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def optimizer_moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return an optimizer's state, flat: parameter|moment."""
+    return {
+        f"{name}|{moment}": value.detach().cpu().contiguous()
+        for name, each in model.named_parameters()
+        for moment, value in optimizer.state.get(each, {}).items()
+    }
+
+
+def load_optimizer_moments(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    moments: Mapping[str, Tensor],
+    path: Path,
+) -> None:
+    """Put back what `optimizer_moments` gave.
+
+    Raises:
+        InputError: If they are those of another model.
+    """
+    parameters = dict(model.named_parameters())
+    for key, value in moments.items():
+        name, _, moment = key.rpartition("|")
+        each = parameters.get(name)
+        shape = None if each is None else torch.Size() if moment == "step" else each.shape
+        if each is None or value.shape != shape:
+            raise InputError(f"{path} must fit the policy, got {key} {tuple(value.shape)} amiss")
+        optimizer.state[each][moment] = value.to(each.device)
+
+
+def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as they come back from a JSON file: tuples as lists."""
+    return dict(json.loads(json.dumps(values)))
+
+
+@contextmanager
+def _scalars(folder: Path, update: int) -> Iterator[Progress]:
+    """Give what writes metrics for TensorBoard from an update on, or nothing if it is not there."""
+    if importlib.util.find_spec("tensorboard") is None:
+        yield lambda values: None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder), purge_step=update + 1) as writer:
+
+        def show(values: Mapping[str, Any]) -> None:
+            for name, value in values.items():
+                if name != "update" and isinstance(value, int | float):
+                    writer.add_scalar(name, value, values["update"])
+
+        yield show
+
+
+def _update_of(line: bytes) -> int | None:
+    """Return the update that a line of the metrics speaks of, if it is whole."""
+    try:
+        return int(json.loads(line)["update"])
+    except Exception:  # any bytes may stand there
+        return None
+
+
+def _is_due(update: int, every: int) -> bool:
+    return every > 0 and update % every == 0
+
+
+def _difference(asked: Any, kept: Any) -> str:
+    """Say where two JSON values differ first."""
+    if isinstance(asked, dict) and isinstance(kept, dict):
+        for name in sorted(asked.keys() | kept.keys()):
+            if asked.get(name) != kept.get(name):
+                return f"with {name} " + _difference(asked.get(name), kept.get(name))
+    return f"{reprlib.repr(kept)}, got {reprlib.repr(asked)}"
+
+
+def _read_state(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the checked values of a run's `state.json`, its settings of the same types."""
+    if not path.is_file():
+        raise InputError(f"{path} must exist to resume, got no such file")
+    state = read_json(path)
+    schema = state.get("schema") if isinstance(state, dict) else None
+    if schema != STATE_SCHEMA:
+        raise InputError(f"{path} must have the schema {STATE_SCHEMA!r}, got {schema!r}")
+    validated = state.get("best_update") is not None
+    kinds: dict[str, tuple[type, ...]] = {
+        "update": (int,),
+        "best_update": (int,) if validated else (type(None),),
+        "best_score": (int, float) if validated else (type(None),),
+        **{name: (type(value),) for name, value in settings.items()},
+        "optimizer_sha256": (str,),
+    }
+    for name, allowed in kinds.items():
+        if name not in state or type(state[name]) not in allowed:
+            wanted = " or ".join(kind.__name__ for kind in allowed)
+            raise InputError(f"{path} must have {name} of {wanted}, got {state.get(name)!r}")
+    if state["update"] < 1:
+        raise InputError(f"{path} must have update above 0, got {state['update']}")
+    return dict(state)
