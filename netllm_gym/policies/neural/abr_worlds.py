@@ -1,10 +1,19 @@
-"""The worlds in which ABR networks train: traces with altered copies of them and generated ones."""
+"""The worlds in which ABR networks train: traces with altered copies of them and generated ones.
+
+What the links will carry stands below the observation, for the critic alone: it is the same
+whatever is done, so a return judged against it leaves the policy's gradient where it was and takes
+most of the noise out of it.
+
+Source: Mao et al., Variance Reduction for Reinforcement Learning in Input-Driven Environments (ICLR
+2019).
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from netllm_gym.envs.abr.player import DownloadNoise
 from netllm_gym.envs.abr.synthetic import FCCLike, MarkovLevels, TraceFamily, UniformHold
@@ -13,11 +22,73 @@ from netllm_gym.envs.abr.vector_env import ABRVectorEnv
 from netllm_gym.envs.abr.video import Video
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.policies.configs import to_json
+from netllm_gym.policies.neural.abr_mlp import with_foresight
 from netllm_gym.policies.neural.config import AugmentConfig, PPOConfig
 from netllm_gym.policies.neural.networks import NetworkPolicyFactory
 from netllm_gym.policies.neural.ppo import episode_seeds
 
 NOISE = DownloadNoise(0.9, 1.1)
+WINDOW_EDGES_S = np.array([0, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 160], np.float64)
+_GRID_S = 0.5
+
+
+class Outlook:
+    """What links will carry, read off a grid of half seconds.
+
+    Args:
+        traces: That rows play over.
+    """
+
+    def __init__(self, traces: Sequence[Trace]) -> None:
+        grids = [_sent_mb(trace) for trace in traces]
+        self._begin = np.cumsum([0, *map(len, grids[:-1])])
+        self._sent = np.concatenate(grids)
+
+    def capacity_mbps(
+        self, trace: NDArray[np.int64], trace_s: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return (N, windows) mean capacity between the edges, counted from now.
+
+        Args:
+            trace: (N,) index of each row's trace.
+            trace_s: (N,) where in it the row stands.
+        """
+        place = (trace_s[:, None] + WINDOW_EDGES_S) / _GRID_S
+        below = place.astype(np.int64)
+        share = place - below
+        index = self._begin[trace][:, None] + below
+        sent = self._sent[index] * (1.0 - share) + self._sent[index + 1] * share
+        return np.diff(sent, axis=1) / np.diff(WINDOW_EDGES_S)
+
+
+def _sent_mb(trace: Trace) -> NDArray[np.float64]:
+    """Return what a trace has carried, in Mbit, at each half second, wrapped beyond its end."""
+    period_s = trace.time_s[-1]
+    upto = np.concatenate([[0.0], np.cumsum(np.diff(trace.time_s) * trace.capacity_mbps[1:])])
+    time_s = _GRID_S * np.arange(int((period_s + WINDOW_EDGES_S[-1]) / _GRID_S) + 3)
+    turns = np.floor(time_s / period_s)
+    return np.asarray(np.interp(time_s - turns * period_s, trace.time_s, upto) + turns * upto[-1])
+
+
+class ForesightEnv(ABRVectorEnv):
+    """Shows below each observation, in as many further rows as it takes, what is to come."""
+
+    def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
+        """Begin episodes; see `RowVectorEnv`."""
+        observations, infos = super().reset(**arguments)
+        return self._with_foresight(observations), infos
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Take a step; see `RowVectorEnv`."""
+        observations, rewards, terminated, truncated, infos = super().step(actions)
+        return self._with_foresight(observations), rewards, terminated, truncated, infos
+
+    def _with_foresight(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not hasattr(self, "_outlook"):
+            self._outlook = Outlook(self.trace_set.traces)
+        rows = self.batch.rows
+        ahead = self._outlook.capacity_mbps(rows["trace"], rows["trace_s"])
+        return with_foresight(observations, ahead)
 
 
 class TraceWorlds:
@@ -36,7 +107,7 @@ class TraceWorlds:
         self.settings: Mapping[str, Any] = to_json(augment)
         self._ppo = ppo
         noisy = round(augment.noisy_fraction * ppo.episodes) if augment.copies else 0
-        self._env = ABRVectorEnv(
+        self._env = ForesightEnv(
             num_envs=ppo.episodes,
             traces=augmented(traces, augment, ppo.seed),
             video=video,
@@ -46,7 +117,7 @@ class TraceWorlds:
 
     def episodes(
         self, update: int, policy: NetworkPolicyFactory
-    ) -> tuple[ABRVectorEnv, list[PlannedEpisode]]:
+    ) -> tuple[ForesightEnv, list[PlannedEpisode]]:
         """Return the environment and the plan of an update; seeds draw trace and start."""
         seeds = episode_seeds(self._ppo.seed, update, self._ppo.episodes)
         return self._env, self._env.training_plan(seeds.tolist())

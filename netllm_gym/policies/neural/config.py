@@ -29,6 +29,8 @@ class PPOConfig:
         gae_lambda: Of generalised advantage estimation.
         value_weight: Of the error of the expected return.
         reward_scale: Rewards are multiplied by this, so that returns are of the order of 1.
+        reward_floor: What a reward is below it counts a tenth: one stall of minutes would drown all
+            else.
         clip_norm: Most that the gradient's norm may be.
         validate_every: Updates between validations; 0 validates only at the end.
         checkpoint_every: Updates between checkpoints; 0 keeps only the end.
@@ -36,11 +38,11 @@ class PPOConfig:
         threads: CPU threads of torch; 0 leaves its setting.
     """
 
-    updates: int = 500
-    episodes: int = 256
-    epochs: int = 4
-    minibatch: int = 3008
-    learning_rate: float = 5e-4
+    updates: int = 300
+    episodes: int = 512
+    epochs: int = 2
+    minibatch: int = 6016
+    learning_rate: float = 1e-3
     final_fraction: float = 0.05
     clip: float = 0.2
     kl_limit: float = 0.03
@@ -49,7 +51,8 @@ class PPOConfig:
     gamma: float = 1.0
     gae_lambda: float = 0.95
     value_weight: float = 0.5
-    reward_scale: float = 0.1
+    reward_scale: float = 0.2
+    reward_floor: float = -10.0
     clip_norm: float = 0.5
     validate_every: int = 10
     checkpoint_every: int = 10
@@ -64,6 +67,8 @@ class PPOConfig:
         for name in ("learning_rate", "clip", "reward_scale", "clip_norm"):
             holds = 0 < getattr(self, name) < math.inf
             check(holds, name, "be above 0 and finite", getattr(self, name))
+        holds = -math.inf < self.reward_floor < math.inf
+        check(holds, "reward_floor", "be finite", self.reward_floor)
         for name in ("kl_limit", "entropy", "final_entropy", "value_weight"):
             holds = 0 <= getattr(self, name) < math.inf
             check(holds, name, "be at least 0 and finite", getattr(self, name))

@@ -5,7 +5,7 @@ ragged view), actions whatever it takes. `ppo.py` trains one, `NetworkPolicy` le
 `checkpoint.py` keeps it on disk.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -68,6 +68,10 @@ class Network(nn.Module):
     def chooses(self, observations: Any) -> NDArray[np.bool_]:
         """Return (B,) where there is a choice, from which something can be learned; everywhere."""
         return np.ones(len(observations), np.bool_)
+
+    def towers(self) -> Sequence[nn.Module]:
+        """Return parts that share no weight; the gradient of each is clipped by itself."""
+        return [self]
 
     def check_env(self, env: Any) -> None:
         """Refuse an environment that the network cannot play."""

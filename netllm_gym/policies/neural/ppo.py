@@ -211,9 +211,8 @@ class _PPO:
         rewards, expected = np.zeros(played.shape), np.zeros(played.shape)
         rewards[played] = np.concatenate([episode.rewards for episode in episodes])
         expected[played] = values
-        found = generalised_advantages(
-            rewards * self.ppo.reward_scale, expected, self.ppo.gamma, self.ppo.gae_lambda
-        )
+        rewards = compressed(rewards, self.ppo.reward_floor) * self.ppo.reward_scale
+        found = generalised_advantages(rewards, expected, self.ppo.gamma, self.ppo.gae_lambda)
         return found[played]
 
     def _learn(
@@ -241,7 +240,11 @@ class _PPO:
                     told["value_loss"].append(float(error.detach()))
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
-                norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), ppo.clip_norm))
+                norms = [
+                    float(nn.utils.clip_grad_norm_(tower.parameters(), ppo.clip_norm))
+                    for tower in self.network.towers()
+                ]
+                norm = max(norms)
                 if not math.isfinite(norm):
                     raise InputError(f"gradient must be finite, got {norm} in update {number + 1}")
                 self.optimizer.step()
@@ -278,6 +281,11 @@ class _PPO:
     def remember(self, memory: Mapping[str, Any], path: Path) -> None:
         """Put back what `memory` gave."""
         self.worlds.remember(memory, path)
+
+
+def compressed(rewards: FloatArray, floor: float) -> FloatArray:
+    """Return rewards of which what lies below the floor counts a tenth."""
+    return np.asarray(np.maximum(rewards, floor + 0.1 * (rewards - floor)))
 
 
 def clipped_loss(moved: Tensor, advantages: Tensor, clip: float) -> Tensor:
