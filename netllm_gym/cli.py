@@ -183,7 +183,7 @@ def train(
     ] = None,
     episodes: Annotated[
         int | None,
-        typer.Option(help="ppo, udr, genet: played in each update.  [default: 256]"),
+        typer.Option(help="ppo, udr, genet: played in each update.  [default: 512]"),
     ] = None,
     policies: Annotated[
         str | None, typer.Option(help="Teachers to learn from; the best of the pool if left out.")
@@ -215,7 +215,7 @@ def train(
         int | None,
         typer.Option(
             help="Optimizer steps; where it plays, rounds of playing and learning.  "
-            "[default: 2000; playing: 500]"
+            "[default: 2000; playing: 300]"
         ),
     ] = None,
     batch_episodes: Annotated[
@@ -226,9 +226,7 @@ def train(
     ] = TrainConfig.accumulate,
     learning_rate: Annotated[
         float | None,
-        typer.Option(
-            help="Of encoders and head, or of the network.  [default: 0.001; playing: 0.0005]"
-        ),
+        typer.Option(help="Of encoders and head, or of the network.  [default: 0.001]"),
     ] = None,
     adapter_learning_rate: Annotated[
         float, typer.Option(help="Inside the backbone.")

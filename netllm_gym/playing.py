@@ -78,9 +78,11 @@ def train_by_playing(
     traces = load_trace_set(case["traces"]).traces if "traces" in case else ()
     video = load_video(arguments["video"])
     from netllm_gym.policies.neural.abr_mlp import ABRNetwork, ABRNetworkConfig
+    from netllm_gym.policies.neural.abr_worlds import FORESIGHT
     from netllm_gym.policies.neural.ppo import train_ppo
 
-    network = ABRNetworkConfig(tuple(video.ladder_mbps.tolist()), seed=schedule.seed)
+    ladder_mbps = tuple(video.ladder_mbps.tolist())
+    network = ABRNetworkConfig(ladder_mbps, foresight=FORESIGHT, seed=schedule.seed)
     named = row.make_env(1, **arguments).provenance([]) if traces else {}
     return train_ppo(
         lambda: ABRNetwork(network),

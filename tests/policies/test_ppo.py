@@ -131,7 +131,13 @@ def test_a_run_is_not_resumed_with_other_worlds(tmp_path):
 def test_it_learns_that_a_fast_link_carries_the_top_rung(tmp_path):
     fast = Trace("fast", np.arange(61.0), np.full(61, 60.0))
     config = PPOConfig(
-        updates=20, episodes=16, minibatch=188, learning_rate=3e-3, entropy=0.01, threads=0
+        updates=20,
+        episodes=16,
+        epochs=4,
+        minibatch=188,
+        learning_rate=3e-3,
+        entropy=0.01,
+        threads=0,
     )
     told = []
     train_ppo(

@@ -26,6 +26,7 @@ from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.abr import BBA
 from netllm_gym.policies.baselines.abr_mpc import RobustMPC
 from netllm_gym.policies.configs import to_json
+from netllm_gym.policies.neural.abr_worlds import ForesightEnv
 from netllm_gym.policies.neural.config import GenetConfig, LinkRanges, PPOConfig, UDRConfig
 from netllm_gym.policies.neural.networks import NetworkPolicyFactory
 from netllm_gym.policies.neural.ppo import episode_seeds
@@ -71,6 +72,7 @@ def trace_of(link: Link, duration_s: float, rng: np.random.Generator) -> Trace:
 
 
 def play_of(
+    kind: type[ABRVectorEnv],
     traces: Sequence[Trace],
     players: Sequence[PlayerConfig],
     seeds: Sequence[int],
@@ -78,7 +80,7 @@ def play_of(
     rng: np.random.Generator,
 ) -> tuple[ABRVectorEnv, list[PlannedEpisode]]:
     """Return an environment in which each row has its trace and its player, and its plan."""
-    env = ABRVectorEnv(
+    env = kind(
         num_envs=len(traces),
         traces=list(traces),
         video=video,
@@ -130,7 +132,7 @@ class UDRWorlds:
             link = self._link(rng)
             traces.append(trace_of(link, udr.links.duration_s, rng))
             players.append(player_of(link))
-        return play_of(traces, players, seeds, self._video, rng)
+        return play_of(ForesightEnv, traces, players, seeds, self._video, rng)
 
     def _link(self, rng: np.random.Generator) -> Link:
         return drawn_link(self._udr.links, rng)
@@ -213,7 +215,7 @@ class GenetWorlds(UDRWorlds):
             trace_of(link, self._udr.links.duration_s, rng) for _ in range(self._genet.traces)
         ]
         players, seeds = [player_of(link)] * len(traces), range(len(traces))
-        env, plan = play_of(traces, players, seeds, self._video, rng)
+        env, plan = play_of(ABRVectorEnv, traces, players, seeds, self._video, rng)
         heuristic = HEURISTICS[self._genet.heuristic]
         earned = [
             np.mean([each.rewards.mean() for each in rollout(factory(env), env, plan).episodes])

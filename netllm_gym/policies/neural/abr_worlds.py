@@ -29,6 +29,7 @@ from netllm_gym.policies.neural.ppo import episode_seeds
 
 NOISE = DownloadNoise(0.9, 1.1)
 WINDOW_EDGES_S = np.array([0, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 160], np.float64)
+FORESIGHT = len(WINDOW_EDGES_S) - 1  # numbers that the critic sees besides
 _GRID_S = 0.5
 
 
