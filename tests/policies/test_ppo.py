@@ -131,7 +131,7 @@ def test_a_run_is_not_resumed_with_other_worlds(tmp_path):
 def test_it_learns_that_a_fast_link_carries_the_top_rung(tmp_path):
     fast = Trace("fast", np.arange(61.0), np.full(61, 60.0))
     config = PPOConfig(
-        updates=20,
+        updates=40,
         episodes=16,
         epochs=4,
         minibatch=188,
