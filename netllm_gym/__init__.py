@@ -6,6 +6,7 @@ used, so that neither torch nor numba is loaded for an environment's sake.
     collect(problem, policies, episodes, out, case)   play episodes, write an experience pool
     ExperiencePool.load(folder)                       read one
     train(problem, pool, out)                         adapt a language model to a pool
+    train_by_playing(problem, method, out)            train a small network by letting it play
     load_policy(name_or_folder)                       find a baseline or read a trained policy
     evaluate(problem, policies, case)                 play a case with every policy -> Table
 """
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from netllm_gym.collection import collect as collect
     from netllm_gym.data.pool import ExperiencePool as ExperiencePool
     from netllm_gym.evaluation import evaluate as evaluate
+    from netllm_gym.playing import train_by_playing as train_by_playing
     from netllm_gym.problems import load_policy as load_policy
     from netllm_gym.training import train as train
 
@@ -29,8 +31,17 @@ _HOMES = {
     "evaluate": "netllm_gym.evaluation",
     "load_policy": "netllm_gym.problems",
     "train": "netllm_gym.training",
+    "train_by_playing": "netllm_gym.playing",
 }
-__all__ = ["ExperiencePool", "collect", "evaluate", "load_policy", "register_envs", "train"]
+__all__ = [
+    "ExperiencePool",
+    "collect",
+    "evaluate",
+    "load_policy",
+    "register_envs",
+    "train",
+    "train_by_playing",
+]
 
 register_envs()
 

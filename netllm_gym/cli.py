@@ -3,8 +3,9 @@
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
@@ -14,10 +15,34 @@ from netllm_gym.errors import InputError
 from netllm_gym.files import one_line, write_whole
 from netllm_gym.options import check_json_file, names_in, read_options
 from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig, TrainConfig
+from netllm_gym.policies.neural.config import (
+    DIFFICULTIES,
+    AugmentConfig,
+    GenetConfig,
+    PPOConfig,
+    UDRConfig,
+    WorldsConfig,
+)
 from netllm_gym.progress import Progress
 
+if TYPE_CHECKING:
+    from netllm_gym.policies.runs import TrainResult
+
 INTERRUPTED = 130  # exit status: 128 and the number of SIGINT
-EXTRA_OF = {"torch": "llm", "transformers": "llm", "peft": "llm", "safetensors": "llm"}
+EXTRA_OF = {"torch": "llm", "transformers": "llm", "peft": "llm", "safetensors": "llm"} | {
+    "bayes_opt": "genet"
+}
+PLAYING = ("traces", "video", "episodes")  # options of `train` for every method that plays
+METHOD_OPTIONS = {  # method of `train` -> its options, beside those that all methods have
+    "llm": (
+        *("pool", "policies", "backbone", "init", "adapt", "layers", "lora_rank", "lora_alpha"),
+        *("lora_targets", "layout", "returns", "batch_episodes", "accumulate"),
+        *("adapter_learning_rate", "warmup_fraction", "device", "dtype"),
+    ),
+    "ppo": (*PLAYING, "augment"),
+    "udr": (*PLAYING, "difficulty"),
+    "genet": (*PLAYING, "difficulty"),
+}
 
 app = typer.Typer(
     name="netllm-gym",
@@ -135,10 +160,31 @@ def collect(
 
 @app.command()
 def train(
+    context: typer.Context,
     problem: ProblemName,
-    pool: Annotated[Path, typer.Option(help="Folder of the experience pool.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; run again to go on.")],
-    method: Annotated[str, typer.Option(help="How to learn: llm.")] = "llm",
+    method: Annotated[
+        str,
+        typer.Option(help="llm learns from a pool; ppo, udr and genet (ABR) learn by playing."),
+    ] = "llm",
+    pool: Annotated[Path | None, typer.Option(help="llm: folder of the experience pool.")] = None,
+    traces: Traces = None,
+    video: VideoName = None,
+    augment: Annotated[
+        int | None,
+        typer.Option(
+            help="ppo: altered copies of each trace, beside generated ones and noise; 0: none of "
+            "these.  [default: 12]"
+        ),
+    ] = None,
+    difficulty: Annotated[
+        int | None,
+        typer.Option(help="udr, genet: 1 to 3, how wide links and players vary.  [default: 2]"),
+    ] = None,
+    episodes: Annotated[
+        int | None,
+        typer.Option(help="ppo, udr, genet: played in each update.  [default: 512]"),
+    ] = None,
     policies: Annotated[
         str | None, typer.Option(help="Teachers to learn from; the best of the pool if left out.")
     ] = None,
@@ -165,7 +211,13 @@ def train(
         str,
         typer.Option(help="What the policy is told: auto, none, return_to_go or baseline:POLICY."),
     ] = "auto",
-    updates: Annotated[int, typer.Option(help="Optimizer steps.")] = TrainConfig.updates,
+    updates: Annotated[
+        int | None,
+        typer.Option(
+            help="Optimizer steps; where it plays, rounds of playing and learning.  "
+            "[default: 2000; playing: 300]"
+        ),
+    ] = None,
     batch_episodes: Annotated[
         int, typer.Option(help="Episodes of one forward pass; 0: the problem's own number.")
     ] = TrainConfig.batch_episodes,
@@ -173,8 +225,9 @@ def train(
         int, typer.Option(help="Forward passes of one update.")
     ] = TrainConfig.accumulate,
     learning_rate: Annotated[
-        float, typer.Option(help="Of encoders and head.")
-    ] = TrainConfig.learning_rate,
+        float | None,
+        typer.Option(help="Of encoders and head, or of the network.  [default: 0.001]"),
+    ] = None,
     adapter_learning_rate: Annotated[
         float, typer.Option(help="Inside the backbone.")
     ] = TrainConfig.adapter_learning_rate,
@@ -185,32 +238,62 @@ def train(
         str | None, typer.Option(help="Traces, or workload, to choose the best policy on.")
     ] = None,
     validate_every: Annotated[
-        int, typer.Option(help="Updates between validations.")
-    ] = TrainConfig.validate_every,
+        int | None,
+        typer.Option(help="Updates between validations.  [default: 200; playing: 10]"),
+    ] = None,
     checkpoint_every: Annotated[
-        int, typer.Option(help="Updates between checkpoints.")
-    ] = TrainConfig.checkpoint_every,
+        int | None,
+        typer.Option(help="Updates between checkpoints.  [default: 200; playing: 10]"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of initial weights and batches.")] = TrainConfig.seed,
     threads: Annotated[
-        int, typer.Option(help="CPU threads; 0 leaves torch's choice.")
-    ] = TrainConfig.threads,
+        int | None,
+        typer.Option(help="CPU threads; 0 leaves torch's choice.  [default: 0; playing: 1]"),
+    ] = None,
     device: Device = TrainConfig.device,
     dtype: Annotated[
         str, typer.Option(help="Of the backbone: float32 or bfloat16.")
     ] = BackboneConfig.dtype,
     config_file: ConfigFile = None,
 ) -> None:
-    """Adapt a language model to a pool's episodes.
+    """Adapt a language model to a pool's episodes, or let a small network learn by playing.
 
     Example: netllm-gym train abr --pool pools/first --backbone minilm --out runs/first
+
+    Example: netllm-gym train abr --method ppo --traces clean-train --video video1 --out runs/ppo
+
+    Example: netllm-gym train abr --method udr --difficulty 2 --out runs/udr
+
+    Example: netllm-gym train abr --method genet --difficulty 2 --out runs/genet
     """
+    _check_method(context, method)
+    schedule: dict[str, Any] = {
+        name: value
+        for name, value in {
+            "updates": updates,
+            "learning_rate": learning_rate,
+            "validate_every": validate_every,
+            "checkpoint_every": checkpoint_every,
+            "seed": seed,
+            "threads": threads,
+        }.items()
+        if value is not None
+    }
+    if method != "llm":
+        case = {"traces": traces, "video": video}
+        worlds = _worlds_of(method, augment, difficulty)
+        if episodes is not None:
+            schedule["episodes"] = episodes
+        settings = PPOConfig(**schedule)
+        _play(problem, method, out, case, worlds, settings, validate_on)
+        return
+    if pool is None:
+        raise InputError("pool must be given for the method llm, got none")
     from netllm_gym.data.pool import ExperiencePool
     from netllm_gym.policies.returns import ReturnSpec
     from netllm_gym.training import default_returns
     from netllm_gym.training import train as run
 
-    if method != "llm":
-        raise InputError(f"method must be llm, got {method!r}")
     teachers = names_in(policies) if policies else None
     if returns == "auto":
         spec = default_returns(ExperiencePool.load(pool, problem), teachers)
@@ -235,24 +318,69 @@ def train(
             dtype=dtype,
         ),
     )
-    schedule = TrainConfig(
-        updates=updates,
+    config_of_run = TrainConfig(
         batch_episodes=batch_episodes,
         accumulate=accumulate,
-        learning_rate=learning_rate,
         adapter_learning_rate=adapter_learning_rate,
         warmup_fraction=warmup_fraction,
-        validate_every=validate_every,
-        checkpoint_every=checkpoint_every,
-        seed=seed,
-        threads=threads,
         device=device,
+        **schedule,
     )
     with Progress("train", "updates") as progress:
         result = run(
-            *(problem, pool, out, config, schedule, teachers, validate_on),
-            on_progress=progress.metrics(updates),
+            *(problem, pool, out, config, config_of_run, teachers, validate_on),
+            on_progress=progress.metrics(config_of_run.updates),
         )
+    _tell_result(result)
+
+
+def _check_method(context: typer.Context, method: str) -> None:
+    """Refuse a method that there is not, and options that are another method's."""
+    if method not in METHOD_OPTIONS:
+        raise InputError(f"method must be one of {', '.join(METHOD_OPTIONS)}, got {method!r}")
+    of_methods = {name for options in METHOD_OPTIONS.values() for name in options}
+    for name in sorted(of_methods - {*METHOD_OPTIONS[method]}):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            known = [each for each, options in METHOD_OPTIONS.items() if name in options]
+            raise InputError(
+                f"{name.replace('_', '-')} must be left out for the method {method}, "
+                f"got {str(context.params[name])!r}; it is an option of {', '.join(known)}"
+            )
+
+
+def _worlds_of(method: str, augment: int | None, difficulty: int | None) -> WorldsConfig:
+    """Return what a method that plays makes its worlds by."""
+    if method == "ppo":
+        return AugmentConfig() if augment is None else AugmentConfig(copies=augment)
+    if difficulty is not None and difficulty not in DIFFICULTIES:
+        raise InputError(f"difficulty must be 1, 2 or 3, got {difficulty}")
+    udr = UDRConfig(DIFFICULTIES[2 if difficulty is None else difficulty])
+    return udr if method == "udr" else GenetConfig(udr)
+
+
+def _play(
+    problem: str,
+    method: str,
+    out: Path,
+    case: Mapping[str, str | None],
+    worlds: WorldsConfig,
+    schedule: PPOConfig,
+    validate_on: str | None,
+) -> None:
+    """Train by playing."""
+    from netllm_gym.playing import train_by_playing
+
+    given = {name: value for name, value in case.items() if value is not None}
+    with Progress("train", "updates") as progress:
+        result = train_by_playing(
+            *(problem, method, out, given, worlds, schedule, validate_on),
+            on_progress=progress.metrics(schedule.updates, shown="reward"),
+        )
+    _tell_result(result)
+
+
+def _tell_result(result: "TrainResult") -> None:
     if result.best_score is not None:
         typer.echo(f"best after update {result.best_update}: {result.best_score:.4f} in validation")
     typer.echo(f"policy in {result.policy}")

@@ -216,6 +216,7 @@ PROBLEMS: dict[str, Problem] = {
             "weighted_fair": PolicyEntry(f"{_SCHEDULERS}:WeightedFair"),
             "sjf_cp": PolicyEntry(f"{_SCHEDULERS}:SJFCP"),
             "srpt": PolicyEntry(f"{_SCHEDULERS}:SRPT"),
+            "tuned_srpt": PolicyEntry(f"{_SCHEDULERS}:TunedSRPT"),
             "decima_reference": PolicyEntry(
                 "netllm_gym.policies.neural.cjs:decima_reference",
                 by_name=True,
@@ -237,6 +238,7 @@ PROBLEMS: dict[str, Problem] = {
             "weighted_fair",
             "sjf_cp",
             "srpt",
+            "tuned_srpt",
             "bound",
         ),
         metric_over="last",

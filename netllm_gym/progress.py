@@ -91,14 +91,14 @@ class Progress:
             self._last_line_s = now_s
             self.note(f"{done}/{total} {self.unit} {detail}".rstrip())
 
-    def metrics(self, updates: int) -> Callable[[Mapping[str, Any]], None]:
-        """Return what shows a training run of so many updates, told its metrics."""
+    def metrics(self, updates: int, shown: str = "loss") -> Callable[[Mapping[str, Any]], None]:
+        """Return what shows a training run of so many updates, told its metrics, one of them."""
 
         def show(values: Mapping[str, Any]) -> None:
             if "score" in values:
                 self.note(f"update {values['update']}: validation {values['score']:.4f}")
             else:
-                self.update(values["update"], updates, f"loss {values['loss']:.4f}")
+                self.update(values["update"], updates, f"{shown} {values[shown]:.4f}")
 
         return show
 

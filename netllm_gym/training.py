@@ -26,6 +26,15 @@ class Validation:
     plan: Sequence[PlannedEpisode]
     worlds: str = ""
 
+    def provenance(self) -> dict[str, Any]:
+        """Say on what the best policy is chosen, as JSON."""
+        chosen_on = self.env.provenance(self.plan)
+        return {
+            "validated_on": self.worlds,
+            "validation_recordings": chosen_on["recordings"],
+            "validation_sha256": chosen_on["sha256"],
+        }
+
 
 def train(
     problem: str,
@@ -66,7 +75,7 @@ def train(
     episodes = PaddedEpisodes.from_pool(opened, policies)
     _check_env_spec(opened, row)
     arguments = opened.env_spec["arguments"]
-    validation = _validation(row, arguments, validate_on)
+    validation = validation_on(row, arguments, validate_on)
     config = config or LLMConfig(returns=default_returns(opened, policies))
     config = parts_of(problem).sized(replace(config, problem=problem), validation.env, episodes)
     return train_llm(
@@ -153,7 +162,6 @@ def _provenance(
 ) -> dict[str, Any]:
     """Return all that decides what is learned, as JSON; a run is resumed only with an equal one."""
     worlds = pool.env_spec["worlds"]
-    chosen_on = validation.env.provenance(validation.plan)
     # What a teacher saw in its own training reaches whoever imitates it.
     recordings = {*worlds["recordings"], *pool.env_spec.get("teachers_recordings", ())}
     return {
@@ -162,14 +170,12 @@ def _provenance(
         "policies": list(policies),
         "plan": pool.plan,
         "pool_sha256": pool.sha256,
-        "validated_on": validation.worlds,
-        "validation_recordings": chosen_on["recordings"],
-        "validation_sha256": chosen_on["sha256"],
+        **validation.provenance(),
     }
 
 
-def _validation(row: Problem, arguments: Mapping[str, Any], named: str | None) -> Validation:
-    """Return the validation worlds that are named, else those that belong to a pool's worlds."""
+def validation_on(row: Problem, arguments: Mapping[str, Any], named: str | None) -> Validation:
+    """Return the validation worlds that are named, else those that belong to what is trained on."""
     trained_on = str(arguments.get(row.worlds, row.default_case[row.worlds]))
     if named is None:
         if trained_on not in row.validation:

@@ -16,13 +16,15 @@ from netllm_gym.policies.baselines.cjs import (
     Fair,
     FIFOHalf,
     Random,
+    TunedSRPT,
     WeightedFair,
     critical_path_ms,
+    suited_to_levels,
 )
 from tests.policies.made_clusters import FINISHED, MadeJob, MadeStage, made_row, scattered_rows
 from tests.policies.plain_cluster import golden, needs_plain, plain, plain_action, replay, view_of
 
-RULES = (FIFO, FIFOHalf, Fair, WeightedFair, SRPT, SJFCP, Random)
+RULES = (FIFO, FIFOHalf, Fair, WeightedFair, SRPT, TunedSRPT, SJFCP, Random)
 
 
 def choose(policy, view, seeds=None):
@@ -100,6 +102,39 @@ def test_srpt_takes_the_job_with_least_work_left_and_what_it_can_use():
     for cost_s in (0.0, float("inf"), float("nan")):
         with pytest.raises(InputError, match="cost_s must be above 0 and finite"):
             SRPT(SimpleNamespace(num_envs=1), cost_s)
+
+
+def test_tuned_srpt_takes_what_is_above_twice_its_use_from_a_job():
+    # Work left: 360 s and 90 s, 10 executors at 40 s each. The second job puts off both, so it can
+    # use sqrt(90 x 10 / (40 x 2)) = 3.35; the first only itself, sqrt(360 x 10 / 40) = 9.5, which
+    # the levels 5 and 10 make 9.
+    large = MadeJob([can(40, 9000.0)])
+    small = [MadeJob([can(60), can(30)], supply=supply) for supply in (0, 3, 4, 10)]
+    assert choose(TunedSRPT, made_row([large, small[0]])) == [[1, 3]]
+    assert choose(TunedSRPT, made_row([large, small[1]])) == [[1, 0]]
+    assert choose(TunedSRPT, made_row([large, small[2]])) == [[0, 8]]
+    # Of its own ten it keeps 7 (6.7 rounded up); those are spoken for where only 3 are left.
+    assert choose(TunedSRPT, made_row([large, small[3]], committable=10, source=1)) == [[1, 6]]
+    assert choose(TunedSRPT, made_row([large, small[3]], committable=3, source=1)) == [[0, 2]]
+    with pytest.raises(InputError, match="cost_s must be above 0 and finite, got 0"):
+        TunedSRPT(SimpleNamespace(num_envs=1), 0.0)
+
+
+def test_tuned_srpt_leaves_no_executor_idle_that_a_job_can_take():
+    full = MadeJob([can(40, 9000.0)], supply=9)  # the 9 of above
+    # The other job keeps more than twice its use if nobody else may have them.
+    row = made_row([full, MadeJob([can(60), can(30)], supply=10)], committable=3, source=1)
+    assert choose(TunedSRPT, row) == [[1, 2]]
+    # Where it offers no stage, the first may have half as much again, here all ten of the cluster.
+    row = made_row([full, MadeJob([cannot(60), cannot(30)], supply=10)], committable=3, source=1)
+    assert choose(TunedSRPT, row) == [[0, 0]]
+
+
+def test_executors_suited_to_levels_are_at_one_or_just_below_the_next():
+    # 1.2 times 5, 10, 20, 50 are 6, 12, 24, 60; below the first and above the last stays.
+    usable = np.array([0.5, 5.0, 5.5, 7.0, 10.0, 11.9, 12.1, 23.0, 25.0, 50.5, 100.0, 130.0])
+    suited = [0.5, 5.0, 5.0, 9.0, 10.0, 10.0, 19.0, 20.0, 39.0, 50.0, 100.0, 130.0]
+    assert suited_to_levels(usable).tolist() == suited
 
 
 def test_sjf_cp_takes_the_shortest_job_by_total_work_and_its_critical_stage():

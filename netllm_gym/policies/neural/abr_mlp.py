@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from netllm_gym.envs.abr.observation import BITRATE, DOWNLOAD, HISTORY, NUM_ROWS, SIZES, THROUGHPUT
 from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.abr import Observations
 from netllm_gym.policies.configs import MAX_SEED, check
-from netllm_gym.policies.neural.networks import Decision, Judgement, Network
+from netllm_gym.policies.neural.networks import Judgement, Network
 from netllm_gym.policies.policy import FloatArray, IntArray
 
 _LOGARITHMIC = (THROUGHPUT, DOWNLOAD, SIZES)  # rows whose values span orders of magnitude
@@ -30,12 +31,14 @@ class ABRNetworkConfig:
         ladder_mbps: Bitrates of the ladder that it was trained on.
         width: Units of a hidden layer.
         depth: Hidden layers of each tower.
+        foresight: Numbers about what is to come that the critic sees besides, in training.
         seed: Of the initial weights.
     """
 
     ladder_mbps: tuple[float, ...] = (0.3, 0.75, 1.2, 1.85, 2.85, 4.3)
-    width: int = 256
+    width: int = 128
     depth: int = 2
+    foresight: int = 0
     seed: int = 0
     problem: str = "abr"
 
@@ -46,6 +49,7 @@ class ABRNetworkConfig:
             *("ladder_mbps", "hold 2 or more bitrates that rise from above 0", self.ladder_mbps),
         )
         check(1 <= self.width <= 2**14, "width", "be in 1..16384", self.width)
+        check(0 <= self.foresight <= 64, "foresight", "be in 0..64", self.foresight)
         check(1 <= self.depth <= 64, "depth", "be in 1..64", self.depth)
         check(0 <= self.seed <= MAX_SEED, "seed", f"be in 0..{MAX_SEED}", self.seed)
         check(self.problem == "abr", "problem", "be abr", self.problem)
@@ -67,10 +71,11 @@ class ABRNetwork(Network):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.actor = _tower(inputs, config, rungs, gain=0.01)  # at first all rungs are alike
-            self.critic = _tower(inputs, config, 1, gain=1.0)
+            self.critic = _tower(inputs + config.foresight, config, 1, gain=1.0)
 
     def features(self, observations: Observations) -> Tensor:
-        """Return (N, inputs) of (N, 6, W) observations."""
+        """Return (N, inputs) of (N, 6 or more, W) observations, of which 6 rows are read."""
+        observations = observations[:, :NUM_ROWS]
         share = observations[:, BITRATE, -1].astype(np.float64)
         rung = np.abs(share[:, None] - self._shares).argmin(axis=1)
         seen = np.array(observations, np.float32)
@@ -79,32 +84,28 @@ class ABRNetwork(Network):
         last = np.eye(self.rungs, dtype=np.float32)[rung]
         return torch.from_numpy(np.concatenate([seen.reshape(len(seen), -1), last], axis=1))
 
-    def decide(self, observations: Any, draws: FloatArray | None) -> Decision:
+    def decide(self, observations: Any, draws: FloatArray | None) -> IntArray:
         """Return (N,) rungs."""
-        log_probs = torch.log_softmax(self.actor(self.features(observations)), dim=1).double()
-        found = log_probs.numpy()
+        logits = self.actor(self.features(observations))
         if draws is None:
-            rungs = found.argmax(axis=1)
-        else:
-            upto = np.exp(found).cumsum(axis=1)
-            drawn = (upto <= draws[0][:, None] * upto[:, -1:]).sum(axis=1)
-            rungs = drawn.clip(max=self.rungs - 1)  # rounding must not leave the ladder
-        everywhere = np.ones(len(rungs), np.bool_)
-        likely = np.take_along_axis(found, rungs[:, None], axis=1)[:, 0]
-        return Decision(rungs.astype(np.int64), likely, everywhere)
+            return np.asarray(logits.argmax(dim=1).numpy(), np.int64)
+        upto = torch.softmax(logits.double(), dim=1).numpy().cumsum(axis=1)
+        drawn = (upto <= draws[0][:, None] * upto[:, -1:]).sum(axis=1)
+        return np.asarray(drawn.clip(max=self.rungs - 1), np.int64)  # rounding must not leave it
 
     def judge(self, observations: Any, actions: IntArray) -> Judgement:
         """Say of (B,) rungs how likely they were."""
         seen = self.features(observations)
+        ahead = foresight_of(observations, self.config.foresight)
         log_probs = torch.log_softmax(self.actor(seen), dim=1)
         of_actions = log_probs.gather(1, torch.from_numpy(actions)[:, None])[:, 0]
         entropies = -(log_probs.exp() * log_probs).sum(1)
-        return Judgement(of_actions, entropies, self.critic(seen)[:, 0])
+        values = self.critic(torch.cat([seen, ahead], dim=1))[:, 0]
+        return Judgement(of_actions, entropies, values)
 
-    def values(self, observations: Any) -> FloatArray:
-        """Return (N,) expected returns."""
-        found: FloatArray = self.critic(self.features(observations))[:, 0].double().numpy()
-        return found
+    def towers(self) -> tuple[nn.Module, nn.Module]:
+        """Return actor and critic."""
+        return self.actor, self.critic
 
     def check_env(self, env: Any) -> None:
         """Refuse a video with another number of rungs."""
@@ -113,6 +114,23 @@ class ABRNetwork(Network):
                 f"video must have the {self.rungs} rungs that the policy was trained on, "
                 f"got {env.video.num_rungs}"
             )
+
+
+def with_foresight(observations: Observations, ahead: FloatArray) -> NDArray[np.float32]:
+    """Return (N, 6 + K, W) observations with (N, F) numbers in K further rows, 0 behind them."""
+    width = observations.shape[2]
+    rows = -(-ahead.shape[1] // width)
+    below = np.zeros((len(ahead), rows * width), np.float32)
+    below[:, : ahead.shape[1]] = ahead
+    return np.concatenate([observations, below.reshape(-1, rows, width)], axis=1)
+
+
+def foresight_of(observations: Observations, count: int) -> Tensor:
+    """Return (N, count) logarithms of what `with_foresight` put there."""
+    ahead = observations[:, NUM_ROWS:].reshape(len(observations), -1)[:, :count]
+    if ahead.shape[1] < count:
+        raise InputError(f"observations must hold {count} numbers to come, got {ahead.shape[1]}")
+    return torch.from_numpy(np.log(np.maximum(ahead, _LEAST)))
 
 
 def _tower(inputs: int, config: ABRNetworkConfig, outputs: int, gain: float) -> nn.Sequential:

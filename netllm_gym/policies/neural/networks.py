@@ -5,11 +5,12 @@ ragged view), actions whatever it takes. `ppo.py` trains one, `NetworkPolicy` le
 `checkpoint.py` keeps it on disk.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from netllm_gym.policies.policy import FloatArray, IntArray
@@ -25,14 +26,6 @@ class NetworkConfig(Protocol):
 
     @property
     def problem(self) -> str: ...  # noqa: D102
-
-
-class Decision(NamedTuple):
-    """What was decided in N rows, and how likely it was."""
-
-    actions: IntArray  # (N, ...) as the environment takes them
-    log_probs: FloatArray  # (N,)
-    chosen: np.ndarray[Any, np.dtype[np.bool_]]  # (N,) False where there was nothing to choose
 
 
 class Judgement(NamedTuple):
@@ -56,8 +49,8 @@ class Network(nn.Module):
     draws_per_decision: ClassVar[int] = 1
     draws_by_default: ClassVar[bool] = False
 
-    def decide(self, observations: Any, draws: FloatArray | None) -> Decision:
-        """Decide in N rows.
+    def decide(self, observations: Any, draws: FloatArray | None) -> IntArray:
+        """Return (N, ...) actions.
 
         Args:
             observations: (N, ...) what each row sees.
@@ -66,12 +59,19 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def judge(self, observations: Any, actions: IntArray) -> Judgement:
-        """Say of (B, ...) decisions how likely they were; gradients flow."""
+        """Say of (B, ...) decisions, where there was a choice, how likely they were.
+
+        Gradients flow.
+        """
         raise NotImplementedError
 
-    def values(self, observations: Any) -> FloatArray | None:
-        """Return (N,) expected returns, or None from a network that expects nothing."""
-        raise NotImplementedError
+    def chooses(self, observations: Any) -> NDArray[np.bool_]:
+        """Return (B,) where there is a choice, from which something can be learned; everywhere."""
+        return np.ones(len(observations), np.bool_)
+
+    def towers(self) -> Sequence[nn.Module]:
+        """Return parts that share no weight; the gradient of each is clipped by itself."""
+        return [self]
 
     def check_env(self, env: Any) -> None:
         """Refuse an environment that the network cannot play."""
@@ -98,10 +98,6 @@ class NetworkPolicy:
 
     def act(self, observations: Any, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
         """Return (N, ...) actions; see the protocol."""
-        return self.decide(observations).actions
-
-    def decide(self, observations: Any) -> Decision:
-        """Return (N, ...) actions and how likely they were."""
         draws = None
         if self.sampled:
             draws = np.stack([self._draws.draw() for _ in range(self.network.draws_per_decision)])

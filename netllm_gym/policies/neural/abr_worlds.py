@@ -1,0 +1,179 @@
+"""The worlds in which ABR networks train: traces with altered copies of them and generated ones.
+
+What the links will carry stands below the observation, for the critic alone: it is the same
+whatever is done, so a return judged against it leaves the policy's gradient where it was and takes
+most of the noise out of it.
+
+Source: Mao et al., Variance Reduction for Reinforcement Learning in Input-Driven Environments (ICLR
+2019).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netllm_gym.envs.abr.player import DownloadNoise
+from netllm_gym.envs.abr.synthetic import FCCLike, MarkovLevels, TraceFamily, UniformHold
+from netllm_gym.envs.abr.traces import Trace
+from netllm_gym.envs.abr.vector_env import ABRVectorEnv
+from netllm_gym.envs.abr.video import Video
+from netllm_gym.envs.plan import PlannedEpisode
+from netllm_gym.policies.configs import to_json
+from netllm_gym.policies.neural.abr_mlp import with_foresight
+from netllm_gym.policies.neural.config import AugmentConfig, PPOConfig
+from netllm_gym.policies.neural.networks import NetworkPolicyFactory
+from netllm_gym.policies.neural.ppo import episode_seeds
+
+NOISE = DownloadNoise(0.9, 1.1)
+WINDOW_EDGES_S = np.array([0, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 160], np.float64)
+FORESIGHT = len(WINDOW_EDGES_S) - 1  # numbers that the critic sees besides
+_GRID_S = 0.5
+
+
+class Outlook:
+    """What links will carry, read off a grid of half seconds.
+
+    Args:
+        traces: That rows play over.
+    """
+
+    def __init__(self, traces: Sequence[Trace]) -> None:
+        grids = [_sent_mb(trace) for trace in traces]
+        self._begin = np.cumsum([0, *map(len, grids[:-1])])
+        self._sent = np.concatenate(grids)
+
+    def capacity_mbps(
+        self, trace: NDArray[np.int64], trace_s: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return (N, windows) mean capacity between the edges, counted from now.
+
+        Args:
+            trace: (N,) index of each row's trace.
+            trace_s: (N,) where in it the row stands.
+        """
+        place = (trace_s[:, None] + WINDOW_EDGES_S) / _GRID_S
+        below = place.astype(np.int64)
+        share = place - below
+        index = self._begin[trace][:, None] + below
+        sent = self._sent[index] * (1.0 - share) + self._sent[index + 1] * share
+        return np.diff(sent, axis=1) / np.diff(WINDOW_EDGES_S)
+
+
+def _sent_mb(trace: Trace) -> NDArray[np.float64]:
+    """Return what a trace has carried, in Mbit, at each half second, wrapped beyond its end."""
+    period_s = trace.time_s[-1]
+    upto = np.concatenate([[0.0], np.cumsum(np.diff(trace.time_s) * trace.capacity_mbps[1:])])
+    time_s = _GRID_S * np.arange(int((period_s + WINDOW_EDGES_S[-1]) / _GRID_S) + 3)
+    turns = np.floor(time_s / period_s)
+    return np.asarray(np.interp(time_s - turns * period_s, trace.time_s, upto) + turns * upto[-1])
+
+
+class ForesightEnv(ABRVectorEnv):
+    """Shows below each observation, in as many further rows as it takes, what is to come."""
+
+    def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
+        """Begin episodes; see `RowVectorEnv`."""
+        observations, infos = super().reset(**arguments)
+        return self._with_foresight(observations), infos
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Take a step; see `RowVectorEnv`."""
+        observations, rewards, terminated, truncated, infos = super().step(actions)
+        return self._with_foresight(observations), rewards, terminated, truncated, infos
+
+    def _with_foresight(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not hasattr(self, "_outlook"):
+            self._outlook = Outlook(self.trace_set.traces)
+        rows = self.batch.rows
+        ahead = self._outlook.capacity_mbps(rows["trace"], rows["trace_s"])
+        return with_foresight(observations, ahead)
+
+
+class TraceWorlds:
+    """Episodes over traces, altered copies of them and generated ones: a `Worlds`.
+
+    Args:
+        traces: Trained on.
+        video: Played.
+        augment: What is put around the traces.
+        ppo: Says how many episodes an update plays, and the seed.
+    """
+
+    def __init__(
+        self, traces: Sequence[Trace], video: Video, augment: AugmentConfig, ppo: PPOConfig
+    ) -> None:
+        self.settings: Mapping[str, Any] = to_json(augment)
+        self._ppo = ppo
+        noisy = round(augment.noisy_fraction * ppo.episodes) if augment.copies else 0
+        self._env = ForesightEnv(
+            num_envs=ppo.episodes,
+            traces=augmented(traces, augment, ppo.seed),
+            video=video,
+            noise=[NOISE] * noisy + [DownloadNoise()] * (ppo.episodes - noisy),
+            autoreset_mode="Disabled",
+        )
+
+    def episodes(
+        self, update: int, policy: NetworkPolicyFactory
+    ) -> tuple[ForesightEnv, list[PlannedEpisode]]:
+        """Return the environment and the plan of an update; seeds draw trace and start."""
+        seeds = episode_seeds(self._ppo.seed, update, self._ppo.episodes)
+        return self._env, self._env.training_plan(seeds.tolist())
+
+    def memory(self) -> dict[str, Any]:
+        """Return nothing: all updates play over the same traces."""
+        return {}
+
+    def remember(self, memory: Mapping[str, Any], path: Path) -> None:
+        """Put nothing back."""
+
+
+def augmented(traces: Sequence[Trace], augment: AugmentConfig, seed: int) -> list[Trace]:
+    """Return traces, their altered copies, which keep the recording, and generated ones."""
+    found = list(traces)
+    if not augment.copies:
+        return found
+    for number, trace in enumerate(traces):
+        rng = np.random.default_rng([seed, 0, number])
+        factors = [
+            np.exp(rng.uniform(np.log(low), np.log(high), augment.copies))
+            for low, high in (augment.capacity, augment.time)
+        ]
+        found += [
+            Trace(
+                f"{trace.name}~{copy}",
+                trace.time_s * time,
+                trace.capacity_mbps * capacity,
+                trace.recording,
+            )
+            for copy, (capacity, time) in enumerate(zip(*factors, strict=True), start=1)
+        ]
+    for number in range(augment.generated):
+        rng = np.random.default_rng([seed, 1, number])
+        raw = drawn_family(rng, number).generate(rng)
+        found.append(Trace(f"generated-{number:03d}", *raw))
+    return found
+
+
+def drawn_family(rng: np.random.Generator, number: int) -> TraceFamily:
+    """Return one of the generated families in turn, its parameters drawn.
+
+    The ranges hold links from a third of the lowest bitrate of the usual ladder to twice its top.
+    """
+    top_mbps = float(np.exp(rng.uniform(np.log(1.0), np.log(9.0))))
+    bottom_mbps = top_mbps * float(rng.uniform(0.02, 0.5))
+    if number % 3 == 0:
+        median_mbps = float(np.exp(rng.uniform(np.log(0.5), np.log(3.0))))
+        return FCCLike(median_mbps, spread=0.4, min_mbps=0.1, max_mbps=6.0)
+    if number % 3 == 1:
+        return UniformHold(max(bottom_mbps, 0.1), top_mbps, max_hold=int(rng.integers(1, 25)))
+    return MarkovLevels(
+        min_mbps=max(bottom_mbps, 0.1),
+        max_mbps=top_mbps,
+        num_levels=int(rng.integers(4, 13)),
+        dwell_s=float(rng.uniform(3.0, 40.0)),
+        noise_fraction=float(rng.uniform(0.0, 0.3)),
+    )

@@ -1,0 +1,198 @@
+"""How small networks are trained, as frozen values that travel as JSON.
+
+Apart from the trainers so that a command line can build and check them without loading torch.
+"""
+
+import math
+from dataclasses import dataclass
+
+from netllm_gym.policies.configs import MAX_SEED, check
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Proximal policy optimisation; the schedule counts updates, never seconds.
+
+    Attributes:
+        updates: Rounds of playing and learning.
+        episodes: Played in each update, side by side.
+        epochs: Times that an update learns from what it played, at most.
+        minibatch: Decisions of one optimizer step.
+        learning_rate: Of Adam at first; it falls in a line,
+        final_fraction: to this share of it.
+        clip: Farthest that the probability ratio of a decision is rewarded to move from 1.
+        kl_limit: An update ends once its decisions are this far, in nats, from the policy that
+            made them; 0 never.
+        entropy: Weight of the policy's entropy at first; it falls in a line,
+        final_entropy: to this.
+        gamma: Discount of rewards.
+        gae_lambda: Of generalised advantage estimation.
+        value_weight: Of the error of the expected return.
+        reward_scale: Rewards are multiplied by this, so that returns are of the order of 1.
+        reward_floor: What a reward is below it counts a tenth: one stall of minutes would drown all
+            else.
+        clip_norm: Most that the gradient's norm may be.
+        validate_every: Updates between validations; 0 validates only at the end.
+        checkpoint_every: Updates between checkpoints; 0 keeps only the end.
+        seed: Of initial weights, episodes and minibatches.
+        threads: CPU threads of torch; 0 leaves its setting.
+    """
+
+    updates: int = 300
+    episodes: int = 512
+    epochs: int = 2
+    minibatch: int = 6016
+    learning_rate: float = 1e-3
+    final_fraction: float = 0.05
+    clip: float = 0.2
+    kl_limit: float = 0.03
+    entropy: float = 0.05
+    final_entropy: float = 0.002
+    gamma: float = 1.0
+    gae_lambda: float = 0.95
+    value_weight: float = 0.5
+    reward_scale: float = 0.2
+    reward_floor: float = -10.0
+    clip_norm: float = 0.5
+    validate_every: int = 10
+    checkpoint_every: int = 10
+    seed: int = 0
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("updates", "episodes", "epochs", "minibatch"):
+            check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
+        for name in ("validate_every", "checkpoint_every", "threads"):
+            check(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
+        for name in ("learning_rate", "clip", "reward_scale", "clip_norm"):
+            holds = 0 < getattr(self, name) < math.inf
+            check(holds, name, "be above 0 and finite", getattr(self, name))
+        holds = -math.inf < self.reward_floor < math.inf
+        check(holds, "reward_floor", "be finite", self.reward_floor)
+        for name in ("kl_limit", "entropy", "final_entropy", "value_weight"):
+            holds = 0 <= getattr(self, name) < math.inf
+            check(holds, name, "be at least 0 and finite", getattr(self, name))
+        for name in ("final_fraction", "gamma", "gae_lambda"):
+            check(0 <= getattr(self, name) <= 1, name, "lie in [0, 1]", getattr(self, name))
+        check(0 <= self.seed <= MAX_SEED, "seed", f"be in 0..{MAX_SEED}", self.seed)
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Worlds around the traces that are trained on, so that more are seen than are tested on.
+
+    Attributes:
+        copies: Of each trace, its capacity and its time stretched; 0 turns all of this off.
+        generated: Traces of the generated families, their parameters drawn too.
+        capacity: Range of the factor on a copy's capacity; its logarithm is uniform.
+        time: Range of the factor on a copy's time, likewise.
+        noisy_fraction: Share of the players whose download times are multiplied by 0.9 to 1.1.
+    """
+
+    copies: int = 12
+    generated: int = 400
+    capacity: tuple[float, float] = (0.5, 2.0)
+    time: tuple[float, float] = (0.5, 2.0)
+    noisy_fraction: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("copies", "generated"):
+            check(0 <= getattr(self, name) <= 10_000, name, "be in 0..10000", getattr(self, name))
+        for name in ("capacity", "time"):
+            low, high = getattr(self, name)
+            check(0 < low <= high < math.inf, name, "be a range above 0", getattr(self, name))
+        check(0 <= self.noisy_fraction <= 1, "noisy_fraction", "lie in [0, 1]", self.noisy_fraction)
+
+
+@dataclass(frozen=True)
+class LinkRanges:
+    """Generated links and players, each drawn anew: uniform, the highest level log-uniform.
+
+    The lowest level of a trace is never above its highest.
+
+    Attributes:
+        min_mbps: Lowest level of a trace.
+        max_mbps: Highest level.
+        max_hold: Samples, of 1.8 s on average, for which a level holds at most.
+        rtt_s: Round trip.
+        buffer_cap_s: Above this buffer the player pauses.
+        duration_s: Length of a trace.
+    """
+
+    min_mbps: tuple[float, float]
+    max_mbps: tuple[float, float]
+    max_hold: tuple[float, float]
+    rtt_s: tuple[float, float]
+    buffer_cap_s: tuple[float, float]
+    duration_s: float = 330.0
+
+    def __post_init__(self) -> None:
+        for name in ("min_mbps", "max_mbps", "max_hold", "rtt_s", "buffer_cap_s"):
+            low, high = getattr(self, name)
+            check(0 <= low <= high < math.inf, name, "be a range from 0 up", getattr(self, name))
+        check(self.max_mbps[0] > 0, "max_mbps", "be above 0", self.max_mbps)
+        check(1 <= self.duration_s < math.inf, "duration_s", "be at least 1", self.duration_s)
+
+
+# The ranges of GENET's uniform domain randomisation, its time in samples, `spec/abr.md` 4.3.
+DIFFICULTIES = {
+    1: LinkRanges((0.0, 3.5), (1.0, 5.0), (1, 4), (0.02, 0.03), (5.0, 10.0)),
+    2: LinkRanges((0.0, 5.0), (1.0, 20.0), (0, 20), (0.02, 0.22), (5.0, 105.0)),
+    3: LinkRanges((0.0, 10.0), (1.0, 100.0), (0, 100), (0.02, 1.0), (5.0, 500.0)),
+}
+
+
+@dataclass(frozen=True)
+class UDRConfig:
+    """Uniform domain randomisation: every episode plays a link and a player of its own.
+
+    Attributes:
+        links: What they are drawn from.
+        real_fraction: Share of the episodes that play the traces that are named, if any are.
+    """
+
+    links: LinkRanges = DIFFICULTIES[2]
+    real_fraction: float = 0.5
+
+    def __post_init__(self) -> None:
+        check(0 <= self.real_fraction <= 1, "real_fraction", "lie in [0, 1]", self.real_fraction)
+
+
+@dataclass(frozen=True)
+class GenetConfig:
+    """GENET's curriculum: again and again, the links on which a rule is farthest ahead come in.
+
+    Attributes:
+        udr: The worlds at first, and the ranges in which it searches.
+        heuristic: The rule: robust_mpc or bba.
+        round_updates: Updates from one search to the next, and to the first.
+        rounds: Searches at most.
+        weight: Share of the episodes that the newest find gets, taken from all others alike.
+        traces: Episodes on which a point's gap is measured.
+        first_points: Points of a search that are drawn,
+        guided_points: and that its model of the gap proposes.
+        kappa: How much the model's doubt draws it.
+    """
+
+    udr: UDRConfig = UDRConfig()
+    heuristic: str = "robust_mpc"
+    round_updates: int = 50
+    rounds: int = 9
+    weight: float = 0.3
+    traces: int = 10
+    first_points: int = 10
+    guided_points: int = 5
+    kappa: float = 20.0
+
+    def __post_init__(self) -> None:
+        known = ("robust_mpc", "bba")
+        check(self.heuristic in known, "heuristic", f"be {' or '.join(known)}", self.heuristic)
+        for name in ("round_updates", "traces", "first_points"):
+            check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
+        for name in ("rounds", "guided_points"):
+            check(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
+        check(0 < self.weight < 1, "weight", "lie in (0, 1)", self.weight)
+        check(0 <= self.kappa < math.inf, "kappa", "be at least 0 and finite", self.kappa)
+
+
+WorldsConfig = AugmentConfig | UDRConfig | GenetConfig

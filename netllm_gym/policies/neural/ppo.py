@@ -1,0 +1,335 @@
+"""Proximal policy optimisation of a small network over native vector environments.
+
+One loop for every problem: what the network sees and does is its own affair (`networks.py`), which
+episodes an update plays is that of `Worlds`, and how good each decision was is said either by the
+network's own expectation (generalised advantage estimation) or by a function of the episodes.
+
+An update plays new episodes whose seeds follow from the run's seed and its number, then learns
+from them, so `policies/runs.py` resumes it between any two updates.
+
+Source: Schulman et al., Proximal Policy Optimization Algorithms (2017), with the clipped objective;
+advantages are those of Schulman et al., High-Dimensional Continuous Control Using Generalized
+Advantage Estimation (ICLR 2016).
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from netllm_gym.data.episode import Episode
+from netllm_gym.envs.plan import PlannedEpisode
+from netllm_gym.errors import InputError
+from netllm_gym.policies.configs import to_json
+from netllm_gym.policies.neural.checkpoint import load_network, write_network
+from netllm_gym.policies.neural.config import PPOConfig
+from netllm_gym.policies.neural.networks import Network, NetworkPolicy, NetworkPolicyFactory
+from netllm_gym.policies.policy import FloatArray, IntArray
+from netllm_gym.policies.runs import (
+    Progress,
+    TrainingRun,
+    TrainResult,
+    Validate,
+    cpu_threads,
+    load_optimizer_moments,
+    optimizer_moments,
+)
+from netllm_gym.rollout import rollout
+
+MOST_JUDGED = 16384  # decisions of one forward pass without gradients
+
+Advantages = Callable[[Sequence[Episode]], Sequence[FloatArray]]
+"""Given episodes, (T,) of each: how much better than expected the return of each decision was."""
+
+
+class Worlds(Protocol):
+    """Which episodes each update plays."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What decides them, as JSON values."""
+
+    def episodes(
+        self, update: int, policy: NetworkPolicyFactory
+    ) -> tuple[Any, Sequence[PlannedEpisode]]:
+        """Return the environment, autoreset disabled, and the plan of an update.
+
+        Args:
+            update: Its number, the first is 0.
+            policy: That will play, for a curriculum to look at.
+        """
+
+    def memory(self) -> dict[str, Any]:
+        """Return what updates leave for later ones, as JSON values."""
+
+    def remember(self, memory: Mapping[str, Any], path: Path) -> None:
+        """Put back what `memory` gave, once checked; `path` is where it was read."""
+
+
+def train_ppo(
+    make_network: Callable[[], Network],
+    worlds: Worlds,
+    config: PPOConfig,
+    out: Path | str,
+    *,
+    advantages: Advantages | None = None,
+    validate: Validate | None = None,
+    trained_on: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    resume: bool = False,
+    stop_after: int | None = None,
+) -> TrainResult:
+    """Train a network and keep the best and the last.
+
+    Args:
+        make_network: Makes it, with its initial weights.
+        worlds: Which episodes are played.
+        config: How.
+        out: Folder of the run; new, empty or that of an earlier run.
+        advantages: Of the decisions of episodes; None takes the network's expected returns.
+        validate: Scores a policy, higher is better; None keeps only the last.
+        trained_on: Where the episodes and the validation came from, as JSON values; kept in the
+            policy's folder, and a run is resumed only with an equal one.
+        progress: Told the metrics of each update and validation.
+        resume: Go on from `out/last` if there is one.
+        stop_after: Leave off after this update, as an interrupted run would; for tests.
+
+    Raises:
+        InputError: If `out` holds something else, or a resumed run's settings or origin differ;
+            nothing is written then.
+    """
+    run = TrainingRun(
+        *(Path(out), config),
+        validate=validate,
+        trained_on=trained_on,
+        progress=progress,
+        resume=resume,
+    )
+    network, kept = make_network(), None
+    asked = to_json(network.config)
+    if run.resumes:
+        network, values = load_network(run.last)
+        kept = {"config": to_json(network.config), "trained_on": values["trained_on"]}
+    with cpu_threads(config.threads):
+        return run.train(_PPO(network, asked, worlds, config, advantages), kept, stop_after)
+
+
+class _Batch(NamedTuple):
+    """Decisions of an update from which something can be learned."""
+
+    observations: Any  # (D, ...) an array or a ragged view
+    actions: IntArray  # (D, ...)
+    log_probs: Tensor  # (D,) under the policy that made them
+    advantages: Tensor  # (D,) standardised
+    returns: Tensor | None  # (D,) scaled, where the network expects any
+
+
+class _PPO:
+    """The network, its optimizer and its worlds: a `Learner`."""
+
+    def __init__(
+        self,
+        network: Network,
+        config: Mapping[str, Any],
+        worlds: Worlds,
+        ppo: PPOConfig,
+        advantages: Advantages | None,
+    ) -> None:
+        self.network, self.config, self.worlds = network, config, worlds
+        self.ppo, self.advantages = ppo, advantages
+        self.settings = {"train": to_json(ppo), "worlds": dict(worlds.settings)}
+        self.optimizer = torch.optim.Adam(network.parameters(), ppo.learning_rate, fused=True)
+
+    def update(self, number: int) -> dict[str, Any]:
+        """Play, then learn from it."""
+        ppo = self.ppo
+        done = number / max(1, ppo.updates - 1)
+        rate = ppo.learning_rate * (1.0 + (ppo.final_fraction - 1.0) * done)
+        entropy = ppo.entropy + (ppo.final_entropy - ppo.entropy) * done
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        env, plan = self.worlds.episodes(number, self.policy({}))
+        player = NetworkPolicy(self.network, env.num_envs, sampled=True, name="learner")
+        episodes = rollout(player, env, plan).episodes
+        rng = np.random.default_rng([ppo.seed, number])
+        batch = self._batch(episodes)
+        told = self._learn(batch, entropy, rng, number)
+        steps = sum(len(episode.rewards) for episode in episodes)
+        rewards = sum(float(episode.rewards.sum()) for episode in episodes)
+        return {
+            "reward": rewards / steps,
+            "return": rewards / len(episodes),
+            "decisions": len(batch.actions),
+            **told,
+            "entropy_weight": entropy,
+            "learning_rate": rate,
+        }
+
+    def _batch(self, episodes: Sequence[Episode]) -> _Batch:
+        """Lay episodes end to end and say how good each decision was."""
+        observations = end_to_end([episode.observations for episode in episodes])
+        actions = np.concatenate([episode.actions for episode in episodes])
+        chosen = np.flatnonzero(self.network.chooses(observations))
+        kept, of_kept = observations[chosen], actions[chosen]
+        log_probs, expected = self._judged(kept, of_kept)
+        if self.advantages is not None:
+            found = np.concatenate(self.advantages(episodes))[chosen]
+        else:
+            if expected is None:
+                raise InputError("advantages must be given for a network without expected returns")
+            values = np.zeros(len(actions))
+            values[chosen] = expected
+            found = self._gains(episodes, values)[chosen]
+        returns = None if expected is None else torch.from_numpy(found + expected).float()
+        standard = (found - found.mean()) / (found.std() + 1e-8)
+        advantages = torch.from_numpy(standard).float()
+        return _Batch(kept, of_kept, log_probs, advantages, returns)
+
+    def _judged(self, observations: Any, actions: IntArray) -> tuple[Tensor, FloatArray | None]:
+        """Return (D,) log-probabilities and expected returns of decisions, without gradients."""
+        log_probs, values = [], []
+        with torch.no_grad():
+            for first in range(0, len(actions), MOST_JUDGED):
+                rows = np.arange(first, min(first + MOST_JUDGED, len(actions)))
+                judged = self.network.judge(observations[rows], actions[rows])
+                log_probs.append(judged.log_probs)
+                if judged.values is not None:
+                    values.append(judged.values.double().numpy())
+        return torch.cat(log_probs), np.concatenate(values) if values else None
+
+    def _gains(self, episodes: Sequence[Episode], values: FloatArray) -> FloatArray:
+        """Return (steps of all episodes,) generalised advantages of scaled rewards."""
+        lengths = np.array([len(episode.rewards) for episode in episodes])
+        played = np.arange(lengths.max()) < lengths[:, None]  # (E, T)
+        rewards, expected = np.zeros(played.shape), np.zeros(played.shape)
+        rewards[played] = np.concatenate([episode.rewards for episode in episodes])
+        expected[played] = values
+        rewards = compressed(rewards, self.ppo.reward_floor) * self.ppo.reward_scale
+        found = generalised_advantages(rewards, expected, self.ppo.gamma, self.ppo.gae_lambda)
+        return found[played]
+
+    def _learn(
+        self, batch: _Batch, entropy: float, rng: np.random.Generator, number: int
+    ) -> dict[str, Any]:
+        """Make the epochs of an update; return means over its optimizer steps."""
+        ppo, count = self.ppo, len(batch.actions)
+        told = defaultdict[str, list[float]](list)
+        parts = max(1, round(count / ppo.minibatch))
+        epochs = 0
+        while epochs < ppo.epochs:
+            kls = []
+            for rows in np.array_split(rng.permutation(count), parts):
+                judged = self.network.judge(batch.observations[rows], batch.actions[rows])
+                index = torch.from_numpy(rows)
+                gain, moved = batch.advantages[index], judged.log_probs - batch.log_probs[index]
+                loss = clipped_loss(moved, gain, ppo.clip).mean()
+                told["policy_loss"].append(float(loss.detach()))
+                loss = loss - entropy * judged.entropies.mean()
+                if judged.values is not None and batch.returns is not None:
+                    # Beyond 1 the error counts as such, not squared: a stall of minutes would
+                    # otherwise leave the policy nothing of the clipped gradient.
+                    error = F.smooth_l1_loss(judged.values, batch.returns[index])
+                    loss = loss + ppo.value_weight * error
+                    told["value_loss"].append(float(error.detach()))
+                self.optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                norms = [
+                    float(nn.utils.clip_grad_norm_(tower.parameters(), ppo.clip_norm))
+                    for tower in self.network.towers()
+                ]
+                norm = max(norms)
+                if not math.isfinite(norm):
+                    raise InputError(f"gradient must be finite, got {norm} in update {number + 1}")
+                self.optimizer.step()
+                with torch.no_grad():  # never below 0, unlike the plain mean of log-ratios
+                    kls.append(float((moved.exp() - 1.0 - moved).mean()))
+                told["entropy"].append(float(judged.entropies.detach().mean()))
+                told["gradient_norm"].append(norm)
+            epochs += 1
+            told["kl"] = kls
+            if 0 < ppo.kl_limit < np.mean(kls):
+                break
+        return {"epochs": epochs, **{name: float(np.mean(each)) for name, each in told.items()}}
+
+    def policy(self, trained_on: Mapping[str, Any]) -> NetworkPolicyFactory:
+        """Return the factory of the policy as it would act now."""
+        return NetworkPolicyFactory(self.network, trained_on=trained_on)
+
+    def write(self, folder: Path, trained_on: Mapping[str, Any]) -> None:
+        """Write the policy's files."""
+        write_network(folder, self.network, trained_on)
+
+    def moments(self) -> dict[str, Tensor]:
+        """Return the optimizer's state."""
+        return optimizer_moments(self.network, self.optimizer)
+
+    def load_moments(self, moments: Mapping[str, Tensor], path: Path) -> None:
+        """Put back what `moments` gave."""
+        load_optimizer_moments(self.network, self.optimizer, moments, path)
+
+    def memory(self) -> dict[str, Any]:
+        """Return what the worlds must remember."""
+        return self.worlds.memory()
+
+    def remember(self, memory: Mapping[str, Any], path: Path) -> None:
+        """Put back what `memory` gave."""
+        self.worlds.remember(memory, path)
+
+
+def compressed(rewards: FloatArray, floor: float) -> FloatArray:
+    """Return rewards of which what lies below the floor counts a tenth."""
+    return np.asarray(np.maximum(rewards, floor + 0.1 * (rewards - floor)))
+
+
+def clipped_loss(moved: Tensor, advantages: Tensor, clip: float) -> Tensor:
+    """Return (B,) PPO's clipped objective, negated.
+
+    Args:
+        moved: (B,) log of the probability now over that when the decision was made.
+        advantages: (B,) how much better than expected it was.
+        clip: Farthest that the ratio is rewarded to move from 1.
+    """
+    ratio = moved.exp()
+    return -torch.minimum(ratio * advantages, ratio.clamp(1.0 - clip, 1.0 + clip) * advantages)
+
+
+def generalised_advantages(
+    rewards: FloatArray, values: FloatArray, gamma: float, gae_lambda: float
+) -> FloatArray:
+    """Return (E, T) generalised advantages of episodes that end within T steps.
+
+    A cut episode (truncated) counts as ended: what it would have earned is not known.
+
+    Args:
+        rewards: (E, T), 0 after the end.
+        values: (E, T) expected returns, 0 after the end.
+        gamma: Discount.
+        gae_lambda: Weight of longer views against the expectation.
+    """
+    found = np.zeros_like(rewards)
+    ahead, expected = np.zeros(len(rewards)), np.zeros(len(rewards))
+    for step in reversed(range(rewards.shape[1])):
+        surprise = rewards[:, step] + gamma * expected - values[:, step]
+        ahead = surprise + gamma * gae_lambda * ahead
+        found[:, step], expected = ahead, values[:, step]
+    return found
+
+
+def end_to_end(parts: Sequence[Any]) -> Any:
+    """Return (D, ...) what several parts see, one after the other."""
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    return type(parts[0]).concatenate(parts)
+
+
+def episode_seeds(seed: int, update: int, count: int) -> NDArray[np.int64]:
+    """Return (count,) seeds of an update's episodes, unlike those of other updates and runs."""
+    drawn = np.random.SeedSequence([seed, update]).generate_state(count, np.uint64)
+    return (drawn >> np.uint64(1)).astype(np.int64)

@@ -1,0 +1,67 @@
+"""What the critic is shown of the future is what the link carries, and the actor never reads it."""
+
+import numpy as np
+import pytest
+import torch
+
+from netllm_gym.envs.abr.traces import Trace
+from netllm_gym.envs.abr.video import load_video
+from netllm_gym.policies.neural.abr_mlp import (
+    ABRNetwork,
+    ABRNetworkConfig,
+    foresight_of,
+    with_foresight,
+)
+from netllm_gym.policies.neural.abr_worlds import WINDOW_EDGES_S, Outlook, TraceWorlds
+from netllm_gym.policies.neural.config import AugmentConfig, PPOConfig
+from netllm_gym.policies.neural.ppo import compressed
+
+WINDOWS = len(WINDOW_EDGES_S) - 1
+
+
+def test_the_outlook_of_two_levels_is_worked_out_by_hand():
+    steps = Trace("steps", np.array([0.0, 10.0, 20.0]), np.array([9.0, 1.0, 3.0]))
+    steady = Trace("steady", np.array([0.0, 7.0]), np.array([9.0, 2.0]))
+    ahead = Outlook([steps, steady]).capacity_mbps(np.array([0, 1]), np.array([7.0, 3.0]))
+    # 7 s in: 1 Mbit/s until 10, 3 until 20, then again 1 until 30: the trace starts anew.
+    assert ahead[0, :4] == pytest.approx([1.0, 2.0, 3.0, 3.0])
+    assert ahead[0, 5] == pytest.approx((1 * 3.0 + 3 * 1.0) / 4)  # seconds 19 to 23
+    assert ahead[1] == pytest.approx(np.full(WINDOWS, 2.0))
+
+
+@pytest.mark.parametrize("width", [6, 9])
+def test_foresight_comes_back_from_below_the_observation(width):
+    rng = np.random.default_rng(0)
+    observations = rng.uniform(0, 2, (4, 6, width)).astype(np.float32)
+    ahead = rng.uniform(0.1, 5, (4, WINDOWS))
+    seen = with_foresight(observations, ahead)
+    assert (seen[:, :6] == observations).all()
+    assert np.exp(foresight_of(seen, WINDOWS).numpy()) == pytest.approx(ahead, rel=1e-5)
+
+
+def test_foresight_moves_the_critic_and_never_the_actor():
+    network = ABRNetwork(ABRNetworkConfig(width=8, foresight=WINDOWS))
+    torch.nn.init.normal_(network.actor[-1].weight, generator=torch.Generator().manual_seed(1))
+    observations = np.random.default_rng(0).uniform(0, 2, (5, 6, 6)).astype(np.float32)
+    poor, rich = (with_foresight(observations, np.full((5, WINDOWS), mbps)) for mbps in (0.1, 4.0))
+    rungs = np.arange(5)
+    before, after = network.judge(poor, rungs), network.judge(rich, rungs)
+    assert torch.equal(before.log_probs, after.log_probs)
+    assert (before.values != after.values).all()
+    assert (network.decide(rich, None) == network.decide(observations, None)).all()
+
+
+def test_what_updates_play_over_shows_the_future_of_each_row():
+    trace = Trace("steady", np.array([0.0, 500.0]), np.array([1.5, 1.5]))
+    config = PPOConfig(episodes=3)
+    worlds = TraceWorlds([trace], load_video("synthetic"), AugmentConfig(copies=0), config)
+    env, plan = worlds.episodes(0, None)
+    observations, _ = env.reset(seed=[each.seed for each in plan])
+    assert observations.shape == (3, 8, 6)
+    assert np.exp(foresight_of(observations, WINDOWS).numpy()) == pytest.approx(1.5, rel=1e-5)
+    later, *_ = env.step(np.zeros(3, np.int64))
+    assert later.shape == (3, 8, 6)
+
+
+def test_what_lies_below_the_floor_counts_a_tenth():
+    assert compressed(np.array([2.0, -10.0, -30.0]), -10.0) == pytest.approx([2.0, -10.0, -12.0])
