@@ -1,7 +1,8 @@
 """Settings of the offline learners: what a policy is, and how it is trained."""
 
+import math
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from netllm_gym.policies.configs import MAX_SEED, check
 from netllm_gym.policies.returns import ReturnSpec
@@ -16,13 +17,14 @@ class MethodDefaults(NamedTuple):
     updates: int
     batch_size: int  # 100, 32 and 128
     learning_rate: float  # 1e-3, 6.25e-5 and 6e-4
+    every: int  # updates between validations, and between checkpoints
 
 
 # Of "cql" d3rlpy's are for millions of updates of images; these are for the minutes that we have.
 METHODS = {
-    "bc": MethodDefaults((256, 256), 20_000, 256, 1e-3),
-    "cql": MethodDefaults((256, 256), 20_000, 256, 3e-4),
-    "dt": MethodDefaults((128, 64), 2_000, 64, 6e-4),
+    "bc": MethodDefaults((256, 256), 20_000, 256, 1e-3, 1000),
+    "cql": MethodDefaults((256, 256), 20_000, 256, 3e-4, 1000),
+    "dt": MethodDefaults((128, 64), 2_000, 64, 6e-4, 100),
 }
 
 
@@ -82,42 +84,59 @@ class OfflineConfig:
 
 @dataclass(frozen=True)
 class OfflineSchedule:
-    """How a policy is trained; 0 takes the method's own number.
+    """How a policy is trained; `of` gives a method's own numbers.
 
     Attributes:
         updates: Gradient steps in all.
         batch_size: Decisions of one; of "dt" windows of `context_steps`.
         learning_rate: Of Adam; "dt" warms it up and lets it fall, as d3rlpy does.
-        imitation_penalty: Weight of the mean square of the logits of "bc"; d3rlpy takes 0.5.
+        validate_every: Updates between validations; 0 validates only at the end.
+        checkpoint_every: Updates between checkpoints; 0 keeps only the end.
+        imitation_penalty: Weight of the mean square of the logits of "bc".
         conservative_weight: Of the penalty on what the teachers did not do, of "cql".
         target_every: Updates between copies to the target network of "cql"; d3rlpy takes 8000.
         counts_padding: Whether the loss of "dt" counts the padding before an episode's first
             steps, as d3rlpy's does.
-        validate_every: Updates between validations; 0 validates only at the end.
-        checkpoint_every: Updates between checkpoints; 0 keeps only the end.
         seed: Of batches and dropout.
         threads: CPU threads of torch; 0 leaves its setting.
         device: Where it runs.
     """
 
-    updates: int = 0
-    batch_size: int = 0
-    learning_rate: float = 0.0
-    imitation_penalty: float = 0.01
+    updates: int
+    batch_size: int
+    learning_rate: float
+    validate_every: int
+    checkpoint_every: int
+    imitation_penalty: float = 0.5
     conservative_weight: float = 1.0
     target_every: int = 1000
     counts_padding: bool = True
-    validate_every: int = 0
-    checkpoint_every: int = 0
     seed: int = 0
     threads: int = 0
     device: str = "cpu"
 
+    @classmethod
+    def of(cls, method: str, **changes: Any) -> "OfflineSchedule":
+        """Return a method's own schedule, but for the changes."""
+        check(method in METHODS, "method", f"be one of {', '.join(METHODS)}", method)
+        own = METHODS[method]
+        numbers = {
+            "updates": own.updates,
+            "batch_size": own.batch_size,
+            "learning_rate": own.learning_rate,
+            "validate_every": own.every,
+            "checkpoint_every": own.every,
+        }
+        return cls(**{**numbers, **changes})
+
     def __post_init__(self) -> None:
-        for name in (
-            *("updates", "batch_size", "learning_rate", "imitation_penalty"),
-            *("conservative_weight", "validate_every", "checkpoint_every", "threads"),
-        ):
+        for name in ("updates", "batch_size", "target_every"):
+            check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
+        for name in ("validate_every", "checkpoint_every", "threads"):
             check(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
-        check(self.target_every >= 1, "target_every", "be at least 1", self.target_every)
+        rate = self.learning_rate
+        check(0 < rate < math.inf, "learning_rate", "be above 0 and finite", rate)
+        for name in ("imitation_penalty", "conservative_weight"):
+            value = getattr(self, name)
+            check(0 <= value < math.inf, name, "be at least 0 and finite", value)
         check(0 <= self.seed <= MAX_SEED, "seed", f"be in 0..{MAX_SEED}", self.seed)

@@ -88,7 +88,7 @@ class D3Algorithm:
 
 def new_network(config: OfflineConfig) -> nn.Module:
     """Return the network that acts, its weights to be filled in."""
-    return D3Algorithm(config, OfflineSchedule()).network
+    return D3Algorithm(config, OfflineSchedule.of(config.method)).network
 
 
 def _configured(

@@ -75,6 +75,7 @@ class Examples:
             features[rows], actions[rows] = told.features, told.actions
             is_exact[rows], is_allowed[rows] = told.is_exact, told.is_allowed
         rewards = episodes.rewards[mask]
+        spread = float(rewards.std())
         step = episodes.timesteps[mask]
         is_last = np.append(step[1:] == 0, True)
         has_action = actions >= 0
@@ -88,7 +89,7 @@ class Examples:
         return cls(
             features=features,
             actions=np.maximum(actions, 0),
-            rewards=(rewards / max(float(rewards.std()), 1e-6)).astype(np.float32),
+            rewards=(rewards / (spread if spread > 1e-9 else 1.0)).astype(np.float32),
             returns=config.returns.tokens(episodes)[mask].astype(np.float32),
             step=step,
             is_last=is_last,

@@ -34,12 +34,20 @@ class Offered(NamedTuple):
     decide: Callable[[IntArray], NDArray[np.int64]]  # (N,) actions -> what the environment takes
 
 
+class Sizes(NamedTuple):
+    """What the config of a policy takes from its problem, by the same names."""
+
+    num_features: int
+    num_actions: int
+    max_steps: int
+
+
 class ProblemParts(NamedTuple):
     """One row."""
 
     taught: Callable[[OfflineConfig, Any, IntArray], Taught]  # observations, decisions
     offered: Callable[[OfflineConfig, Any], Offered]  # observations
-    sizes: Callable[[Any, int], dict[str, int]]  # env, longest episode -> fields of the config
+    sizes: Callable[[Any, int], Sizes]  # env, longest episode
     check_env: Callable[[OfflineConfig, Any], None]  # raises InputError
 
 
@@ -68,12 +76,9 @@ def _abr_offered(config: OfflineConfig, observations: Any) -> Offered:
     return Offered(features, allowed, lambda rungs: rungs)
 
 
-def _abr_sizes(env: Any, longest: int) -> dict[str, int]:
-    return {
-        "num_features": int(np.prod(env.single_observation_space.shape)),
-        "num_actions": int(env.single_action_space.n),
-        "max_steps": longest,
-    }
+def _abr_sizes(env: Any, longest: int) -> Sizes:
+    num_features = int(np.prod(env.single_observation_space.shape))
+    return Sizes(num_features, int(env.single_action_space.n), longest)
 
 
 def _check_abr_env(config: OfflineConfig, env: Any) -> None:
@@ -108,9 +113,9 @@ def _cjs_offered(config: OfflineConfig, view: Any) -> Offered:
     )
 
 
-def _cjs_sizes(env: Any, longest: int) -> dict[str, int]:
+def _cjs_sizes(env: Any, longest: int) -> Sizes:
     # The state is whole and episodes have any length: a decision is not told how many came before.
-    return {"num_features": cjs.NUM_FEATURES, "num_actions": cjs.NUM_ACTIONS, "max_steps": 1}
+    return Sizes(cjs.NUM_FEATURES, cjs.NUM_ACTIONS, max_steps=1)
 
 
 def _check_cjs_env(config: OfflineConfig, env: Any) -> None:

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from netllm_gym.errors import InputError
-from netllm_gym.policies.checkpoint import read_config, read_tensors, write_config, write_tensors
+from netllm_gym.policies.checkpoint import (
+    check_device,
+    read_config,
+    read_tensors,
+    write_config,
+    write_tensors,
+)
 from netllm_gym.policies.configs import from_json, to_json
 from netllm_gym.policies.normal import Normal
 from netllm_gym.policies.offline.config import OfflineConfig
@@ -262,6 +268,7 @@ def load_offline_policy(
     Raises:
         InputError: If a file is missing, broken, or of another schema.
     """
+    check_device(device)
     model, values = load_model(Path(folder))
     acting = for_acting(model).to(device)
     return OfflinePolicyFactory(acting, sampled=sampled, name=name, trained_on=values["trained_on"])

@@ -6,6 +6,7 @@ target network of "cql" and where "dt" stands in its schedule.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from torch import Tensor
 
 from netllm_gym.data.windows import PaddedEpisodes
 from netllm_gym.errors import InputError
+from netllm_gym.policies.checkpoint import check_device
 from netllm_gym.policies.configs import to_json
-from netllm_gym.policies.offline.config import METHODS, OfflineConfig, OfflineSchedule
+from netllm_gym.policies.offline.config import OfflineConfig, OfflineSchedule
 from netllm_gym.policies.offline.d3 import D3Algorithm
 from netllm_gym.policies.offline.examples import Examples
 from netllm_gym.policies.offline.policy import (
@@ -67,9 +69,9 @@ def train_offline(
         InputError: If the episodes do not fit the config, `out` holds something else, or a resumed
             run's settings or origin differ; nothing is written then.
     """
+    check_device(schedule.device)
     if not config.returns.is_fitted:
         config = dataclasses.replace(config, returns=config.returns.fit(episodes))
-    schedule = filled(schedule, config.method)
     examples = Examples.of(episodes, config)
     run = TrainingRun(
         *(Path(out), schedule),
@@ -90,17 +92,6 @@ def train_offline(
         return run.train(learner, kept, stop_after)
 
 
-def filled(schedule: OfflineSchedule, method: str) -> OfflineSchedule:
-    """Return the schedule with a method's own numbers where there are none."""
-    known = METHODS[method]
-    return dataclasses.replace(
-        schedule,
-        updates=schedule.updates or known.updates,
-        batch_size=schedule.batch_size or known.batch_size,
-        learning_rate=schedule.learning_rate or known.learning_rate,
-    )
-
-
 class _OfflineLearner:
     """d3rlpy's algorithm, and the pool: a `Learner`."""
 
@@ -119,8 +110,8 @@ class _OfflineLearner:
         batch = self.examples.batch(config, schedule.seed, number, schedule.batch_size)
         batch = {name: each.to(schedule.device) for name, each in batch.items()}
         metrics = self.algorithm.update(self.model.normalised(batch), number)
-        if metrics["loss"] != metrics["loss"]:
-            raise InputError(f"loss must be a number, got nan in update {number + 1}")
+        if not math.isfinite(metrics["loss"]):
+            raise InputError(f"loss must be finite, got {metrics['loss']} in update {number + 1}")
         return {**metrics, "learning_rate": self._learning_rate}
 
     @property

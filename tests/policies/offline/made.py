@@ -24,9 +24,9 @@ def make_config(method, problem="abr", **changes):
 
 
 def make_schedule(**changes):
-    return OfflineSchedule(
-        **{"updates": 6, "batch_size": 8, "learning_rate": 1e-2, "target_every": 2, **changes}
-    )
+    small = {"updates": 6, "batch_size": 8, "learning_rate": 1e-2, "target_every": 2}
+    rest = {"validate_every": 0, "checkpoint_every": 0}
+    return OfflineSchedule(**small | rest | changes)
 
 
 def lively(model):
