@@ -74,6 +74,15 @@ def test_acting_scores_each_step_as_training_does(method, monkeypatch):
     assert spread > 0.1  # weights far from 0: a wrong input would show
 
 
+def test_what_stands_before_an_episode_is_zero_to_the_network_too():
+    model = make_model("dt")
+    examples = Examples.of(make_episodes(3), model.config)
+    batch = examples._windows(np.array([1]), 4, MAX_STEPS)  # the second step: two of padding
+    seen = model.normalised(batch)["observations"][0]
+    assert not seen[:2].any()
+    torch.testing.assert_close(seen[2:], model.normal(batch["observations"][0, 2:]))
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_row_acts_alone_as_beside_others_and_forgets_at_reset(method, monkeypatch):
     episodes = make_episodes(4)

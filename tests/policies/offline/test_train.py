@@ -49,6 +49,18 @@ def test_a_run_that_was_cut_off_ends_in_the_same_bytes(tmp_path, method):
     assert [json.loads(line)["update"] for line in lines] == [1, 2, 2, 3, 4, 4, 5, 6, 6]
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_depends_on_its_seeds_and_not_on_what_was_drawn_before(tmp_path, method):
+    episodes = make_episodes(6)
+    for name, drawn_before, seed in (("a", 1, 0), ("b", 2, 0), ("c", 1, 3)):
+        torch.manual_seed(drawn_before)
+        config = make_config(method, seed=seed)
+        train_offline(episodes, config, make_schedule(seed=seed), tmp_path / name)
+    a, b, c = (contents(tmp_path / name)["last/policy.safetensors"] for name in "abc")
+    assert a == b
+    assert a != c
+
+
 def test_a_run_goes_on_only_as_it_began(tmp_path):
     episodes, config = make_episodes(6), make_config("bc")
     train_offline(episodes, config, make_schedule(), tmp_path / "run", stop_after=2)
