@@ -16,7 +16,7 @@ import torch
 
 from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig
 from netllm_gym.policies.llm.model import LLMModel, inputs_of
-from netllm_gym.policies.llm.returns import ReturnSpec
+from netllm_gym.policies.returns import ReturnSpec
 
 ROUNDS, ROWS, STEPS, CONTEXT = 4, 32, 47, 167
 RETURNS = ReturnSpec(kind="none", center=0.0, scale=1.0, target=0.0)

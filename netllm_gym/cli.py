@@ -4,7 +4,7 @@ import dataclasses
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +24,8 @@ from netllm_gym.policies.neural.config import (
     UDRConfig,
     WorldsConfig,
 )
+from netllm_gym.policies.offline.config import OfflineSchedule
+from netllm_gym.policies.returns import ReturnSpec
 from netllm_gym.progress import Progress
 
 if TYPE_CHECKING:
@@ -31,16 +33,21 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130  # exit status: 128 and the number of SIGINT
 EXTRA_OF = {"torch": "llm", "transformers": "llm", "peft": "llm", "safetensors": "llm"} | {
-    "bayes_opt": "genet"
+    "bayes_opt": "genet",
+    "d3rlpy": "offline",
 }
+FROM_POOL = ("pool", "policies", "device")  # for every method that learns from a pool
+OFFLINE = (*FROM_POOL, "batch_size")
 PLAYING = ("traces", "video", "episodes")  # options of `train` for ABR's methods that play
 METHOD_OPTIONS = {  # method of `train` -> its options, beside those that all methods have
     "llm": (
-        *("pool", "policies", "backbone", "init", "adapt", "layers", "lora_rank", "lora_alpha"),
+        *(*FROM_POOL, "backbone", "init", "adapt", "layers", "lora_rank", "lora_alpha"),
         *("lora_targets", "layout", "returns", "batch_episodes", "accumulate"),
-        "objective",
-        *("adapter_learning_rate", "warmup_fraction", "device", "dtype"),
+        *("objective", "adapter_learning_rate", "warmup_fraction", "dtype"),
     ),
+    "bc": OFFLINE,
+    "cql": OFFLINE,
+    "dt": (*OFFLINE, "returns", "ignore_padding"),
     "ppo": (*PLAYING, "augment"),
     "udr": (*PLAYING, "difficulty"),
     "genet": (*PLAYING, "difficulty"),
@@ -180,10 +187,11 @@ def train(
     method: Annotated[
         str,
         typer.Option(
-            help="llm learns from a pool; ppo, udr, genet (ABR) and decima (CJS) by playing."
+            help="llm, and by d3rlpy bc, cql and dt, learn from a pool; ppo, udr, genet (ABR) and "
+            "decima (CJS) by playing."
         ),
     ] = "llm",
-    pool: Annotated[Path | None, typer.Option(help="llm: folder of the experience pool.")] = None,
+    pool: Annotated[Path | None, typer.Option(help="Folder of the experience pool.")] = None,
     traces: Traces = None,
     video: VideoName = None,
     augment: Annotated[
@@ -232,13 +240,30 @@ def train(
     ] = LLMConfig.layout,
     returns: Annotated[
         str,
-        typer.Option(help="What the policy is told: auto, none, return_to_go or baseline:POLICY."),
+        typer.Option(
+            help="What the policy (llm, dt) is told: auto, none, return_to_go or baseline:POLICY."
+        ),
     ] = "auto",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            help="bc, cql, dt: decisions of an update, of dt each with the 19 before it.  "
+            "[default: 256; dt: 64]"
+        ),
+    ] = None,
+    ignore_padding: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-padding",
+            help="dt: leave what stands before an episode's first steps out of the loss, which "
+            "d3rlpy counts.",
+        ),
+    ] = False,
     updates: Annotated[
         int | None,
         typer.Option(
             help="Optimizer steps; where it plays, rounds of playing and learning.  "
-            "[default: 2000; playing: 300; decima: 100]"
+            "[default: 2000; bc, cql: 20000; playing: 300; decima: 100]"
         ),
     ] = None,
     batch_episodes: Annotated[
@@ -254,8 +279,8 @@ def train(
     learning_rate: Annotated[
         float | None,
         typer.Option(
-            help="Of encoders and head, or of the network where it plays.  "
-            "[default: 0.001; decima: 0.0005]"
+            help="Of encoders and head, or of the network.  "
+            "[default: 0.001; cql: 0.0003; dt: 0.0006; decima: 0.0005]"
         ),
     ] = None,
     adapter_learning_rate: Annotated[
@@ -269,11 +294,15 @@ def train(
     ] = None,
     validate_every: Annotated[
         int | None,
-        typer.Option(help="Updates between validations.  [default: 200; playing: 10]"),
+        typer.Option(
+            help="Updates between validations.  [default: 200; bc, cql: 1000; dt: 100; playing: 10]"
+        ),
     ] = None,
     checkpoint_every: Annotated[
         int | None,
-        typer.Option(help="Updates between checkpoints.  [default: 200; playing: 10]"),
+        typer.Option(
+            help="Updates between checkpoints.  [default: 200; bc, cql: 1000; dt: 100; playing: 10]"
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of initial weights and batches.")] = TrainConfig.seed,
     threads: Annotated[
@@ -286,9 +315,11 @@ def train(
     ] = BackboneConfig.dtype,
     config_file: ConfigFile = None,
 ) -> None:
-    """Adapt a language model to a pool's episodes, or let a small network learn by playing.
+    """Adapt a language model to a pool's episodes, or train a small network on them or by playing.
 
     Example: netllm-gym train abr --pool pools/first --backbone minilm --out runs/first
+
+    Example: netllm-gym train abr --method bc --pool pools/first --out runs/bc
 
     Example: netllm-gym train abr --method ppo --traces clean-train --video video1 --out runs/ppo
 
@@ -311,7 +342,7 @@ def train(
         }.items()
         if value is not None
     }
-    if method != "llm":
+    if "pool" not in METHOD_OPTIONS[method]:  # it plays
         case = {
             "traces": traces,
             "video": video,
@@ -325,20 +356,25 @@ def train(
         _play(problem, method, out, case, worlds, schedule, validate_on)
         return
     if pool is None:
-        raise InputError("pool must be given for the method llm, got none")
+        raise InputError(f"pool must be given for the method {method}, got none")
+    teachers = names_in(policies) if policies else None
+    if method != "llm":
+        if batch_size is not None:
+            schedule["batch_size"] = batch_size
+        told = None if returns == "auto" else _returns_of(returns)
+        settings_of_run = OfflineSchedule.of(
+            method, device=device, counts_padding=not ignore_padding, **schedule
+        )
+        _learn_offline(problem, method, pool, out, settings_of_run, teachers, told, validate_on)
+        return
     from netllm_gym.data.pool import ExperiencePool
-    from netllm_gym.policies.llm.returns import ReturnSpec
     from netllm_gym.training import default_returns
     from netllm_gym.training import train as run
 
-    teachers = names_in(policies) if policies else None
     if returns == "auto":
         spec = default_returns(ExperiencePool.load(pool, problem), teachers)
     else:
-        kind, _, baseline = returns.partition(":")
-        if baseline and kind != "baseline":
-            raise InputError(f"returns must name a policy behind baseline: only, got {returns!r}")
-        spec = ReturnSpec(kind=kind, baseline=baseline)
+        spec = _returns_of(returns)
     targets = lora_targets if lora_targets in ("default", "all-linear") else names_in(lora_targets)
     config = LLMConfig(
         layout=layout,
@@ -372,6 +408,14 @@ def train(
     _tell_result(result)
 
 
+def _returns_of(text: str) -> ReturnSpec:
+    """Return what `--returns` names."""
+    kind, _, baseline = text.partition(":")
+    if baseline and kind != "baseline":
+        raise InputError(f"returns must name a policy behind baseline: only, got {text!r}")
+    return ReturnSpec(kind=kind, baseline=baseline)
+
+
 def _check_method(context: typer.Context, method: str) -> None:
     """Refuse a method that there is not, and options that are another method's."""
     if method not in METHOD_OPTIONS:
@@ -400,6 +444,27 @@ def _worlds_of(
         raise InputError(f"difficulty must be 1, 2 or 3, got {difficulty}")
     udr = UDRConfig(DIFFICULTIES[2 if difficulty is None else difficulty])
     return udr if method == "udr" else GenetConfig(udr)
+
+
+def _learn_offline(
+    problem: str,
+    method: str,
+    pool: Path,
+    out: Path,
+    schedule: OfflineSchedule,
+    teachers: Sequence[str] | None,
+    returns: ReturnSpec | None,
+    validate_on: str | None,
+) -> None:
+    """Train on a pool by d3rlpy."""
+    from netllm_gym.training import train_offline
+
+    with Progress("train", "updates") as progress:
+        result = train_offline(
+            *(problem, method, pool, out, schedule, teachers, returns, validate_on),
+            on_progress=progress.metrics(schedule.updates),
+        )
+    _tell_result(result)
 
 
 def _play(

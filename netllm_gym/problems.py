@@ -152,6 +152,7 @@ PACKAGE = Path(__file__).parent
 FOLDER_READERS = {  # schema of a trained policy's config.json -> what reads its folder
     "netllm-gym policy 1": "netllm_gym.policies.llm.checkpoint:load_llm_policy",
     "netllm-gym network 1": "netllm_gym.policies.neural.checkpoint:load_network_policy",
+    "netllm-gym offline policy 1": "netllm_gym.policies.offline.policy:load_offline_policy",
 }
 
 PROBLEMS: dict[str, Problem] = {

@@ -4,17 +4,20 @@ import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netllm_gym.data.pool import ExperiencePool
+from netllm_gym.data.windows import PaddedEpisodes
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation import score
+from netllm_gym.policies.policy import Policy
 from netllm_gym.problems import Problem, find_problem
 
 if TYPE_CHECKING:  # torch is loaded when training begins, not when this is imported
     from netllm_gym.policies.llm.config import LLMConfig, TrainConfig
-    from netllm_gym.policies.llm.returns import ReturnSpec
+    from netllm_gym.policies.offline.config import OfflineSchedule
+    from netllm_gym.policies.returns import ReturnSpec
     from netllm_gym.policies.runs import TrainResult
 
 
@@ -62,29 +65,105 @@ def train(
     Raises:
         InputError: If the pool, the validation or an earlier run in `out` does not fit.
     """
-    row = find_problem(problem)
     opened = ExperiencePool.load(pool, problem)
-    from netllm_gym.data.windows import PaddedEpisodes
     from netllm_gym.policies.llm.config import LLMConfig, TrainConfig
     from netllm_gym.policies.llm.parts import parts_of
     from netllm_gym.policies.llm.train import train_llm
 
     policies = policies or best_teacher(opened)
-    if config is not None:
-        _check_baseline(config.returns, policies, opened)
-    episodes = PaddedEpisodes.from_pool(opened, policies)
-    _check_env_spec(opened, row)
-    arguments = opened.env_spec["arguments"]
-    validation = validation_on(row, arguments, validate_on)
     config = config or LLMConfig(returns=default_returns(opened, policies))
-    config = parts_of(problem).sized(replace(config, problem=problem), validation.env, episodes)
+    lesson = _lesson(opened, policies, config.returns, validate_on)
+    config = replace(config, problem=problem)
+    config = parts_of(problem).sized(config, lesson.validation.env, lesson.episodes)
     return train_llm(
-        *(episodes, config, schedule or TrainConfig(), out),
-        validate=lambda factory: row.goodness(score(row, factory, validation.env, validation.plan)),
-        trained_on=_provenance(opened, policies, validation),
+        *(lesson.episodes, config, schedule or TrainConfig(), out),
+        validate=lesson.score,
+        trained_on=lesson.trained_on,
         progress=on_progress,
         resume=True,
     )
+
+
+def train_offline(
+    problem: str,
+    method: str,
+    pool: Path | str,
+    out: Path | str,
+    schedule: "OfflineSchedule | None" = None,
+    policies: Sequence[str] | None = None,
+    returns: "ReturnSpec | None" = None,
+    validate_on: str | None = None,
+    on_progress: Callable[[Mapping[str, Any]], None] | None = None,
+) -> "TrainResult":
+    """Learn from a pool's episodes by a method of d3rlpy; run again, it goes on.
+
+    Args:
+        problem: Short name.
+        method: "bc", "cql" or "dt".
+        pool: Folder of the experience pool.
+        out: Folder of the run; `out/best` and `out/last` are policies that `load_policy` reads.
+        schedule: How it is trained; its seed is also that of the initial weights.
+        policies: Teachers to learn from; None takes the one with the highest mean return.
+        returns: What "dt" is told; None the return still to come, and to ask for the 90 % quantile
+            of the teachers' episodes. The others are told nothing.
+        validate_on: Worlds (traces, workload) to choose the best policy on; None takes those that
+            belong to the pool's.
+        on_progress: Told the metrics of each update and each validation.
+
+    Raises:
+        InputError: If the pool, the validation or an earlier run in `out` does not fit.
+    """
+    opened = ExperiencePool.load(pool, problem)
+    from netllm_gym.policies.offline.config import OfflineConfig, OfflineSchedule
+    from netllm_gym.policies.offline.parts import parts_of
+    from netllm_gym.policies.offline.train import train_offline as run
+    from netllm_gym.policies.returns import ReturnSpec
+
+    schedule = schedule or OfflineSchedule.of(method)
+    if method != "dt" and returns is not None:
+        raise InputError(f"returns must be left out for {method}, which is told none")
+    returns = returns or ReturnSpec(kind="return_to_go" if method == "dt" else "none")
+    lesson = _lesson(opened, policies or best_teacher(opened), returns, validate_on)
+    sizes = parts_of(problem).sizes(lesson.validation.env, lesson.episodes.mask.shape[1])
+    config = OfflineConfig(
+        problem=problem, method=method, returns=returns, seed=schedule.seed, **sizes._asdict()
+    )
+    return run(
+        *(lesson.episodes, config, schedule, out),
+        validate=lesson.score,
+        trained_on=lesson.trained_on,
+        progress=on_progress,
+        resume=True,
+    )
+
+
+class _Lesson(NamedTuple):
+    """What is learned from, and what on."""
+
+    row: Problem
+    episodes: PaddedEpisodes
+    validation: Validation
+    trained_on: dict[str, Any]
+
+    def score(self, factory: Callable[[Any], Policy]) -> float:
+        """Return how good a policy is in validation; higher is better."""
+        env, plan = self.validation.env, self.validation.plan
+        return self.row.goodness(score(self.row, factory, env, plan))
+
+
+def _lesson(
+    pool: ExperiencePool,
+    policies: Sequence[str],
+    returns: "ReturnSpec",
+    validate_on: str | None,
+) -> _Lesson:
+    """Return a pool's episodes by some teachers, and the validation."""
+    row = find_problem(pool.problem)
+    _check_baseline(returns, policies, pool)
+    episodes = PaddedEpisodes.from_pool(pool, policies)
+    _check_env_spec(pool, row)
+    validation = validation_on(row, pool.env_spec["arguments"], validate_on)
+    return _Lesson(row, episodes, validation, _provenance(pool, policies, validation))
 
 
 def best_teacher(pool: ExperiencePool, among: Sequence[str] | None = None) -> tuple[str]:
@@ -108,7 +187,7 @@ def best_teacher(pool: ExperiencePool, among: Sequence[str] | None = None) -> tu
 
 def default_returns(pool: ExperiencePool, policies: Sequence[str] | None = None) -> "ReturnSpec":
     """Condition on nothing with one teacher, with several on the gain over the best of them."""
-    from netllm_gym.policies.llm.returns import ReturnSpec
+    from netllm_gym.policies.returns import ReturnSpec
 
     if len(policies or ()) < 2:
         return ReturnSpec(kind="none")

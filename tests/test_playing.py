@@ -92,7 +92,10 @@ def test_the_command_trains_goes_on_and_refuses_the_options_of_other_methods(
         (["--clip", "1"], "No such option"),
         (["--seed", "1"], "must be that of the run in"),
         (["--method", "llm"], "must be left out for the method llm"),
-        (["--method", "sarsa"], "method must be one of llm, ppo, udr, genet, decima, got 'sarsa'"),
+        (
+            ["--method", "sarsa"],
+            "method must be one of llm, bc, cql, dt, ppo, udr, genet, decima, got 'sarsa'",
+        ),
     ]:
         capsys.readouterr()
         assert run([*command, *more]) == 2

@@ -11,7 +11,7 @@ from netllm_gym.data.pool import ExperiencePool
 from netllm_gym.envs.abr.traces import load_trace_set
 from netllm_gym.errors import InputError
 from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig, TrainConfig
-from netllm_gym.policies.llm.returns import ReturnSpec
+from netllm_gym.policies.returns import ReturnSpec
 from netllm_gym.problems import load_policy
 from netllm_gym.training import best_teacher, train
 

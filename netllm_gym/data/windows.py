@@ -267,30 +267,36 @@ class Windows:
         return batch
 
     def sample(self, seed: int, update: int, batch_size: int) -> IntArray:
-        """Return which windows an update trains on: a function of its arguments, no state.
+        """Return which windows an update trains on; see `draw_windows`."""
+        return draw_windows(len(self), seed, update, batch_size)
 
-        All windows are shuffled anew in each pass, and each is taken once per pass. So a run that
-        was stopped goes on with the batches it would have seen.
 
-        Args:
-            seed: Of the run.
-            update: Number of the update, from 0.
-            batch_size: B.
+def draw_windows(num_windows: int, seed: int, update: int, batch_size: int) -> IntArray:
+    """Return which of some windows an update trains on: a function of its arguments, no state.
 
-        Returns:
-            (B,) indices of windows.
-        """
-        if batch_size < 1 or seed < 0 or update < 0:
-            raise InputError(
-                "batch_size must be at least 1, seed and update at least 0, "
-                f"got {batch_size}, {seed} and {update}"
-            )
-        places = update * batch_size + np.arange(batch_size)
-        passes, nth = np.divmod(places, len(self))
-        picked = np.empty(batch_size, np.int64)
-        for one in np.unique(passes):
-            picked[passes == one] = _shuffle(seed, int(one), len(self))[nth[passes == one]]
-        return picked
+    All windows are shuffled anew in each pass, and each is taken once per pass. So a run that was
+    stopped goes on with the batches it would have seen.
+
+    Args:
+        num_windows: There are.
+        seed: Of the run.
+        update: Number of the update, from 0.
+        batch_size: B.
+
+    Returns:
+        (B,) indices of windows.
+    """
+    if batch_size < 1 or seed < 0 or update < 0:
+        raise InputError(
+            "batch_size must be at least 1, seed and update at least 0, "
+            f"got {batch_size}, {seed} and {update}"
+        )
+    places = update * batch_size + np.arange(batch_size)
+    passes, nth = np.divmod(places, num_windows)
+    picked = np.empty(batch_size, np.int64)
+    for one in np.unique(passes):
+        picked[passes == one] = _shuffle(seed, int(one), num_windows)[nth[passes == one]]
+    return picked
 
 
 @lru_cache(maxsize=2)  # an update looks at one pass, at most at two

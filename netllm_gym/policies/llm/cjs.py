@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from netllm_gym.data.windows import PaddedEpisodes
 from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.errors import InputError
-from netllm_gym.policies.llm.cjs_graph import (
+from netllm_gym.policies.cjs_graph import (
     NUM_JOB,
     NUM_ROW,
     NUM_STAGE,
@@ -39,6 +39,7 @@ from netllm_gym.policies.llm.cjs_graph import (
 )
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.tokens import TokenLayout, TokenSpec
+from netllm_gym.policies.normal import Normal
 
 if TYPE_CHECKING:
     from netllm_gym.policies.llm.model import LLMModel
@@ -69,29 +70,6 @@ class Logits(NamedTuple):
 
     choice: Tensor  # (N, 1 + n)
     executors: Tensor  # (N, K) for 1 .. K executors
-
-
-class Normal(nn.Module):
-    """Takes features to mean 0 and spread 1, as in training; one that never moved there to 0."""
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("scale", torch.ones(size))
-
-    def fit(self, features: NDArray[np.float32]) -> None:
-        """Learn from (M, size)."""
-        spread = features.std(axis=0, dtype=np.float64)
-        moves = spread > 1e-3
-        self.mean.copy_(torch.from_numpy(features.mean(axis=0, dtype=np.float64)))
-        self.scale.copy_(torch.from_numpy(moves / np.where(moves, spread, 1.0)))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return (M, size)."""
-        return ((features - self.mean) * self.scale).clamp(-10.0, 10.0)
 
 
 class CJSEncoders(nn.Module):

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 
 from netllm_gym.policies.configs import MAX_SEED, check
-from netllm_gym.policies.llm.returns import ReturnSpec
+from netllm_gym.policies.returns import ReturnSpec
 
 ADAPTATIONS = ("lora", "frozen", "full")
 POSITIONS = ("auto", "native", "slot", "none")

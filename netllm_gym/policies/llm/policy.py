@@ -13,8 +13,8 @@ from torch import Tensor
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.model import LLMModel, on_device
 from netllm_gym.policies.llm.parts import Pick, parts_of
-from netllm_gym.policies.llm.returns import ReturnConditioner
 from netllm_gym.policies.policy import FloatArray, IntArray
+from netllm_gym.policies.returns import ReturnConditioner
 from netllm_gym.randomness import EpisodeDraws
 
 

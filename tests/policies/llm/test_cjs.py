@@ -15,8 +15,8 @@ from netllm_gym.policies.llm.checkpoint import load_llm_policy, load_model, save
 from netllm_gym.policies.llm.config import TrainConfig
 from netllm_gym.policies.llm.model import LLMModel, inputs_of
 from netllm_gym.policies.llm.policy import LLMPolicy, LLMPolicyFactory
-from netllm_gym.policies.llm.returns import ReturnSpec
 from netllm_gym.policies.llm.train import train_llm
+from netllm_gym.policies.returns import ReturnSpec
 from tests.data.made_cjs import assert_equal_views, made_view
 from tests.policies.llm.made import SHAPES, shape_folder
 from tests.policies.llm.made_cjs import (

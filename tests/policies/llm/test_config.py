@@ -13,7 +13,7 @@ from netllm_gym.policies.llm.config import (
     from_json,
     to_json,
 )
-from netllm_gym.policies.llm.returns import ReturnSpec
+from netllm_gym.policies.returns import ReturnSpec
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from netllm_gym.envs.abr.vector_env import ABRVectorEnv
 from netllm_gym.envs.abr.video import PENSIEVE_LADDER_MBPS, Video
 from netllm_gym.policies.llm.model import inputs_of
 from netllm_gym.policies.llm.policy import LLMPolicy, LLMPolicyFactory
-from netllm_gym.policies.llm.returns import ReturnSpec
+from netllm_gym.policies.returns import ReturnSpec
 from tests.policies.llm.made import MAX_STEPS, make_batch, make_model, shape_folder
 
 RETURNS = ReturnSpec("return_to_go", gamma=0.9, center=2.0, scale=3.0, target=1.0)

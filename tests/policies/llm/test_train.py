@@ -13,8 +13,8 @@ from netllm_gym.errors import InputError
 from netllm_gym.policies.llm.abr import masked_cross_entropy
 from netllm_gym.policies.llm.config import TrainConfig
 from netllm_gym.policies.llm.model import LLMModel, inputs_of
-from netllm_gym.policies.llm.returns import ReturnSpec
 from netllm_gym.policies.llm.train import learning_rate_share, make_optimizer, train_llm
+from netllm_gym.policies.returns import ReturnSpec
 from tests.policies.llm.made import MAX_STEPS, make_batch, make_config, make_episodes, shape_folder
 
 RETURNS = ReturnSpec("return_to_go")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from netllm_gym.errors import InputError
-from netllm_gym.policies.llm.returns import ReturnConditioner, ReturnSpec
+from netllm_gym.policies.returns import ReturnConditioner, ReturnSpec
 from tests.policies.llm.made import make_episodes
 
 

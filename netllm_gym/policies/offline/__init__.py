@@ -1,0 +1,1 @@
+"""Offline reinforcement learning by d3rlpy, as rows beside the language model's."""

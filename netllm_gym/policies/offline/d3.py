@@ -1,0 +1,147 @@
+"""The only door to d3rlpy: its networks, its losses and its updates, nothing else of it.
+
+What is left outside: its training loop (with its log, its bars and its folder `d3rlpy_logs`), its
+replay buffer (batches are cut here, from a seed and a number, so that a run can be resumed), its
+stateful actors (one row each) and its files, which are pickles.
+
+d3rlpy draws initial weights and dropout from torch's global generator. Each use is wrapped, so that
+what is drawn depends on our seed alone and the generator is left as it was.
+"""
+
+import io
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from netllm_gym.policies.offline.config import GAMMA, OfflineConfig, OfflineSchedule
+
+with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # it greets, as does gym
+    from d3rlpy.algos import (
+        DiscreteBCConfig,
+        DiscreteCQLConfig,
+        DiscreteDecisionTransformerConfig,
+    )
+    from d3rlpy.models.encoders import VectorEncoderFactory
+    from d3rlpy.torch_utility import TorchMiniBatch, TorchTrajectoryMiniBatch
+
+Batch = Mapping[str, Tensor]
+Scores = Callable[[nn.Module, Batch], Tensor]
+
+
+class D3Algorithm:
+    """One of d3rlpy's algorithms, its weights drawn from a seed.
+
+    Attributes:
+        networks: By d3rlpy's names, all that an update changes.
+        network: Of these the one that acts.
+        optimizer: Of the weights of `network`.
+    """
+
+    def __init__(self, config: OfflineConfig, schedule: OfflineSchedule) -> None:
+        encoder = VectorEncoderFactory(list(config.hidden_units))
+        with drawing_from(config.seed):
+            algorithm = _configured(config, schedule, encoder).create(device=schedule.device)
+            algorithm.create_impl((config.num_features,), config.num_actions)
+        self._implementation: Any = algorithm.impl
+        modules = self._implementation.modules
+        self.networks: dict[str, nn.Module] = modules.get_torch_modules()
+        self.network = _acting(self.networks)
+        self.optimizer: torch.optim.Optimizer = modules.optim.optim
+        self._schedule, self._num_actions = schedule, config.num_actions
+        if config.method == "dt" and not schedule.counts_padding:
+            self._implementation.compute_loss = self._loss_of_steps
+
+    def update(self, batch: Batch, number: int) -> dict[str, float]:
+        """Make one update and return d3rlpy's metrics; dropout is drawn from seed and number."""
+        kind = TorchMiniBatch if "next_observations" in batch else TorchTrajectoryMiniBatch
+        with drawing_from((self._schedule.seed << 32) + number):
+            metrics = self._implementation.update(
+                kind(**batch, device=self._schedule.device), number
+            )
+        return {name: float(value) for name, value in metrics.items()}
+
+    @property
+    def tokens_seen(self) -> int:
+        """Steps of the batches so far, from which "dt" takes its learning rate."""
+        return int(getattr(self._implementation, "_tokens", 0))
+
+    def recall(self, tokens_seen: int, learning_rate: float) -> None:
+        """Put back where the learning rate of "dt" was; d3rlpy's own files forget it."""
+        if hasattr(self._implementation, "_tokens"):
+            self._implementation._tokens = tokens_seen
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+
+    def _loss_of_steps(self, batch: Any) -> Tensor:
+        """Return d3rlpy's loss of "dt", the mean over the real steps instead of all."""
+        _, logits = self.network(
+            *(batch.observations, batch.actions, batch.returns_to_go, batch.timesteps),
+            1 - batch.masks,
+        )
+        real = batch.masks > 0
+        return F.cross_entropy(logits[real], batch.actions[..., 0][real].long())
+
+
+def new_network(config: OfflineConfig) -> nn.Module:
+    """Return the network that acts, its weights to be filled in."""
+    return D3Algorithm(config, OfflineSchedule.of(config.method)).network
+
+
+def _configured(
+    config: OfflineConfig, schedule: OfflineSchedule, encoder: VectorEncoderFactory
+) -> Any:
+    """Return d3rlpy's config; what is not named here is as d3rlpy has it."""
+    learning_rate = schedule.learning_rate
+    if config.method == "bc":
+        return DiscreteBCConfig(
+            learning_rate=learning_rate, beta=schedule.imitation_penalty, encoder_factory=encoder
+        )
+    if config.method == "cql":
+        return DiscreteCQLConfig(
+            learning_rate=learning_rate,
+            alpha=schedule.conservative_weight,
+            gamma=GAMMA,
+            target_update_interval=schedule.target_every,
+            encoder_factory=encoder,
+        )
+    return DiscreteDecisionTransformerConfig(
+        learning_rate=learning_rate,
+        context_size=config.context_steps,
+        max_timestep=config.max_steps,
+        num_layers=config.num_layers,
+        num_heads=config.num_heads,
+        final_tokens=schedule.updates * schedule.batch_size * config.context_steps,
+        encoder_factory=encoder,
+    )
+
+
+def _acting(networks: Mapping[str, nn.Module]) -> nn.Module:
+    """Return the network that chooses actions."""
+    if "q_funcs" in networks:
+        critics = networks["q_funcs"]
+        assert isinstance(critics, nn.ModuleList)
+        return critics[0]
+    return networks["imitator"] if "imitator" in networks else networks["transformer"]
+
+
+# (N, A) of what each action is worth: logits, of "cql" values.
+SCORES: Mapping[str, Scores] = {
+    "bc": lambda network, batch: network(batch["observations"]).logits,
+    "cql": lambda network, batch: network(batch["observations"]).q_value,
+    "dt": lambda network, batch: network(
+        *(batch["observations"], batch["actions"], batch["returns_to_go"], batch["timesteps"]),
+        1 - batch["masks"],
+    )[1][:, -1],
+}
+
+
+@contextmanager
+def drawing_from(seed: int) -> Iterator[None]:
+    """Let torch's global generator begin at a seed meanwhile, and leave it as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

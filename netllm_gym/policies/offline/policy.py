@@ -1,0 +1,274 @@
+"""A network of d3rlpy's at work: N rows act at once, in one forward pass.
+
+On disk it is `config.json` and `policy.safetensors`: the network that acts and the mean and spread
+of its features. Critics' targets and optimizers are of no use to it, and pickles there are none.
+"""
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from netllm_gym.errors import InputError
+from netllm_gym.policies.checkpoint import (
+    check_device,
+    read_config,
+    read_tensors,
+    write_config,
+    write_tensors,
+)
+from netllm_gym.policies.configs import from_json, to_json
+from netllm_gym.policies.normal import Normal
+from netllm_gym.policies.offline.config import OfflineConfig
+from netllm_gym.policies.offline.d3 import SCORES, new_network
+from netllm_gym.policies.offline.examples import timesteps_of
+from netllm_gym.policies.offline.parts import parts_of
+from netllm_gym.policies.policy import FloatArray, IntArray
+from netllm_gym.policies.returns import ReturnConditioner
+from netllm_gym.randomness import EpisodeDraws
+
+SCHEMA = "netllm-gym offline policy 1"
+POLICY_FILE = "policy.safetensors"
+
+
+class OfflineModel(nn.Module):
+    """The network that acts, behind the normaliser of its features.
+
+    Args:
+        config: Of the policy.
+        network: d3rlpy's; left out, one without weights of its own.
+    """
+
+    def __init__(self, config: OfflineConfig, network: nn.Module | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.normal = Normal(config.num_features)
+        self.network = new_network(config) if network is None else network
+
+    def normalised(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the batch as the network reads it."""
+        features = {
+            name: self.normal(each) if name.endswith("observations") else each
+            for name, each in batch.items()
+        }
+        if "masks" in batch:  # what stands before an episode's beginning stays 0
+            features["observations"] *= batch["masks"].unsqueeze(-1)
+        return features
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return (N, A): logits, of "cql" the values of actions."""
+        return SCORES[self.config.method](self.network, self.normalised(batch))
+
+
+class OfflinePolicy:
+    """Keeps `policies/policy.py`'s protocol.
+
+    Args:
+        model: In eval mode.
+        num_rows: Rows that act together.
+        sampled: Draw actions from the softmax, by episode seed and step; else take the greatest.
+        name: What tables call it.
+    """
+
+    def __init__(self, model: OfflineModel, num_rows: int, sampled: bool, name: str) -> None:
+        self.name, self.model, self.sampled = name, model, sampled
+        config = model.config
+        self._config, self._parts = config, parts_of(config.problem)
+        self._device = model.normal.mean.device
+        self._draws = EpisodeDraws(num_rows)
+        self._recent = _Recent(config, num_rows) if config.method == "dt" else None
+
+    def reset(self, rows: IntArray, seeds: IntArray) -> None:
+        """Forget these rows: each begins a new episode with the next `act`."""
+        rows = np.asarray(rows, np.int64)
+        self._draws.reset(rows, seeds)
+        if self._recent is not None:
+            self._recent.forget(rows)
+
+    def act(
+        self, observations: Any, rewards: FloatArray, infos: Mapping[str, Any]
+    ) -> NDArray[np.int64]:
+        """Return (N, ...) actions; see the protocol."""
+        offered = self._parts.offered(self._config, observations)
+        if self._recent is None:
+            batch = {"observations": offered.features}
+        else:
+            batch = self._recent.take_in(offered.features, np.asarray(rewards, np.float64))
+        with torch.inference_mode():
+            tensors = {name: torch.from_numpy(each) for name, each in batch.items()}
+            scores = self.model({name: each.to(self._device) for name, each in tensors.items()})
+        found: FloatArray = scores.double().cpu().numpy()
+        actions = self._pick(np.where(offered.allowed, found, -np.inf))
+        if self._recent is not None:
+            self._recent.remember(actions)
+        return offered.decide(actions)
+
+    def _pick(self, scores: FloatArray) -> IntArray:
+        """Choose in each row of (N, A), -inf where not allowed: draw, or take the greatest."""
+        if not self.sampled:
+            return np.asarray(scores.argmax(axis=1), np.int64)
+        weights = np.exp(scores - scores.max(axis=1, keepdims=True)).cumsum(axis=1)
+        draws = self._draws.draw()[:, None] * weights[:, -1:]
+        # What is not allowed weighs nothing, and rounding must not reach it.
+        last = scores.shape[1] - 1 - np.isfinite(scores)[:, ::-1].argmax(axis=1)
+        return np.asarray(np.minimum((weights <= draws).sum(axis=1), last), np.int64)
+
+
+class _Recent:
+    """The last steps of each row as "dt" reads them, the newest at the end."""
+
+    def __init__(self, config: OfflineConfig, num_rows: int) -> None:
+        shape = (num_rows, config.context_steps)
+        self._max_steps = config.max_steps
+        self._features = np.zeros((*shape, config.num_features), np.float32)
+        self._actions = np.zeros((*shape, 1), np.float32)
+        self._tokens = np.zeros((*shape, 1), np.float32)
+        self._step = np.full(num_rows, -1, np.int64)  # (N,) of the newest
+        self._returns = ReturnConditioner(config.returns, num_rows)
+
+    def forget(self, rows: IntArray) -> None:
+        """Begin these rows anew."""
+        for each in (self._features, self._actions, self._tokens):
+            each[rows] = 0.0
+        self._step[rows] = -1
+        self._returns.reset(rows)
+
+    def take_in(
+        self, features: NDArray[np.float32], rewards: FloatArray
+    ) -> dict[str, NDArray[Any]]:
+        """Take in the next step of all rows and return the batch that ends with it."""
+        self._returns.observe(rewards, self._step >= 0)
+        self._step += 1
+        for kept, newest in (
+            (self._features, features),
+            (self._actions, 0.0),  # not chosen yet; the network does not look at it
+            (self._tokens, self._returns.tokens()[:, None]),
+        ):
+            kept[:, :-1] = kept[:, 1:]
+            kept[:, -1] = newest
+        num_steps = self._actions.shape[1]
+        step = self._step[:, None] + np.arange(1 - num_steps, 1)
+        return {
+            "observations": self._features,
+            "actions": self._actions,
+            "returns_to_go": self._tokens,
+            "timesteps": timesteps_of(step, self._max_steps),
+            "masks": (step >= 0).astype(np.float32),
+        }
+
+    def remember(self, actions: IntArray) -> None:
+        """Put in what was chosen."""
+        self._actions[:, -1, 0] = actions
+
+
+class OfflinePolicyFactory:
+    """Builds the policy for an environment, and says what it was trained on.
+
+    Attributes:
+        problem: For which.
+        sampled: Whether the policies that are built draw their actions.
+        draws_by_default: Never: the greatest is what these methods are known by.
+        trained_on: Where the training data came from, as the trainer was told.
+    """
+
+    draws_by_default = False
+
+    def __init__(
+        self,
+        model: OfflineModel,
+        *,
+        sampled: bool | None = None,
+        name: str = "offline",
+        trained_on: Mapping[str, Any] | None = None,
+    ) -> None:
+        if sampled and model.config.method == "cql":
+            raise InputError(
+                f"decoding must be greedy for {name}, got sampled: cql learns what actions are "
+                "worth, not how likely they are"
+            )
+        self.model, self.name, self.sampled = model, name, bool(sampled)
+        self.trained_on = dict(trained_on or {})
+
+    @property
+    def config(self) -> OfflineConfig:
+        """The policy's config."""
+        return self.model.config
+
+    def __call__(self, env: Any) -> OfflinePolicy:
+        """Build the policy for an environment's rows.
+
+        Raises:
+            InputError: If the environment is not of the kind that the policy was trained for.
+        """
+        parts_of(self.config.problem).check_env(self.config, env)
+        return OfflinePolicy(self.model, env.num_envs, self.sampled, self.name)
+
+
+def for_acting(model: OfflineModel) -> OfflineModel:
+    """Return a copy in eval mode; the original stays as it is."""
+    return copy.deepcopy(model).eval().requires_grad_(False)
+
+
+def write_policy(
+    folder: Path, model: OfflineModel, trained_on: Mapping[str, Any] | None = None
+) -> None:
+    """Write a policy's files into an existing folder."""
+    write_tensors(folder / POLICY_FILE, model.state_dict())
+    values = {"schema": SCHEMA, "config": to_json(model.config)}
+    write_config(folder, values, [POLICY_FILE], trained_on)
+
+
+def load_model(folder: Path) -> tuple[OfflineModel, dict[str, Any]]:
+    """Return a policy's model and its `config.json`.
+
+    Raises:
+        InputError: If a file is missing, broken, or of another schema.
+    """
+    values = read_config(folder, SCHEMA)
+    path = folder / "config.json"
+    try:
+        config = from_json(OfflineConfig, values["config"])
+        parts_of(config.problem)
+        config.returns.constants()  # without them it could not act
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    weights = folder / POLICY_FILE
+    tensors = read_tensors(weights, values.get("sha256", {}).get(POLICY_FILE))
+    model = OfflineModel(config)
+    wanted = model.state_dict()
+    if odd := tensors.keys() ^ wanted.keys():
+        raise InputError(f"{weights} must fit config.json, got {min(odd)} amiss")
+    for name, each in wanted.items():
+        found = tensors[name]
+        if found.shape != each.shape or found.dtype != each.dtype:
+            raise InputError(
+                f"{weights} must fit config.json with {name} {tuple(each.shape)} of {each.dtype}, "
+                f"got {tuple(found.shape)} of {found.dtype}"
+            )
+    model.load_state_dict(tensors)
+    return model, values
+
+
+def load_offline_policy(
+    folder: Path | str, *, sampled: bool | None = None, name: str = "offline", device: str = "cpu"
+) -> OfflinePolicyFactory:
+    """Read a policy, ready to act.
+
+    Args:
+        folder: As a training run wrote it.
+        sampled: Draw actions instead of taking the greatest.
+        name: What tables call it.
+        device: Where it runs.
+
+    Raises:
+        InputError: If a file is missing, broken, or of another schema.
+    """
+    check_device(device)
+    model, values = load_model(Path(folder))
+    acting = for_acting(model).to(device)
+    return OfflinePolicyFactory(acting, sampled=sampled, name=name, trained_on=values["trained_on"])
