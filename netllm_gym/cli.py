@@ -1,5 +1,6 @@
 """`netllm-gym`: a thin skin over the Python functions of the same names."""
 
+import dataclasses
 import json
 import shlex
 import sys
@@ -18,8 +19,8 @@ from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig, TrainConfi
 from netllm_gym.policies.neural.config import (
     DIFFICULTIES,
     AugmentConfig,
+    DecimaConfig,
     GenetConfig,
-    PPOConfig,
     UDRConfig,
     WorldsConfig,
 )
@@ -32,7 +33,7 @@ INTERRUPTED = 130  # exit status: 128 and the number of SIGINT
 EXTRA_OF = {"torch": "llm", "transformers": "llm", "peft": "llm", "safetensors": "llm"} | {
     "bayes_opt": "genet"
 }
-PLAYING = ("traces", "video", "episodes")  # options of `train` for every method that plays
+PLAYING = ("traces", "video", "episodes")  # options of `train` for ABR's methods that play
 METHOD_OPTIONS = {  # method of `train` -> its options, beside those that all methods have
     "llm": (
         *("pool", "policies", "backbone", "init", "adapt", "layers", "lora_rank", "lora_alpha"),
@@ -42,6 +43,7 @@ METHOD_OPTIONS = {  # method of `train` -> its options, beside those that all me
     "ppo": (*PLAYING, "augment"),
     "udr": (*PLAYING, "difficulty"),
     "genet": (*PLAYING, "difficulty"),
+    "decima": ("workload", "num_executors", "num_jobs", "episodes", "clone_updates"),
 }
 
 app = typer.Typer(
@@ -165,7 +167,9 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the run; run again to go on.")],
     method: Annotated[
         str,
-        typer.Option(help="llm learns from a pool; ppo, udr and genet (ABR) learn by playing."),
+        typer.Option(
+            help="llm learns from a pool; ppo, udr, genet (ABR) and decima (CJS) by playing."
+        ),
     ] = "llm",
     pool: Annotated[Path | None, typer.Option(help="llm: folder of the experience pool.")] = None,
     traces: Traces = None,
@@ -183,7 +187,14 @@ def train(
     ] = None,
     episodes: Annotated[
         int | None,
-        typer.Option(help="ppo, udr, genet: played in each update.  [default: 512]"),
+        typer.Option(help="Where it plays: in each update.  [default: 512; decima: 48]"),
+    ] = None,
+    workload: WorkloadName = None,
+    num_executors: NumExecutors = None,
+    num_jobs: NumJobs = None,
+    clone_updates: Annotated[
+        int | None,
+        typer.Option(help="decima: first updates, which clone tuned_srpt.  [default: 12]"),
     ] = None,
     policies: Annotated[
         str | None, typer.Option(help="Teachers to learn from; the best of the pool if left out.")
@@ -215,7 +226,7 @@ def train(
         int | None,
         typer.Option(
             help="Optimizer steps; where it plays, rounds of playing and learning.  "
-            "[default: 2000; playing: 300]"
+            "[default: 2000; playing: 300; decima: 100]"
         ),
     ] = None,
     batch_episodes: Annotated[
@@ -226,7 +237,10 @@ def train(
     ] = TrainConfig.accumulate,
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="Of encoders and head, or of the network.  [default: 0.001]"),
+        typer.Option(
+            help="Of encoders and head, or of the network where it plays.  "
+            "[default: 0.001; decima: 0.0005]"
+        ),
     ] = None,
     adapter_learning_rate: Annotated[
         float, typer.Option(help="Inside the backbone.")
@@ -265,6 +279,8 @@ def train(
     Example: netllm-gym train abr --method udr --difficulty 2 --out runs/udr
 
     Example: netllm-gym train abr --method genet --difficulty 2 --out runs/genet
+
+    Example: netllm-gym train cjs --method decima --workload tpch --out runs/decima
     """
     _check_method(context, method)
     schedule: dict[str, Any] = {
@@ -280,12 +296,17 @@ def train(
         if value is not None
     }
     if method != "llm":
-        case = {"traces": traces, "video": video}
-        worlds = _worlds_of(method, augment, difficulty)
+        case = {
+            "traces": traces,
+            "video": video,
+            "workload": workload,
+            "num_executors": num_executors,
+            "num_jobs": num_jobs,
+        }
+        worlds = _worlds_of(method, augment, difficulty, clone_updates)
         if episodes is not None:
             schedule["episodes"] = episodes
-        settings = PPOConfig(**schedule)
-        _play(problem, method, out, case, worlds, settings, validate_on)
+        _play(problem, method, out, case, worlds, schedule, validate_on)
         return
     if pool is None:
         raise InputError("pool must be given for the method llm, got none")
@@ -349,8 +370,13 @@ def _check_method(context: typer.Context, method: str) -> None:
             )
 
 
-def _worlds_of(method: str, augment: int | None, difficulty: int | None) -> WorldsConfig:
+def _worlds_of(
+    method: str, augment: int | None, difficulty: int | None, clone_updates: int | None
+) -> WorldsConfig:
     """Return what a method that plays makes its worlds by."""
+    if method == "decima":
+        asked = DecimaConfig.clone_updates if clone_updates is None else clone_updates
+        return DecimaConfig(clone_updates=asked)
     if method == "ppo":
         return AugmentConfig() if augment is None else AugmentConfig(copies=augment)
     if difficulty is not None and difficulty not in DIFFICULTIES:
@@ -363,14 +389,15 @@ def _play(
     problem: str,
     method: str,
     out: Path,
-    case: Mapping[str, str | None],
+    case: Mapping[str, str | int | None],
     worlds: WorldsConfig,
-    schedule: PPOConfig,
+    given_schedule: Mapping[str, Any],
     validate_on: str | None,
 ) -> None:
     """Train by playing."""
-    from netllm_gym.playing import train_by_playing
+    from netllm_gym.playing import METHODS, train_by_playing
 
+    schedule = dataclasses.replace(METHODS[method].schedule, **given_schedule)
     given = {name: value for name, value in case.items() if value is not None}
     with Progress("train", "updates") as progress:
         result = train_by_playing(
