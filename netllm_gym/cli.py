@@ -38,6 +38,7 @@ METHOD_OPTIONS = {  # method of `train` -> its options, beside those that all me
     "llm": (
         *("pool", "policies", "backbone", "init", "adapt", "layers", "lora_rank", "lora_alpha"),
         *("lora_targets", "layout", "returns", "batch_episodes", "accumulate"),
+        "objective",
         *("adapter_learning_rate", "warmup_fraction", "device", "dtype"),
     ),
     "ppo": (*PLAYING, "augment"),
@@ -131,6 +132,13 @@ def collect(
     workers: Annotated[
         int, typer.Option(help="Processes; the pool is the same for any number.")
     ] = 1,
+    lookahead: Annotated[
+        str | None,
+        typer.Option(
+            help="ABR: a policy, or its folder, that plays on after each action that could have "
+            "been taken, so that the pool holds what each is worth."
+        ),
+    ] = None,
     config_file: ConfigFile = None,
 ) -> None:
     """Let policies play training episodes and keep them as an experience pool.
@@ -150,7 +158,11 @@ def collect(
         num_jobs=num_jobs,
     )
     with Progress("collect", "episodes") as progress:
-        pool = run(problem, names_in(policies), episodes, out, case, seed, workers, progress.update)
+        pool = run(
+            *(problem, names_in(policies), episodes, out, case, seed, workers),
+            on_episode=progress.update,
+            lookahead=lookahead,
+        )
     typer.echo(
         f"{len(pool)} episodes, {pool.num_steps} steps, {pool.num_bytes / 1e6:.1f} MB in {out}"
     )
@@ -232,6 +244,10 @@ def train(
     batch_episodes: Annotated[
         int, typer.Option(help="Episodes of one forward pass; 0: the problem's own number.")
     ] = TrainConfig.batch_episodes,
+    objective: Annotated[
+        str,
+        typer.Option(help="imitate the pool's actions, or choose what has most value in it (ABR)."),
+    ] = TrainConfig.objective,
     accumulate: Annotated[
         int, typer.Option(help="Forward passes of one update.")
     ] = TrainConfig.accumulate,
@@ -342,6 +358,7 @@ def train(
     config_of_run = TrainConfig(
         batch_episodes=batch_episodes,
         accumulate=accumulate,
+        objective=objective,
         adapter_learning_rate=adapter_learning_rate,
         warmup_fraction=warmup_fraction,
         device=device,
