@@ -9,7 +9,7 @@ under the learner's own states is DAgger (Ross, Gordon, Bagnell, AISTATS 2011).
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,22 @@ from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.envs.cjs.vector_env import FIRST_TRAINING_SEED, CJSVectorEnv
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
+from netllm_gym.policies.baselines.cjs import SRPT, TunedSRPT
 from netllm_gym.policies.configs import to_json
 from netllm_gym.policies.neural.cjs import Choice, Decima, cluster_graph
 from netllm_gym.policies.neural.config import DecimaConfig, PPOConfig
 from netllm_gym.policies.neural.networks import Network, NetworkPolicyFactory
 from netllm_gym.policies.neural.ppo import earned, episode_seeds
 from netllm_gym.policies.policy import FloatArray, IntArray, Policy
-from netllm_gym.problems import find_problem, load_policy
 from netllm_gym.randomness import EpisodeDraws
 from netllm_gym.rollout import rollout
 
 LAST_TRAINING_SEED = 2**31  # of the arrivals that are drawn from `FIRST_TRAINING_SEED` on
 _CLONING, _PLAYING = 0, 1  # streams of arrival seeds
+_TEACHERS: Mapping[str, Callable[[CJSVectorEnv], Policy]] = {
+    "tuned_srpt": TunedSRPT,
+    "srpt": SRPT,
+}
 _LEFT_OUT = -1e30  # logit of what does not count; finite, so that 0 times it is 0
 
 
@@ -50,7 +54,9 @@ class _Arrivals:
         """Return the environment and a plan of a row each, rollouts of equal arrivals together."""
         if self._env is None or self._env.num_jobs != num_jobs:
             case = {**self._case, "num_jobs": num_jobs}
-            self._env = find_problem("cjs").make_env(self._num_rows, **case)
+            self._env = CJSVectorEnv(
+                self._num_rows, **case, padded=False, autoreset_mode="Disabled"
+            )
         rng = np.random.default_rng([self._seed, update, self._stream])
         drawn = rng.integers(FIRST_TRAINING_SEED, LAST_TRAINING_SEED, self._num_rows // rollouts)
         seeds = episode_seeds(self._seed, update, self._num_rows)
@@ -188,7 +194,7 @@ class Cloning:
         rate = decima.clone_learning_rate * (1.0 - (number + 0.5) / self.updates)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        teacher = load_policy(decima.teacher, "cjs").factory(env)
+        teacher = _TEACHERS[decima.teacher](env)
         teacher_share = max(0.0, 1.0 - 2.0 * number / self.updates)
         apprentice = _Apprentice(
             network, optimizer, teacher, teacher_share, decima.clone_clip_norm, env.num_envs
