@@ -6,6 +6,7 @@ used, so that neither torch nor numba is loaded for an environment's sake.
     collect(problem, policies, episodes, out, case)   play episodes, write an experience pool
     ExperiencePool.load(folder)                       read one
     train(problem, pool, out)                         adapt a language model to a pool
+    train_offline(problem, method, pool, out)         train a small network on a pool, by d3rlpy
     train_by_playing(problem, method, out)            train a small network by letting it play
     load_policy(name_or_folder)                       find a baseline or read a trained policy
     evaluate(problem, policies, case)                 play a case with every policy -> Table
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from netllm_gym.playing import train_by_playing as train_by_playing
     from netllm_gym.problems import load_policy as load_policy
     from netllm_gym.training import train as train
+    from netllm_gym.training import train_offline as train_offline
 
 __version__ = "0.1.0"
 _HOMES = {
@@ -32,6 +34,7 @@ _HOMES = {
     "load_policy": "netllm_gym.problems",
     "train": "netllm_gym.training",
     "train_by_playing": "netllm_gym.playing",
+    "train_offline": "netllm_gym.training",
 }
 __all__ = [
     "ExperiencePool",
@@ -41,6 +44,7 @@ __all__ = [
     "register_envs",
     "train",
     "train_by_playing",
+    "train_offline",
 ]
 
 register_envs()

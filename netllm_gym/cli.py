@@ -307,7 +307,7 @@ def train(
     seed: Annotated[int, typer.Option(help="Of initial weights and batches.")] = TrainConfig.seed,
     threads: Annotated[
         int | None,
-        typer.Option(help="CPU threads; 0 leaves torch's choice.  [default: 0; playing: 1]"),
+        typer.Option(help="CPU threads; 0 leaves torch's choice.  [default: 1; llm: 0]"),
     ] = None,
     device: Device = TrainConfig.device,
     dtype: Annotated[

@@ -60,6 +60,8 @@ def test_commands_run_one_after_the_other(capsys):
         for option, value in SMALLER.items():
             if option in command:
                 made_small[command.index(option) + 1] = value
+        if command[0] == "train" and "--updates" not in command:
+            made_small += ["--updates", SMALLER["--updates"]]
         assert run(made_small) == 0, (command, capsys.readouterr().err)
 
 

@@ -98,7 +98,8 @@ class OfflineSchedule:
         counts_padding: Whether the loss of "dt" counts the padding before an episode's first
             steps, as d3rlpy's does.
         seed: Of batches and dropout.
-        threads: CPU threads of torch; 0 leaves its setting.
+        threads: CPU threads of torch, whose networks here are too small for two; 0 leaves its
+            setting.
         device: Where it runs.
     """
 
@@ -112,7 +113,7 @@ class OfflineSchedule:
     target_every: int = 1000
     counts_padding: bool = True
     seed: int = 0
-    threads: int = 0
+    threads: int = 1
     device: str = "cpu"
 
     @classmethod
