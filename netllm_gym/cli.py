@@ -1,5 +1,6 @@
 """`netllm-gym`: a thin skin over the Python functions of the same names."""
 
+import dataclasses
 import json
 import shlex
 import sys
@@ -18,8 +19,8 @@ from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig, TrainConfi
 from netllm_gym.policies.neural.config import (
     DIFFICULTIES,
     AugmentConfig,
+    DecimaConfig,
     GenetConfig,
-    PPOConfig,
     UDRConfig,
     WorldsConfig,
 )
@@ -37,12 +38,12 @@ EXTRA_OF = {"torch": "llm", "transformers": "llm", "peft": "llm", "safetensors":
 }
 FROM_POOL = ("pool", "policies", "device")  # for every method that learns from a pool
 OFFLINE = (*FROM_POOL, "batch_size")
-PLAYING = ("traces", "video", "episodes")  # options of `train` for every method that plays
+PLAYING = ("traces", "video", "episodes")  # options of `train` for ABR's methods that play
 METHOD_OPTIONS = {  # method of `train` -> its options, beside those that all methods have
     "llm": (
         *(*FROM_POOL, "backbone", "init", "adapt", "layers", "lora_rank", "lora_alpha"),
         *("lora_targets", "layout", "returns", "batch_episodes", "accumulate"),
-        *("adapter_learning_rate", "warmup_fraction", "dtype"),
+        *("objective", "adapter_learning_rate", "warmup_fraction", "dtype"),
     ),
     "bc": OFFLINE,
     "cql": OFFLINE,
@@ -50,6 +51,7 @@ METHOD_OPTIONS = {  # method of `train` -> its options, beside those that all me
     "ppo": (*PLAYING, "augment"),
     "udr": (*PLAYING, "difficulty"),
     "genet": (*PLAYING, "difficulty"),
+    "decima": ("workload", "num_executors", "num_jobs", "episodes", "clone_updates"),
 }
 
 app = typer.Typer(
@@ -137,6 +139,13 @@ def collect(
     workers: Annotated[
         int, typer.Option(help="Processes; the pool is the same for any number.")
     ] = 1,
+    lookahead: Annotated[
+        str | None,
+        typer.Option(
+            help="ABR: a policy, or its folder, that plays on after each action that could have "
+            "been taken, so that the pool holds what each is worth."
+        ),
+    ] = None,
     config_file: ConfigFile = None,
 ) -> None:
     """Let policies play training episodes and keep them as an experience pool.
@@ -156,7 +165,11 @@ def collect(
         num_jobs=num_jobs,
     )
     with Progress("collect", "episodes") as progress:
-        pool = run(problem, names_in(policies), episodes, out, case, seed, workers, progress.update)
+        pool = run(
+            *(problem, names_in(policies), episodes, out, case, seed, workers),
+            on_episode=progress.update,
+            lookahead=lookahead,
+        )
     typer.echo(
         f"{len(pool)} episodes, {pool.num_steps} steps, {pool.num_bytes / 1e6:.1f} MB in {out}"
     )
@@ -174,8 +187,8 @@ def train(
     method: Annotated[
         str,
         typer.Option(
-            help="llm, and by d3rlpy bc, cql and dt, learn from a pool; ppo, udr and genet (ABR) "
-            "learn by playing."
+            help="llm, and by d3rlpy bc, cql and dt, learn from a pool; ppo, udr, genet (ABR) and "
+            "decima (CJS) by playing."
         ),
     ] = "llm",
     pool: Annotated[Path | None, typer.Option(help="Folder of the experience pool.")] = None,
@@ -194,7 +207,14 @@ def train(
     ] = None,
     episodes: Annotated[
         int | None,
-        typer.Option(help="ppo, udr, genet: played in each update.  [default: 512]"),
+        typer.Option(help="Where it plays: in each update.  [default: 512; decima: 48]"),
+    ] = None,
+    workload: WorkloadName = None,
+    num_executors: NumExecutors = None,
+    num_jobs: NumJobs = None,
+    clone_updates: Annotated[
+        int | None,
+        typer.Option(help="decima: first updates, which clone tuned_srpt.  [default: 12]"),
     ] = None,
     policies: Annotated[
         str | None, typer.Option(help="Teachers to learn from; the best of the pool if left out.")
@@ -243,12 +263,16 @@ def train(
         int | None,
         typer.Option(
             help="Optimizer steps; where it plays, rounds of playing and learning.  "
-            "[default: 2000; bc, cql: 20000; playing: 300]"
+            "[default: 2000; bc, cql: 20000; playing: 300; decima: 100]"
         ),
     ] = None,
     batch_episodes: Annotated[
         int, typer.Option(help="Episodes of one forward pass; 0: the problem's own number.")
     ] = TrainConfig.batch_episodes,
+    objective: Annotated[
+        str,
+        typer.Option(help="imitate the pool's actions, or choose what has most value in it (ABR)."),
+    ] = TrainConfig.objective,
     accumulate: Annotated[
         int, typer.Option(help="Forward passes of one update.")
     ] = TrainConfig.accumulate,
@@ -256,7 +280,7 @@ def train(
         float | None,
         typer.Option(
             help="Of encoders and head, or of the network.  "
-            "[default: 0.001; cql: 0.0003; dt: 0.0006]"
+            "[default: 0.001; cql: 0.0003; dt: 0.0006; decima: 0.0005]"
         ),
     ] = None,
     adapter_learning_rate: Annotated[
@@ -302,6 +326,8 @@ def train(
     Example: netllm-gym train abr --method udr --difficulty 2 --out runs/udr
 
     Example: netllm-gym train abr --method genet --difficulty 2 --out runs/genet
+
+    Example: netllm-gym train cjs --method decima --workload tpch --out runs/decima
     """
     _check_method(context, method)
     schedule: dict[str, Any] = {
@@ -316,13 +342,18 @@ def train(
         }.items()
         if value is not None
     }
-    if method in ("ppo", "udr", "genet"):
-        case = {"traces": traces, "video": video}
-        worlds = _worlds_of(method, augment, difficulty)
+    if "pool" not in METHOD_OPTIONS[method]:  # it plays
+        case = {
+            "traces": traces,
+            "video": video,
+            "workload": workload,
+            "num_executors": num_executors,
+            "num_jobs": num_jobs,
+        }
+        worlds = _worlds_of(method, augment, difficulty, clone_updates)
         if episodes is not None:
             schedule["episodes"] = episodes
-        settings = PPOConfig(**schedule)
-        _play(problem, method, out, case, worlds, settings, validate_on)
+        _play(problem, method, out, case, worlds, schedule, validate_on)
         return
     if pool is None:
         raise InputError(f"pool must be given for the method {method}, got none")
@@ -363,6 +394,7 @@ def train(
     config_of_run = TrainConfig(
         batch_episodes=batch_episodes,
         accumulate=accumulate,
+        objective=objective,
         adapter_learning_rate=adapter_learning_rate,
         warmup_fraction=warmup_fraction,
         device=device,
@@ -399,8 +431,13 @@ def _check_method(context: typer.Context, method: str) -> None:
             )
 
 
-def _worlds_of(method: str, augment: int | None, difficulty: int | None) -> WorldsConfig:
+def _worlds_of(
+    method: str, augment: int | None, difficulty: int | None, clone_updates: int | None
+) -> WorldsConfig:
     """Return what a method that plays makes its worlds by."""
+    if method == "decima":
+        asked = DecimaConfig.clone_updates if clone_updates is None else clone_updates
+        return DecimaConfig(clone_updates=asked)
     if method == "ppo":
         return AugmentConfig() if augment is None else AugmentConfig(copies=augment)
     if difficulty is not None and difficulty not in DIFFICULTIES:
@@ -434,14 +471,15 @@ def _play(
     problem: str,
     method: str,
     out: Path,
-    case: Mapping[str, str | None],
+    case: Mapping[str, str | int | None],
     worlds: WorldsConfig,
-    schedule: PPOConfig,
+    given_schedule: Mapping[str, Any],
     validate_on: str | None,
 ) -> None:
     """Train by playing."""
-    from netllm_gym.playing import train_by_playing
+    from netllm_gym.playing import METHODS, train_by_playing
 
+    schedule = dataclasses.replace(METHODS[method].schedule, **given_schedule)
     given = {name: value for name, value in case.items() if value is not None}
     with Progress("train", "updates") as progress:
         result = train_by_playing(

@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,6 +19,7 @@ from netllm_gym.data.pool import ExperiencePool, PoolWriter
 from netllm_gym.data.shard import CODECS, PackedShard, pack_shard
 from netllm_gym.envs.plan import check_seeds
 from netllm_gym.errors import InputError
+from netllm_gym.lookahead import action_values
 from netllm_gym.problems import check_names, find_problem, load_policy
 from netllm_gym.rollout import rollout
 
@@ -29,6 +31,7 @@ class _Shard(NamedTuple):
     case: dict[str, Any]
     policy: str
     seeds: range
+    lookahead: str | None
 
 
 def collect(
@@ -40,6 +43,7 @@ def collect(
     seed: int = 0,
     workers: int = 1,
     on_episode: Callable[[int, int], None] | None = None,
+    lookahead: str | None = None,
 ) -> ExperiencePool:
     """Let each policy play the same training episodes and write what happened.
 
@@ -56,6 +60,8 @@ def collect(
         seed: Of the first episode.
         workers: Processes.
         on_episode: Told episodes done and episodes in all.
+        lookahead: Name or folder of a policy that plays on after each action that could have been
+            taken, so that the pool holds what each is worth (`lookahead.py`); ABR only.
 
     Raises:
         InputError: If an argument breaks a rule; nothing is written then.
@@ -71,17 +77,22 @@ def collect(
         raise InputError("policies must name at least one, got none")
     probe = row.make_env(1, **case)
     teachers = [load_policy(policy, problem) for policy in policies]
+    if lookahead is not None:
+        if not hasattr(probe.batch, "stand_as"):
+            raise InputError(f"lookahead must be left out for {problem}, got {lookahead!r}")
+        teachers.append(load_policy(lookahead, problem))
     actors = [teacher.factory(probe) for teacher in teachers]
     for actor in actors:
         if hasattr(actor, "limits"):
             raise InputError(f"policies must be ones that play, got {actor.name}, a limit")
-    check_names(actor.name for actor in actors)
+    check_names(actor.name for actor in actors[: len(policies)])
     shards = [
         _Shard(
             problem,
             dict(case),
             policy,
             range(first, min(first + row.shard_episodes, seed + episodes)),
+            lookahead,
         )
         for policy in policies
         for first in range(seed, seed + episodes, row.shard_episodes)
@@ -91,6 +102,7 @@ def collect(
         "episodes": episodes,
         "seed": seed,
         "num_shards": len(shards),
+        **({} if lookahead is None else {"lookahead": lookahead}),
     }
     whole = probe.training_plan(range(seed, seed + episodes))
     spec = {"id": row.env_id, "arguments": _arguments(case), "worlds": probe.provenance(whole)}
@@ -178,9 +190,15 @@ def _make(shard: _Shard) -> PackedShard:
     factory = load_policy(shard.policy, shard.problem).factory
     rows = 1 if getattr(factory, "needs_sequential", False) else len(shard.seeds)
     env = row.make_env(rows, **shard.case)
-    played = rollout(factory(env), env, env.training_plan(shard.seeds)).episodes
+    plan = env.training_plan(shard.seeds)
+    played = rollout(factory(env), env, plan).episodes
     # The infos can be had again by playing the episode's seed and actions; a pool keeps none.
-    return pack_shard([replace(episode, infos={}) for episode in played], CODECS[shard.problem])
+    infos: Sequence[Mapping[str, Any]] = [{}] * len(played)
+    if shard.lookahead is not None:
+        plays_on = load_policy(shard.lookahead, shard.problem).factory
+        infos = action_values(partial(row.make_env, **shard.case), plays_on, plan, played)
+    kept = [replace(episode, infos=each) for episode, each in zip(played, infos, strict=True)]
+    return pack_shard(kept, CODECS[shard.problem])
 
 
 def _arguments(case: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netllm_gym.envs.abr.traces import Trace, load_trace_set
 from netllm_gym.envs.abr.video import load_video
@@ -10,23 +10,35 @@ from netllm_gym.errors import InputError
 from netllm_gym.evaluation import score
 from netllm_gym.policies.configs import to_json
 from netllm_gym.policies.neural.config import (
+    DECIMA_SCHEDULE,
     AugmentConfig,
+    DecimaConfig,
     GenetConfig,
     PPOConfig,
     UDRConfig,
     WorldsConfig,
 )
-from netllm_gym.problems import find_problem
-from netllm_gym.training import validation_on
+from netllm_gym.problems import Problem, find_problem
+from netllm_gym.training import Validation, validation_on
 
 if TYPE_CHECKING:  # torch is loaded when training begins, not when this is imported
     from netllm_gym.policies.neural.ppo import Worlds
-    from netllm_gym.policies.runs import TrainResult
+    from netllm_gym.policies.runs import TrainResult, Validate
 
-METHODS: dict[str, type[WorldsConfig]] = {  # method -> what its worlds are made by
-    "ppo": AugmentConfig,
-    "udr": UDRConfig,
-    "genet": GenetConfig,
+
+class Method(NamedTuple):
+    """A way to train by playing."""
+
+    problem: str
+    worlds: type[WorldsConfig]  # what its worlds are made by
+    schedule: PPOConfig = PPOConfig()  # the default
+
+
+METHODS = {
+    "ppo": Method("abr", AugmentConfig),
+    "udr": Method("abr", UDRConfig),
+    "genet": Method("abr", GenetConfig),
+    "decima": Method("cjs", DecimaConfig, DECIMA_SCHEDULE),
 }
 
 
@@ -43,16 +55,16 @@ def train_by_playing(
     """Train a small network by letting it play; run again after an interruption, it goes on.
 
     Args:
-        problem: Short name; abr.
+        problem: Short name: abr for the first three methods, cjs for `decima`.
         method: `ppo` plays over the case's traces and what is put around them; `udr` over
             generated links and players, and the case's traces if it names any; `genet` likewise,
-            with a curriculum.
+            with a curriculum; `decima` over arrivals drawn anew from the case's workload.
         out: Folder of the run; `out/best` and `out/last` are policies that `load_policy` reads.
-        case: Traces and video that are trained on.
+        case: Traces and video, or workload, executors and jobs, that are trained on.
         worlds: What is played, of the kind in `METHODS`.
-        schedule: How it is trained.
-        validate_on: Traces to choose the best policy on; None takes those that belong to the
-            case's.
+        schedule: How it is trained; None takes the method's own.
+        validate_on: Traces or workload to choose the best policy on; None takes what belongs to
+            the case.
         on_progress: Told the metrics of each update and each validation.
 
     Raises:
@@ -61,14 +73,19 @@ def train_by_playing(
     row = find_problem(problem)
     if method not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    if problem != "abr":
-        raise InputError(f"problem must be abr for the method {method}, got {problem!r}")
-    config = METHODS[method]() if worlds is None else worlds
-    if not isinstance(config, METHODS[method]):
-        wanted = METHODS[method].__name__
+    known = METHODS[method]
+    if problem != known.problem:
+        raise InputError(
+            f"problem must be {known.problem} for the method {method}, got {problem!r}"
+        )
+    config = known.worlds() if worlds is None else worlds
+    if not isinstance(config, known.worlds):
+        wanted = known.worlds.__name__
         raise InputError(f"worlds must be a {wanted} for {method}, got {config!r}")
-    schedule = schedule or PPOConfig()
+    schedule = schedule or known.schedule
     case = row.checked_case(**(case or {}))
+    if isinstance(config, DecimaConfig):
+        return _train_decima(row, config, schedule, out, case, validate_on, on_progress)
     if "noise" in case:
         raise InputError(f"noise must be left out for {method}, got {case['noise']!r}")
     if method == "ppo":
@@ -89,7 +106,7 @@ def train_by_playing(
         _worlds(config, traces, video, schedule),
         schedule,
         out,
-        validate=lambda factory: row.goodness(score(row, factory, validation.env, validation.plan)),
+        validate=_validate(row, validation),
         trained_on={
             "recordings": [],  # of generated links there are none
             **named,
@@ -104,8 +121,55 @@ def train_by_playing(
     )
 
 
+def _train_decima(
+    row: Problem,
+    config: DecimaConfig,
+    schedule: PPOConfig,
+    out: Path | str,
+    case: Mapping[str, Any],
+    validate_on: str | None,
+    on_progress: Callable[[Mapping[str, Any]], None] | None,
+) -> "TrainResult":
+    """Train Decima on a workload."""
+    arguments = {**row.default_case, **case}
+    validation = validation_on(row, arguments, validate_on)
+    env = row.make_env(1, **arguments)
+    # The arrivals that are drawn are none that an evaluation plays; a recording has but its own.
+    plan = env.evaluation_plan() if env.workload.is_recording else []
+    from netllm_gym.policies.neural.cjs import Decima, DecimaNetworkConfig
+    from netllm_gym.policies.neural.decima import ArrivalAdvantages, ArrivalWorlds, Cloning
+    from netllm_gym.policies.neural.ppo import train_ppo
+
+    arguments["num_jobs"] = env.num_jobs
+    return train_ppo(
+        lambda: Decima(DecimaNetworkConfig(seed=schedule.seed)),
+        ArrivalWorlds(arguments, config, schedule),
+        schedule,
+        out,
+        advantages=ArrivalAdvantages(config),
+        prelude=Cloning(arguments, config, schedule.seed),
+        validate=_validate(row, validation),
+        trained_on={
+            **env.provenance(plan),
+            "method": "decima",
+            "generated": to_json(config),
+            **validation.provenance(),
+        },
+        progress=on_progress,
+        resume=True,
+    )
+
+
+def _validate(row: Problem, validation: Validation) -> "Validate":
+    """Return what scores a policy, higher is better."""
+    return lambda factory: row.goodness(score(row, factory, validation.env, validation.plan))
+
+
 def _worlds(
-    config: WorldsConfig, traces: tuple[Trace, ...], video: Any, schedule: PPOConfig
+    config: AugmentConfig | UDRConfig | GenetConfig,
+    traces: tuple[Trace, ...],
+    video: Any,
+    schedule: PPOConfig,
 ) -> "Worlds":
     from netllm_gym.policies.neural.abr_links import GenetWorlds, UDRWorlds
     from netllm_gym.policies.neural.abr_worlds import TraceWorlds

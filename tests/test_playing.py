@@ -62,7 +62,7 @@ def test_generated_links_have_no_recordings_and_named_traces_do(tmp_path, folder
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("abr", "sarsa"), "method must be one of ppo, udr, genet, got 'sarsa'"),
+        (("abr", "sarsa"), "method must be one of ppo, udr, genet, decima, got 'sarsa'"),
         (("cjs", "ppo"), "problem must be abr for the method ppo, got 'cjs'"),
     ],
 )
@@ -94,7 +94,7 @@ def test_the_command_trains_goes_on_and_refuses_the_options_of_other_methods(
         (["--method", "llm"], "must be left out for the method llm"),
         (
             ["--method", "sarsa"],
-            "method must be one of llm, bc, cql, dt, ppo, udr, genet, got 'sarsa'",
+            "method must be one of llm, bc, cql, dt, ppo, udr, genet, decima, got 'sarsa'",
         ),
     ]:
         capsys.readouterr()

@@ -70,6 +70,7 @@ class PaddedEpisodes:
         policy: (E,) index into `policies`.
         seed: (E,) int64.
         cases: What each episode played.
+        values: (E, T, A) what each action was worth, where the pool says so (`lookahead.py`).
     """
 
     observations: Any
@@ -80,6 +81,7 @@ class PaddedEpisodes:
     policy: IntArray
     seed: IntArray
     cases: tuple[Mapping[str, str | int], ...]
+    values: FloatArray | None = None
 
     @classmethod
     def of(cls, episodes: Sequence[Episode]) -> "PaddedEpisodes":
@@ -120,6 +122,7 @@ class PaddedEpisodes:
         cases: list[Mapping[str, str | int]] = []
         ragged: list[Any] = []
         observations: Any = None
+        worth: list[FloatArray] = []
         for row, episode in enumerate(episodes):
             seen, num_steps = episode.observations, episode.num_steps
             if row == 0:
@@ -138,13 +141,20 @@ class PaddedEpisodes:
             actions[row, :num_steps] = episode.actions
             rewards[row, :num_steps] = episode.rewards
             seed[row] = episode.seed
+            if "value_0" in episode.infos:
+                columns = [episode.infos[f"value_{a}"] for a in range(len(episode.infos))]
+                worth.append(np.zeros((shape[1], len(columns))))
+                worth[-1][:num_steps] = np.stack(columns, axis=1)
             names.append(episode.policy)
             cases.append(episode.case)
         if ragged:
             observations = type(ragged[0]).concatenate(ragged)
         policies = tuple(sorted(set(names)))
         policy = np.array([policies.index(name) for name in names], np.int64)
-        return cls(observations, actions, rewards, mask, policies, policy, seed, tuple(cases))
+        values = np.stack(worth) if len(worth) == len(names) else None
+        return cls(
+            *(observations, actions, rewards, mask, policies, policy, seed, tuple(cases)), values
+        )
 
     def __len__(self) -> int:
         return len(self.mask)
@@ -179,14 +189,20 @@ class PaddedEpisodes:
         return result
 
 
-class Batch(TypedDict):
-    """B windows of T steps, valid steps first, zeros in the padding."""
+class _Decisions(TypedDict):
+    """What every batch holds."""
 
     observations: Any  # (B, T, ...); of varying size: one row for each valid step, in this order
     actions: IntArray  # (B, T), or (B, T, parts)
     returns: NDArray[np.float32]  # (B, T)
     timesteps: IntArray  # (B, T) counted from the episode's beginning
     mask: NDArray[np.bool_]  # (B, T)
+
+
+class Batch(_Decisions, total=False):
+    """B windows of T steps, valid steps first, zeros in the padding."""
+
+    values: NDArray[np.float32]  # (B, T, A) where the pool holds what actions are worth
 
 
 class Windows:
@@ -243,9 +259,12 @@ class Windows:
         actions = self.episodes.actions[rows, steps]
         actions[~mask] = 0
         returns = np.where(mask, self.returns[rows, steps], 0.0).astype(np.float32)
-        return Batch(
+        batch = Batch(
             observations=observations, actions=actions, returns=returns, timesteps=steps, mask=mask
         )
+        if self.episodes.values is not None:
+            batch["values"] = self.episodes.values[rows, steps].astype(np.float32)
+        return batch
 
     def sample(self, seed: int, update: int, batch_size: int) -> IntArray:
         """Return which windows an update trains on; see `draw_windows`."""

@@ -15,12 +15,13 @@ from netllm_gym.errors import InputError, MissingDataError
 from netllm_gym.policies.neural.cjs import (
     WEIGHTS_FILE,
     Decima,
-    DecimaPolicy,
+    DecimaNetworkConfig,
     _pick,
     cluster_graph,
     decima_reference,
     read_decima,
 )
+from netllm_gym.policies.neural.networks import NetworkPolicy
 from tests.policies.made_clusters import FINISHED, MadeJob, MadeStage, made_row, scattered_rows
 from tests.policies.plain_cluster import (
     SHARED,
@@ -43,8 +44,8 @@ def one_thread():
 
 def made_network(seed=0):
     """A network whose choices are neither even nor sure."""
+    network = Decima(DecimaNetworkConfig(seed))
     torch.manual_seed(seed)
-    network = Decima()
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if name.endswith("bias"):
@@ -170,7 +171,7 @@ def test_gradients_reach_every_weight_and_are_finite():
 def test_draws_fall_as_often_as_the_probabilities_say():
     jobs = [MadeJob([MadeStage(30, 900.0, True), MadeStage(9, 400.0, True)]) for _ in range(2)]
     view = ClusterView.concatenate([made_row(jobs, committable=4)] * 5000)
-    policy = DecimaPolicy(SimpleNamespace(num_envs=5000), made_network(), "made")
+    policy = NetworkPolicy(made_network(), 5000, sampled=True, name="made")
     policy.reset(np.arange(5000), np.arange(5000))
     actions = policy.act(view, np.zeros(5000), {})
     choice = policy.network(cluster_graph(view.take([0])))
@@ -195,7 +196,8 @@ def test_each_row_is_answered_as_if_alone(decoding):
     network = made_network()
 
     def choose(view, seeds):
-        policy = DecimaPolicy(SimpleNamespace(num_envs=len(view)), network, "made", decoding)
+        sampled = decoding == "sampled"
+        policy = NetworkPolicy(network, len(view), sampled=sampled, name="made")
         policy.reset(np.arange(len(view)), np.asarray(seeds))
         return policy.act(view, np.zeros(len(view)), {}).tolist()
 
@@ -204,14 +206,6 @@ def test_each_row_is_answered_as_if_alone(decoding):
     offered = np.bincount(view.stage_row[view.schedulable], minlength=60) > 0
     assert [stage >= 0 for stage, _ in together] == offered.tolist()
     assert choose(ClusterView.concatenate([FINISHED] * 2), [0, 1]) == [[-1, 0], [-1, 0]]
-
-
-def test_decodings_are_named():
-    network, env = made_network(), SimpleNamespace(num_envs=1)
-    assert DecimaPolicy(env, network, "decima").name == "decima"
-    assert DecimaPolicy(env, network, "decima", "greedy").name == "decima:greedy"
-    with pytest.raises(InputError, match="decoding must be sampled or greedy, got 'beam'"):
-        DecimaPolicy(env, network, "decima", "beam")
 
 
 PUBLISHED = (
@@ -258,6 +252,8 @@ def test_published_names_go_to_their_layers(plant):
     )
     greedy = decima_reference("decima_reference:greedy")(SimpleNamespace(num_envs=2))
     assert greedy.name == "decima_reference:greedy"
+    with pytest.raises(InputError, match="decoding must be sampled or greedy, got 'beam'"):
+        decima_reference("decima_reference:beam")
 
 
 def test_wrong_weights_are_refused_in_one_sentence(plant, tmp_path):
@@ -366,7 +362,7 @@ def test_a_decision_costs_a_twentieth_of_the_published_programs():
         for _ in range(2)
     ]
     view = ClusterView.concatenate([made_row(jobs, 12, num_executors=50)] * 32)
-    policy = DecimaPolicy(SimpleNamespace(num_envs=32), made_network(), "made")
+    policy = NetworkPolicy(made_network(), 32, sampled=True, name="made")
     costs_s = []
     for _ in range(20):
         begun = time.process_time()

@@ -112,6 +112,21 @@ class PlayerBatch:
         self._simulate()
         return np.array(self.rows["done"])
 
+    def stand_as(self, other: "PlayerBatch", rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Let each row stand where a row of another batch of the same world and player stands.
+
+        Args:
+            other: Whose episodes have begun; it is not changed.
+            rows: (N,) of the other batch.
+
+        Returns:
+            (N, 6, W) what the rows see.
+        """
+        self._simulate()
+        self.rows[:] = other.rows[rows]
+        self._observation[:] = other._observation[rows]
+        return self._observation.copy()
+
     def begin(
         self,
         begins: NDArray[np.bool_],  # (N,)

@@ -37,6 +37,7 @@ from netllm_gym.policies.llm.tokens import TokenLayout, TokenSpec
 if TYPE_CHECKING:
     from netllm_gym.policies.llm.model import LLMModel
 
+MOST_REGRET = 8.0  # QoE that counts of one decision
 LAYOUTS = {
     "netllm": TokenLayout(
         (
@@ -233,10 +234,18 @@ def tensors(batch: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def score(logits: Tensor, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the summed loss, and which answers at valid steps were the teacher's."""
+    """Return the summed loss, and which answers at valid steps were the teacher's.
+
+    Where the batch holds what actions are worth, the loss is the regret and the best action, with
+    the link's future known, takes the teacher's place.
+    """
     actions, mask = batch["actions"], batch["mask"]
-    right = (logits.detach().argmax(-1) == actions)[mask]
-    return masked_cross_entropy(logits, actions, mask), {"accuracy": right}
+    if "values" in batch:
+        actions = batch["values"].argmax(-1)
+        loss = expected_regret(logits[mask], batch["values"][mask]).sum()
+    else:
+        loss = masked_cross_entropy(logits, actions, mask)
+    return loss, {"accuracy": (logits.detach().argmax(-1) == actions)[mask]}
 
 
 def decide(
@@ -247,6 +256,20 @@ def decide(
 ) -> NDArray[np.int64]:
     """Return (N,) rungs for (N, 1) steps."""
     return pick(model(inputs, cache)[:, 0])
+
+
+def expected_regret(logits: Tensor, values: Tensor) -> Tensor:
+    """Return (B,) how much less than the best action a draw from the logits is worth.
+
+    Linear in the probabilities, so that values which know the future are averaged over it, and
+    bounded, since no more can be learned from a stall of minutes than from one of seconds.
+
+    Args:
+        logits: (B, A).
+        values: (B, A) in QoE.
+    """
+    regret = (values.max(-1, keepdim=True).values - values).clamp(max=MOST_REGRET)
+    return (torch.softmax(logits, -1) * regret).sum(-1)
 
 
 def masked_cross_entropy(logits: Tensor, actions: Tensor, mask: Tensor) -> Tensor:

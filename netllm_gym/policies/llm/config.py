@@ -11,6 +11,7 @@ from netllm_gym.policies.returns import ReturnSpec
 
 ADAPTATIONS = ("lora", "frozen", "full")
 POSITIONS = ("auto", "native", "slot", "none")
+OBJECTIVES = ("imitate", "value")
 DTYPES = ("float32", "bfloat16")
 RANDOM_ONLY = ("tiny",)  # backbones that exist as a shape, without trained weights
 
@@ -132,6 +133,8 @@ class TrainConfig:
 
     Attributes:
         updates: Optimizer steps in all.
+        objective: "imitate" the actions of the pool, or choose those of most "value", of which the
+            pool must then hold the values (`collect --lookahead`).
         batch_episodes: Windows of one forward pass: for ABR whole episodes, for CJS single
             decisions. 0 takes the problem's own number, 32 and 512.
         accumulate: Of these, how many make one update.
@@ -146,6 +149,7 @@ class TrainConfig:
     """
 
     updates: int = 2000
+    objective: str = "imitate"
     batch_episodes: int = 0
     accumulate: int = 1
     adapter_learning_rate: float = 5e-4
@@ -161,6 +165,10 @@ class TrainConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        check(
+            self.objective in OBJECTIVES,
+            *("objective", f"be {' or '.join(OBJECTIVES)}", self.objective),
+        )
         for name in ("updates", "accumulate"):
             check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
         for name in (

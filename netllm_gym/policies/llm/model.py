@@ -123,7 +123,7 @@ def added(allowed: Tensor, dtype: torch.dtype) -> Tensor:
 def inputs_of(batch: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the model may see of a batch of episodes: actions only a step late."""
     actions, mask = batch["actions"], batch["mask"]
-    inputs = {name: value for name, value in batch.items() if name != "actions"}
+    inputs = {name: value for name, value in batch.items() if name not in ("actions", "values")}
     inputs["previous_actions"] = one_late(actions)
     inputs["previous_mask"] = one_late(mask)
     return inputs

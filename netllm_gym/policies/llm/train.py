@@ -65,6 +65,13 @@ def train_llm(
     """
     parts = parts_of(config.problem)
     parts.check_episodes(config, episodes)
+    if train.objective == "imitate":
+        episodes = dataclasses.replace(episodes, values=None)
+    elif episodes.values is None:
+        raise InputError(
+            "objective must be imitate for a pool without values of actions, got 'value': collect "
+            "it with --lookahead"
+        )
     run = TrainingRun(
         *(Path(out), train),
         validate=validate,

@@ -26,6 +26,7 @@ SCHEMA = "netllm-gym network 1"
 WEIGHTS_FILE = "weights.safetensors"
 NETWORKS = {  # name in config.json -> config and class, imported when they are asked for
     "abr-mlp": ("netllm_gym.policies.neural.abr_mlp", "ABRNetworkConfig", "ABRNetwork"),
+    "decima": ("netllm_gym.policies.neural.cjs", "DecimaNetworkConfig", "Decima"),
 }
 
 

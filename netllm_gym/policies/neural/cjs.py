@@ -10,9 +10,10 @@ Source: Decima (Mao et al., SIGCOMM 2019) as spark-sched-sim trained it and NetL
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -22,12 +23,12 @@ from torch import Tensor, nn
 
 from netllm_gym.data.datasets import find_data
 from netllm_gym.envs.cjs.observation import ClusterView
-from netllm_gym.envs.cjs.vector_env import CJSVectorEnv
 from netllm_gym.errors import InputError
 from netllm_gym.files import one_line
 from netllm_gym.policies.baselines.cjs import edge_ends, longest_paths, places_of_jobs
+from netllm_gym.policies.configs import MAX_SEED, check
+from netllm_gym.policies.neural.networks import Judgement, Network, NetworkPolicyFactory
 from netllm_gym.policies.policy import FloatArray, IntArray
-from netllm_gym.randomness import EpisodeDraws
 
 WEIGHTS_FILE = "decima_tpch_weights.npz"
 DECODINGS = ("sampled", "greedy")
@@ -172,19 +173,67 @@ class Choice(NamedTuple):
         return -of_stage - (self.executor_log_probs.exp() * self.executor_log_probs).sum(1)
 
 
-class Decima(nn.Module):
+@dataclass(frozen=True)
+class DecimaNetworkConfig:
+    """All that can differ between networks of Decima's shape, which serve any cluster.
+
+    Attributes:
+        seed: Of the initial weights.
+    """
+
+    seed: int = 0
+    problem: str = "cjs"
+
+    def __post_init__(self) -> None:
+        check(0 <= self.seed <= MAX_SEED, "seed", f"be in 0..{MAX_SEED}", self.seed)
+        check(self.problem == "cjs", "problem", "be cjs", self.problem)
+
+
+class Decima(Network):
     """Embeds stages, jobs and the cluster; scores stages, then executors for the chosen one."""
 
-    def __init__(self) -> None:
+    config: DecimaNetworkConfig
+    draws_per_decision: ClassVar[int] = 2  # for the stage and the executors
+    draws_by_default: ClassVar[bool] = True  # as it is trained and evaluated
+
+    def __init__(self, config: DecimaNetworkConfig | None = None) -> None:
         super().__init__()
+        self.config = DecimaNetworkConfig() if config is None else config
         leaky = partial(nn.LeakyReLU, _SLOPE, inplace=True)
-        self.prepare = _mlp(STAGE_FEATURES, _ENCODER_HIDDEN, WIDTH, leaky)
-        self.message = _mlp(WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
-        self.update = _mlp(WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
-        self.job = _mlp(STAGE_FEATURES + WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
-        self.cluster = _mlp(WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
-        self.stage_score = _mlp(STAGE_FEATURES + 3 * WIDTH, _HEAD_HIDDEN, 1, nn.Tanh)
-        self.executor_score = _mlp(JOB_FEATURES + 2 * WIDTH + 1, _HEAD_HIDDEN, 1, nn.Tanh)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            self.prepare = _mlp(STAGE_FEATURES, _ENCODER_HIDDEN, WIDTH, leaky)
+            self.message = _mlp(WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
+            self.update = _mlp(WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
+            self.job = _mlp(STAGE_FEATURES + WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
+            self.cluster = _mlp(WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
+            self.stage_score = _mlp(STAGE_FEATURES + 3 * WIDTH, _HEAD_HIDDEN, 1, nn.Tanh)
+            self.executor_score = _mlp(JOB_FEATURES + 2 * WIDTH + 1, _HEAD_HIDDEN, 1, nn.Tanh)
+
+    def decide(self, observations: ClusterView, draws: FloatArray | None) -> IntArray:
+        """Return (N, 2) actions, no stage where there is no choice."""
+        actions = np.tile(np.array([-1, 0]), (len(observations), 1))
+        rows = np.flatnonzero(self.chooses(observations))
+        if not len(rows):
+            return actions
+        seen = observations if len(rows) == len(observations) else observations.take(rows)
+        drawn = None if draws is None else torch.from_numpy(draws[:, rows])
+        actions[rows] = self(cluster_graph(seen), drawn).actions.numpy()
+        return actions
+
+    def judge(self, observations: ClusterView, actions: IntArray) -> Judgement:
+        """Say of (B, 2) actions how likely they were."""
+        choice = self(cluster_graph(observations), actions=torch.from_numpy(actions))
+        return Judgement(choice.log_prob, choice.entropy(), None)
+
+    def chooses(self, observations: ClusterView) -> NDArray[np.bool_]:
+        """Return (B,) where there are a stage and executors for it."""
+        offered = observations.stage_row[observations.schedulable]
+        offers = np.bincount(offered, minlength=len(observations)) > 0
+        return np.asarray(offers & (observations.committable > 0))
+
+    def check_env(self, env: Any) -> None:
+        """Refuse nothing: any cluster will do."""
 
     def forward(
         self, graph: ClusterGraph, draws: Tensor | None = None, actions: Tensor | None = None
@@ -196,7 +245,16 @@ class Decima(nn.Module):
             draws: (2, N) uniform in [0, 1), for the stage and the executors.
             actions: (N, 2) that were chosen. Without draws and actions, the likeliest are.
         """
-        embedded = self.embed(graph)
+        return self.choose(graph, self.embed(graph), draws, actions)
+
+    def choose(
+        self,
+        graph: ClusterGraph,
+        embedded: Embeddings,
+        draws: Tensor | None = None,
+        actions: Tensor | None = None,
+    ) -> Choice:
+        """Do what `forward` does with what was made of the graph already."""
         stage_log_probs = self.stage_log_probs(graph, embedded)
         if actions is None:
             stage = _pick(stage_log_probs, graph.num_offered, None if draws is None else draws[0])
@@ -339,52 +397,16 @@ def _array(
     return np.array(found)
 
 
-class DecimaPolicy:
-    """A Decima network at work.
-
-    Args:
-        env: What is played.
-        network: With its weights.
-        name: What tables call it.
-        decoding: `sampled` draws stage and executors by the episode's seed, as the network was
-            trained and is evaluated; `greedy` takes the likeliest.
-    """
-
-    def __init__(
-        self, env: CJSVectorEnv, network: Decima, name: str, decoding: str = "sampled"
-    ) -> None:
-        if decoding not in DECODINGS:
-            raise InputError(f"decoding must be {' or '.join(DECODINGS)}, got {decoding!r}")
-        self.name = name if decoding == "sampled" else f"{name}:{decoding}"
-        self.network = network
-        self._sampled = decoding == "sampled"
-        self._draws = EpisodeDraws(env.num_envs)
-
-    def reset(self, rows: IntArray, seeds: IntArray) -> None:
-        """Start the rows' draws anew; the network has no memory."""
-        self._draws.reset(rows, seeds)
-
-    def act(self, view: ClusterView, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
-        """Return (N, 2) actions."""
-        draws = np.stack([self._draws.draw(), self._draws.draw()])  # (2, N)
-        actions = np.tile(np.array([-1, 0]), (len(view), 1))
-        offering = np.bincount(view.stage_row[view.schedulable], minlength=len(view)) > 0
-        rows = np.flatnonzero(offering & (view.committable > 0))
-        if not len(rows):
-            return actions
-        seen = view if len(rows) == len(view) else view.take(rows)
-        with torch.inference_mode():
-            drawn = torch.from_numpy(draws[:, rows]) if self._sampled else None
-            actions[rows] = self.network(cluster_graph(seen), drawn).actions.numpy()
-        return actions
-
-
-def decima_reference(name: str) -> Callable[[CJSVectorEnv], DecimaPolicy]:
+def decima_reference(name: str) -> NetworkPolicyFactory:
     """Return the factory of `decima_reference`, `decima_reference:greedy` and so on.
 
     Raises:
+        InputError: If the decoding is none.
         MissingDataError: If the weights are not on this machine.
     """
     plain, _, decoding = name.partition(":")
-    network = read_decima(find_data("cjs", "weights", WEIGHTS_FILE))
-    return partial(DecimaPolicy, network=network, name=plain, decoding=decoding or "sampled")
+    if decoding not in ("", *DECODINGS):
+        raise InputError(f"decoding must be {' or '.join(DECODINGS)}, got {decoding!r}")
+    network = read_decima(find_data("cjs", "weights", WEIGHTS_FILE)).requires_grad_(False)
+    sampled = decoding != "greedy"
+    return NetworkPolicyFactory(network, sampled=sampled, name=plain if sampled else name)

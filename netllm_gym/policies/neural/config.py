@@ -195,4 +195,61 @@ class GenetConfig:
         check(0 <= self.kappa < math.inf, "kappa", "be at least 0 and finite", self.kappa)
 
 
-WorldsConfig = AugmentConfig | UDRConfig | GenetConfig
+@dataclass(frozen=True)
+class DecimaConfig:
+    """Decima: it clones a rule, then plays the same arrivals several times over.
+
+    A decision's return is compared with those of the other rollouts of its arrivals at the same
+    simulated time. Episodes are shorter than those of an evaluation and grow, in a line, over the
+    updates that play.
+
+    Attributes:
+        rollouts: Of each arrival seed in an update.
+        first_jobs: Of an episode at first; the case's own number, if that is less,
+        last_jobs: and in the last update, likewise.
+        horizon_s: Rewards this far ahead, in simulated time, count 1 / e.
+        advantage_limit: Advantages beyond so many standard deviations count as at it.
+        clone_updates: First updates of the run, which learn to do as the teacher would.
+        clone_episodes: Played in each of them, side by side, each of other arrivals.
+        clone_learning_rate: Of Adam at first; it falls in a line to 0.
+        clone_clip_norm: Most that the gradient's norm may be there.
+        teacher: The rule that is cloned: tuned_srpt or srpt.
+    """
+
+    rollouts: int = 6
+    first_jobs: int = 30
+    last_jobs: int = 50
+    horizon_s: float = 200.0
+    advantage_limit: float = 4.0
+    clone_updates: int = 12
+    clone_episodes: int = 96
+    clone_learning_rate: float = 3e-3
+    clone_clip_norm: float = 1.0
+    teacher: str = "tuned_srpt"
+
+    def __post_init__(self) -> None:
+        check(self.rollouts >= 2, "rollouts", "be at least 2", self.rollouts)
+        check(self.first_jobs >= 1, "first_jobs", "be at least 1", self.first_jobs)
+        holds = self.last_jobs >= self.first_jobs
+        check(holds, "last_jobs", f"be at least first_jobs, {self.first_jobs}", self.last_jobs)
+        check(self.clone_updates >= 0, "clone_updates", "be at least 0", self.clone_updates)
+        check(self.clone_episodes >= 1, "clone_episodes", "be at least 1", self.clone_episodes)
+        for name in ("horizon_s", "advantage_limit", "clone_learning_rate", "clone_clip_norm"):
+            holds = 0 < getattr(self, name) < math.inf
+            check(holds, name, "be above 0 and finite", getattr(self, name))
+        known = ("tuned_srpt", "srpt")
+        check(self.teacher in known, "teacher", f"be {' or '.join(known)}", self.teacher)
+
+
+DECIMA_SCHEDULE = PPOConfig(
+    updates=100,
+    episodes=48,
+    epochs=2,
+    minibatch=2048,
+    learning_rate=5e-4,
+    final_fraction=0.1,
+    entropy=0.0,
+    final_entropy=0.0,
+)
+
+WorldsConfig = AugmentConfig | UDRConfig | GenetConfig | DecimaConfig

@@ -73,6 +73,22 @@ class Worlds(Protocol):
         """Put back what `memory` gave, once checked; `path` is where it was read."""
 
 
+class Prelude(Protocol):
+    """What a network learns otherwise before it learns by playing.
+
+    What decides it stands in the settings of the worlds.
+    """
+
+    @property
+    def updates(self) -> int:
+        """The first ones of the run, which are its own."""
+
+    def update(
+        self, number: int, network: Network, optimizer: torch.optim.Optimizer
+    ) -> dict[str, Any]:
+        """Make update `number`, the first is 0, and return its metrics."""
+
+
 def train_ppo(
     make_network: Callable[[], Network],
     worlds: Worlds,
@@ -80,6 +96,7 @@ def train_ppo(
     out: Path | str,
     *,
     advantages: Advantages | None = None,
+    prelude: Prelude | None = None,
     validate: Validate | None = None,
     trained_on: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
@@ -94,6 +111,7 @@ def train_ppo(
         config: How.
         out: Folder of the run; new, empty or that of an earlier run.
         advantages: Of the decisions of episodes; None takes the network's expected returns.
+        prelude: Makes the first of the updates; the others begin with a fresh optimizer.
         validate: Scores a policy, higher is better; None keeps only the last.
         trained_on: Where the episodes and the validation came from, as JSON values; kept in the
             policy's folder, and a run is resumed only with an equal one.
@@ -118,7 +136,8 @@ def train_ppo(
         network, values = load_network(run.last)
         kept = {"config": to_json(network.config), "trained_on": values["trained_on"]}
     with cpu_threads(config.threads):
-        return run.train(_PPO(network, asked, worlds, config, advantages), kept, stop_after)
+        learner = _PPO(network, asked, worlds, config, advantages, prelude)
+        return run.train(learner, kept, stop_after)
 
 
 class _Batch(NamedTuple):
@@ -141,31 +160,40 @@ class _PPO:
         worlds: Worlds,
         ppo: PPOConfig,
         advantages: Advantages | None,
+        prelude: Prelude | None,
     ) -> None:
         self.network, self.config, self.worlds = network, config, worlds
-        self.ppo, self.advantages = ppo, advantages
+        self.ppo, self.advantages, self.prelude = ppo, advantages, prelude
         self.settings = {"train": to_json(ppo), "worlds": dict(worlds.settings)}
+        self.first = 0  # update that plays
+        if prelude is not None:
+            self.first = prelude.updates
+            if self.first >= ppo.updates:
+                raise InputError(
+                    f"updates must be above the {self.first} of the prelude, got {ppo.updates}"
+                )
         self.optimizer = torch.optim.Adam(network.parameters(), ppo.learning_rate, fused=True)
 
     def update(self, number: int) -> dict[str, Any]:
         """Play, then learn from it."""
-        ppo = self.ppo
-        done = number / max(1, ppo.updates - 1)
+        if self.prelude is not None and number < self.first:
+            return self.prelude.update(number, self.network, self.optimizer)
+        if number == self.first:
+            self.optimizer.state.clear()
+        played, ppo = number - self.first, self.ppo
+        done = played / max(1, ppo.updates - self.first - 1)
         rate = ppo.learning_rate * (1.0 + (ppo.final_fraction - 1.0) * done)
         entropy = ppo.entropy + (ppo.final_entropy - ppo.entropy) * done
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        env, plan = self.worlds.episodes(number, self.policy({}))
+        env, plan = self.worlds.episodes(played, self.policy({}))
         player = NetworkPolicy(self.network, env.num_envs, sampled=True, name="learner")
         episodes = rollout(player, env, plan).episodes
         rng = np.random.default_rng([ppo.seed, number])
         batch = self._batch(episodes)
         told = self._learn(batch, entropy, rng, number)
-        steps = sum(len(episode.rewards) for episode in episodes)
-        rewards = sum(float(episode.rewards.sum()) for episode in episodes)
         return {
-            "reward": rewards / steps,
-            "return": rewards / len(episodes),
+            **earned(episodes),
             "decisions": len(batch.actions),
             **told,
             "entropy_weight": entropy,
@@ -281,6 +309,13 @@ class _PPO:
     def remember(self, memory: Mapping[str, Any], path: Path) -> None:
         """Put back what `memory` gave."""
         self.worlds.remember(memory, path)
+
+
+def earned(episodes: Sequence[Episode]) -> dict[str, float]:
+    """Return the mean reward of a decision and the mean return of an episode."""
+    steps = sum(len(episode.rewards) for episode in episodes)
+    rewards = sum(float(episode.rewards.sum()) for episode in episodes)
+    return {"reward": rewards / steps, "return": rewards / len(episodes)}
 
 
 def compressed(rewards: FloatArray, floor: float) -> FloatArray:

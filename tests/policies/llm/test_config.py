@@ -6,13 +6,8 @@ import math
 import pytest
 
 from netllm_gym.errors import InputError
-from netllm_gym.policies.llm.config import (
-    BackboneConfig,
-    LLMConfig,
-    TrainConfig,
-    from_json,
-    to_json,
-)
+from netllm_gym.policies.configs import from_json, to_json
+from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig, TrainConfig
 from netllm_gym.policies.returns import ReturnSpec
 
 

@@ -1,0 +1,70 @@
+"""What each action would have led to: every decision of an episode, tried again in the simulator.
+
+At each step of an episode that was played, each action is taken once and a policy plays on to the
+end, in the same world: same link, same noise. The sum of the rewards is the action's value. It
+knows the future of that world, but whoever learns from many worlds sees only what a player sees,
+and so learns the mean: one step better than the policy that plays on, wherever that is not yet the
+best.
+
+Source: Ross and Bagnell, Reinforcement and Imitation Learning via Interactive No-Regret Learning
+(AggreVaTe, 2014).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from netllm_gym.data.episode import Episode
+from netllm_gym.envs.plan import PlannedEpisode
+from netllm_gym.policies.policy import FloatArray, Policy
+
+VALUE = "value_"  # columns of a pool's infos: value_0, value_1, ... of each action
+
+
+def action_values(
+    make_env: Callable[[int], Any],
+    factory: Callable[[Any], Policy],
+    plan: Sequence[PlannedEpisode],
+    episodes: Sequence[Episode],
+) -> list[dict[str, FloatArray]]:
+    """Return, for each episode, what each action was worth at each step.
+
+    Args:
+        make_env: Makes the vector environment of the episodes with so many rows, autoreset
+            disabled; it must let rows stand where others do (`batch.stand_as`).
+        factory: Of the policy that plays on. It begins anew with each action that is tried: one
+            that remembers its episode remembers nothing from before.
+        plan: Of the episodes.
+        episodes: As they were played, all of one length.
+
+    Returns:
+        Columns `value_0`, `value_1`, ... of shape (T,), undiscounted sums of rewards to the end.
+    """
+    played, count = make_env(len(plan)), len(plan)
+    options = {key: np.array([each.options[key] for each in plan]) for key in plan[0].options}
+    played.reset(seed=[each.seed for each in plan], options=options or None)
+    actions = np.stack([episode.actions for episode in episodes])  # (E, T)
+    num_actions, num_steps = int(played.single_action_space.n), actions.shape[1]
+    branches = make_env(count * num_actions)
+    tried = np.tile(np.arange(num_actions), count)  # action of each branch
+    branched = np.repeat(np.arange(count), num_actions)  # its episode
+    seeds = np.array([each.seed for each in plan], np.int64)[branched]
+    policy = factory(branches)
+    values = np.zeros((num_steps, count * num_actions))
+    for step in range(num_steps):
+        branches.batch.stand_as(played.batch, branched)
+        chosen: Any = tried
+        for ahead in range(num_steps - step):
+            observations, rewards, _, _, infos = branches.step(chosen)
+            values[step] += rewards
+            if ahead == 0:
+                policy.reset(np.arange(len(branched)), seeds)
+            if ahead + 1 < num_steps - step:
+                chosen = policy.act(observations, rewards, infos)
+        played.step(actions[:, step])
+    by_action = values.reshape(num_steps, count, num_actions)
+    return [
+        {f"{VALUE}{action}": by_action[:, index, action].copy() for action in range(num_actions)}
+        for index in range(count)
+    ]

@@ -1,0 +1,90 @@
+"""What an action is worth is what really follows when it is taken and the policy plays on."""
+
+import numpy as np
+import pytest
+import torch
+
+from netllm_gym.collection import collect
+from netllm_gym.data.windows import PaddedEpisodes, Windows
+from netllm_gym.envs.abr.env import ABREnv
+from netllm_gym.errors import InputError
+from netllm_gym.lookahead import action_values
+from netllm_gym.policies.baselines.abr import BBA
+from netllm_gym.policies.llm.abr import MOST_REGRET, expected_regret
+from netllm_gym.policies.llm.config import LLMConfig, TrainConfig
+from netllm_gym.policies.llm.train import train_llm
+from netllm_gym.problems import find_problem, load_policy
+from netllm_gym.rollout import rollout
+
+CASE = {"traces": "synthetic", "video": "synthetic", "noise": True}
+SHORT = {**CASE, "noise": False}
+
+
+def make_env(rows):
+    return find_problem("abr").make_env(rows, **CASE)
+
+
+def test_values_equal_episodes_played_from_the_beginning():
+    env = make_env(2)
+    plan = env.training_plan([5, 6])
+    episodes = rollout(load_policy("rate_based").factory(env), env, plan).episodes
+    values = action_values(make_env, BBA, plan, episodes)
+    scalar = ABREnv(**CASE)
+    policy = BBA(make_env(1))
+    for index, step, action in [(0, 0, 5), (1, 20, 0), (1, 46, 3)]:
+        observation, _ = scalar.reset(seed=plan[index].seed)
+        total, done, t = 0.0, False, 0
+        policy.reset(np.zeros(1, np.int64), np.array([1]))
+        while not done:
+            if t < step:
+                chosen = int(episodes[index].actions[t])
+            elif t == step:
+                chosen = action
+            else:
+                chosen = int(policy.act(observation[None], np.zeros(1), {})[0])
+            observation, reward, done, _, _ = scalar.step(chosen)
+            total += reward if t >= step else 0.0
+            t += 1
+        assert values[index][f"value_{action}"][step] == pytest.approx(total, rel=1e-12)
+
+
+def test_the_value_of_what_the_policy_does_itself_is_its_return_to_go():
+    env = make_env(3)
+    plan = env.training_plan([1, 2, 3])
+    episodes = rollout(BBA(env), env, plan).episodes
+    for episode, values in zip(episodes, action_values(make_env, BBA, plan, episodes), strict=True):
+        table = np.stack([values[f"value_{action}"] for action in range(6)], axis=1)
+        own = table[np.arange(len(episode.actions)), episode.actions]
+        assert own == pytest.approx(np.cumsum(episode.rewards[::-1])[::-1], rel=1e-9)
+
+
+def test_regret_is_worked_out_by_hand():
+    logits = torch.log(torch.tensor([[0.5, 0.25, 0.25], [1.0, 1e-9, 1e-9]]))
+    values = torch.tensor([[1.0, 3.0, -99.0], [2.0, 1.0, 0.0]])
+    by_hand = [0.5 * 2.0 + 0.25 * 0.0 + 0.25 * MOST_REGRET, 0.0]
+    assert expected_regret(logits, values).tolist() == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_a_pool_keeps_values_and_a_model_learns_to_prefer_them(tmp_path):
+    pool = collect("abr", ["bba"], 4, tmp_path / "pool", SHORT, lookahead="rate_based")
+    episodes = PaddedEpisodes.from_pool(pool)
+    assert episodes.values.shape == (4, 47, 6)
+    batch = Windows(episodes, np.zeros(episodes.mask.shape), 47).batch(np.array([2, 0]))
+    assert (batch["values"] == episodes.values[[2, 0]].astype(np.float32)).all()
+    losses = []
+    train_llm(
+        *(episodes, LLMConfig(), TrainConfig(updates=12, objective="value", threads=1)),
+        tmp_path / "run",
+        progress=lambda told: losses.append(told["loss"]),
+    )
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_lookahead_is_refused_where_it_cannot_be(tmp_path):
+    with pytest.raises(InputError, match="lookahead must be left out for cjs, got 'fair'"):
+        collect("cjs", ["fair"], 1, tmp_path / "pool", {"num_jobs": 2}, lookahead="fair")
+    pool = collect("abr", ["bba"], 2, tmp_path / "plain", SHORT)
+    config = TrainConfig(updates=1, objective="value")
+    with pytest.raises(InputError, match="objective must be imitate for a pool without values"):
+        train_llm(PaddedEpisodes.from_pool(pool), LLMConfig(), config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
