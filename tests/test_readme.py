@@ -62,6 +62,8 @@ def test_commands_run_one_after_the_other(capsys):
                 made_small[command.index(option) + 1] = value
         if command[0] == "train" and "--updates" not in command:
             made_small += ["--updates", SMALLER["--updates"]]
+        if "decima" in command:
+            made_small += ["--clone-updates", "1", "--num-jobs", "5", "--episodes", "12"]
         assert run(made_small) == 0, (command, capsys.readouterr().err)
 
 
