@@ -15,11 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from netllm_gym.data.episode import Episode
+from netllm_gym.data.episode import ACTION_VALUE, Episode
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.policies.policy import FloatArray, Policy
-
-VALUE = "value_"  # columns of a pool's infos: value_0, value_1, ... of each action
 
 
 def action_values(
@@ -65,6 +63,9 @@ def action_values(
         played.step(actions[:, step])
     by_action = values.reshape(num_steps, count, num_actions)
     return [
-        {f"{VALUE}{action}": by_action[:, index, action].copy() for action in range(num_actions)}
+        {
+            f"{ACTION_VALUE}{action}": by_action[:, index, action].copy()
+            for action in range(num_actions)
+        }
         for index in range(count)
     ]

@@ -47,7 +47,7 @@ FLOORS = {  # file: what it may import, beside the standard library and its own 
     POLICY: ("numpy",),
     CONFIGS: ("errors.py",),
     ON_DISK[0]: (*GROUND, "torch", "safetensors"),
-    ON_DISK[1]: (*GROUND, ON_DISK[0], "torch"),
+    ON_DISK[1]: (*GROUND, ON_DISK[0], POLICY, "torch"),
     "policies/__init__.py": (),
     **dict.fromkeys(SHARED[:2], TOLD),
     SHARED[2]: ("numpy", "torch"),

@@ -16,6 +16,7 @@ from netllm_gym.errors import InputError
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 MAX_INT64 = 2**63 - 1
+ACTION_VALUE = "value_"  # infos value_0, value_1, ...: what each action was worth, if known
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +80,13 @@ class Episode:
     def num_steps(self) -> int:
         """T, the number of decisions."""
         return len(self.rewards)
+
+    @property
+    def action_values(self) -> FloatArray | None:
+        """(T, A) what each action was worth, None where it is not known; see `lookahead.py`."""
+        names = [name for name in self.infos if name.startswith(ACTION_VALUE)]
+        columns = [self.infos[f"{ACTION_VALUE}{action}"] for action in range(len(names))]
+        return np.stack(columns, axis=1) if columns else None
 
     @property
     def episode_return(self) -> float:

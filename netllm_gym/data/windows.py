@@ -141,10 +141,9 @@ class PaddedEpisodes:
             actions[row, :num_steps] = episode.actions
             rewards[row, :num_steps] = episode.rewards
             seed[row] = episode.seed
-            if "value_0" in episode.infos:
-                columns = [episode.infos[f"value_{a}"] for a in range(len(episode.infos))]
-                worth.append(np.zeros((shape[1], len(columns))))
-                worth[-1][:num_steps] = np.stack(columns, axis=1)
+            if (of_actions := episode.action_values) is not None:
+                worth.append(np.zeros((shape[1], of_actions.shape[1])))
+                worth[-1][:num_steps] = of_actions
             names.append(episode.policy)
             cases.append(episode.case)
         if ragged:

@@ -143,6 +143,31 @@ def read_tensors(path: Path, sha256: str | None) -> dict[str, Tensor]:
     return tensors
 
 
+def check_tensors(path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Refuse tensors of a file that are not what a network has room for.
+
+    Args:
+        path: Where they were read.
+        found: By name.
+        wanted: What the network of `config.json` has, of which names, shapes and types count.
+
+    Raises:
+        InputError: If a name is missing or foreign, a shape or type differs, or a number is not
+            finite.
+    """
+    if odd := found.keys() ^ wanted.keys():
+        raise InputError(f"{path} must fit config.json, got {min(odd)} amiss")
+    for name, each in wanted.items():
+        got = found[name]
+        if got.shape != each.shape or got.dtype != each.dtype:
+            raise InputError(
+                f"{path} must fit config.json with {name} {tuple(each.shape)} of {each.dtype}, "
+                f"got {tuple(got.shape)} of {got.dtype}"
+            )
+        if not got.isfinite().all():
+            raise InputError(f"{name} of {path} must be finite, got inf or nan")
+
+
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes."""
     digest = hashlib.sha256()

@@ -41,6 +41,36 @@ class Policy(Protocol):
         """
 
 
+class TrainedPolicyFactory:
+    """Builds a trained policy for an environment, and says what it was trained on.
+
+    Args:
+        name: What tables call the policies that are built.
+        draws_by_default: Whether such policies usually draw their actions.
+        sampled: Whether these draw theirs; None does as is usual.
+        trained_on: Where the training data came from, as the trainer was told.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        draws_by_default: bool,
+        sampled: bool | None,
+        trained_on: Mapping[str, Any] | None,
+    ) -> None:
+        self.name, self.draws_by_default = name, draws_by_default
+        self.sampled = draws_by_default if sampled is None else sampled
+        self.trained_on = dict(trained_on or {})
+
+    def __call__(self, env: Any) -> Policy:
+        """Build the policy for an environment's rows.
+
+        Raises:
+            InputError: If the environment is not of the kind that the policy was trained for.
+        """
+        raise NotImplementedError
+
+
 class Limit(Protocol):
     """What no policy can beat; a row of a table that nobody plays.
 

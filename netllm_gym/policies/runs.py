@@ -32,6 +32,7 @@ from netllm_gym.files import (
     write_whole,
 )
 from netllm_gym.policies.checkpoint import file_sha256, read_tensors, write_tensors
+from netllm_gym.policies.policy import TrainedPolicyFactory
 
 STATE_SCHEMA = "netllm-gym run 1"
 MOMENTS_FILE = "optimizer.safetensors"
@@ -74,34 +75,44 @@ class Schedule(Protocol):
     def checkpoint_every(self) -> int: ...  # noqa: D102
 
 
-class Learner(Protocol):
-    """Weights, their optimizer, and what one update does to them."""
+class Learner:
+    """Weights, their optimizer, and what one update does to them.
 
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """The policy's config, as JSON values."""
+    Attributes:
+        network: With the weights that are trained.
+        optimizer: Of these.
+        config: The policy's config, as JSON values.
+        settings: What decides an update beside config and weights, as JSON values.
+    """
 
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """What decides an update beside config and weights, as JSON values."""
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    config: Mapping[str, Any]
+    settings: Mapping[str, Any]
 
     def update(self, number: int) -> dict[str, Any]:
         """Make update `number`, the first is 0, and return its metrics."""
+        raise NotImplementedError
 
-    def policy(self, trained_on: Mapping[str, Any]) -> Any:
+    def policy(self, trained_on: Mapping[str, Any]) -> TrainedPolicyFactory:
         """Return the factory of the policy as it would act now."""
+        raise NotImplementedError
 
     def write(self, folder: Path, trained_on: Mapping[str, Any]) -> None:
         """Write the policy's files into an existing folder."""
+        raise NotImplementedError
 
-    def moments(self) -> Mapping[str, Tensor]:
-        """Return the optimizer's state."""
+    def moments(self) -> dict[str, Tensor]:
+        """Return what an update leaves beside the weights: the optimizer's state."""
+        return optimizer_moments(self.network, self.optimizer)
 
     def load_moments(self, moments: Mapping[str, Tensor], path: Path) -> None:
         """Put back what `moments` gave; `path` is where it was read."""
+        load_optimizer_moments(self.network, self.optimizer, moments, path)
 
     def memory(self) -> dict[str, Any]:
-        """Return what else updates leave for later ones, as JSON values."""
+        """Return what else updates leave for later ones, as JSON values; nothing."""
+        return {}
 
     def remember(self, memory: Mapping[str, Any], path: Path) -> None:
         """Put back what `memory` gave; `path` is where it was read."""

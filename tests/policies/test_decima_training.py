@@ -165,7 +165,7 @@ def test_a_command_trains_a_policy_that_draws_its_actions(tmp_path, capsys):
     command = ["train", "cjs", "--method", "decima", "--num-executors", "8", "--num-jobs", "3"]
     command += ["--episodes", "6", "--clone-updates", "1", "--out", str(out)]
     assert run([*command, "--updates", "1"]) == 2
-    assert "updates must be above the 1 of the prelude, got 1" in capsys.readouterr().err
+    assert "updates must be above the 1 that clone first, got 1" in capsys.readouterr().err
     assert run([*command, "--episodes", "4", "--updates", "2"]) == 2
     assert "episodes must be a multiple of the 6 rollouts" in capsys.readouterr().err
     assert not out.exists()

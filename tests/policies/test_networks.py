@@ -77,7 +77,7 @@ def test_the_rung_that_was_chosen_last_reaches_the_network():
         ({"network": "nonsense"}, "config.json must name a network of .*, got 'nonsense'"),
         ({"schema": "netllm-gym network 9"}, "must have the schema 'netllm-gym policy 1' or"),
         ({"config": {"width": "wide"}}, r"config.json: width must be of the type int, got 'wide'"),
-        ({"config": {"width": 16}}, "weights.safetensors must fit config.json with finite"),
+        ({"config": {"width": 16}}, "weights.safetensors must fit config.json with "),
         ({"config": {"width": 8, "depth": 3}}, "must fit config.json, got actor.6.bias amiss"),
         ({"trained_on": 5}, "must have an object as trained_on, got 5"),
     ],

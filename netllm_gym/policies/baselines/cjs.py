@@ -251,24 +251,32 @@ class WeightedFair(_Rule):
         return share_out(view, np.ceil(share).astype(np.int64))
 
 
-class SRPT(_Rule):
+class _Costed(_Rule):
+    """Weighs what executors are good for against what each of them costs.
+
+    Args:
+        env: What is played.
+        cost_s: Executor-seconds that an executor costs; None takes the rule's own.
+    """
+
+    usual_cost_s = EXECUTOR_COST_S
+
+    def __init__(self, env: CJSVectorEnv, cost_s: float | None = None) -> None:
+        self._cost_s = self.usual_cost_s if cost_s is None else cost_s
+        if not 0.0 < self._cost_s < math.inf:
+            raise InputError(f"cost_s must be above 0 and finite, got {cost_s}")
+
+
+class SRPT(_Costed):
     """The job with the least work left gets the executors that it can use.
 
     How many that is: n executors need work / n for it, and each of them costs the cluster some
     executor-seconds that no task gets (its move and warm-up, longer tasks at more executors,
     idling until the last task of a stage ends), which puts off all J jobs by cost / E. The sum
     work / n + n cost J / E is least at n = sqrt(work E / (cost J)).
-
-    Args:
-        env: What is played.
-        cost_s: Executor-seconds that an executor costs.
     """
 
     name = "srpt"
-
-    def __init__(self, env: CJSVectorEnv, cost_s: float = EXECUTOR_COST_S) -> None:
-        _check_cost(cost_s)
-        self._cost_s = cost_s
 
     def act(self, view: ClusterView, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
         """Return (N, 2) actions."""
@@ -278,7 +286,7 @@ class SRPT(_Rule):
         return offers.give(order, usable_executors(view, left_ms, self._cost_s))
 
 
-class TunedSRPT(_Rule):
+class TunedSRPT(_Costed):
     """SRPT whose jobs also give executors back, and take those that nobody else can use.
 
     It differs from `SRPT` in four things:
@@ -291,17 +299,10 @@ class TunedSRPT(_Rule):
       no stage, the others get up to `SPARE` times n. Left alone they would be idle until the next
       arrival.
     - n avoids numbers of executors at which tasks are slow, see `suited_to_levels`.
-
-    Args:
-        env: What is played.
-        cost_s: Executor-seconds that an executor costs.
     """
 
     name = "tuned_srpt"
-
-    def __init__(self, env: CJSVectorEnv, cost_s: float = TUNED_EXECUTOR_COST_S) -> None:
-        _check_cost(cost_s)
-        self._cost_s = cost_s
+    usual_cost_s = TUNED_EXECUTOR_COST_S
 
     def act(self, view: ClusterView, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
         """Return (N, 2) actions."""
@@ -329,22 +330,14 @@ class TunedSRPT(_Rule):
         return np.where(closed[view.job_row], spare, room)
 
 
-class SJFCP(_Rule):
+class SJFCP(_Costed):
     """Shortest job first, by total work; within it the stage on its critical path.
 
     That is the one from which the longest path of work, to the end of the job, is still to be done.
     A job gets the executors that it can use, as with `SRPT`.
-
-    Args:
-        env: What is played.
-        cost_s: Executor-seconds that an executor costs.
     """
 
     name = "sjf_cp"
-
-    def __init__(self, env: CJSVectorEnv, cost_s: float = EXECUTOR_COST_S) -> None:
-        _check_cost(cost_s)
-        self._cost_s = cost_s
 
     def act(self, view: ClusterView, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
         """Return (N, 2) actions."""
@@ -352,11 +345,6 @@ class SJFCP(_Rule):
         order = np.argsort(view.work_ms, kind="stable")
         caps = usable_executors(view, work_left_ms(offers), self._cost_s)
         return offers.give(order, caps, critical_path_ms(view))
-
-
-def _check_cost(cost_s: float) -> None:
-    if not 0.0 < cost_s < math.inf:
-        raise InputError(f"cost_s must be above 0 and finite, got {cost_s}")
 
 
 def stage_work_ms(view: ClusterView) -> FloatArray:

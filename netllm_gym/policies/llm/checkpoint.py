@@ -19,6 +19,7 @@ from netllm_gym.errors import InputError, MissingDataError
 from netllm_gym.files import one_line, replace_folder
 from netllm_gym.policies.checkpoint import (
     check_device,
+    check_tensors,
     machine_errors,
     read_config,
     read_tensors,
@@ -166,15 +167,7 @@ def _check(model: LLMModel, files: Mapping[str, Mapping[str, Tensor]], folder: P
             wanted = {plain: state[name] for plain, name in _base_names(model).items()}
         else:
             wanted = model.outside()
-        if odd := tensors.keys() ^ wanted.keys():
-            raise InputError(f"{path} must fit config.json, got {min(odd)} amiss")
-        for name, each in wanted.items():
-            found = tensors[name]
-            if found.shape != each.shape or found.dtype != each.dtype:
-                raise InputError(
-                    f"{path} must fit config.json with {name} {tuple(each.shape)} of "
-                    f"{each.dtype}, got {tuple(found.shape)} of {found.dtype}"
-                )
+        check_tensors(path, tensors, wanted)
 
 
 def _put(model: LLMModel, files: Mapping[str, Mapping[str, Tensor]]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.model import LLMModel, on_device
 from netllm_gym.policies.llm.parts import Pick, parts_of
-from netllm_gym.policies.policy import FloatArray, IntArray
+from netllm_gym.policies.policy import FloatArray, IntArray, TrainedPolicyFactory
 from netllm_gym.policies.returns import ReturnConditioner
 from netllm_gym.randomness import EpisodeDraws
 
@@ -98,15 +98,8 @@ class LLMPolicy:
         return np.asarray((weights <= draws).sum(axis=1).clip(max=weights.shape[1] - 1), np.int64)
 
 
-class LLMPolicyFactory:
-    """Builds the policy for an environment, and says what it was trained on.
-
-    Attributes:
-        model: Shared by the policies that are built.
-        sampled: Whether they draw their actions; by default as is usual for the problem.
-        draws_by_default: What is usual for the problem.
-        trained_on: Where the training data came from, as the trainer was told.
-    """
+class LLMPolicyFactory(TrainedPolicyFactory):
+    """Builds policies that share a model."""
 
     def __init__(
         self,
@@ -116,10 +109,8 @@ class LLMPolicyFactory:
         name: str = "netllm",
         trained_on: Mapping[str, Any] | None = None,
     ) -> None:
-        self.model, self.name = model, name
-        self.draws_by_default = parts_of(model.config.problem).draws
-        self.sampled = self.draws_by_default if sampled is None else sampled
-        self.trained_on = dict(trained_on or {})
+        super().__init__(name, parts_of(model.config.problem).draws, sampled, trained_on)
+        self.model = model
 
     @property
     def config(self) -> LLMConfig:
@@ -127,11 +118,7 @@ class LLMPolicyFactory:
         return self.model.config
 
     def __call__(self, env: Any) -> LLMPolicy:
-        """Build the policy for an environment's rows.
-
-        Raises:
-            InputError: If the environment is not of the kind that the policy was trained for.
-        """
+        """Build the policy for an environment's rows; see the base."""
         parts_of(self.config.problem).check_env(self.config, env)
         return LLMPolicy(self.model, env.num_envs, sampled=self.sampled, name=self.name)
 

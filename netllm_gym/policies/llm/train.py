@@ -23,13 +23,12 @@ from netllm_gym.policies.llm.model import LLMModel, inputs_of, on_device
 from netllm_gym.policies.llm.parts import parts_of
 from netllm_gym.policies.llm.policy import LLMPolicyFactory, for_acting
 from netllm_gym.policies.runs import (
+    Learner,
     Progress,
     TrainingRun,
     TrainResult,
     Validate,
     cpu_threads,
-    load_optimizer_moments,
-    optimizer_moments,
 )
 
 
@@ -95,14 +94,16 @@ def train_llm(
         return run.train(_Imitation(episodes, config, train, model), kept, stop_after)
 
 
-class _Imitation:
-    """The model, its optimizer and the pool: a `Learner`."""
+class _Imitation(Learner):
+    """The model, its optimizer and the pool."""
+
+    network: LLMModel
 
     def __init__(
         self, episodes: PaddedEpisodes, config: LLMConfig, train: TrainConfig, model: LLMModel
     ) -> None:
         self.parts = parts_of(config.problem)
-        self.train, self.model = train, model.to(train.device)
+        self.train, self.network = train, model.to(train.device)
         self.optimizer = make_optimizer(model, train)
         self.config = to_json(config)
         self.settings = {"train": to_json(train), "episodes": len(episodes)}
@@ -117,7 +118,7 @@ class _Imitation:
         share = learning_rate_share(number, train)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * share
-        self.model.train()
+        self.network.train()
         drawn = self.windows.sample(train.seed, number, train.batch_episodes * train.accumulate)
         cut: Mapping[str, Any] = self.windows.batch(drawn)
         batches = [
@@ -129,7 +130,7 @@ class _Imitation:
         with torch.random.fork_rng(devices=[]):  # dropout's draws belong to this update alone
             torch.manual_seed((train.seed << 32) + number)
             for batch in batches:
-                loss, answers = self.parts.score(self.model(inputs_of(batch)), batch)
+                loss, answers = self.parts.score(self.network(inputs_of(batch)), batch)
                 (loss / steps).backward()  # type: ignore[no-untyped-call]
                 loss_sum += float(loss.detach())
                 for name, each in answers.items():
@@ -152,26 +153,11 @@ class _Imitation:
 
     def policy(self, trained_on: Mapping[str, Any]) -> LLMPolicyFactory:
         """Return the factory of the policy as it would act now."""
-        return LLMPolicyFactory(for_acting(self.model), trained_on=trained_on)
+        return LLMPolicyFactory(for_acting(self.network), trained_on=trained_on)
 
     def write(self, folder: Path, trained_on: Mapping[str, Any]) -> None:
         """Write the policy's files."""
-        write_policy(folder, self.model, trained_on)
-
-    def moments(self) -> dict[str, Tensor]:
-        """Return the optimizer's state."""
-        return optimizer_moments(self.model, self.optimizer)
-
-    def load_moments(self, moments: Mapping[str, Tensor], path: Path) -> None:
-        """Put back what `moments` gave."""
-        load_optimizer_moments(self.model, self.optimizer, moments, path)
-
-    def memory(self) -> dict[str, Any]:
-        """Return nothing: weights and optimizer are all that updates leave."""
-        return {}
-
-    def remember(self, memory: Mapping[str, Any], path: Path) -> None:
-        """Put nothing back."""
+        write_policy(folder, self.network, trained_on)
 
 
 def make_optimizer(model: LLMModel, train: TrainConfig) -> torch.optim.AdamW:

@@ -14,6 +14,7 @@ import torch
 from netllm_gym.errors import InputError
 from netllm_gym.policies.checkpoint import (
     check_device,
+    check_tensors,
     read_config,
     read_tensors,
     write_config,
@@ -66,15 +67,7 @@ def load_network(folder: Path) -> tuple[Network, dict[str, Any]]:
         raise InputError(f"{path}: {error}") from None
     with torch.device("meta"):  # sizes first: a number may ask for all the memory
         wanted = getattr(found, class_name)(config).state_dict()
-    if odd := weights.keys() ^ wanted.keys():
-        raise InputError(f"{folder / WEIGHTS_FILE} must fit config.json, got {min(odd)} amiss")
-    for key, each in wanted.items():
-        got = weights[key]
-        if got.shape != each.shape or got.dtype != each.dtype or not got.isfinite().all():
-            raise InputError(
-                f"{folder / WEIGHTS_FILE} must fit config.json with finite {key} "
-                f"{tuple(each.shape)} of {each.dtype}, got {tuple(got.shape)} of {got.dtype}"
-            )
+    check_tensors(folder / WEIGHTS_FILE, weights, wanted)
     network: Network = getattr(found, class_name)(config)
     network.load_state_dict(weights)
     return network, values

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from netllm_gym.policies.policy import FloatArray, IntArray
+from netllm_gym.policies.policy import FloatArray, IntArray, TrainedPolicyFactory
 from netllm_gym.randomness import EpisodeDraws
 
 
@@ -105,15 +105,8 @@ class NetworkPolicy:
             return self.network.decide(observations, draws)
 
 
-class NetworkPolicyFactory:
-    """Builds the policy for an environment, and says what it was trained on.
-
-    Attributes:
-        network: Shared by the policies that are built.
-        sampled: Whether they draw their actions; by default as is usual for the problem.
-        draws_by_default: What is usual for the problem.
-        trained_on: Where the training data came from, as the trainer was told.
-    """
+class NetworkPolicyFactory(TrainedPolicyFactory):
+    """Builds policies that share a network."""
 
     def __init__(
         self,
@@ -123,10 +116,8 @@ class NetworkPolicyFactory:
         name: str = "ppo",
         trained_on: Mapping[str, Any] | None = None,
     ) -> None:
-        self.network, self.name = network, name
-        self.draws_by_default = network.draws_by_default
-        self.sampled = self.draws_by_default if sampled is None else sampled
-        self.trained_on = dict(trained_on or {})
+        super().__init__(name, network.draws_by_default, sampled, trained_on)
+        self.network = network
 
     @property
     def config(self) -> NetworkConfig:
@@ -134,10 +125,6 @@ class NetworkPolicyFactory:
         return self.network.config
 
     def __call__(self, env: Any) -> NetworkPolicy:
-        """Build the policy for an environment's rows.
-
-        Raises:
-            InputError: If the environment is not of the kind that the network was trained for.
-        """
+        """Build the policy for an environment's rows; see the base."""
         self.network.check_env(env)
         return NetworkPolicy(self.network, env.num_envs, sampled=self.sampled, name=self.name)

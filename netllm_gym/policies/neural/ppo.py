@@ -33,13 +33,12 @@ from netllm_gym.policies.neural.config import PPOConfig
 from netllm_gym.policies.neural.networks import Network, NetworkPolicy, NetworkPolicyFactory
 from netllm_gym.policies.policy import FloatArray, IntArray
 from netllm_gym.policies.runs import (
+    Learner,
     Progress,
     TrainingRun,
     TrainResult,
     Validate,
     cpu_threads,
-    load_optimizer_moments,
-    optimizer_moments,
 )
 from netllm_gym.rollout import rollout
 
@@ -150,8 +149,10 @@ class _Batch(NamedTuple):
     returns: Tensor | None  # (D,) scaled, where the network expects any
 
 
-class _PPO:
-    """The network, its optimizer and its worlds: a `Learner`."""
+class _PPO(Learner):
+    """The network, its optimizer and its worlds."""
+
+    network: Network
 
     def __init__(
         self,
@@ -170,7 +171,7 @@ class _PPO:
             self.first = prelude.updates
             if self.first >= ppo.updates:
                 raise InputError(
-                    f"updates must be above the {self.first} of the prelude, got {ppo.updates}"
+                    f"updates must be above the {self.first} that clone first, got {ppo.updates}"
                 )
         self.optimizer = torch.optim.Adam(network.parameters(), ppo.learning_rate, fused=True)
 
@@ -293,14 +294,6 @@ class _PPO:
     def write(self, folder: Path, trained_on: Mapping[str, Any]) -> None:
         """Write the policy's files."""
         write_network(folder, self.network, trained_on)
-
-    def moments(self) -> dict[str, Tensor]:
-        """Return the optimizer's state."""
-        return optimizer_moments(self.network, self.optimizer)
-
-    def load_moments(self, moments: Mapping[str, Tensor], path: Path) -> None:
-        """Put back what `moments` gave."""
-        load_optimizer_moments(self.network, self.optimizer, moments, path)
 
     def memory(self) -> dict[str, Any]:
         """Return what the worlds must remember."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from netllm_gym.errors import InputError
 from netllm_gym.policies.checkpoint import (
     check_device,
+    check_tensors,
     read_config,
     read_tensors,
     write_config,
@@ -28,7 +29,7 @@ from netllm_gym.policies.offline.config import OfflineConfig
 from netllm_gym.policies.offline.d3 import SCORES, new_network
 from netllm_gym.policies.offline.examples import timesteps_of
 from netllm_gym.policies.offline.parts import parts_of
-from netllm_gym.policies.policy import FloatArray, IntArray
+from netllm_gym.policies.policy import FloatArray, IntArray, TrainedPolicyFactory
 from netllm_gym.policies.returns import ReturnConditioner
 from netllm_gym.randomness import EpisodeDraws
 
@@ -166,17 +167,8 @@ class _Recent:
         self._actions[:, -1, 0] = actions
 
 
-class OfflinePolicyFactory:
-    """Builds the policy for an environment, and says what it was trained on.
-
-    Attributes:
-        problem: For which.
-        sampled: Whether the policies that are built draw their actions.
-        draws_by_default: Never: the greatest is what these methods are known by.
-        trained_on: Where the training data came from, as the trainer was told.
-    """
-
-    draws_by_default = False
+class OfflinePolicyFactory(TrainedPolicyFactory):
+    """Builds policies that share a model; greedy by default, as these methods are known."""
 
     def __init__(
         self,
@@ -191,8 +183,8 @@ class OfflinePolicyFactory:
                 f"decoding must be greedy for {name}, got sampled: cql learns what actions are "
                 "worth, not how likely they are"
             )
-        self.model, self.name, self.sampled = model, name, bool(sampled)
-        self.trained_on = dict(trained_on or {})
+        super().__init__(name, False, sampled, trained_on)
+        self.model = model
 
     @property
     def config(self) -> OfflineConfig:
@@ -200,11 +192,7 @@ class OfflinePolicyFactory:
         return self.model.config
 
     def __call__(self, env: Any) -> OfflinePolicy:
-        """Build the policy for an environment's rows.
-
-        Raises:
-            InputError: If the environment is not of the kind that the policy was trained for.
-        """
+        """Build the policy for an environment's rows; see the base."""
         parts_of(self.config.problem).check_env(self.config, env)
         return OfflinePolicy(self.model, env.num_envs, self.sampled, self.name)
 
@@ -240,16 +228,7 @@ def load_model(folder: Path) -> tuple[OfflineModel, dict[str, Any]]:
     weights = folder / POLICY_FILE
     tensors = read_tensors(weights, values.get("sha256", {}).get(POLICY_FILE))
     model = OfflineModel(config)
-    wanted = model.state_dict()
-    if odd := tensors.keys() ^ wanted.keys():
-        raise InputError(f"{weights} must fit config.json, got {min(odd)} amiss")
-    for name, each in wanted.items():
-        found = tensors[name]
-        if found.shape != each.shape or found.dtype != each.dtype:
-            raise InputError(
-                f"{weights} must fit config.json with {name} {tuple(each.shape)} of {each.dtype}, "
-                f"got {tuple(found.shape)} of {found.dtype}"
-            )
+    check_tensors(weights, tensors, model.state_dict())
     model.load_state_dict(tensors)
     return model, values
 

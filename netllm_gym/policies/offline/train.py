@@ -28,13 +28,12 @@ from netllm_gym.policies.offline.policy import (
     write_policy,
 )
 from netllm_gym.policies.runs import (
+    Learner,
     Progress,
     TrainingRun,
     TrainResult,
     Validate,
     cpu_threads,
-    load_optimizer_moments,
-    optimizer_moments,
 )
 
 TARGET = "target|"  # before the names of the target network's weights, among the moments
@@ -92,14 +91,15 @@ def train_offline(
         return run.train(learner, kept, stop_after)
 
 
-class _OfflineLearner:
-    """d3rlpy's algorithm, and the pool: a `Learner`."""
+class _OfflineLearner(Learner):
+    """d3rlpy's algorithm, and the pool."""
 
     def __init__(
         self, examples: Examples, config: OfflineConfig, schedule: OfflineSchedule
     ) -> None:
         self.examples, self.schedule = examples, schedule
         self.algorithm = D3Algorithm(config, schedule)
+        self.network, self.optimizer = self.algorithm.network, self.algorithm.optimizer
         self.model = OfflineModel(config, self.algorithm.network).to(schedule.device)
         self.config = to_json(config)
         self.settings = {"train": to_json(schedule)}
@@ -116,7 +116,7 @@ class _OfflineLearner:
 
     @property
     def _learning_rate(self) -> float:
-        return float(self.algorithm.optimizer.param_groups[0]["lr"])
+        return float(self.optimizer.param_groups[0]["lr"])
 
     def policy(self, trained_on: Mapping[str, Any]) -> OfflinePolicyFactory:
         """Return the factory of the policy as it would act now."""
@@ -128,8 +128,7 @@ class _OfflineLearner:
 
     def moments(self) -> dict[str, Tensor]:
         """Return Adam's moments, and the target network."""
-        moments = optimizer_moments(self.algorithm.network, self.algorithm.optimizer)
-        return moments | {TARGET + name: each for name, each in self._target().items()}
+        return super().moments() | {TARGET + name: each for name, each in self._target().items()}
 
     def load_moments(self, moments: Mapping[str, Tensor], path: Path) -> None:
         """Put back what `moments` gave."""
@@ -140,7 +139,7 @@ class _OfflineLearner:
                 raise InputError(f"{path} must fit the policy, got {TARGET + name} amiss")
             each.copy_(found)
         of_adam = {name: each for name, each in moments.items() if not name.startswith(TARGET)}
-        load_optimizer_moments(self.algorithm.network, self.algorithm.optimizer, of_adam, path)
+        super().load_moments(of_adam, path)
 
     def _target(self) -> dict[str, Tensor]:
         """Return the target network's weights, nothing where there is none."""

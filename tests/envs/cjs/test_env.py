@@ -241,3 +241,12 @@ def test_the_kth_task_of_a_stage_lasts_as_long_whatever_the_policy():
         assert {key: seen[key] for key in common} == {key: other[key] for key in common}
         assert other_ms == busy_ms
     assert len(set(seen.values())) > 10
+
+
+def test_maskable_ppo_of_sb3_contrib_chooses_only_what_is_legal():
+    maskable = pytest.importorskip("sb3_contrib").MaskablePPO
+    env = CJSEnv(num_executors=5, num_jobs=5, max_stages=32, max_jobs=8, strict_actions=True)
+    # An illegal stage raises under `strict_actions`; the masks alone keep it from being chosen.
+    model = maskable("MultiInputPolicy", env, n_steps=64, batch_size=32, seed=0, device="cpu")
+    model.learn(128)
+    assert model.num_timesteps == 128
