@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from netllm_gym.collection import collect
+
 
 @pytest.fixture
 def shared_data():
@@ -13,3 +15,20 @@ def shared_data():
     if not (folder / "abr/traces/fcc-test").is_dir():
         pytest.skip("NETLLM_GYM_DATA must name a folder with abr/traces/fcc-test")
     return folder
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    """Return a pool of two episodes of each of two rules of ABR."""
+    folder = tmp_path_factory.mktemp("pools") / "pool"
+    collect("abr", ["bba", "lowest"], 2, folder, {"traces": "synthetic", "video": "synthetic"})
+    return folder
+
+
+@pytest.fixture
+def valid(tmp_path):
+    """Return a folder with one trace to validate on, as text."""
+    folder = tmp_path / "valid"
+    folder.mkdir()
+    (folder / "one.txt").write_text("".join(f"{second} 2.5\n" for second in range(60)))
+    return str(folder)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -20,28 +21,12 @@ NO_RETURNS = ReturnSpec(kind="none")
 CONFIG = LLMConfig(feature_dim=8, backbone=BackboneConfig(layers=1), returns=NO_RETURNS)
 
 
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pools") / "pool"
-    collect("abr", ["bba", "lowest"], 2, folder, {"traces": "synthetic", "video": "synthetic"})
-    return folder
-
-
-@pytest.fixture
-def valid(tmp_path):
-    """Return a folder with one trace to validate on."""
-    folder = tmp_path / "valid"
-    folder.mkdir()
-    (folder / "one.txt").write_text("".join(f"{second} 2.5\n" for second in range(60)))
-    return folder
-
-
 def test_a_run_remembers_its_pool_its_validation_and_what_its_teachers_saw(tmp_path, pool, valid):
     taught = shutil.copytree(pool, tmp_path / "taught")
     meta = json.loads((taught / "meta.json").read_text())
     meta["env_spec"]["teachers_recordings"] = ["fcc-7", "synthetic-0"]
     (taught / "meta.json").write_text(json.dumps(meta))
-    train("abr", taught, tmp_path / "run", CONFIG, ONE, ["bba"], str(valid))
+    train("abr", taught, tmp_path / "run", CONFIG, ONE, ["bba"], valid)
     for part in ("best", "last"):
         kept = json.loads((tmp_path / "run" / part / "config.json").read_text())["trained_on"]
         worlds = meta["env_spec"]["worlds"]
@@ -49,7 +34,7 @@ def test_a_run_remembers_its_pool_its_validation_and_what_its_teachers_saw(tmp_p
         assert kept["recordings"] == sorted({*worlds["recordings"], "fcc-7", "synthetic-0"})
         assert kept["policies"] == ["bba"]
         assert kept["pool_sha256"] == ExperiencePool.load(pool).sha256
-        assert kept["validated_on"] == str(valid)
+        assert kept["validated_on"] == valid
         [one] = load_trace_set(valid).traces
         assert kept["validation_recordings"] == [one.content]
         assert len(kept["validation_sha256"]) == 64
@@ -61,21 +46,21 @@ def test_a_run_goes_on_only_with_its_pool_teachers_and_validation(tmp_path, pool
     case = {"traces": "synthetic", "video": "synthetic"}
     other_pool = collect("abr", ["bba", "lowest"], 2, tmp_path / "pool", case, seed=5).folder
     assert ExperiencePool.load(other_pool).sha256 != ExperiencePool.load(pool).sha256
-    train("abr", pool, out, CONFIG, two, ["bba"], str(valid))
+    train("abr", pool, out, CONFIG, two, ["bba"], valid)
     with pytest.raises(InputError, match=r"trained_on must be that of the run in .* with plan"):
-        train("abr", other_pool, out, CONFIG, two, ["bba"], str(valid))
+        train("abr", other_pool, out, CONFIG, two, ["bba"], valid)
     with pytest.raises(InputError, match=r"with policies \['bba'\], got \['lowest'\]"):
-        train("abr", pool, out, CONFIG, two, ["lowest"], str(valid))
-    (valid / "one.txt").write_text("".join(f"{second} 2.0\n" for second in range(60)))
+        train("abr", pool, out, CONFIG, two, ["lowest"], valid)
+    (Path(valid) / "one.txt").write_text("".join(f"{second} 2.0\n" for second in range(60)))
     with pytest.raises(InputError, match="with validation_recordings"):
-        train("abr", pool, out, CONFIG, two, ["bba"], str(valid))
+        train("abr", pool, out, CONFIG, two, ["bba"], valid)
 
 
 def test_teachers_that_are_not_there_are_one_sentence(tmp_path, pool, valid):
     with pytest.raises(InputError, match=r"must be in the pool \(bba, lowest\), got a, b"):
         best_teacher(ExperiencePool.load(pool), ["a", "b"])
     with pytest.raises(InputError, match=r"must be in the pool \(bba, lowest\), got 'a'"):
-        train("abr", pool, tmp_path / "run", CONFIG, ONE, ["a"], str(valid))
+        train("abr", pool, tmp_path / "run", CONFIG, ONE, ["a"], valid)
     assert not (tmp_path / "run").exists()
 
 
@@ -95,7 +80,7 @@ def test_a_pool_of_another_origin_is_one_sentence(tmp_path, pool, valid, change,
     meta["env_spec"].update(change)
     (other / "meta.json").write_text(json.dumps(meta))
     with pytest.raises(InputError, match=sentence):
-        train("abr", other, tmp_path / "run", CONFIG, ONE, ["bba"], str(valid))
+        train("abr", other, tmp_path / "run", CONFIG, ONE, ["bba"], valid)
     assert not (tmp_path / "run").exists()
 
 
@@ -105,7 +90,7 @@ def test_a_pool_that_does_not_say_what_was_played_is_one_sentence(tmp_path, pool
     del meta["env_spec"]["worlds"]
     (bare / "meta.json").write_text(json.dumps(meta))
     with pytest.raises(InputError, match=r"env_spec of .*bare must hold worlds, as `collect`"):
-        train("abr", bare, tmp_path / "run", CONFIG, ONE, ["bba"], str(valid))
+        train("abr", bare, tmp_path / "run", CONFIG, ONE, ["bba"], valid)
     assert not (tmp_path / "run").exists()
 
 
@@ -124,19 +109,19 @@ def test_worlds_without_a_validation_list_of_their_own_need_one_named(tmp_path, 
 
 
 def test_a_policy_chosen_on_its_training_recordings_says_so(tmp_path, pool, valid):
-    case = {"traces": str(valid), "video": "synthetic"}
+    case = {"traces": valid, "video": "synthetic"}
     mine = collect("abr", ["bba"], 2, tmp_path / "mine", case).folder
-    train("abr", mine, tmp_path / "chosen", CONFIG, ONE, ["bba"], str(valid))
+    train("abr", mine, tmp_path / "chosen", CONFIG, ONE, ["bba"], valid)
     assert load_policy(str(tmp_path / "chosen")).trained_on == (
-        f"{valid.name} (selected on its training recordings)"
+        f"{Path(valid).name} (selected on its training recordings)"
     )
-    train("abr", pool, tmp_path / "fair", CONFIG, ONE, ["bba"], str(valid))
+    train("abr", pool, tmp_path / "fair", CONFIG, ONE, ["bba"], valid)
     assert load_policy(str(tmp_path / "fair")).trained_on == "synthetic"
 
 
 def test_a_config_without_returns_needs_no_baseline(tmp_path, pool, valid):
     config = LLMConfig(feature_dim=8, backbone=BackboneConfig(layers=1))
-    train("abr", pool, tmp_path / "run", config, ONE, ["bba"], str(valid))
+    train("abr", pool, tmp_path / "run", config, ONE, ["bba"], valid)
     assert (tmp_path / "run" / "best").is_dir()
 
 
@@ -145,5 +130,5 @@ def test_the_baseline_must_be_a_teacher(tmp_path, pool, valid):
     with pytest.raises(
         InputError, match=r"baseline must be among the teachers \(bba\), got 'lowest', .*--policies"
     ):
-        train("abr", pool, tmp_path / "run", config, ONE, ["bba"], str(valid))
+        train("abr", pool, tmp_path / "run", config, ONE, ["bba"], valid)
     assert not (tmp_path / "run").exists()

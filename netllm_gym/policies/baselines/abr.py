@@ -75,6 +75,32 @@ def chunks_done(observations: Observations, num_chunks: int) -> IntArray:
     return np.asarray(num_chunks - chunks_left, np.int64)
 
 
+def check_trained_for(env: Any, num_rungs: int, most_decisions: int | None = None) -> None:
+    """Refuse an environment that a policy was not trained for.
+
+    Args:
+        env: What is to be played.
+        num_rungs: Of the ladder in training.
+        most_decisions: Of an episode in training; None if their number means nothing.
+
+    Raises:
+        InputError: If it is no ABR, or has another ladder or longer episodes.
+    """
+    if not hasattr(env, "video"):
+        raise InputError(f"env must be one of the problem abr, got {env}")
+    if env.video.num_rungs != num_rungs:
+        raise InputError(
+            f"env must have a ladder of {num_rungs} rungs, as in training, "
+            f"got {env.video.num_rungs}"
+        )
+    decisions = env.video.num_chunks - 1
+    if most_decisions is not None and decisions > most_decisions:
+        raise InputError(
+            f"env must have at most {most_decisions} decisions an episode, as in training, "
+            f"got {decisions}"
+        )
+
+
 class Lowest:
     """Always the lowest rung: never stalls unless nothing could help, never pleases."""
 

@@ -31,6 +31,7 @@ from netllm_gym.envs.abr.observation import (
     THROUGHPUT,
 )
 from netllm_gym.errors import InputError
+from netllm_gym.policies.baselines.abr import check_trained_for
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.tokens import TokenLayout, TokenSpec
 
@@ -314,16 +315,4 @@ def check_episodes(config: LLMConfig, episodes: PaddedEpisodes) -> None:
 
 def check_env(config: LLMConfig, env: Any) -> None:
     """Raise `InputError` unless the policy can act in the environment."""
-    if not hasattr(env, "video"):
-        raise InputError(f"env must be one of the problem {config.problem}, got {env}")
-    rungs = len(env.video.ladder_mbps)
-    if rungs != config.num_actions:
-        raise InputError(
-            f"env must have a ladder of {config.num_actions} rungs, as in training, got {rungs}"
-        )
-    steps = env.video.num_chunks - 1
-    if steps > config.max_steps:
-        raise InputError(
-            f"env must have at most {config.max_steps} decisions an episode, as in training, "
-            f"got {steps}"
-        )
+    check_trained_for(env, config.num_actions, config.max_steps)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from netllm_gym.envs.abr.observation import BITRATE, DOWNLOAD, HISTORY, NUM_ROWS, SIZES, THROUGHPUT
 from netllm_gym.errors import InputError
-from netllm_gym.policies.baselines.abr import Observations
+from netllm_gym.policies.baselines.abr import Observations, check_trained_for
 from netllm_gym.policies.configs import MAX_SEED, check
 from netllm_gym.policies.neural.networks import Judgement, Network
 from netllm_gym.policies.policy import FloatArray, IntArray
@@ -109,11 +109,7 @@ class ABRNetwork(Network):
 
     def check_env(self, env: Any) -> None:
         """Refuse a video with another number of rungs."""
-        if env.video.num_rungs != self.rungs:
-            raise InputError(
-                f"video must have the {self.rungs} rungs that the policy was trained on, "
-                f"got {env.video.num_rungs}"
-            )
+        check_trained_for(env, self.rungs)
 
 
 def with_foresight(observations: Observations, ahead: FloatArray) -> NDArray[np.float32]:

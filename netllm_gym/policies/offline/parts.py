@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.errors import InputError
+from netllm_gym.policies.baselines.abr import check_trained_for
 from netllm_gym.policies.offline import cjs
 from netllm_gym.policies.offline.config import OfflineConfig
 from netllm_gym.policies.policy import IntArray
@@ -82,19 +83,7 @@ def _abr_sizes(env: Any, longest: int) -> Sizes:
 
 
 def _check_abr_env(config: OfflineConfig, env: Any) -> None:
-    if not hasattr(env, "video"):
-        raise InputError(f"env must be one of the problem abr, got {env}")
-    rungs = len(env.video.ladder_mbps)
-    if rungs != config.num_actions:
-        raise InputError(
-            f"env must have a ladder of {config.num_actions} rungs, as in training, got {rungs}"
-        )
-    steps = env.video.num_chunks - 1
-    if config.method == "dt" and steps > config.max_steps:
-        raise InputError(
-            f"env must have at most {config.max_steps} decisions an episode, as in training, "
-            f"got {steps}"
-        )
+    check_trained_for(env, config.num_actions, config.max_steps if config.method == "dt" else None)
 
 
 def _cjs_taught(config: OfflineConfig, view: Any, decisions: IntArray) -> Taught:

@@ -15,22 +15,6 @@ from netllm_gym.training import train_offline
 from tests.policies.offline.made import METHODS
 
 
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pools") / "pool"
-    collect("abr", ["bba", "lowest"], 2, folder, {"traces": "synthetic", "video": "synthetic"})
-    return folder
-
-
-@pytest.fixture
-def valid(tmp_path):
-    """Return a folder with one trace to validate on."""
-    folder = tmp_path / "valid"
-    folder.mkdir()
-    (folder / "one.txt").write_text("".join(f"{second} 2.5\n" for second in range(60)))
-    return str(folder)
-
-
 def asked(method, pool, valid, out, *more):
     command = ["train", "abr", "--method", method, "--pool", str(pool), "--out", str(out)]
     return [*command, "--validate-on", valid, "--updates", "2", "--batch-size", "8", *more]
