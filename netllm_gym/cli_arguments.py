@@ -1,0 +1,52 @@
+"""Arguments and options that several commands of `netllm-gym` share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from netllm_gym.options import read_options
+
+
+def use_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Take a file's options as the defaults of this command."""
+    if path is not None:
+        known = {
+            flag.removeprefix("--"): parameter.name
+            for parameter in context.command.params
+            for flag in parameter.opts
+            if flag.startswith("--") and parameter.name not in (None, "config_file")
+        }
+        context.default_map = read_options(path, known)
+    return path
+
+
+ProblemName = Annotated[str, typer.Argument(help="The problem: abr or cjs.", show_default=False)]
+Policies = Annotated[
+    str | None,
+    typer.Option(help="Names, or folders of trained policies, separated by commas."),
+]
+Traces = Annotated[
+    str | None,
+    typer.Option(help="ABR: a trace set's name, a folder of trace files, or a list of data split."),
+]
+VideoName = Annotated[
+    str | None,
+    typer.Option(help="ABR: a video's name, a folder of chunk sizes or a DASH .mpd."),
+]
+WorkloadName = Annotated[
+    str | None,
+    typer.Option(help="CJS: synthetic, tpch, a folder of TPC-H files, or a file of jobs."),
+]
+NumExecutors = Annotated[int | None, typer.Option(help="CJS: executors of the cluster.")]
+NumJobs = Annotated[int | None, typer.Option(help="CJS: jobs of an episode.")]
+Device = Annotated[str, typer.Option(help="Where the language model runs: cpu, cuda, ...")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        callback=use_config,
+        is_eager=True,
+        help="TOML file of options, such as seed = 1; options on the command line win.",
+    ),
+]

@@ -1,0 +1,369 @@
+"""`netllm-gym train`: which options each method has, and the Python function that runs it."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from netllm_gym.cli_arguments import (
+    ConfigFile,
+    Device,
+    NumExecutors,
+    NumJobs,
+    ProblemName,
+    Traces,
+    VideoName,
+    WorkloadName,
+)
+from netllm_gym.errors import InputError
+from netllm_gym.options import names_in
+from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig, TrainConfig
+from netllm_gym.policies.neural.config import (
+    DIFFICULTIES,
+    AugmentConfig,
+    DecimaConfig,
+    GenetConfig,
+    UDRConfig,
+    WorldsConfig,
+)
+from netllm_gym.policies.offline.config import OfflineSchedule
+from netllm_gym.policies.returns import ReturnSpec
+from netllm_gym.progress import Progress
+
+if TYPE_CHECKING:
+    from netllm_gym.policies.runs import TrainResult
+
+FROM_POOL = ("pool", "policies", "device")  # for every method that learns from a pool
+OFFLINE = (*FROM_POOL, "batch_size")
+PLAYING = ("traces", "video", "episodes")  # options of `train` for ABR's methods that play
+METHOD_OPTIONS = {  # method of `train` -> its options, beside those that all methods have
+    "llm": (
+        *(*FROM_POOL, "backbone", "init", "adapt", "layers", "lora_rank", "lora_alpha"),
+        *("lora_targets", "layout", "returns", "batch_episodes", "accumulate"),
+        *("objective", "adapter_learning_rate", "warmup_fraction", "dtype"),
+    ),
+    "bc": OFFLINE,
+    "cql": OFFLINE,
+    "dt": (*OFFLINE, "returns", "ignore_padding"),
+    "ppo": (*PLAYING, "augment"),
+    "udr": (*PLAYING, "difficulty"),
+    "genet": (*PLAYING, "difficulty"),
+    "decima": ("workload", "num_executors", "num_jobs", "episodes", "clone_updates"),
+}
+
+
+def train(
+    context: typer.Context,
+    problem: ProblemName,
+    out: Annotated[Path, typer.Option(help="Folder of the run; run again to go on.")],
+    method: Annotated[
+        str,
+        typer.Option(
+            help="llm, and by d3rlpy bc, cql and dt, learn from a pool; ppo, udr, genet (ABR) and "
+            "decima (CJS) by playing."
+        ),
+    ] = "llm",
+    pool: Annotated[Path | None, typer.Option(help="Folder of the experience pool.")] = None,
+    traces: Traces = None,
+    video: VideoName = None,
+    augment: Annotated[
+        int | None,
+        typer.Option(
+            help="ppo: altered copies of each trace, beside generated ones and noise; 0: none of "
+            "these.  [default: 12]"
+        ),
+    ] = None,
+    difficulty: Annotated[
+        int | None,
+        typer.Option(help="udr, genet: 1 to 3, how wide links and players vary.  [default: 2]"),
+    ] = None,
+    episodes: Annotated[
+        int | None,
+        typer.Option(help="Where it plays: in each update.  [default: 512; decima: 48]"),
+    ] = None,
+    workload: WorkloadName = None,
+    num_executors: NumExecutors = None,
+    num_jobs: NumJobs = None,
+    clone_updates: Annotated[
+        int | None,
+        typer.Option(help="decima: first updates, which clone tuned_srpt.  [default: 12]"),
+    ] = None,
+    policies: Annotated[
+        str | None, typer.Option(help="Teachers to learn from; the best of the pool if left out.")
+    ] = None,
+    backbone: Annotated[
+        str,
+        typer.Option(help="tiny, minilm, a Hugging Face id, or a local folder."),
+    ] = "tiny",
+    init: Annotated[str, typer.Option(help="pretrained or random weights.")] = "",
+    adapt: Annotated[str, typer.Option(help="lora, full or frozen.")] = "",
+    layers: Annotated[
+        int | None, typer.Option(help="Leave the backbone after this block.")
+    ] = BackboneConfig.layers,
+    lora_rank: Annotated[int, typer.Option(help="Rank of the adapter.")] = BackboneConfig.lora_rank,
+    lora_alpha: Annotated[
+        int, typer.Option(help="Scale of the adapter.")
+    ] = BackboneConfig.lora_alpha,
+    lora_targets: Annotated[
+        str, typer.Option(help="default, all-linear, or names of modules, separated by commas.")
+    ] = "default",
+    layout: Annotated[
+        str, typer.Option(help="ABR: compact, pair or netllm; CJS: compact.")
+    ] = LLMConfig.layout,
+    returns: Annotated[
+        str,
+        typer.Option(
+            help="What the policy (llm, dt) is told: auto, none, return_to_go or baseline:POLICY."
+        ),
+    ] = "auto",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            help="bc, cql, dt: decisions of an update, of dt each with the 19 before it.  "
+            "[default: 256; dt: 64]"
+        ),
+    ] = None,
+    ignore_padding: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-padding",
+            help="dt: leave what stands before an episode's first steps out of the loss, which "
+            "d3rlpy counts.",
+        ),
+    ] = False,
+    updates: Annotated[
+        int | None,
+        typer.Option(
+            help="Optimizer steps; where it plays, rounds of playing and learning.  "
+            "[default: 2000; bc, cql: 20000; playing: 300; decima: 100]"
+        ),
+    ] = None,
+    batch_episodes: Annotated[
+        int, typer.Option(help="Episodes of one forward pass; 0: the problem's own number.")
+    ] = TrainConfig.batch_episodes,
+    objective: Annotated[
+        str,
+        typer.Option(help="imitate the pool's actions, or choose what has most value in it (ABR)."),
+    ] = TrainConfig.objective,
+    accumulate: Annotated[
+        int, typer.Option(help="Forward passes of one update.")
+    ] = TrainConfig.accumulate,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Of encoders and head, or of the network.  "
+            "[default: 0.001; cql: 0.0003; dt: 0.0006; decima: 0.0005]"
+        ),
+    ] = None,
+    adapter_learning_rate: Annotated[
+        float, typer.Option(help="Inside the backbone.")
+    ] = TrainConfig.adapter_learning_rate,
+    warmup_fraction: Annotated[
+        float, typer.Option(help="Share of updates to warm up.")
+    ] = TrainConfig.warmup_fraction,
+    validate_on: Annotated[
+        str | None, typer.Option(help="Traces, or workload, to choose the best policy on.")
+    ] = None,
+    validate_every: Annotated[
+        int | None,
+        typer.Option(
+            help="Updates between validations.  [default: 200; bc, cql: 1000; dt: 100; playing: 10]"
+        ),
+    ] = None,
+    checkpoint_every: Annotated[
+        int | None,
+        typer.Option(
+            help="Updates between checkpoints.  [default: 200; bc, cql: 1000; dt: 100; playing: 10]"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of initial weights and batches.")] = TrainConfig.seed,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="CPU threads; 0 leaves torch's choice.  [default: 1; llm: 0]"),
+    ] = None,
+    device: Device = TrainConfig.device,
+    dtype: Annotated[
+        str, typer.Option(help="Of the backbone: float32 or bfloat16.")
+    ] = BackboneConfig.dtype,
+    config_file: ConfigFile = None,
+) -> None:
+    """Adapt a language model to a pool's episodes, or train a small network on them or by playing.
+
+    Example: netllm-gym train abr --pool pools/first --backbone minilm --out runs/first
+
+    Example: netllm-gym train abr --method bc --pool pools/first --out runs/bc
+
+    Example: netllm-gym train abr --method ppo --traces clean-train --video video1 --out runs/ppo
+
+    Example: netllm-gym train abr --method udr --difficulty 2 --out runs/udr
+
+    Example: netllm-gym train abr --method genet --difficulty 2 --out runs/genet
+
+    Example: netllm-gym train cjs --method decima --workload tpch --out runs/decima
+    """
+    _check_method(context, method)
+    schedule: dict[str, Any] = {
+        name: value
+        for name, value in {
+            "updates": updates,
+            "learning_rate": learning_rate,
+            "validate_every": validate_every,
+            "checkpoint_every": checkpoint_every,
+            "seed": seed,
+            "threads": threads,
+        }.items()
+        if value is not None
+    }
+    if "pool" not in METHOD_OPTIONS[method]:  # it plays
+        case = {
+            "traces": traces,
+            "video": video,
+            "workload": workload,
+            "num_executors": num_executors,
+            "num_jobs": num_jobs,
+        }
+        worlds = _worlds_of(method, augment, difficulty, clone_updates)
+        if episodes is not None:
+            schedule["episodes"] = episodes
+        _play(problem, method, out, case, worlds, schedule, validate_on)
+        return
+    if pool is None:
+        raise InputError(f"pool must be given for the method {method}, got none")
+    teachers = names_in(policies) if policies else None
+    if method != "llm":
+        if batch_size is not None:
+            schedule["batch_size"] = batch_size
+        told = None if returns == "auto" else _returns_of(returns)
+        settings_of_run = OfflineSchedule.of(
+            method, device=device, counts_padding=not ignore_padding, **schedule
+        )
+        _learn_offline(problem, method, pool, out, settings_of_run, teachers, told, validate_on)
+        return
+    from netllm_gym.data.pool import ExperiencePool
+    from netllm_gym.training import default_returns
+    from netllm_gym.training import train as run
+
+    if returns == "auto":
+        spec = default_returns(ExperiencePool.load(pool, problem), teachers)
+    else:
+        spec = _returns_of(returns)
+    targets = lora_targets if lora_targets in ("default", "all-linear") else names_in(lora_targets)
+    config = LLMConfig(
+        layout=layout,
+        seed=seed,
+        returns=spec,
+        backbone=BackboneConfig(
+            name=backbone,
+            init=init,
+            adapt=adapt,
+            layers=layers,
+            lora_rank=lora_rank,
+            lora_alpha=lora_alpha,
+            lora_targets=targets,
+            dtype=dtype,
+        ),
+    )
+    config_of_run = TrainConfig(
+        batch_episodes=batch_episodes,
+        accumulate=accumulate,
+        objective=objective,
+        adapter_learning_rate=adapter_learning_rate,
+        warmup_fraction=warmup_fraction,
+        device=device,
+        **schedule,
+    )
+    with Progress("train", "updates") as progress:
+        result = run(
+            *(problem, pool, out, config, config_of_run, teachers, validate_on),
+            on_progress=progress.metrics(config_of_run.updates),
+        )
+    _tell_result(result)
+
+
+def _returns_of(text: str) -> ReturnSpec:
+    """Return what `--returns` names."""
+    kind, _, baseline = text.partition(":")
+    if baseline and kind != "baseline":
+        raise InputError(f"returns must name a policy behind baseline: only, got {text!r}")
+    return ReturnSpec(kind=kind, baseline=baseline)
+
+
+def _check_method(context: typer.Context, method: str) -> None:
+    """Refuse a method that there is not, and options that are another method's."""
+    if method not in METHOD_OPTIONS:
+        raise InputError(f"method must be one of {', '.join(METHOD_OPTIONS)}, got {method!r}")
+    of_methods = {name for options in METHOD_OPTIONS.values() for name in options}
+    for name in sorted(of_methods - {*METHOD_OPTIONS[method]}):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            known = [each for each, options in METHOD_OPTIONS.items() if name in options]
+            raise InputError(
+                f"{name.replace('_', '-')} must be left out for the method {method}, "
+                f"got {str(context.params[name])!r}; it is an option of {', '.join(known)}"
+            )
+
+
+def _worlds_of(
+    method: str, augment: int | None, difficulty: int | None, clone_updates: int | None
+) -> WorldsConfig:
+    """Return what a method that plays makes its worlds by."""
+    if method == "decima":
+        asked = DecimaConfig.clone_updates if clone_updates is None else clone_updates
+        return DecimaConfig(clone_updates=asked)
+    if method == "ppo":
+        return AugmentConfig() if augment is None else AugmentConfig(copies=augment)
+    if difficulty is not None and difficulty not in DIFFICULTIES:
+        raise InputError(f"difficulty must be 1, 2 or 3, got {difficulty}")
+    udr = UDRConfig(DIFFICULTIES[2 if difficulty is None else difficulty])
+    return udr if method == "udr" else GenetConfig(udr)
+
+
+def _learn_offline(
+    problem: str,
+    method: str,
+    pool: Path,
+    out: Path,
+    schedule: OfflineSchedule,
+    teachers: Sequence[str] | None,
+    returns: ReturnSpec | None,
+    validate_on: str | None,
+) -> None:
+    """Train on a pool by d3rlpy."""
+    from netllm_gym.training import train_offline
+
+    with Progress("train", "updates") as progress:
+        result = train_offline(
+            *(problem, method, pool, out, schedule, teachers, returns, validate_on),
+            on_progress=progress.metrics(schedule.updates),
+        )
+    _tell_result(result)
+
+
+def _play(
+    problem: str,
+    method: str,
+    out: Path,
+    case: Mapping[str, str | int | None],
+    worlds: WorldsConfig,
+    given_schedule: Mapping[str, Any],
+    validate_on: str | None,
+) -> None:
+    """Train by playing."""
+    from netllm_gym.playing import METHODS, train_by_playing
+
+    schedule = dataclasses.replace(METHODS[method].schedule, **given_schedule)
+    given = {name: value for name, value in case.items() if value is not None}
+    with Progress("train", "updates") as progress:
+        result = train_by_playing(
+            *(problem, method, out, given, worlds, schedule, validate_on),
+            on_progress=progress.metrics(schedule.updates, shown="reward"),
+        )
+    _tell_result(result)
+
+
+def _tell_result(result: "TrainResult") -> None:
+    if result.best_score is not None:
+        typer.echo(f"best after update {result.best_update}: {result.best_score:.4f} in validation")
+    typer.echo(f"policy in {result.policy}")
