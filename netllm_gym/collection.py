@@ -80,7 +80,13 @@ def collect(
     if lookahead is not None:
         if not hasattr(probe.batch, "stand_as"):
             raise InputError(f"lookahead must be left out for {problem}, got {lookahead!r}")
-        teachers.append(load_policy(lookahead, problem))
+        plays_on = load_policy(lookahead, problem)
+        if plays_on.name == row.bound or getattr(plays_on.factory, "needs_sequential", False):
+            raise InputError(
+                "lookahead must be a policy that can begin in the middle of an episode, "
+                f"got {lookahead!r}"
+            )
+        teachers.append(plays_on)
     actors = [teacher.factory(probe) for teacher in teachers]
     for actor in actors:
         if hasattr(actor, "limits"):

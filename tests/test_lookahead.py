@@ -83,6 +83,9 @@ def test_a_pool_keeps_values_and_a_model_learns_to_prefer_them(tmp_path):
 def test_lookahead_is_refused_where_it_cannot_be(tmp_path):
     with pytest.raises(InputError, match="lookahead must be left out for cjs, got 'fair'"):
         collect("cjs", ["fair"], 1, tmp_path / "pool", {"num_jobs": 2}, lookahead="fair")
+    for planner in ("optimum", "netllm_mpc"):  # one plans whole episodes, one needs them in a row
+        with pytest.raises(InputError, match="must be a policy that can begin in the middle"):
+            collect("abr", ["bba"], 1, tmp_path / "pool", SHORT, lookahead=planner)
     pool = collect("abr", ["bba"], 2, tmp_path / "plain", SHORT)
     config = TrainConfig(updates=1, objective="value")
     with pytest.raises(InputError, match="objective must be imitate for a pool without values"):
