@@ -91,9 +91,9 @@ def train_by_playing(
     if method == "ppo":
         case = {**row.default_case, **case}
     arguments = {**row.default_case, **case}
-    validation = validation_on(row, arguments, validate_on)
     traces = load_trace_set(case["traces"]).traces if "traces" in case else ()
     video = load_video(arguments["video"])
+    validation = validation_on(row, arguments, validate_on)
     from netllm_gym.policies.neural.abr_mlp import ABRNetwork, ABRNetworkConfig
     from netllm_gym.policies.neural.abr_worlds import FORESIGHT
     from netllm_gym.policies.neural.ppo import train_ppo
@@ -132,8 +132,8 @@ def _train_decima(
 ) -> "TrainResult":
     """Train Decima on a workload."""
     arguments = {**row.default_case, **case}
-    validation = validation_on(row, arguments, validate_on)
     env = row.make_env(1, **arguments)
+    validation = validation_on(row, arguments, validate_on)
     # The arrivals that are drawn are none that an evaluation plays; a recording has but its own.
     plan = env.evaluation_plan() if env.workload.is_recording else []
     from netllm_gym.policies.neural.cjs import Decima, DecimaNetworkConfig

@@ -104,3 +104,20 @@ def test_the_command_trains_goes_on_and_refuses_the_options_of_other_methods(
     assert "difficulty must be 1, 2 or 3, got 4" in capsys.readouterr().err
     assert run(["train", "abr", "--out", str(out)]) == 2
     assert "pool must be given for the method llm, got none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("problem", "method", "option", "sentence"),
+    [
+        ("abr", "ppo", "--traces", "traces must be a folder or one of"),
+        ("abr", "udr", "--video", "video must be"),
+        ("cjs", "decima", "--workload", "workload must be"),
+    ],
+)
+def test_worlds_that_are_not_there_are_named_before_their_validation(
+    tmp_path, capsys, problem, method, option, sentence
+):
+    command = ["train", problem, "--method", method, option, "nosuch", "--out", str(tmp_path / "a")]
+    assert run(command) == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
