@@ -88,10 +88,10 @@ def check_trained_for(env: Any, num_rungs: int, most_decisions: int | None = Non
     """
     if not hasattr(env, "video"):
         raise InputError(f"env must be one of the problem abr, got {env}")
-    if env.video.num_rungs != num_rungs:
+    rungs = len(env.video.ladder_mbps)
+    if rungs != num_rungs:
         raise InputError(
-            f"env must have a ladder of {num_rungs} rungs, as in training, "
-            f"got {env.video.num_rungs}"
+            f"env must have a ladder of {num_rungs} rungs, as in training, got {rungs}"
         )
     decisions = env.video.num_chunks - 1
     if most_decisions is not None and decisions > most_decisions:
