@@ -22,16 +22,13 @@ from netllm_gym.cli_arguments import (
 )
 from netllm_gym.cli_data import data_app
 from netllm_gym.cli_train import train
+from netllm_gym.doctor import EXTRA_OF, examine, how_to_install
 from netllm_gym.errors import InputError
 from netllm_gym.files import one_line, write_whole
 from netllm_gym.options import check_json_file, names_in
 from netllm_gym.progress import Progress
 
 INTERRUPTED = 130  # exit status: 128 and the number of SIGINT
-EXTRA_OF = {"torch": "llm", "transformers": "llm", "peft": "llm", "safetensors": "llm"} | {
-    "bayes_opt": "genet",
-    "d3rlpy": "offline",
-}
 
 app = typer.Typer(
     name="netllm-gym",
@@ -240,8 +237,6 @@ def doctor(
 
     Example: netllm-gym doctor
     """
-    from netllm_gym.doctor import examine
-
     check_json_file(json_file)
     findings = []
     for check in examine():
@@ -293,8 +288,7 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     except ModuleNotFoundError as error:
-        extra = EXTRA_OF.get(error.name or "", "all")
-        wanted = f"pip install 'netllm-gym[{extra}]'"
+        wanted = how_to_install(EXTRA_OF.get(error.name or "", "all"))
         return _fail(f"{error.name} must be installed, got none: {wanted}", 2)
     except MemoryError as error:
         return _fail(f"this machine has too little memory for that: {one_line(error)}", 1)

@@ -12,6 +12,11 @@ from netllm_gym.data.datasets import DATA_VARIABLE, data_folder
 from netllm_gym.errors import MissingDataError
 
 PACKAGE = "netllm-gym"
+EXTRA_OF = {  # module or package -> the extra to get it by, where several bring it
+    **dict.fromkeys(("torch", "transformers", "peft", "safetensors"), "llm"),
+    "bayes_opt": "genet",
+    "d3rlpy": "offline",
+}
 
 
 class Check(NamedTuple):
@@ -49,8 +54,13 @@ def _packages() -> Iterator[Check]:
         try:
             yield Check(name, importlib.metadata.version(name), "ok")
         except importlib.metadata.PackageNotFoundError:
-            hint = f"pip install 'netllm-gym[{extra[1]}]'" if extra else "pip install netllm-gym"
+            hint = how_to_install(EXTRA_OF.get(name, extra[1]) if extra else "")
             yield Check(name, f"not installed: {hint}", "missing" if extra else "broken")
+
+
+def how_to_install(extra: str) -> str:
+    """Return the command that brings an extra; "" is the package alone."""
+    return f"pip install '{PACKAGE}[{extra}]'" if extra else f"pip install {PACKAGE}"
 
 
 def _try(name: str, look: Callable[[], str]) -> Check:
