@@ -71,6 +71,25 @@ class TrainedPolicyFactory:
         raise NotImplementedError
 
 
+def choose(scores: FloatArray, draws: FloatArray | None) -> IntArray:
+    """Choose one of A actions in each of N rows.
+
+    Args:
+        scores: (N, A) logits, -inf where an action is not allowed; one is in each row.
+        draws: (N,) uniform in [0, 1), to draw from the softmax; None takes the greatest.
+
+    Returns:
+        (N,) actions.
+    """
+    if draws is None:
+        return np.asarray(scores.argmax(axis=1), np.int64)
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True)).cumsum(axis=1)
+    drawn = (weights <= draws[:, None] * weights[:, -1:]).sum(axis=1)
+    # What is not allowed weighs nothing, and rounding must not reach it.
+    last = scores.shape[1] - 1 - np.isfinite(scores)[:, ::-1].argmax(axis=1)
+    return np.asarray(np.minimum(drawn, last), np.int64)
+
+
 class Limit(Protocol):
     """What no policy can beat; a row of a table that nobody plays.
 

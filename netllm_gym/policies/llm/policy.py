@@ -13,7 +13,7 @@ from torch import Tensor
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.model import LLMModel, on_device
 from netllm_gym.policies.llm.parts import Pick, parts_of
-from netllm_gym.policies.policy import FloatArray, IntArray, TrainedPolicyFactory
+from netllm_gym.policies.policy import FloatArray, IntArray, TrainedPolicyFactory, choose
 from netllm_gym.policies.returns import ReturnConditioner
 from netllm_gym.randomness import EpisodeDraws
 
@@ -91,11 +91,7 @@ class LLMPolicy:
     def _pick(self, logits: Tensor) -> IntArray:
         """Choose in each row of (N, choices) logits: draw, or take the greatest."""
         found: FloatArray = logits.double().cpu().numpy()
-        if not self.sampled:
-            return np.asarray(found.argmax(axis=1))
-        weights = np.exp(found - found.max(axis=1, keepdims=True)).cumsum(axis=1)
-        draws = self._draws.draw()[:, None] * weights[:, -1:]
-        return np.asarray((weights <= draws).sum(axis=1).clip(max=weights.shape[1] - 1), np.int64)
+        return choose(found, self._draws.draw() if self.sampled else None)
 
 
 class LLMPolicyFactory(TrainedPolicyFactory):

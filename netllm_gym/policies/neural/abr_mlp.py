@@ -17,7 +17,7 @@ from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.abr import Observations, check_trained_for
 from netllm_gym.policies.configs import MAX_SEED, check
 from netllm_gym.policies.neural.networks import Judgement, Network
-from netllm_gym.policies.policy import FloatArray, IntArray
+from netllm_gym.policies.policy import FloatArray, IntArray, choose
 
 _LOGARITHMIC = (THROUGHPUT, DOWNLOAD, SIZES)  # rows whose values span orders of magnitude
 _LEAST = 0.01  # MB/s, tens of seconds, MB: what is below is told apart no more
@@ -86,12 +86,8 @@ class ABRNetwork(Network):
 
     def decide(self, observations: Any, draws: FloatArray | None) -> IntArray:
         """Return (N,) rungs."""
-        logits = self.actor(self.features(observations))
-        if draws is None:
-            return np.asarray(logits.argmax(dim=1).numpy(), np.int64)
-        upto = torch.softmax(logits.double(), dim=1).numpy().cumsum(axis=1)
-        drawn = (upto <= draws[0][:, None] * upto[:, -1:]).sum(axis=1)
-        return np.asarray(drawn.clip(max=self.rungs - 1), np.int64)  # rounding must not leave it
+        logits = self.actor(self.features(observations)).detach().double().numpy()
+        return choose(logits, None if draws is None else draws[0])
 
     def judge(self, observations: Any, actions: IntArray) -> Judgement:
         """Say of (B,) rungs how likely they were."""

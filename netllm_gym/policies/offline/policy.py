@@ -29,7 +29,7 @@ from netllm_gym.policies.offline.config import OfflineConfig
 from netllm_gym.policies.offline.d3 import SCORES, new_network
 from netllm_gym.policies.offline.examples import timesteps_of
 from netllm_gym.policies.offline.parts import parts_of
-from netllm_gym.policies.policy import FloatArray, IntArray, TrainedPolicyFactory
+from netllm_gym.policies.policy import FloatArray, IntArray, TrainedPolicyFactory, choose
 from netllm_gym.policies.returns import ReturnConditioner
 from netllm_gym.randomness import EpisodeDraws
 
@@ -110,14 +110,8 @@ class OfflinePolicy:
         return offered.decide(actions)
 
     def _pick(self, scores: FloatArray) -> IntArray:
-        """Choose in each row of (N, A), -inf where not allowed: draw, or take the greatest."""
-        if not self.sampled:
-            return np.asarray(scores.argmax(axis=1), np.int64)
-        weights = np.exp(scores - scores.max(axis=1, keepdims=True)).cumsum(axis=1)
-        draws = self._draws.draw()[:, None] * weights[:, -1:]
-        # What is not allowed weighs nothing, and rounding must not reach it.
-        last = scores.shape[1] - 1 - np.isfinite(scores)[:, ::-1].argmax(axis=1)
-        return np.asarray(np.minimum((weights <= draws).sum(axis=1), last), np.int64)
+        """Choose in each row of (N, A), -inf where not allowed."""
+        return choose(scores, self._draws.draw() if self.sampled else None)
 
 
 class _Recent:

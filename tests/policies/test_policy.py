@@ -1,0 +1,21 @@
+"""One way to choose from scores, for every network."""
+
+import numpy as np
+
+from netllm_gym.policies.policy import choose
+
+
+def test_the_greatest_is_taken_without_draws():
+    assert choose(np.array([[0.0, 2.0, 1.0], [3.0, -np.inf, 1.0]]), None).tolist() == [1, 0]
+
+
+def test_draws_fall_where_the_probabilities_say():
+    scores = np.log(np.tile([0.2, 0.5, 0.3], (6, 1)))
+    draws = np.array([0.0, 0.19, 0.21, 0.69, 0.71, 1.0 - 1e-12])
+    assert choose(scores, draws).tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_what_is_not_allowed_is_never_drawn():
+    scores = np.tile([-np.inf, 0.0, -np.inf, 1.0, -np.inf], (1001, 1))
+    drawn = choose(scores, np.linspace(0.0, np.nextafter(1.0, 0.0), 1001))
+    assert set(drawn.tolist()) == {1, 3}
