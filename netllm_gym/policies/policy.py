@@ -84,10 +84,8 @@ def choose(scores: FloatArray, draws: FloatArray | None) -> IntArray:
     if draws is None:
         return np.asarray(scores.argmax(axis=1), np.int64)
     weights = np.exp(scores - scores.max(axis=1, keepdims=True)).cumsum(axis=1)
-    drawn = (weights <= draws[:, None] * weights[:, -1:]).sum(axis=1)
-    # What is not allowed weighs nothing, and rounding must not reach it.
-    last = scores.shape[1] - 1 - np.isfinite(scores)[:, ::-1].argmax(axis=1)
-    return np.asarray(np.minimum(drawn, last), np.int64)
+    # A double below 1 times the total is below the total, so nothing behind it is ever drawn.
+    return np.asarray((weights <= draws[:, None] * weights[:, -1:]).sum(axis=1), np.int64)
 
 
 class Limit(Protocol):

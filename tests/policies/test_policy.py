@@ -15,6 +15,12 @@ def test_draws_fall_where_the_probabilities_say():
     assert choose(scores, draws).tolist() == [0, 0, 1, 1, 2, 2]
 
 
+def test_the_largest_draw_stays_within_any_total():
+    scores = np.random.default_rng(0).normal(0.0, 3.0, (20_000, 5))
+    scores[:, 3:] = -np.inf
+    assert choose(scores, np.full(20_000, np.nextafter(1.0, 0.0))).max() == 2
+
+
 def test_what_is_not_allowed_is_never_drawn():
     scores = np.tile([-np.inf, 0.0, -np.inf, 1.0, -np.inf], (1001, 1))
     drawn = choose(scores, np.linspace(0.0, np.nextafter(1.0, 0.0), 1001))
