@@ -6,7 +6,7 @@ from pathlib import Path
 from netllm_gym.data.datasets import DATA_VARIABLE, clean_split, data_folder
 from netllm_gym.data.published import PublishedSet, published
 from netllm_gym.envs.abr import synthetic
-from netllm_gym.envs.abr.traces import trace_set_names
+from netllm_gym.envs.abr.trace_sets import trace_set_names
 from netllm_gym.envs.abr.video import video_names
 from netllm_gym.envs.cjs.workload import NAMES as WORKLOADS
 

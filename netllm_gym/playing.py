@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from netllm_gym.envs.abr.traces import Trace, load_trace_set
+from netllm_gym.envs.abr.trace_sets import load_trace_set
+from netllm_gym.envs.abr.traces import Trace
 from netllm_gym.envs.abr.video import load_video
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation import score

@@ -98,6 +98,10 @@ class Problem:
         """Return a number that grows as the metric gets better."""
         return value if self.higher_is_better else -value
 
+    def validation_of(self, worlds: str) -> str | None:
+        """Return the worlds to choose on that belong to these; altered ones (`~`) have the same."""
+        return self.validation.get(worlds, self.validation.get(worlds.partition("~")[0]))
+
     @property
     def groups(self) -> str:
         """Plural of `interval_over`."""

@@ -256,13 +256,12 @@ def _provenance(
 def validation_on(row: Problem, arguments: Mapping[str, Any], named: str | None) -> Validation:
     """Return the validation worlds that are named, else those that belong to what is trained on."""
     trained_on = str(arguments.get(row.worlds, row.default_case[row.worlds]))
+    named = named or row.validation_of(trained_on)
     if named is None:
-        if trained_on not in row.validation:
-            raise InputError(
-                f"validate_on must name {row.worlds}, since {trained_on} has no validation list of "
-                f"its own, as {', '.join(row.validation)} have"
-            )
-        named = row.validation[trained_on]
+        raise InputError(
+            f"validate_on must name {row.worlds}, since {trained_on} has no validation list of "
+            f"its own, as {', '.join(row.validation)} have"
+        )
     case = {**arguments, row.worlds: named, **row.validation_case}
     probe = row.make_env(1, **case)
     plan = probe.evaluation_plan(row.validation_episodes)

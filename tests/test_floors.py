@@ -52,7 +52,7 @@ FLOORS = {  # file: what it may import, beside the standard library and its own 
     **dict.fromkeys(SHARED[:2], TOLD),
     SHARED[2]: ("numpy", "torch"),
     "policies/baselines/*": (*GROUND, "envs/*", DATASETS, POLICY, "numba"),
-    "policies/neural/config.py": ("errors.py", CONFIGS),
+    "policies/neural/config.py": ("errors.py", CONFIGS, "envs/abr/altered.py"),
     "policies/neural/*": (
         *LEARNERS_MAY,
         *("policies/neural/config.py", "rollout.py", "torch", "safetensors", "bayes_opt"),

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from netllm_gym.cli import run
-from netllm_gym.envs.abr.traces import load_trace_set
+from netllm_gym.envs.abr.trace_sets import load_trace_set
 from netllm_gym.errors import InputError
 from netllm_gym.playing import train_by_playing
 from netllm_gym.policies.neural.config import AugmentConfig, PPOConfig, UDRConfig

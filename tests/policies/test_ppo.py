@@ -14,7 +14,7 @@ from netllm_gym.envs.abr.video import load_video
 from netllm_gym.errors import InputError
 from netllm_gym.policies.neural.abr_links import GenetWorlds, Link, UDRWorlds
 from netllm_gym.policies.neural.abr_mlp import ABRNetwork, ABRNetworkConfig
-from netllm_gym.policies.neural.abr_worlds import TraceWorlds, augmented
+from netllm_gym.policies.neural.abr_worlds import TraceWorlds
 from netllm_gym.policies.neural.config import (
     DIFFICULTIES,
     AugmentConfig,
@@ -189,21 +189,9 @@ def chance_of_two(network):
         return float(network.judge(seen, np.full(50, 2)).log_probs.exp().mean())
 
 
-def test_copies_stretch_capacity_and_time_and_keep_the_recording():
-    config = AugmentConfig(copies=30, generated=6)
-    found = augmented([LINK], config, seed=0)
-    assert len(found) == 1 + 30 + 6
-    for copy in found[1:31]:
-        assert copy.recording == "home"
-        assert 0.5 <= copy.capacity_mbps[3] / 3.0 <= 2.0
-        assert 0.5 <= copy.time_s[-1] / 60.0 <= 2.0
-    capacity = np.log([copy.capacity_mbps[3] / 3.0 for copy in found[1:31]])
-    assert capacity.min() < -0.3
-    assert capacity.max() > 0.3
-    assert len({trace.content for trace in found}) == 37
-    again = augmented([LINK], config, seed=0)
-    assert [trace.content for trace in again] == [trace.content for trace in found]
-    assert augmented([LINK], NO_AUGMENT, seed=0) == [LINK]
+def test_without_copies_nothing_stands_around_the_traces():
+    env, _ = trace_worlds(augment=NO_AUGMENT).episodes(0, None)
+    assert list(env.trace_set.traces) == [LINK]
 
 
 def test_part_of_the_players_measure_with_noise():
