@@ -15,6 +15,7 @@ from netllm_gym.errors import InputError
 
 EULER_ORDERS = ("zxy", "yxz")
 ROLL, PITCH, YAW = range(3)
+VERTICAL = 1e-7  # cosine of a pitch below which roll and yaw cannot be told apart
 
 FloatArray = NDArray[np.float64]
 
@@ -72,17 +73,26 @@ def matrices(angles_deg: ArrayLike, order: str) -> FloatArray:
 
 
 def angles_of(rotations: FloatArray, order: str) -> FloatArray:
-    """Return the orientations (..., 3) of rotations (..., 3, 3), pitch in [-90, 90]."""
+    """Return the orientations (..., 3) of rotations (..., 3, 3), pitch in [-90, 90].
+
+    At the vertical, where roll and yaw turn about one axis, the first of the two in `order`'s
+    sequence has it all.
+    """
     check_order(order)
-    if order == "zxy":
-        pitch = np.arcsin(np.clip(rotations[..., 2, 1], -1.0, 1.0))
-        roll = np.arctan2(-rotations[..., 0, 1], rotations[..., 1, 1])
-        yaw = np.arctan2(-rotations[..., 2, 0], rotations[..., 2, 2])
-    else:
-        pitch = np.arcsin(np.clip(-rotations[..., 1, 2], -1.0, 1.0))
-        roll = np.arctan2(rotations[..., 1, 0], rotations[..., 1, 1])
-        yaw = np.arctan2(rotations[..., 0, 2], rotations[..., 2, 2])
-    return np.asarray(np.rad2deg(np.stack([roll, pitch, yaw], axis=-1)), np.float64)
+    r = rotations
+    sine, inner, outer = (
+        (r[..., 2, 1], (-r[..., 2, 0], r[..., 2, 2]), (-r[..., 0, 1], r[..., 1, 1]))
+        if order == "zxy"
+        else (-r[..., 1, 2], (r[..., 1, 0], r[..., 1, 1]), (r[..., 0, 2], r[..., 2, 2]))
+    )
+    cosine = np.hypot(*inner)
+    locked = cosine < VERTICAL
+    at_lock = r[..., 1, 0] if order == "zxy" else -r[..., 2, 0]
+    first = np.where(locked, np.arctan2(at_lock, r[..., 0, 0]), np.arctan2(*outer))
+    last = np.where(locked, 0.0, np.arctan2(*inner))
+    roll, yaw = (first, last) if order == "zxy" else (last, first)
+    angles = np.stack([roll, np.arctan2(sine, cosine), yaw], axis=-1)
+    return np.asarray(np.rad2deg(angles), np.float64)
 
 
 def of_quaternions(quaternions: ArrayLike, order: str) -> FloatArray:
