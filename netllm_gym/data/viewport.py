@@ -231,6 +231,20 @@ class ViewportWindows:
         sample = (first + self.start[windows])[:, None] + np.arange(-self.config.history, 0)
         return features.at(self.video[windows], sample / FREQUENCY_HZ)
 
+    @property
+    def recordings(self) -> list[str]:
+        """Names of the traces, by their contents."""
+        return [trace.sha256 for trace in self.dataset.traces]
+
+    @property
+    def groups(self) -> tuple[IntArray, IntArray]:
+        """(N,) each, counted from 0: video and user, within which windows are not independent."""
+        video, user = (
+            np.unique(ids, return_inverse=True)[1].astype(np.int64)
+            for ids in (self.video, self.user)
+        )
+        return video, user
+
     def report(self) -> list[str]:
         """Say what was amiss in the files, and which traces give no window."""
         said = self.dataset.report.sentences()

@@ -15,7 +15,13 @@ from typing import Any
 from netllm_gym.data.datasets import data_folder, find_data
 from netllm_gym.data.head_motion import HeadMotion, generate_viewports
 from netllm_gym.data.video_features import read_features
-from netllm_gym.data.viewport import InputReport, ViewportSet, ViewportTrace
+from netllm_gym.data.viewport import (
+    InputReport,
+    ViewportSet,
+    ViewportTrace,
+    ViewportWindows,
+    WindowConfig,
+)
 from netllm_gym.data.viewport_formats import find_recordings, read_packed, read_recording
 from netllm_gym.errors import InputError, MissingDataError
 
@@ -55,8 +61,7 @@ def load_viewports(
     """
     text = str(name)
     if text in SYNTHETIC:
-        traces = generate_viewports(HeadMotion(), *SYNTHETIC[text], zlib.crc32(text.encode()))
-        found = ViewportSet(text, "yxz", traces)
+        found = _generated(text)
     elif text in viewport_set_names():
         found = _recorded(text)
     elif Path(name).is_dir():
@@ -70,6 +75,24 @@ def load_viewports(
     return found if features is None else replace(found, features=read_features(Path(features)))
 
 
+def load_windows(
+    dataset: str | Path,
+    history: int = WindowConfig.history,
+    future: int = WindowConfig.future,
+    trim_tail: int = WindowConfig.trim_tail,
+    trim_head: int = WindowConfig.trim_head,
+    stride: int = WindowConfig.stride,
+    euler_order: str | None = None,
+    features: str | Path | None = None,
+) -> ViewportWindows:
+    """Read a set and cut its windows; see `load_viewports` and `WindowConfig`."""
+    config = WindowConfig(history, future, trim_head, trim_tail, stride)
+    windows = ViewportWindows(load_viewports(dataset, euler_order, features), config)
+    if windows.dataset.features is not None:
+        windows.dataset.features.check_has(windows.video)
+    return windows
+
+
 def where_packed(name: str) -> Path | None:
     """Return the file that a recorded set is read from; None if it is not on this machine."""
     data, _, part = name.rpartition("-")
@@ -78,6 +101,14 @@ def where_packed(name: str) -> Path | None:
         if path.is_file():
             return path
     return None
+
+
+@lru_cache(maxsize=len(SYNTHETIC))  # a second of work, and a command asks for a set several times
+def _generated(name: str) -> ViewportSet:
+    traces = generate_viewports(HeadMotion(), *SYNTHETIC[name], zlib.crc32(name.encode()))
+    for trace in traces:
+        trace.angles_deg.flags.writeable = False
+    return ViewportSet(name, "yxz", traces)
 
 
 def _recorded(name: str) -> ViewportSet:
