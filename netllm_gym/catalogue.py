@@ -5,6 +5,12 @@ from pathlib import Path
 
 from netllm_gym.data.datasets import DATA_VARIABLE, clean_split, data_folder
 from netllm_gym.data.published import PublishedSet, published
+from netllm_gym.data.viewport_sets import (
+    SYNTHETIC,
+    published_splits,
+    viewport_set_names,
+    where_packed,
+)
 from netllm_gym.envs.abr import synthetic
 from netllm_gym.envs.abr.trace_sets import trace_set_names
 from netllm_gym.envs.abr.video import video_names
@@ -27,6 +33,9 @@ def render_catalogue() -> str:
             "",
             "workloads (--workload NAME; a folder or file will do, too):",
             *_columns([(name, _where_workload(name, folder)) for name in WORKLOADS]),
+            "",
+            "head movements (--dataset NAME; a folder will do, too):",
+            *_columns([(name, _where_viewports(name, folder)) for name in viewport_set_names()]),
             "",
             f"netllm-gym data fetch NAME brings, from {published().repository}:",
             *_columns(
@@ -63,6 +72,16 @@ def _where_workload(name: str, folder: Path) -> str:
         return "jobs of TPC-H's shape and load, generated"
     place = folder / "cjs" / name
     return str(place) if place.is_dir() else f"not here; its files belong in {place}"
+
+
+def _where_viewports(name: str, folder: Path) -> str:
+    if name in SYNTHETIC:
+        videos, users = SYNTHETIC[name]
+        return f"{users} people watch {videos} videos, generated"
+    place = where_packed(name)
+    parts = published_splits()[name.rpartition("-")[0]][name.rpartition("-")[2]]
+    words = f"{len(parts['videos'])} videos and {len(parts['users'])} people"
+    return f"{words}, in {place}" if place else f"not here; its file belongs in {folder / 'vp'}"
 
 
 def _state(each: PublishedSet, folder: Path) -> str:

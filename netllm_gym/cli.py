@@ -11,12 +11,20 @@ from typer.exceptions import TyperException
 
 from netllm_gym.cli_arguments import (
     ConfigFile,
+    Dataset,
     Device,
+    EulerOrder,
+    Features,
+    Future,
+    History,
     NumExecutors,
     NumJobs,
     Policies,
     ProblemName,
+    Stride,
     Traces,
+    TrimHead,
+    TrimTail,
     VideoName,
     WorkloadName,
 )
@@ -42,14 +50,15 @@ app.add_typer(data_app, name="data")
 
 @app.command()
 def envs() -> None:
-    """List the environments.
+    """List the problems, their environments and policies.
 
     Example: netllm-gym envs
     """
-    from netllm_gym.problems import PROBLEMS
+    from netllm_gym.problems import PROBLEMS, ControlProblem
 
     for problem in PROBLEMS.values():
-        typer.echo(f"{problem.env_id}  {problem.name}: {problem.title}")
+        env_id = problem.env_id if isinstance(problem, ControlProblem) else "no environment"
+        typer.echo(f"{env_id}  {problem.name}: {problem.title}")
         typer.echo(f"  policies: {', '.join(problem.policies)}")
 
 
@@ -85,9 +94,9 @@ def collect(
     Example: netllm-gym collect abr --policies robust_mpc,bba --episodes 500 --out pools/first
     """
     from netllm_gym.collection import collect as run
-    from netllm_gym.problems import find_problem
+    from netllm_gym.problems import find_control
 
-    row = find_problem(problem)
+    row = find_control(problem)
     case = {**row.default_case} | row.checked_case(
         traces=traces,
         video=video,
@@ -123,8 +132,16 @@ def bench(
     workload: WorkloadName = None,
     num_executors: NumExecutors = None,
     num_jobs: NumJobs = None,
+    dataset: Dataset = None,
+    history: History = None,
+    future: Future = None,
+    trim_head: TrimHead = None,
+    trim_tail: TrimTail = None,
+    stride: Stride = None,
+    euler_order: EulerOrder = None,
+    features: Features = None,
     episodes: Annotated[
-        int, typer.Option(help="Play at least so many; CJS: never under 6 arrival seeds.")
+        int, typer.Option(help="ABR, CJS: play at least so many; CJS: never under 6 arrival seeds.")
     ] = 1,
     seed: Annotated[int, typer.Option(help="Of the first episode, for policies that draw.")] = 0,
     device: Device = "cpu",
@@ -133,9 +150,11 @@ def bench(
     ] = None,
     config_file: ConfigFile = None,
 ) -> None:
-    """Play every episode of a case with every policy and print the table.
+    """Play every episode, or predict every window, of a case with every policy; print the table.
 
     Example: netllm-gym bench abr --policies bba,robust_mpc,optimum --json table.json
+
+    Example: netllm-gym bench vp --dataset jin2022-test --history 10 --future 20 --trim-tail 60
     """
     from netllm_gym.evaluation import evaluate
     from netllm_gym.problems import find_problem
@@ -149,9 +168,17 @@ def bench(
         workload=workload,
         num_executors=num_executors,
         num_jobs=num_jobs,
+        dataset=dataset,
+        history=history,
+        future=future,
+        trim_head=trim_head,
+        trim_tail=trim_tail,
+        stride=stride,
+        euler_order=euler_order,
+        features=features,
     )
     check_json_file(json_file)
-    with Progress("bench", "episodes") as progress:
+    with Progress("bench", f"{row.sample}s") as progress:
         table = evaluate(
             *(problem, names, case, seed, device, episodes),
             on_episode=lambda policy, done, total: progress.update(done, total, policy),

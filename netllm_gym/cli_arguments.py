@@ -21,7 +21,9 @@ def use_config(context: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
-ProblemName = Annotated[str, typer.Argument(help="The problem: abr or cjs.", show_default=False)]
+ProblemName = Annotated[
+    str, typer.Argument(help="The problem: abr, cjs or vp.", show_default=False)
+]
 Policies = Annotated[
     str | None,
     typer.Option(help="Names, or folders of trained policies, separated by commas."),
@@ -43,6 +45,23 @@ WorkloadName = Annotated[
 ]
 NumExecutors = Annotated[int | None, typer.Option(help="CJS: executors of the cluster.")]
 NumJobs = Annotated[int | None, typer.Option(help="CJS: jobs of an episode.")]
+Dataset = Annotated[
+    str | None,
+    typer.Option(help="VP: a set of head movements by name, or a folder of them."),
+]
+History = Annotated[int | None, typer.Option(help="VP: samples that are seen, 5 a second.")]
+Future = Annotated[int | None, typer.Option(help="VP: samples that are predicted.")]
+TrimHead = Annotated[
+    int | None, typer.Option(help="VP: first samples of a trace that nothing predicts.")
+]
+TrimTail = Annotated[int | None, typer.Option(help="VP: last samples in which no window begins.")]
+Stride = Annotated[int | None, typer.Option(help="VP: samples from one window to the next.")]
+EulerOrder = Annotated[
+    str | None, typer.Option(help="VP: zxy (NetLLM's files) or yxz; left out, that of the files.")
+]
+Features = Annotated[
+    str | None, typer.Option(help="VP: folder with video<v>.npz, features of the videos' frames.")
+]
 Device = Annotated[str, typer.Option(help="Where the language model runs: cpu, cuda, ...")]
 ConfigFile = Annotated[
     Path | None,

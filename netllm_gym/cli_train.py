@@ -9,11 +9,18 @@ import typer
 
 from netllm_gym.cli_arguments import (
     ConfigFile,
+    Dataset,
     Device,
+    EulerOrder,
+    Features,
+    Future,
+    History,
     NumExecutors,
     NumJobs,
     ProblemName,
     Traces,
+    TrimHead,
+    TrimTail,
     VideoName,
     WorkloadName,
 )
@@ -38,12 +45,15 @@ if TYPE_CHECKING:
 FROM_POOL = ("pool", "policies", "device")  # for every method that learns from a pool
 OFFLINE = (*FROM_POOL, "batch_size")
 PLAYING = ("traces", "video", "episodes")  # options of `train` for ABR's methods that play
+ADAPTING = (  # options of the language model, whatever it learns from
+    *("backbone", "init", "adapt", "layers", "lora_rank", "lora_alpha", "lora_targets"),
+    *("batch_episodes", "accumulate", "adapter_learning_rate", "warmup_fraction", "dtype"),
+)
+WINDOWS = (
+    *("dataset", "history", "future", "trim_head", "trim_tail", "euler_order", "stride", "device"),
+)
 METHOD_OPTIONS = {  # method of `train` -> its options, beside those that all methods have
-    "llm": (
-        *(*FROM_POOL, "backbone", "init", "adapt", "layers", "lora_rank", "lora_alpha"),
-        *("lora_targets", "layout", "returns", "batch_episodes", "accumulate"),
-        *("objective", "adapter_learning_rate", "warmup_fraction", "dtype"),
-    ),
+    "llm": (*FROM_POOL, *ADAPTING, "layout", "returns", "objective"),
     "bc": OFFLINE,
     "cql": OFFLINE,
     "dt": (*OFFLINE, "returns", "ignore_padding"),
@@ -51,6 +61,11 @@ METHOD_OPTIONS = {  # method of `train` -> its options, beside those that all me
     "udr": (*PLAYING, "difficulty"),
     "genet": (*PLAYING, "difficulty"),
     "decima": ("workload", "num_executors", "num_jobs", "episodes", "clone_updates"),
+}
+PREDICTION_OPTIONS = {  # the same of problems of predictions
+    "llm": (*WINDOWS, *ADAPTING, "features"),
+    "gru": (*WINDOWS, "batch_size", "warmup_fraction"),
+    "track": (*WINDOWS, "batch_size", "warmup_fraction"),
 }
 
 
@@ -62,7 +77,7 @@ def train(
         str,
         typer.Option(
             help="llm, and by d3rlpy bc, cql and dt, learn from a pool; ppo, udr, genet (ABR) and "
-            "decima (CJS) by playing."
+            "decima (CJS) by playing; llm, gru and track (VP) from head movements."
         ),
     ] = "llm",
     pool: Annotated[Path | None, typer.Option(help="Folder of the experience pool.")] = None,
@@ -86,6 +101,20 @@ def train(
     workload: WorkloadName = None,
     num_executors: NumExecutors = None,
     num_jobs: NumJobs = None,
+    dataset: Dataset = None,
+    history: History = None,
+    future: Future = None,
+    trim_head: TrimHead = None,
+    trim_tail: TrimTail = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            help="VP: samples from one window to learn from to the next; validation has its own."
+            "  [default: 5]"
+        ),
+    ] = None,
+    euler_order: EulerOrder = None,
+    features: Features = None,
     clone_updates: Annotated[
         int | None,
         typer.Option(help="decima: first updates, which clone tuned_srpt.  [default: 12]"),
@@ -121,8 +150,8 @@ def train(
     batch_size: Annotated[
         int | None,
         typer.Option(
-            help="bc, cql, dt: decisions of an update, of dt each with the 19 before it.  "
-            "[default: 256; dt: 64]"
+            help="bc, cql, dt: decisions of an update, of dt each with the 19 before it; gru, "
+            "track: windows.  [default: 256; dt: 64; track: 128]"
         ),
     ] = None,
     ignore_padding: Annotated[
@@ -137,11 +166,14 @@ def train(
         int | None,
         typer.Option(
             help="Optimizer steps; where it plays, rounds of playing and learning.  "
-            "[default: 2000; bc, cql: 20000; playing: 300; decima: 100]"
+            "[default: 2000; bc, cql: 20000; playing: 300; decima: 100; VP: 800]"
         ),
     ] = None,
     batch_episodes: Annotated[
-        int, typer.Option(help="Episodes of one forward pass; 0: the problem's own number.")
+        int,
+        typer.Option(
+            help="Episodes (VP: windows) of one forward pass; 0: the problem's own number."
+        ),
     ] = TrainConfig.batch_episodes,
     objective: Annotated[
         str,
@@ -154,7 +186,7 @@ def train(
         float | None,
         typer.Option(
             help="Of encoders and head, or of the network.  "
-            "[default: 0.001; cql: 0.0003; dt: 0.0006; decima: 0.0005]"
+            "[default: 0.001; cql: 0.0003; dt: 0.0006; decima, track: 0.0005; gru: 0.002]"
         ),
     ] = None,
     adapter_learning_rate: Annotated[
@@ -164,18 +196,20 @@ def train(
         float, typer.Option(help="Share of updates to warm up.")
     ] = TrainConfig.warmup_fraction,
     validate_on: Annotated[
-        str | None, typer.Option(help="Traces, or workload, to choose the best policy on.")
+        str | None, typer.Option(help="Traces, workload or dataset to choose the best policy on.")
     ] = None,
     validate_every: Annotated[
         int | None,
         typer.Option(
-            help="Updates between validations.  [default: 200; bc, cql: 1000; dt: 100; playing: 10]"
+            help="Updates between validations.  "
+            "[default: 200; bc, cql: 1000; dt: 100; playing: 10; VP: 50]"
         ),
     ] = None,
     checkpoint_every: Annotated[
         int | None,
         typer.Option(
-            help="Updates between checkpoints.  [default: 200; bc, cql: 1000; dt: 100; playing: 10]"
+            help="Updates between checkpoints.  "
+            "[default: 200; bc, cql: 1000; dt: 100; playing: 10; VP: 50]"
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of initial weights and batches.")] = TrainConfig.seed,
@@ -189,7 +223,7 @@ def train(
     ] = BackboneConfig.dtype,
     config_file: ConfigFile = None,
 ) -> None:
-    """Adapt a language model to a pool's episodes, or train a small network on them or by playing.
+    """Adapt a language model, or train a small network, on a pool, on windows, or by playing.
 
     Example: netllm-gym train abr --pool pools/first --backbone minilm --out runs/first
 
@@ -202,8 +236,15 @@ def train(
     Example: netllm-gym train abr --method genet --difficulty 2 --out runs/genet
 
     Example: netllm-gym train cjs --method decima --workload tpch --out runs/decima
+
+    Example: netllm-gym train vp --dataset jin2022-train --backbone minilm --out runs/vp
+
+    Example: netllm-gym train vp --method gru --dataset jin2022-train --out runs/gru
     """
-    _check_method(context, method)
+    from netllm_gym.problems import PredictionProblem, find_problem
+
+    predicts = isinstance(find_problem(problem), PredictionProblem)
+    _check_method(context, problem, method, PREDICTION_OPTIONS if predicts else METHOD_OPTIONS)
     schedule: dict[str, Any] = {
         name: value
         for name, value in {
@@ -216,6 +257,50 @@ def train(
         }.items()
         if value is not None
     }
+    if method == "llm":
+        targets = (
+            lora_targets if lora_targets in ("default", "all-linear") else names_in(lora_targets)
+        )
+        config = LLMConfig(
+            layout=layout,
+            seed=seed,
+            backbone=BackboneConfig(
+                name=backbone,
+                init=init,
+                adapt=adapt,
+                layers=layers,
+                lora_rank=lora_rank,
+                lora_alpha=lora_alpha,
+                lora_targets=targets,
+                dtype=dtype,
+            ),
+        )
+        schedule |= {
+            "batch_episodes": batch_episodes,
+            "accumulate": accumulate,
+            "adapter_learning_rate": adapter_learning_rate,
+            "warmup_fraction": warmup_fraction,
+            "device": device,
+        }
+    if predicts:
+        windows = {
+            "dataset": dataset,
+            "history": history,
+            "future": future,
+            "trim_head": trim_head,
+            "trim_tail": trim_tail,
+            "euler_order": euler_order,
+            "features": features,
+        }
+        if method != "llm":
+            schedule |= {"warmup_fraction": warmup_fraction, "device": device}
+            if batch_size is not None:
+                schedule["batch_windows"] = batch_size
+        _learn_to_predict(
+            *(problem, method, out, windows, config if method == "llm" else None),
+            *(schedule, stride, validate_on),
+        )
+        return
     if "pool" not in METHOD_OPTIONS[method]:  # it plays
         case = {
             "traces": traces,
@@ -249,31 +334,8 @@ def train(
         spec = default_returns(ExperiencePool.load(pool, problem), teachers)
     else:
         spec = _returns_of(returns)
-    targets = lora_targets if lora_targets in ("default", "all-linear") else names_in(lora_targets)
-    config = LLMConfig(
-        layout=layout,
-        seed=seed,
-        returns=spec,
-        backbone=BackboneConfig(
-            name=backbone,
-            init=init,
-            adapt=adapt,
-            layers=layers,
-            lora_rank=lora_rank,
-            lora_alpha=lora_alpha,
-            lora_targets=targets,
-            dtype=dtype,
-        ),
-    )
-    config_of_run = TrainConfig(
-        batch_episodes=batch_episodes,
-        accumulate=accumulate,
-        objective=objective,
-        adapter_learning_rate=adapter_learning_rate,
-        warmup_fraction=warmup_fraction,
-        device=device,
-        **schedule,
-    )
+    config = dataclasses.replace(config, returns=spec)
+    config_of_run = TrainConfig(objective=objective, **schedule)
     with Progress("train", "updates") as progress:
         result = run(
             *(problem, pool, out, config, config_of_run, teachers, validate_on),
@@ -290,19 +352,59 @@ def _returns_of(text: str) -> ReturnSpec:
     return ReturnSpec(kind=kind, baseline=baseline)
 
 
-def _check_method(context: typer.Context, method: str) -> None:
-    """Refuse a method that there is not, and options that are another method's."""
-    if method not in METHOD_OPTIONS:
-        raise InputError(f"method must be one of {', '.join(METHOD_OPTIONS)}, got {method!r}")
-    of_methods = {name for options in METHOD_OPTIONS.values() for name in options}
-    for name in sorted(of_methods - {*METHOD_OPTIONS[method]}):
+def _check_method(
+    context: typer.Context, problem: str, method: str, methods: Mapping[str, Sequence[str]]
+) -> None:
+    """Refuse a method that the problem has not, and options that are another method's."""
+    if method not in methods:
+        raise InputError(f"method must be one of {', '.join(methods)}, got {method!r}")
+    everywhere = (*METHOD_OPTIONS.values(), *PREDICTION_OPTIONS.values())
+    for name in sorted({name for options in everywhere for name in options} - {*methods[method]}):
         source = context.get_parameter_source(name)
         if source is not None and source.name != "DEFAULT":
-            known = [each for each, options in METHOD_OPTIONS.items() if name in options]
+            known = [each for each, options in methods.items() if name in options]
+            whose = f"an option of {', '.join(known)}" if known else f"none of {problem}"
             raise InputError(
                 f"{name.replace('_', '-')} must be left out for the method {method}, "
-                f"got {str(context.params[name])!r}; it is an option of {', '.join(known)}"
+                f"got {str(context.params[name])!r}; it is {whose}"
             )
+
+
+def _learn_to_predict(
+    problem: str,
+    method: str,
+    out: Path,
+    case: Mapping[str, str | int | None],
+    config: LLMConfig | None,
+    given_schedule: Mapping[str, Any],
+    stride: int | None,
+    validate_on: str | None,
+) -> None:
+    """Train on windows."""
+    from netllm_gym.supervised import (
+        LLM_SCHEDULE,
+        SCHEDULES,
+        TRAIN_STRIDE,
+        adapt_predictor,
+        train_predictor,
+    )
+
+    given = {name: value for name, value in case.items() if value is not None}
+    every = TRAIN_STRIDE if stride is None else stride
+    with Progress("train", "updates") as progress:
+        if config is not None:
+            adapted = dataclasses.replace(LLM_SCHEDULE, **given_schedule)
+            result = adapt_predictor(
+                *(problem, out, given, config, adapted, every, validate_on),
+                on_progress=progress.metrics(adapted.updates),
+            )
+        else:
+            schedule = dataclasses.replace(SCHEDULES[method], **given_schedule)
+            result = train_predictor(
+                *(problem, method, out, given, schedule, every, validate_on),
+                on_progress=progress.metrics(schedule.updates),
+            )
+    _tell_result(result)
 
 
 def _worlds_of(

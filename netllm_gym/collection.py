@@ -20,7 +20,7 @@ from netllm_gym.data.shard import CODECS, PackedShard, pack_shard
 from netllm_gym.envs.plan import check_seeds
 from netllm_gym.errors import InputError
 from netllm_gym.lookahead import action_values
-from netllm_gym.problems import check_names, find_problem, load_policy
+from netllm_gym.problems import check_names, find_control, load_policy
 from netllm_gym.rollout import rollout
 
 
@@ -67,7 +67,7 @@ def collect(
         InputError: If an argument breaks a rule; nothing is written then.
         OSError: If the machine fails; the shards that are written stay.
     """
-    row = find_problem(problem)
+    row = find_control(problem)
     if episodes < 1:
         raise InputError(f"episodes must be at least 1, got {episodes}")
     if workers < 1:
@@ -192,7 +192,7 @@ def _leave_with(watched: "Connection[None, None]") -> None:
 
 
 def _make(shard: _Shard) -> PackedShard:
-    row = find_problem(shard.problem)
+    row = find_control(shard.problem)
     factory = load_policy(shard.policy, shard.problem).factory
     rows = 1 if getattr(factory, "needs_sequential", False) else len(shard.seeds)
     env = row.make_env(rows, **shard.case)

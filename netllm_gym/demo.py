@@ -10,7 +10,7 @@ from netllm_gym.collection import collect
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation import Table, evaluate
 from netllm_gym.files import check_can_be_folder, write_whole
-from netllm_gym.problems import find_problem
+from netllm_gym.problems import find_control
 from netllm_gym.progress import Progress
 
 
@@ -58,7 +58,7 @@ def run_demo(problem: str, out: Path, say: Callable[[str], None]) -> Table:
         out: Folder for pool, policies and `table.json`.
         say: Told what happens, a line each.
     """
-    row = find_problem(problem)
+    row = find_control(problem)
     shown = DEMOS[problem]
     check_can_be_folder("out", out)
     from netllm_gym.policies.llm import backbone as backbones

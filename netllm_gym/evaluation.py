@@ -1,9 +1,9 @@
-"""Policies x one case -> a table: the same episodes for all, with intervals and provenance."""
+"""Policies x one case -> a table: the same for all, with intervals and provenance."""
 
 import json
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,17 @@ from netllm_gym.data.episode import Episode
 from netllm_gym.envs.plan import PlannedEpisode, check_seeds
 from netllm_gym.errors import InputError
 from netllm_gym.policies.policy import Limit, Policy
-from netllm_gym.problems import LoadedPolicy, Problem, check_names, find_problem, load_policy
+from netllm_gym.prediction import predict
+from netllm_gym.problems import (
+    ControlProblem,
+    LoadedPolicy,
+    PredictionProblem,
+    Problem,
+    check_names,
+    find_control,
+    find_problem,
+    load_policy,
+)
 from netllm_gym.rollout import Rollout, rollout, warm_up
 
 MOST_ROWS = 256  # episodes that are played side by side
@@ -37,17 +47,18 @@ class Row:
     Attributes:
         policy: Its name.
         metric: What `mean` measures.
-        mean: Over episodes.
-        ci95: Bootstrap over groups of episodes that are not independent (recordings); none where
-            all are of one group.
-        n: Episodes.
+        mean: Over episodes, or windows.
+        ci95: Bootstrap over groups that are not independent (recordings; videos and users); none
+            where all are of one group.
+        n: Episodes, or windows.
         per_episode: (n,) the metric of each, in the order of the case.
-        decision_ms: Wall time per decision, all episodes side by side; None of a limit.
+        decision_ms: Wall time per decision or prediction, all side by side; None of a limit.
         components: Means of what is reported beside the metric; None of a limit.
         trained_on: What a learned policy was trained on; one that saw the case, or was selected on
             it, says so.
         versus: Paired difference to the strongest baseline, by its name.
         upper_bound: Mean that no policy can exceed, where the policy certifies one.
+        by_step: (F,) mean of the metric at each future sample, of a predictor.
     """
 
     policy: str
@@ -61,16 +72,26 @@ class Row:
     trained_on: str
     versus: dict[str, Any] | None = None
     upper_bound: float | None = None
+    by_step: list[float] | None = None
 
 
 @dataclass(frozen=True)
 class Table:
-    """All rows of one case, and what made them."""
+    """All rows of one case, and what made them.
+
+    Attributes:
+        problem: Short name.
+        case: What was played or predicted, as text.
+        commit: Of the code.
+        rows: One per policy.
+        remarks: What was amiss in the data, a sentence each.
+    """
 
     problem: str
     case: dict[str, Any]
     commit: str
     rows: list[Row]
+    remarks: list[str] = field(default_factory=list)
 
     def to_json(self) -> str:
         """Return the table as JSON text; equal tables give equal text."""
@@ -86,15 +107,15 @@ def evaluate(
     episodes: int = 1,
     on_episode: Callable[[str, int, int], None] | None = None,
 ) -> Table:
-    """Play every episode of a case with every policy.
+    """Let every policy play every episode of a case, or predict all of its windows.
 
     Args:
         problem: Short name.
         policies: Names, folders of trained policies, or loaded ones.
-        case: Arguments of the environment, such as traces and video.
+        case: Arguments of the environment, such as traces and video; or dataset and windows.
         seed: Of the first episode; worlds are the same for any, policies that draw are not.
         device: Where trained policies run.
-        episodes: Play at least so many; a case has a number of its own.
+        episodes: Play at least so many; a case has a number of its own. Windows have no other.
         on_episode: Told policy, episodes done and episodes in all.
 
     Raises:
@@ -107,6 +128,54 @@ def evaluate(
     loaded = [
         load_policy(one, problem, device) if isinstance(one, str) else one for one in policies
     ]
+    if isinstance(row, PredictionProblem):
+        if episodes != 1:
+            raise InputError(f"episodes must be left out for {problem}, got {episodes}")
+        found = _predicted(row, loaded, case, on_episode)
+    else:
+        found = _played(find_control(problem), loaded, case, seed, episodes, on_episode)
+    best = _strongest_baseline(row, found.results)
+    rows = []
+    for result in found.results:
+        versus = None
+        if best is not None and result is not best:
+            gain = bootstrap(result.values - best.values, *found.groups)
+            versus = {"policy": best.name, "mean": gain.mean, "ci95": gain.ci95}
+        rows.append(_row(row, result, found.groups, versus))
+    return Table(problem, found.case, _commit(), rows, found.remarks)
+
+
+class _Result(NamedTuple):
+    """What one policy, or one limit, has on a case."""
+
+    policy: LoadedPolicy
+    name: str
+    values: FloatArray  # (E,)
+    decision_ms: float | None  # None of a limit
+    components: dict[str, float | None]
+    trained_on: str
+    upper_bound: float | None = None
+    by_step: list[float] | None = None
+
+
+class _Findings(NamedTuple):
+    """What all policies have on a case."""
+
+    results: list[_Result]
+    groups: tuple[NDArray[np.int64], ...]  # (E,) each: of what is not independent
+    case: dict[str, str]
+    remarks: list[str]
+
+
+def _played(
+    row: ControlProblem,
+    loaded: Sequence[LoadedPolicy],
+    case: Mapping[str, Any],
+    seed: int,
+    episodes: int,
+    on_episode: Callable[[str, int, int], None] | None,
+) -> _Findings:
+    """Play every episode of a case with every policy."""
     probe = row.make_env(1, **case)
     whole = probe.evaluation_plan(episodes)
     check_seeds(seed, len(whole))
@@ -116,33 +185,80 @@ def evaluate(
     if all(hasattr(actor, "limits") for _, actor, _ in built):
         raise InputError(f"policies must name one that plays, got {built[0][1].name}, a limit")
     results: list[_Result] = []
+    cases: Sequence[Episode] = ()
     for policy, actor, env in built:
         count = _Counter(actor.name, len(plan), on_episode)
         if hasattr(actor, "limits"):
-            results.append(_Result(policy, actor, actor.limits(plan), None))
+            nothing = dict.fromkeys(row.components)
+            results.append(
+                _Result(policy, actor.name, actor.limits(plan), None, nothing, trained_on="")
+            )
             count(len(plan))
             continue
         warm_up(policy.factory(probe), probe, plan[0])
         played = rollout(actor, env, plan, count, keep_observations=False)
-        results.append(_Result(policy, actor, _metric(row, played.episodes), played))
+        cases = played.episodes
+        results.append(_result(row, policy, actor, played))
         _check_finished(row, actor.name, results[-1].values)
-    cases = next(result.played.episodes for result in results if result.played)
-    groups = _groups(cases, row.interval_over)
-    best = _strongest_baseline(row, results)
-    rows = []
-    for result in results:
-        versus = None
-        if best is not None and result is not best:
-            gain = bootstrap(result.values - best.values, groups)
-            versus = {"policy": best.actor.name, "mean": gain.mean, "ci95": gain.ci95}
-        rows.append(_row(row, result, groups, versus))
     asked = {**row.default_case, **case}
     described = {key: _describe(_made_of(probe, key, value)) for key, value in asked.items()}
-    return Table(problem, described, _commit(), rows)
+    return _Findings(results, (_groups(cases, row.interval_over),), described, [])
+
+
+def _result(row: ControlProblem, policy: LoadedPolicy, actor: Policy, played: Rollout) -> _Result:
+    episodes = played.episodes
+    values = _metric(row, episodes)
+    return _Result(
+        policy=policy,
+        name=actor.name,
+        values=values,
+        decision_ms=1000.0 * played.decision_s,
+        components={
+            name: float(np.mean([row.value_of(name, each) for each in episodes]))
+            for name in row.components
+        },
+        trained_on=_provenance(policy, *_recordings(row, episodes)),
+        upper_bound=_certified(actor, len(values)),
+    )
+
+
+def _predicted(
+    row: PredictionProblem,
+    loaded: Sequence[LoadedPolicy],
+    case: Mapping[str, Any],
+    on_episode: Callable[[str, int, int], None] | None,
+) -> _Findings:
+    """Let every predictor predict all windows of a case."""
+    windows = row.make_windows(**case)
+    built = [(policy, policy.factory(windows)) for policy in loaded]
+    check_names(predictor.name for _, predictor in built)
+    known = [{trace} for trace in windows.recordings]
+    results = []
+    for policy, predictor in built:
+        count = _Counter(predictor.name, len(windows), on_episode)
+        done = predict(predictor, windows, count)
+        scores = row.score(done.predictions, windows)
+        results.append(
+            _Result(
+                policy=policy,
+                name=predictor.name,
+                values=scores.per_window,
+                decision_ms=1000.0 * done.seconds / len(windows),
+                components=scores.components,
+                trained_on=_provenance(policy, known, "traces"),
+                by_step=scores.by_step.tolist(),
+            )
+        )
+    asked = {**row.default_case, **case}
+    described = {key: _describe(value) for key, value in asked.items() if value is not None}
+    return _Findings(results, windows.groups, described, windows.report())
 
 
 def score(
-    problem: Problem, factory: Callable[[Any], Policy], env: Any, plan: Sequence[PlannedEpisode]
+    problem: ControlProblem,
+    factory: Callable[[Any], Policy],
+    env: Any,
+    plan: Sequence[PlannedEpisode],
 ) -> float:
     """Return the mean metric with every group of episodes (recording) weighted equally."""
     episodes = rollout(factory(env), env, plan, keep_observations=False).episodes
@@ -152,7 +268,7 @@ def score(
 
 
 def _build(
-    problem: Problem, policy: LoadedPolicy, case: Mapping[str, Any], episodes: int
+    problem: ControlProblem, policy: LoadedPolicy, case: Mapping[str, Any], episodes: int
 ) -> tuple[Policy | Limit, Any]:
     """Build a policy and the environment that it plays in."""
     sequential = getattr(policy.factory, "needs_sequential", False)
@@ -174,40 +290,26 @@ class _Counter:
             self.tell(self.policy, self.done, self.total)
 
 
-class _Result(NamedTuple):
-    """What one policy, or one limit, has on a case."""
-
-    policy: LoadedPolicy
-    actor: Any  # a Policy, or a Limit
-    values: FloatArray  # (E,)
-    played: Rollout | None  # None of a limit
-
-
 def _row(
     problem: Problem,
     result: _Result,
-    groups: NDArray[np.int64],
+    groups: tuple[NDArray[np.int64], ...],
     versus: dict[str, Any] | None,
 ) -> Row:
-    policy, actor, values, played = result
-    interval = bootstrap(values, groups)
+    interval = bootstrap(result.values, *groups)
     return Row(
-        policy=actor.name,
+        policy=result.name,
         metric=problem.metric,
         mean=interval.mean,
         ci95=interval.ci95,
-        n=len(values),
-        per_episode=values.tolist(),
-        decision_ms=1000.0 * played.decision_s if played else None,
-        components={
-            name: float(np.mean([problem.value_of(name, each) for each in played.episodes]))
-            if played
-            else None
-            for name in problem.components
-        },
-        trained_on=_provenance(policy, played.episodes, problem.interval_over) if played else "",
+        n=len(result.values),
+        per_episode=result.values.tolist(),
+        decision_ms=result.decision_ms,
+        components=result.components,
+        trained_on=result.trained_on,
         versus=versus,
-        upper_bound=_certified(actor, len(values)),
+        upper_bound=result.upper_bound,
+        by_step=result.by_step,
     )
 
 
@@ -221,7 +323,7 @@ def _check_finished(problem: Problem, name: str, values: FloatArray) -> None:
         )
 
 
-def _metric(problem: Problem, episodes: Sequence[Episode]) -> FloatArray:
+def _metric(problem: ControlProblem, episodes: Sequence[Episode]) -> FloatArray:
     return np.array([problem.metric_of(episode) for episode in episodes])
 
 
@@ -236,21 +338,28 @@ def _groups(episodes: Sequence[Episode], field: str) -> NDArray[np.int64]:
     return np.asarray(np.unique(names, return_inverse=True)[1], np.int64)
 
 
-def _provenance(policy: LoadedPolicy, episodes: Sequence[Episode], field: str) -> str:
-    """Say what a policy was trained on, and how much of the case its making saw."""
-    played, plural = (
-        {str(episode.case[field]) for episode in episodes},
-        field.removesuffix("s") + "s",
-    )
+def _recordings(problem: ControlProblem, episodes: Sequence[Episode]) -> tuple[list[set[str]], str]:
+    """Return by what names each recording that was played is known, and their plural."""
+    known: dict[str, set[str]] = {}
+    for episode in episodes:
+        name = str(episode.case[problem.interval_over])
+        known.setdefault(name, {name}).add(str(episode.case["content"]))
+    return list(known.values()), problem.groups
+
+
+def _provenance(policy: LoadedPolicy, played: Sequence[set[str]], plural: str) -> str:
+    """Say what a policy was trained on, and how much of the case its making saw.
+
+    Args:
+        policy: The policy.
+        played: Of each recording of the case, the names by which it is known.
+        plural: Of these recordings.
+    """
     leaks = []
     for how, known in (("saw", policy.recordings), ("selected on", policy.selected_on)):
-        found = {
-            str(episode.case[field])
-            for episode in episodes
-            if known & {str(episode.case[field]), str(episode.case["content"])}
-        }
+        found = sum(bool(known & names) for names in played)
         if found:
-            leaks.append(f"{how} {len(found)} of {len(played)} {plural}")
+            leaks.append(f"{how} {found} of {len(played)} {plural}")
     return f"{policy.trained_on} (leaky: {', '.join(leaks)})" if leaks else policy.trained_on
 
 
@@ -259,26 +368,41 @@ def _strongest_baseline(problem: Problem, results: Sequence[_Result]) -> _Result
     rules = [
         result
         for result in results
-        if result.played and not result.policy.learned and result.policy.name != problem.bound
+        if result.decision_ms is not None
+        and not result.policy.learned
+        and result.policy.name != problem.bound
     ]
     return max(rules, key=lambda rule: problem.goodness(float(rule.values.mean())), default=None)
 
 
-def bootstrap(values: FloatArray, groups: NDArray[np.int64]) -> Interval:
-    """Return the mean and its 95 % interval, resampling whole groups of episodes.
+def bootstrap(values: FloatArray, *groups: NDArray[np.int64]) -> Interval:
+    """Return the mean and its 95 % interval, resampling whole groups.
 
-    One group says nothing of how groups differ, so it gives no interval.
+    Where episodes are grouped in two ways (a window by its video and by its user), both are
+    resampled, and an episode counts as often as its video was drawn times its user was. One group
+    says nothing of how groups differ, so a way with one group is not resampled, and if no way has
+    two there is no interval.
 
     Args:
         values: (E,) one per episode.
-        groups: (E,) group of each, 0 to G - 1.
+        groups: (E,) group of each, 0 to G - 1; one or two ways of grouping.
     """
-    sums, counts = np.bincount(groups, weights=values), np.bincount(groups)
-    if len(sums) < 2:
+    ways = [way for way in groups if way.max() > 0]
+    if not ways:
         return Interval(float(values.mean()), None)
+    first, second = ways[0], ways[1] if len(ways) > 1 else np.zeros_like(ways[0])
+    shape = (int(first.max()) + 1, int(second.max()) + 1)
+    cell = first * shape[1] + second  # (E,) of a table of the first way by the second
+    sums = np.bincount(cell, weights=values, minlength=shape[0] * shape[1]).reshape(shape)
+    counts = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
     rng = np.random.default_rng(0)  # equal inputs give equal intervals
-    drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=RESAMPLES)
-    low, high = np.percentile((drawn @ sums) / (drawn @ counts), [2.5, 97.5])
+    one, other = (
+        rng.multinomial(size, np.full(size, 1 / size), size=RESAMPLES) for size in shape
+    )  # (R, G) how often each group was drawn
+    drawn = ((one @ counts) * other).sum(axis=1)
+    # Groups that were drawn may have no episode in common; such a draw has no mean.
+    means = ((one @ sums) * other).sum(axis=1)[drawn > 0] / drawn[drawn > 0]
+    low, high = np.percentile(means, [2.5, 97.5])
     return Interval(float(values.mean()), (float(low), float(high)))
 
 

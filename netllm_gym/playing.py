@@ -19,7 +19,7 @@ from netllm_gym.policies.neural.config import (
     UDRConfig,
     WorldsConfig,
 )
-from netllm_gym.problems import Problem, find_problem
+from netllm_gym.problems import ControlProblem, find_control
 from netllm_gym.training import Validation, validation_on
 
 if TYPE_CHECKING:  # torch is loaded when training begins, not when this is imported
@@ -71,7 +71,7 @@ def train_by_playing(
     Raises:
         InputError: If the case, the validation or an earlier run in `out` does not fit.
     """
-    row = find_problem(problem)
+    row = find_control(problem)
     if method not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     known = METHODS[method]
@@ -123,7 +123,7 @@ def train_by_playing(
 
 
 def _train_decima(
-    row: Problem,
+    row: ControlProblem,
     config: DecimaConfig,
     schedule: PPOConfig,
     out: Path | str,
@@ -161,7 +161,7 @@ def _train_decima(
     )
 
 
-def _validate(row: Problem, validation: Validation) -> "Validate":
+def _validate(row: ControlProblem, validation: Validation) -> "Validate":
     """Return what scores a policy, higher is better."""
     return lambda factory: row.goodness(score(row, factory, validation.env, validation.plan))
 

@@ -13,7 +13,7 @@ from netllm_gym.data.netllm_pool import read_netllm_pool
 from netllm_gym.data.pool import ExperiencePool, PoolWriter
 from netllm_gym.envs.abr.observation import SIZES
 from netllm_gym.errors import InputError
-from netllm_gym.problems import find_problem
+from netllm_gym.problems import find_control
 
 UNKNOWN_POLICY = "unknown"
 
@@ -46,7 +46,7 @@ def import_netllm_pool(
     Raises:
         InputError: If the file is no such pool or does not fit the video; nothing is written then.
     """
-    row = find_problem("abr")
+    row = find_control("abr")
     if (traces is None) != (video is None):
         raise InputError(f"traces and video must be given together, got {traces} and {video}")
     if traces is None and noise:

@@ -16,9 +16,8 @@ import gymnasium as gym
 
 from netllm_gym.data.episode import Episode
 from netllm_gym.errors import InputError, MissingDataError
-from netllm_gym.policies.policy import Policy
 
-PolicyFactory = Callable[[Any], Policy]
+PolicyFactory = Callable[[Any], Any]  # an environment -> its policy; windows -> their predictor
 
 
 class PolicyEntry(NamedTuple):
@@ -35,37 +34,31 @@ class PolicyEntry(NamedTuple):
         return ":" not in self.target
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One problem in all layers.
+    """One problem in all layers: what those that are played and those that are not both have.
 
     Attributes:
         name: Short name, the same in every layer.
         title: What it is, in a few words.
-        env_id: Of its environment.
-        metric: Column of the environment's info that is reported, one number per episode.
+        metric: What a table ranks by, one number per episode or window.
         metric_unit: Its unit.
-        components: Columns of the info that are reported beside it.
-        default_case: Arguments of the environment that make a case, as trained on by default.
-        worlds: Which of them names the worlds that are split into training, validation and test.
+        components: What is reported beside it.
+        default_case: What makes a case, as trained on by default.
+        worlds: Which of these names the worlds that are split into training, validation and test.
         validation: Worlds to train on -> worlds to choose the best policy on, no recording shared.
-        test_worlds: What `bench` plays when it is not told.
-        interval_over: Field of an episode's case within which episodes are not independent.
+        test_worlds: What `bench` takes when it is not told.
         policies: Name -> entry.
-        bound: Name of the policy that no other can beat.
         default_policies: What `bench` runs when it is not told.
-        metric_over: Which number of an episode's column: its mean or the last one.
-        case_options: Arguments of the environment that a command may set -> their type.
-        native: Arguments of the vector environment in which our own policies play.
-        validation_case: Arguments of the case that validation sets.
-        validation_episodes: That a policy is chosen on, at least.
-        shard_episodes: That a pool keeps in one file.
+        case_options: Parts of a case that a command may set -> their type.
+        bound: Name of the policy that no other can beat; empty where there is none.
         higher_is_better: Of two values of the metric.
+        groups: In words, what intervals are bootstrapped over.
+        sample: What the metric is of, in a word.
     """
 
     name: str
     title: str
-    env_id: str
     metric: str
     metric_unit: str
     components: tuple[str, ...]
@@ -73,39 +66,22 @@ class Problem:
     worlds: str
     validation: Mapping[str, str]
     test_worlds: str
-    interval_over: str
     policies: Mapping[str, PolicyEntry]
-    bound: str
+    default_policies: tuple[str, ...]
     case_options: Mapping[str, type]
-    native: Mapping[str, Any] = field(default_factory=dict)
-    validation_case: Mapping[str, Any] = field(default_factory=dict)
-    validation_episodes: int = 100
-    shard_episodes: int = 250
-    default_policies: tuple[str, ...] = field(default=())
-    metric_over: Literal["mean", "last"] = "mean"
+    bound: str = ""
     higher_is_better: bool = True
-
-    def metric_of(self, episode: Episode) -> float:
-        """Return what an episode counts for in a table."""
-        return self.value_of(self.metric, episode)
-
-    def value_of(self, name: str, episode: Episode) -> float:
-        """Return what a column of an episode's infos counts for in a table."""
-        column = episode.infos[name]
-        return float(column.mean() if self.metric_over == "mean" else column[-1])
+    groups: str = ""
+    sample: str = "episode"
 
     def goodness(self, value: float) -> float:
         """Return a number that grows as the metric gets better."""
         return value if self.higher_is_better else -value
 
-    def validation_of(self, worlds: str) -> str | None:
-        """Return the worlds to choose on that belong to these; altered ones (`~`) have the same."""
-        return self.validation.get(worlds, self.validation.get(worlds.partition("~")[0]))
-
     @property
-    def groups(self) -> str:
-        """Plural of `interval_over`."""
-        return self.interval_over.removesuffix("s") + "s"
+    def component_of(self) -> str:
+        """Say what the components are means of."""
+        return f"a {self.sample}"
 
     def checked_case(self, **options: Any) -> dict[str, Any]:
         """Return the options that were given, not None; refuse those of other problems."""
@@ -132,6 +108,67 @@ class Problem:
                 raise InputError(f"{name} must be {kind.__name__}, got {text!r}") from None
         return arguments
 
+    def validation_worlds(self, arguments: Mapping[str, Any], named: str | None) -> str:
+        """Return the worlds to validate on that are named, else those of what is trained on.
+
+        Altered worlds (`NAME~12`) have the same as those that were altered.
+
+        Raises:
+            InputError: If none are named and what is trained on has none of its own.
+        """
+        if named is not None:
+            return named
+        trained_on = str(arguments.get(self.worlds, self.default_case[self.worlds]))
+        plain = trained_on if trained_on in self.validation else trained_on.partition("~")[0]
+        if plain not in self.validation:
+            raise InputError(
+                f"validate_on must name {self.worlds}, since {trained_on} has no validation list "
+                f"of its own, as {', '.join(self.validation)} have"
+            )
+        return self.validation[plain]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlProblem(Problem):
+    """A problem that is played: policies act in an environment.
+
+    The metric is a column of the environment's info, and so are the components.
+
+    Attributes:
+        env_id: Of its environment.
+        interval_over: Field of an episode's case within which episodes are not independent.
+        native: Arguments of the vector environment in which our own policies play.
+        validation_case: Arguments of the case that validation sets.
+        validation_episodes: That a policy is chosen on, at least.
+        shard_episodes: That a pool keeps in one file.
+        metric_over: Which number of an episode's column: its mean or the last one.
+    """
+
+    env_id: str
+    interval_over: str
+    native: Mapping[str, Any] = field(default_factory=dict)
+    validation_case: Mapping[str, Any] = field(default_factory=dict)
+    validation_episodes: int = 100
+    shard_episodes: int = 250
+    metric_over: Literal["mean", "last"] = "mean"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "groups", self.interval_over.removesuffix("s") + "s")
+
+    def metric_of(self, episode: Episode) -> float:
+        """Return what an episode counts for in a table."""
+        return self.value_of(self.metric, episode)
+
+    def value_of(self, name: str, episode: Episode) -> float:
+        """Return what a column of an episode's infos counts for in a table."""
+        column = episode.infos[name]
+        return float(column.mean() if self.metric_over == "mean" else column[-1])
+
+    @property
+    def component_of(self) -> str:
+        """Say what the components are means of."""
+        return "a step" if self.metric_over == "mean" else "an episode"
+
     def make_env(self, num_envs: int, **arguments: Any) -> Any:
         """Make the native vector environment that rollouts use: autoreset disabled."""
         return gym.make_vec(
@@ -142,9 +179,31 @@ class Problem:
         ).unwrapped
 
 
+@dataclass(frozen=True, kw_only=True)
+class PredictionProblem(Problem):
+    """A supervised problem: predictors are shown windows' histories and asked for their futures.
+
+    Attributes:
+        windows: Function that makes the windows of a case, as "module:attribute".
+        scorer: Function that scores predictions of windows, as "module:attribute".
+    """
+
+    windows: str
+    scorer: str
+
+    def make_windows(self, **arguments: Any) -> Any:
+        """Make the windows of a case; left-out parts are those of the default case."""
+        return _imported(self.windows)(**{**self.default_case, **arguments})
+
+    def score(self, predictions: Any, windows: Any) -> Any:
+        """Return the `PredictionScores` of predictions."""
+        return _imported(self.scorer)(predictions, windows)
+
+
 _RULES, _MPC = "netllm_gym.policies.baselines.abr", "netllm_gym.policies.baselines.abr_mpc"
 _SMOOTHED = "netllm_gym.policies.baselines.abr_throughput"
 _SCHEDULERS = "netllm_gym.policies.baselines.cjs"
+_PREDICTORS = "netllm_gym.policies.baselines.vp"
 _ACTORS = PolicyEntry(
     "netllm_gym.policies.neural.abr:reference_actor",
     by_name=True,
@@ -160,7 +219,7 @@ FOLDER_READERS = {  # schema of a trained policy's config.json -> what reads its
 }
 
 PROBLEMS: dict[str, Problem] = {
-    "abr": Problem(
+    "abr": ControlProblem(
         name="abr",
         title="adaptive bitrate streaming",
         env_id="NetLLM-ABR-v0",
@@ -201,7 +260,7 @@ PROBLEMS: dict[str, Problem] = {
             *("lowest", "random", "rate_based", "bba", "bola", "robust_mpc", "optimum"),
         ),
     ),
-    "cjs": Problem(
+    "cjs": ControlProblem(
         name="cjs",
         title="cluster job scheduling",
         env_id="NetLLM-CJS-v0",
@@ -249,6 +308,44 @@ PROBLEMS: dict[str, Problem] = {
         metric_over="last",
         higher_is_better=False,
     ),
+    "vp": PredictionProblem(
+        name="vp",
+        title="viewport prediction",
+        metric="mae_deg",
+        metric_unit="degrees, mean over future samples and roll, pitch, yaw",
+        components=("mae_published_deg", "rmse_deg", "great_circle_deg"),
+        default_case={"dataset": "synthetic", "history": 10, "future": 20, "trim_tail": 30},
+        worlds="dataset",
+        validation={
+            "synthetic": "synthetic-valid",
+            "jin2022-train": "jin2022-valid",
+            "wu2017-train": "wu2017-valid",
+        },
+        test_worlds="synthetic-test",
+        policies={
+            "hold_last": PolicyEntry(f"{_PREDICTORS}:HoldLast"),
+            "velocity": PolicyEntry(f"{_PREDICTORS}:Velocity"),
+            "velocity_unwrapped": PolicyEntry(f"{_PREDICTORS}:VelocityUnwrapped"),
+            "linear_regression": PolicyEntry(f"{_PREDICTORS}:LinearRegression"),
+            "linear_regression_unwrapped": PolicyEntry(f"{_PREDICTORS}:LinearRegressionUnwrapped"),
+        },
+        default_policies=("hold_last", "velocity", "linear_regression"),
+        case_options={
+            "dataset": str,
+            "history": int,
+            "future": int,
+            "trim_head": int,
+            "trim_tail": int,
+            "stride": int,
+            "euler_order": str,
+            "features": str,
+        },
+        higher_is_better=False,
+        groups="videos and users",
+        sample="window",
+        windows="netllm_gym.data.viewport_sets:load_windows",
+        scorer="netllm_gym.prediction:score_viewports",
+    ),
 }
 
 
@@ -259,8 +356,20 @@ def find_problem(name: str) -> Problem:
     return PROBLEMS[name]
 
 
+def find_control(name: str) -> ControlProblem:
+    """Return a problem that is played by its short name."""
+    problem = find_problem(name)
+    if not isinstance(problem, ControlProblem):
+        played = [each.name for each in PROBLEMS.values() if isinstance(each, ControlProblem)]
+        raise InputError(
+            f"problem must be one that is played, {' or '.join(played)}, got {name!r}, "
+            "of which there are only predictions"
+        )
+    return problem
+
+
 class LoadedPolicy(NamedTuple):
-    """A policy that can be built for any environment of its problem."""
+    """A policy that can be built for any environment, or windows, of its problem."""
 
     name: str  # as asked for; tables use the built policy's own name
     factory: PolicyFactory

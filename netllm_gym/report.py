@@ -38,9 +38,10 @@ def table_notes(table: Table) -> list[str]:
     problem, rows = PROBLEMS[table.problem], ranked(table)
     beat = "exceed" if problem.higher_is_better else "fall below"
     return [
-        f"{problem.title}, {case_text(table)}: {rows[0].n} episodes, the same for every policy; "
-        f"{problem.metric} in {problem.metric_unit}.",
-        f"Intervals: bootstrap over {problem.groups}; differences are paired by episode.",
+        f"{problem.title}, {case_text(table)}: {rows[0].n} {problem.sample}s, the same for every "
+        f"policy; {problem.metric} in {problem.metric_unit}.",
+        f"Intervals: bootstrap over {problem.groups}; differences are paired by {problem.sample}.",
+        *(f"Input: {remark}." for remark in table.remarks),
         *(
             f"No policy can {beat} {row.upper_bound:.6f} here (certified by {row.policy})."
             for row in rows
@@ -51,10 +52,13 @@ def table_notes(table: Table) -> list[str]:
 
 def case_text(table: Table) -> str:
     """Name a table's case in one line; what counts something says what."""
-    return " x ".join(
-        f"{value} {name.removeprefix('num_')}" if name.startswith("num_") else str(value)
-        for name, value in table.case.items()
-    )
+    return " x ".join(_part_text(name, str(value)) for name, value in table.case.items())
+
+
+def _part_text(name: str, value: str) -> str:
+    if name.startswith("num_"):
+        return f"{value} {name.removeprefix('num_')}"
+    return f"{name.replace('_', ' ')} {value}" if value.isdigit() else value
 
 
 def interval_text(ci95: tuple[float, float] | None, sign: str = "") -> str:

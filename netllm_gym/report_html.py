@@ -192,7 +192,7 @@ def _section(number: int, table: Table, played: Replay | None) -> Section:
         cdf=cdf,
         cdf_note=note,
         panels=tuple(_panel(name, rows, styles) for name in problem.components),
-        panels_over="a step" if problem.metric_over == "mean" else "an episode",
+        panels_over=problem.component_of,
         notes=tuple(table_notes(table)),
         played=PICTURES[table.problem].view(played) if played is not None else None,
     )

@@ -13,7 +13,7 @@ from netllm_gym.charts import Chart
 from netllm_gym.data.episode import Episode
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation import Row, Table
-from netllm_gym.problems import Problem, check_names, find_problem, load_policy
+from netllm_gym.problems import Problem, check_names, find_control, find_problem, load_policy
 from netllm_gym.report import ranked
 from netllm_gym.rollout import rollout
 
@@ -129,7 +129,7 @@ def replay(
     Raises:
         InputError: If a policy or the case is not on this machine, or is not the table's.
     """
-    problem = find_problem(table.problem)
+    problem = find_control(table.problem)
     if not 1 <= len(policies) <= 2:
         raise InputError(f"play must name one or two policies, got {len(policies)}")
     unknown = sorted(set(table.case) - set(problem.default_case))

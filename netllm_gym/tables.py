@@ -51,11 +51,18 @@ def _table(content: Any) -> Table:
                 f"rows[{number}].versus.policy must be a row of the table, "
                 f"got {row.versus['policy']!r}"
             )
+    remarks = content.get("remarks", [])  # tables of the first version have none
+    if not isinstance(remarks, list):
+        raise InputError(f"remarks must be a list of sentences, got {_short(remarks)}")
+    steps = {len(row.by_step) for row in rows if row.by_step is not None}
+    if len(steps) > 1:
+        raise InputError(f"by_step must be as long in all rows, got {sorted(steps)}")
     return Table(
         problem=name,
         case={_text("case", key): _text(f"case.{key}", value) for key, value in case.items()},
         commit=_text("commit", _part("the table", content, "commit")),
         rows=rows,
+        remarks=[_text(f"remarks[{number}]", each) for number, each in enumerate(remarks)],
     )
 
 
@@ -94,6 +101,7 @@ def _row(where: str, row: Any, problem: Problem) -> Row:
         trained_on=part("trained_on", _text),
         versus=part("versus", _versus),
         upper_bound=part("upper_bound", _maybe_number),
+        by_step=_maybe_numbers(f"{where}.by_step", row.get("by_step")),
     )
 
 
@@ -149,6 +157,14 @@ def _versus(where: str, value: Any) -> dict[str, Any] | None:
 
 def _maybe_number(where: str, value: Any) -> float | None:
     return None if value is None else _number(where, value)
+
+
+def _maybe_numbers(where: str, value: Any) -> list[float] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not value:
+        raise InputError(f"{where} must be null or a list of numbers, got {_short(value)}")
+    return [_number(f"{where}[{number}]", each) for number, each in enumerate(value)]
 
 
 def _short(value: Any) -> str:

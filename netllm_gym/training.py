@@ -12,7 +12,7 @@ from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation import score
 from netllm_gym.policies.policy import Policy
-from netllm_gym.problems import Problem, find_problem
+from netllm_gym.problems import ControlProblem, find_control
 
 if TYPE_CHECKING:  # torch is loaded when training begins, not when this is imported
     from netllm_gym.policies.llm.config import LLMConfig, TrainConfig
@@ -140,7 +140,7 @@ def train_offline(
 class _Lesson(NamedTuple):
     """What is learned from, and what on."""
 
-    row: Problem
+    row: ControlProblem
     episodes: PaddedEpisodes
     validation: Validation
     trained_on: dict[str, Any]
@@ -158,7 +158,7 @@ def _lesson(
     validate_on: str | None,
 ) -> _Lesson:
     """Return a pool's episodes by some teachers, and the validation."""
-    row = find_problem(pool.problem)
+    row = find_control(pool.problem)
     _check_baseline(returns, policies, pool)
     episodes = PaddedEpisodes.from_pool(pool, policies)
     _check_env_spec(pool, row)
@@ -194,7 +194,7 @@ def default_returns(pool: ExperiencePool, policies: Sequence[str] | None = None)
     return ReturnSpec(kind="baseline", baseline=best_teacher(pool, policies)[0])
 
 
-def _check_env_spec(pool: ExperiencePool, row: Problem) -> None:
+def _check_env_spec(pool: ExperiencePool, row: ControlProblem) -> None:
     """Refuse a pool that does not say, as `collect` does, what was played."""
     spec = pool.env_spec
     if missing := {"arguments", "worlds"} - spec.keys():
@@ -253,15 +253,11 @@ def _provenance(
     }
 
 
-def validation_on(row: Problem, arguments: Mapping[str, Any], named: str | None) -> Validation:
+def validation_on(
+    row: ControlProblem, arguments: Mapping[str, Any], named: str | None
+) -> Validation:
     """Return the validation worlds that are named, else those that belong to what is trained on."""
-    trained_on = str(arguments.get(row.worlds, row.default_case[row.worlds]))
-    named = named or row.validation_of(trained_on)
-    if named is None:
-        raise InputError(
-            f"validate_on must name {row.worlds}, since {trained_on} has no validation list of "
-            f"its own, as {', '.join(row.validation)} have"
-        )
+    named = row.validation_worlds(arguments, named)
     case = {**arguments, row.worlds: named, **row.validation_case}
     probe = row.make_env(1, **case)
     plan = probe.evaluation_plan(row.validation_episodes)

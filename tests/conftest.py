@@ -17,6 +17,15 @@ def shared_data():
     return folder
 
 
+@pytest.fixture
+def viewport_data():
+    """Return the folder of real data with head movements, or skip with a reason."""
+    folder = Path(os.environ.get("NETLLM_GYM_DATA", ""))
+    if not (folder / "vp/jin2022_splits.npz").is_file():
+        pytest.skip("NETLLM_GYM_DATA must name a folder with vp/jin2022_splits.npz")
+    return folder
+
+
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory):
     """Return a pool of two episodes of each of two rules of ABR."""

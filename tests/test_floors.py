@@ -24,7 +24,10 @@ POLICY = "policies/policy.py"
 GROUND = ("errors.py", "files.py", "pickled.py", "randomness.py", "numpy")
 CONFIGS = "policies/configs.py"
 ON_DISK = ("policies/checkpoint.py", "policies/runs.py")
-SHARED = ("policies/returns.py", "policies/cjs_graph.py", "policies/normal.py")
+SHARED = (
+    *("policies/returns.py", "policies/cjs_graph.py", "policies/normal.py"),
+    "policies/viewport_learning.py",
+)
 TOLD = (*GROUND, "envs/*", "data/*", POLICY, CONFIGS, *ON_DISK, "policies/baselines/*")
 LEARNERS_MAY = (*TOLD, *SHARED)
 FLOORS = {  # file: what it may import, beside the standard library and its own floor
@@ -51,6 +54,7 @@ FLOORS = {  # file: what it may import, beside the standard library and its own 
     "policies/__init__.py": (),
     **dict.fromkeys(SHARED[:2], TOLD),
     SHARED[2]: ("numpy", "torch"),
+    SHARED[3]: (*TOLD, "torch"),
     "policies/baselines/*": (*GROUND, "envs/*", DATASETS, POLICY, "numba"),
     "policies/neural/config.py": ("errors.py", CONFIGS, "envs/abr/altered.py"),
     "policies/neural/*": (

@@ -64,9 +64,13 @@ def changed(place, value):
 @pytest.mark.parametrize(
     ("place", "value", "sentence"),
     [
-        (("problem",), "vpn", "problem must be one of abr, cjs, got 'vpn'"),
+        (("problem",), "vpn", "problem must be one of abr, cjs, vp, got 'vpn'"),
         (("problem",), ["abr"], "problem must be text of one line, got ['abr']"),
-        (("problem",), ..., "the table must have problem, got ['case', 'commit', 'rows']"),
+        (
+            ("problem",),
+            ...,
+            "the table must have problem, got ['case', 'commit', 'remarks', 'rows']",
+        ),
         (("case",), {}, "case must say what was played, got {}"),
         (("case", "video"), 3, "case.video must be text of one line, got 3"),
         (("commit",), None, "commit must be text of one line, got None"),

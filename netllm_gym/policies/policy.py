@@ -1,4 +1,4 @@
-"""The protocol that every policy keeps, from a three-line rule to a language model.
+"""The protocols that every policy keeps, from a three-line rule to a language model.
 
 A policy acts for N environments at once; one environment is a batch of one. It is built for one
 vector environment by a factory, from which it may read public constants (ladder, chunk sizes).
@@ -41,6 +41,24 @@ class Policy(Protocol):
         """
 
 
+class Predictor(Protocol):
+    """Says what comes next, of supervised problems; it is built for a case's windows by a factory.
+
+    Attributes:
+        name: What tables call it.
+    """
+
+    name: str
+
+    def predict(self, history: FloatArray, content: NDArray[np.float32] | None) -> FloatArray:
+        """Return (N, future, 3) angles in degrees, whatever turns they count.
+
+        Args:
+            history: (N, history, 3) roll, pitch and yaw in degrees, as they were recorded.
+            content: (N, history, D) features of what was shown, where the case has any.
+        """
+
+
 class TrainedPolicyFactory:
     """Builds a trained policy for an environment, and says what it was trained on.
 
@@ -62,11 +80,11 @@ class TrainedPolicyFactory:
         self.sampled = draws_by_default if sampled is None else sampled
         self.trained_on = dict(trained_on or {})
 
-    def __call__(self, env: Any) -> Policy:
-        """Build the policy for an environment's rows.
+    def __call__(self, env: Any) -> Any:
+        """Build the policy for an environment's rows, or the predictor for a case's windows.
 
         Raises:
-            InputError: If the environment is not of the kind that the policy was trained for.
+            InputError: If they are not of the kind that the policy was trained for.
         """
         raise NotImplementedError
 

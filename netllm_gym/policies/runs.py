@@ -11,6 +11,7 @@ stops and resumes is equal, bit for bit, to one that does not, with no generator
 
 import importlib.util
 import json
+import math
 import reprlib
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -284,6 +285,33 @@ def check_place(out: Path) -> None:
                 f"out must be a new or empty folder or a training run, got {out} with {min(files)}"
             )
     check_can_be_folder("out", out)
+
+
+class Rates(Protocol):
+    """What the learning rate follows from.
+
+    Attributes:
+        updates: In all.
+        warmup_fraction: Share of the updates over which the rates rise.
+        final_fraction: Share of the rates at the end of the cosine.
+    """
+
+    @property
+    def updates(self) -> int: ...  # noqa: D102
+    @property
+    def warmup_fraction(self) -> float: ...  # noqa: D102
+    @property
+    def final_fraction(self) -> float: ...  # noqa: D102
+
+
+def learning_rate_share(update: int, rates: Rates) -> float:
+    """Return the share of the full rates in update 0, 1, ...: a linear rise, then a cosine."""
+    rise = rates.warmup_fraction * rates.updates
+    if update < rise:
+        return (update + 1) / (math.ceil(rise) + 1)
+    done = (update - rise) / max(1.0, rates.updates - rise)
+    cosine = 0.5 * (1.0 + math.cos(math.pi * done))
+    return rates.final_fraction + (1.0 - rates.final_fraction) * cosine
 
 
 @contextmanager

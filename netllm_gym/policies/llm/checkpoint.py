@@ -29,7 +29,8 @@ from netllm_gym.policies.checkpoint import (
 from netllm_gym.policies.configs import from_json, to_json
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.model import LLMModel
-from netllm_gym.policies.llm.policy import LLMPolicyFactory, for_acting
+from netllm_gym.policies.llm.policy import factory_of, for_acting
+from netllm_gym.policies.policy import TrainedPolicyFactory
 
 SCHEMA = "netllm-gym policy 1"
 POLICY_FILE = "policy.safetensors"
@@ -86,7 +87,7 @@ def load_llm_policy(
     sampled: bool | None = None,
     name: str = "netllm",
     device: str = "cpu",
-) -> LLMPolicyFactory:
+) -> TrainedPolicyFactory:
     """Read a policy, ready to act.
 
     Args:
@@ -96,7 +97,7 @@ def load_llm_policy(
         device: Where it runs.
 
     Returns:
-        A factory env -> policy with the attribute `trained_on`.
+        A factory env -> policy, or windows -> predictor, with the attribute `trained_on`.
 
     Raises:
         InputError: If a file is missing, broken, or of another schema.
@@ -104,7 +105,7 @@ def load_llm_policy(
     check_device(device)
     model, values = load_model(Path(folder))
     acting = for_acting(model).to(device)
-    return LLMPolicyFactory(acting, sampled=sampled, name=name, trained_on=values["trained_on"])
+    return factory_of(acting, sampled=sampled, name=name, trained_on=values["trained_on"])
 
 
 def load_model(folder: Path) -> tuple[LLMModel, dict[str, Any]]:

@@ -95,6 +95,9 @@ class LLMConfig:
             with each observation (CJS).
         observation_shape: Shape of one observation, () where it has none (CJS).
         seed: Of every random initial weight.
+        future: VP: samples that are predicted; `max_steps` are seen.
+        euler_order: VP: of the angles.
+        content_size: VP: features of a frame, 0 where none are seen.
     """
 
     problem: str = "abr"
@@ -107,8 +110,13 @@ class LLMConfig:
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     returns: ReturnSpec = field(default_factory=ReturnSpec)
     seed: int = 0
+    future: int = 0
+    euler_order: str = ""
+    content_size: int = 0
 
     def __post_init__(self) -> None:
+        check(self.future >= 0, "future", "be at least 0", self.future)
+        check(self.content_size >= 0, "content_size", "be at least 0", self.content_size)
         check(self.feature_dim >= 1, "feature_dim", "be at least 1", self.feature_dim)
         check(self.max_steps >= 1, "max_steps", "be at least 1", self.max_steps)
         check(
@@ -120,6 +128,11 @@ class LLMConfig:
             *("num_actions", "be at least 2, or 0", self.num_actions),
         )
         check(0 <= self.seed <= MAX_SEED, "seed", f"be in 0..{MAX_SEED}", self.seed)
+
+    @property
+    def history(self) -> int:
+        """Samples that a predictor sees."""
+        return self.max_steps
 
     @property
     def band_steps(self) -> int:

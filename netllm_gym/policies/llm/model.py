@@ -14,7 +14,7 @@ from netllm_gym.errors import InputError
 from netllm_gym.policies.llm.backbone import load_backbone, position_rule
 from netllm_gym.policies.llm.cache import StepCache
 from netllm_gym.policies.llm.config import LLMConfig
-from netllm_gym.policies.llm.parts import parts_of
+from netllm_gym.policies.llm.parts import model_parts_of
 
 
 class LLMModel(nn.Module):
@@ -27,7 +27,7 @@ class LLMModel(nn.Module):
 
     def __init__(self, config: LLMConfig, stored: Mapping[str, Any] | None = None) -> None:
         super().__init__()
-        parts = parts_of(config.problem)
+        parts = model_parts_of(config.problem)
         layouts = parts.layouts
         if config.layout not in layouts:
             raise InputError(f"layout must be one of {', '.join(layouts)}, got {config.layout!r}")

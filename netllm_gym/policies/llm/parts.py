@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from netllm_gym.data.windows import PaddedEpisodes
 from netllm_gym.errors import InputError
-from netllm_gym.policies.llm import abr, cjs
+from netllm_gym.policies.llm import abr, cjs, vp
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.tokens import TokenLayout
 
@@ -26,7 +26,7 @@ Pick = Callable[[Tensor], NDArray[np.int64]]  # (N, choices) logits -> (N,)
 
 
 class ProblemParts(NamedTuple):
-    """One row."""
+    """A row of a problem that is played."""
 
     layouts: Mapping[str, TokenLayout]
     encoders: Make  # inputs -> name -> (B, T, count, d); `fit` learns the features' spread
@@ -75,8 +75,32 @@ PARTS = {
 }
 
 
+class PredictionParts(NamedTuple):
+    """A row of a problem of predictions."""
+
+    layouts: Mapping[str, TokenLayout]
+    encoders: Make
+    head: Make
+    forecast: Callable[["LLMModel", Tensor, Tensor | None], Tensor]  # features, content -> offsets
+
+
+PREDICTION_PARTS = {
+    "vp": PredictionParts(
+        layouts=vp.LAYOUTS,
+        encoders=vp.ViewportEncoders,
+        head=vp.FutureHead,
+        forecast=vp.forecast,
+    )
+}
+
+
+def model_parts_of(problem: str) -> ProblemParts | PredictionParts:
+    """Return the row of a problem of either kind: what its model is made of."""
+    return PREDICTION_PARTS[problem] if problem in PREDICTION_PARTS else parts_of(problem)
+
+
 def parts_of(problem: str) -> ProblemParts:
-    """Return a problem's row."""
+    """Return the row of a problem that is played."""
     if problem not in PARTS:
         raise InputError(f"problem must be one of {', '.join(PARTS)}, got {problem!r}")
     return PARTS[problem]

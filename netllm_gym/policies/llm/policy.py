@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from torch import Tensor
 
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.model import LLMModel, on_device
-from netllm_gym.policies.llm.parts import Pick, parts_of
+from netllm_gym.policies.llm.parts import Pick, PredictionParts, model_parts_of, parts_of
 from netllm_gym.policies.policy import FloatArray, IntArray, TrainedPolicyFactory, choose
 from netllm_gym.policies.returns import ReturnConditioner
+from netllm_gym.policies.viewport_learning import PredictorFactory
 from netllm_gym.randomness import EpisodeDraws
 
 
@@ -117,6 +119,23 @@ class LLMPolicyFactory(TrainedPolicyFactory):
         """Build the policy for an environment's rows; see the base."""
         parts_of(self.config.problem).check_env(self.config, env)
         return LLMPolicy(self.model, env.num_envs, sampled=self.sampled, name=self.name)
+
+
+def factory_of(
+    model: LLMModel,
+    *,
+    sampled: bool | None = None,
+    name: str = "netllm",
+    trained_on: Mapping[str, Any] | None = None,
+) -> TrainedPolicyFactory:
+    """Return what builds policies, or predictors, that share a model made by `for_acting`."""
+    parts = model_parts_of(model.config.problem)
+    if isinstance(parts, PredictionParts):
+        forecast = partial(parts.forecast, model)
+        return PredictorFactory(
+            *(model, forecast, model.config), sampled=sampled, name=name, trained_on=trained_on
+        )
+    return LLMPolicyFactory(model, sampled=sampled, name=name, trained_on=trained_on)
 
 
 def for_acting(model: LLMModel) -> LLMModel:

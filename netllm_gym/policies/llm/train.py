@@ -29,6 +29,7 @@ from netllm_gym.policies.runs import (
     TrainResult,
     Validate,
     cpu_threads,
+    learning_rate_share,
 )
 
 
@@ -178,13 +179,3 @@ def make_optimizer(model: LLMModel, train: TrainConfig) -> torch.optim.AdamW:
         ],
         fused=True,
     )
-
-
-def learning_rate_share(update: int, train: TrainConfig) -> float:
-    """Return the share of the full rates in update 0, 1, ...: a linear rise, then a cosine."""
-    rise = train.warmup_fraction * train.updates
-    if update < rise:
-        return (update + 1) / (math.ceil(rise) + 1)
-    done = (update - rise) / max(1.0, train.updates - rise)
-    cosine = 0.5 * (1.0 + math.cos(math.pi * done))
-    return train.final_fraction + (1.0 - train.final_fraction) * cosine

@@ -21,18 +21,20 @@ from netllm_gym.policies.checkpoint import (
     write_tensors,
 )
 from netllm_gym.policies.configs import from_json, to_json
-from netllm_gym.policies.neural.networks import Network, NetworkPolicyFactory
+from netllm_gym.policies.neural.networks import KeptNetwork
+from netllm_gym.policies.policy import TrainedPolicyFactory
 
 SCHEMA = "netllm-gym network 1"
 WEIGHTS_FILE = "weights.safetensors"
 NETWORKS = {  # name in config.json -> config and class, imported when they are asked for
     "abr-mlp": ("netllm_gym.policies.neural.abr_mlp", "ABRNetworkConfig", "ABRNetwork"),
     "decima": ("netllm_gym.policies.neural.cjs", "DecimaNetworkConfig", "Decima"),
+    "viewport": ("netllm_gym.policies.neural.vp", "ViewportNetworkConfig", "ViewportNetwork"),
 }
 
 
 def write_network(
-    folder: Path, network: Network, trained_on: Mapping[str, Any] | None = None
+    folder: Path, network: KeptNetwork, trained_on: Mapping[str, Any] | None = None
 ) -> None:
     """Write a network's files into an existing folder.
 
@@ -47,7 +49,7 @@ def write_network(
     write_config(folder, values, [WEIGHTS_FILE], trained_on)
 
 
-def load_network(folder: Path) -> tuple[Network, dict[str, Any]]:
+def load_network(folder: Path) -> tuple[KeptNetwork, dict[str, Any]]:
     """Read a network and the values of its `config.json`.
 
     Raises:
@@ -68,14 +70,14 @@ def load_network(folder: Path) -> tuple[Network, dict[str, Any]]:
     with torch.device("meta"):  # sizes first: a number may ask for all the memory
         wanted = getattr(found, class_name)(config).state_dict()
     check_tensors(folder / WEIGHTS_FILE, weights, wanted)
-    network: Network = getattr(found, class_name)(config)
+    network: KeptNetwork = getattr(found, class_name)(config)
     network.load_state_dict(weights)
     return network, values
 
 
 def load_network_policy(
     folder: Path | str, *, sampled: bool | None = None, name: str = "ppo", device: str = "cpu"
-) -> NetworkPolicyFactory:
+) -> TrainedPolicyFactory:
     """Read a policy, ready to act.
 
     Args:
@@ -86,7 +88,7 @@ def load_network_policy(
         device: Must be there; a network this small is as fast on the CPU, where it runs.
 
     Returns:
-        A factory env -> policy with the attribute `trained_on`.
+        A factory env -> policy, or windows -> predictor, with the attribute `trained_on`.
 
     Raises:
         InputError: If a file is missing, broken, altered or of another schema.
@@ -94,4 +96,4 @@ def load_network_policy(
     check_device(device)
     network, values = load_network(Path(folder))
     acting = network.eval().requires_grad_(False)
-    return NetworkPolicyFactory(acting, sampled=sampled, name=name, trained_on=values["trained_on"])
+    return acting.factory(sampled=sampled, name=name, trained_on=values["trained_on"])

@@ -244,3 +244,47 @@ DECIMA_SCHEDULE = PPOConfig(
 )
 
 WorldsConfig = AugmentConfig | UDRConfig | GenetConfig | DecimaConfig
+
+
+@dataclass(frozen=True)
+class ViewportSchedule:
+    """How a network learns to predict viewports; the schedule counts updates, never seconds.
+
+    Attributes:
+        updates: Optimizer steps in all.
+        batch_windows: Windows of each.
+        learning_rate: Of AdamW at most; it rises in a line, then falls as a cosine.
+        warmup_fraction: Share of the updates over which it rises.
+        final_fraction: Share of it at the end.
+        weight_decay: Of all weights.
+        clip_norm: Most that the gradient's norm may be.
+        validate_every: Updates between validations; 0 validates only at the end.
+        checkpoint_every: Updates between checkpoints; 0 keeps only the end.
+        seed: Of initial weights and batches.
+        threads: CPU threads of torch; 0 leaves its setting.
+    """
+
+    updates: int = 800
+    batch_windows: int = 256
+    learning_rate: float = 2e-3
+    warmup_fraction: float = 0.05
+    final_fraction: float = 0.0
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    validate_every: int = 50
+    checkpoint_every: int = 50
+    seed: int = 0
+    threads: int = 1
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("updates", "batch_windows"):
+            check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
+        for name in ("validate_every", "checkpoint_every", "threads"):
+            check(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
+        for name in ("learning_rate", "clip_norm"):
+            holds = 0 < getattr(self, name) < math.inf
+            check(holds, name, "be above 0 and finite", getattr(self, name))
+        for name in ("warmup_fraction", "final_fraction", "weight_decay"):
+            check(0 <= getattr(self, name) <= 1, name, "lie in [0, 1]", getattr(self, name))
+        check(0 <= self.seed <= MAX_SEED, "seed", f"be in 0..{MAX_SEED}", self.seed)

@@ -36,16 +36,36 @@ class Judgement(NamedTuple):
     values: Tensor | None  # (B,) return that it expects from here on; None if it expects nothing
 
 
-class Network(nn.Module):
-    """What a problem's network brings.
+class KeptNetwork(nn.Module):
+    """A network that is kept on disk, and what it becomes when it is read.
 
     Attributes:
         config: Everything that, with the weights, rebuilds it.
+    """
+
+    config: NetworkConfig
+
+    def factory(
+        self, *, sampled: bool | None, name: str, trained_on: Mapping[str, Any]
+    ) -> TrainedPolicyFactory:
+        """Return what builds policies, or predictors, that share the network.
+
+        Args:
+            sampled: Draw actions instead of taking the likeliest; None does as is usual.
+            name: What tables call it.
+            trained_on: Where the training data came from.
+        """
+        raise NotImplementedError
+
+
+class Network(KeptNetwork):
+    """What the network of a problem that is played brings.
+
+    Attributes:
         draws_per_decision: Uniform numbers that a sampled decision takes.
         draws_by_default: Whether policies of the problem usually draw their actions.
     """
 
-    config: NetworkConfig
     draws_per_decision: ClassVar[int] = 1
     draws_by_default: ClassVar[bool] = False
 
@@ -76,6 +96,12 @@ class Network(nn.Module):
     def check_env(self, env: Any) -> None:
         """Refuse an environment that the network cannot play."""
         raise NotImplementedError
+
+    def factory(
+        self, *, sampled: bool | None, name: str, trained_on: Mapping[str, Any]
+    ) -> "NetworkPolicyFactory":
+        """Return what builds policies that share the network."""
+        return NetworkPolicyFactory(self, sampled=sampled, name=name, trained_on=trained_on)
 
 
 class NetworkPolicy:

@@ -132,7 +132,10 @@ def train_ppo(
     network, kept = make_network(), None
     asked = to_json(network.config)
     if run.resumes:
-        network, values = load_network(run.last)
+        loaded, values = load_network(run.last)
+        if not isinstance(loaded, Network):
+            raise InputError(f"{run.last} must hold a network that plays, got a predictor")
+        network = loaded
         kept = {"config": to_json(network.config), "trained_on": values["trained_on"]}
     with cpu_threads(config.threads):
         learner = _PPO(network, asked, worlds, config, advantages, prelude)

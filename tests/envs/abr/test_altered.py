@@ -90,7 +90,9 @@ def test_what_cannot_be_is_refused():
 
 
 def test_altered_worlds_are_judged_on_the_validation_of_the_plain_ones():
-    row = PROBLEMS["abr"]
-    assert row.validation_of("clean-train~12+400") == "clean-valid"
-    assert row.validation_of("fcc-test~12") is None
-    assert row.validation_of("clean-train") == "clean-valid"
+    worlds = PROBLEMS["abr"].validation_worlds
+    assert worlds({"traces": "clean-train~12+400"}, None) == "clean-valid"
+    assert worlds({"traces": "clean-train"}, None) == "clean-valid"
+    assert worlds({"traces": "clean-train~12"}, "clean-valid~12") == "clean-valid~12"
+    with pytest.raises(InputError, match="since fcc-test~12 has no validation list of its own"):
+        worlds({"traces": "fcc-test~12"}, None)

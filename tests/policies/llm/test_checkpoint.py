@@ -162,7 +162,7 @@ def test_another_schema_a_broken_config_and_no_policy_are_refused(tmp_path):
     values = json.loads((folder / "config.json").read_text())
     for change, sentence in [
         ({"schema": "netllm-gym policy 99"}, "must have the schema"),
-        ({"config": {**values["config"], "problem": "vp"}}, "problem must be one of abr, cjs"),
+        ({"config": {**values["config"], "problem": "xyz"}}, "problem must be one of abr, cjs"),
         ({"config": {**values["config"], "depth": 3}}, "LLMConfig must have no field but"),
         (
             {"config": {**values["config"], "returns": {}}},

@@ -1,0 +1,89 @@
+"""Formulas that predict viewports from their history; nothing is learned.
+
+`velocity` and `linear_regression` are NetLLM's (SIGCOMM 2024), which go on with the angles as they
+stand: a yaw that passes from 180 to -180 is a jump of 360 to them, and a prediction may lie many
+turns away. The `_unwrapped` ones are the same formulas on angles from which such jumps are taken.
+`hold_last`, which NetLLM has not, is the one to beat.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netllm_gym.policies.policy import FloatArray
+
+
+class ViewportRule:
+    """A formula; keeps the `Predictor` protocol.
+
+    Args:
+        windows: What it is to predict, of which it reads how many samples are asked for.
+    """
+
+    name: str
+
+    def __init__(self, windows: Any) -> None:
+        self.future = np.arange(1, windows.config.future + 1, dtype=np.float64)  # (F,) samples on
+
+    def predict(self, history: FloatArray, content: NDArray[np.float32] | None) -> FloatArray:
+        """Return (N, F, 3) angles; see the protocol."""
+        raise NotImplementedError
+
+
+class HoldLast(ViewportRule):
+    """The head stays where it is."""
+
+    name = "hold_last"
+
+    def predict(self, history: FloatArray, content: NDArray[np.float32] | None) -> FloatArray:
+        """Return the last sample, again and again."""
+        return np.repeat(history[:, -1:], len(self.future), axis=1)
+
+
+class Velocity(ViewportRule):
+    """The head goes on at the mean speed of its history."""
+
+    name = "velocity"
+
+    def predict(self, history: FloatArray, content: NDArray[np.float32] | None) -> FloatArray:
+        """Return the last sample and the mean change, once, twice, ..."""
+        speed = (history[:, -1:] - history[:, :1]) / (history.shape[1] - 1)  # (N, 1, 3)
+        return np.asarray(history[:, -1:] + speed * self.future[:, None], np.float64)
+
+
+class LinearRegression(ViewportRule):
+    """The head goes on along the line of least squares through its history.
+
+    NetLLM predicts one sample, adds it to the history and fits anew; an added point lies on the
+    line, so that this is one fit.
+    """
+
+    name = "linear_regression"
+
+    def predict(self, history: FloatArray, content: NDArray[np.float32] | None) -> FloatArray:
+        """Return the line's next points."""
+        time = np.arange(history.shape[1]) - (history.shape[1] - 1) / 2  # (H,) of mean 0
+        slope = np.einsum("h,nhc->nc", time, history)[:, None] / (time @ time)  # (N, 1, 3)
+        ahead = self.future[:, None] + time[-1]  # (F, 1)
+        return np.asarray(history.mean(axis=1, keepdims=True) + slope * ahead, np.float64)
+
+
+class VelocityUnwrapped(Velocity):
+    """Velocity on angles without jumps."""
+
+    name = "velocity_unwrapped"
+
+    def predict(self, history: FloatArray, content: NDArray[np.float32] | None) -> FloatArray:
+        """Return the last sample and the mean change, once, twice, ..."""
+        return super().predict(np.unwrap(history, axis=1, period=360.0), content)
+
+
+class LinearRegressionUnwrapped(LinearRegression):
+    """Linear regression on angles without jumps."""
+
+    name = "linear_regression_unwrapped"
+
+    def predict(self, history: FloatArray, content: NDArray[np.float32] | None) -> FloatArray:
+        """Return the line's next points."""
+        return super().predict(np.unwrap(history, axis=1, period=360.0), content)

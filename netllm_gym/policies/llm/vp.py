@@ -1,0 +1,110 @@
+"""What is VP's own in the language-model predictor: its tokens, encoders and head.
+
+A token for each sample of the history, and before it, where there are features of frames, one for
+what was on the screen then (`content`). The head reads the last token and answers all future
+samples in one pass, as offsets from the last viewport that was seen. What a sample's numbers are,
+and the loss, stand in `policies/viewport_learning.py`, for all learned predictors.
+
+Differs from NetLLM (SIGCOMM 2024), which generates one future sample after the other from absolute
+angles: there the error of a sample is fed to the next, and a yaw that wraps around jumps.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from netllm_gym.data.angles import check_order
+from netllm_gym.data.viewport import ViewportWindows
+from netllm_gym.policies.configs import check
+from netllm_gym.policies.llm.config import LLMConfig
+from netllm_gym.policies.llm.tokens import TokenLayout, TokenSpec
+from netllm_gym.policies.normal import Normal
+from netllm_gym.policies.viewport_learning import NUM_FEATURES, silent_linear
+
+if TYPE_CHECKING:
+    from netllm_gym.policies.llm.model import LLMModel
+
+BATCH_WINDOWS = 256  # of a forward pass, unless told otherwise
+_FITTED_ON = 2000  # windows, of whose frames the spread is learned
+LAYOUTS = {
+    "compact": TokenLayout((TokenSpec("viewport", ("viewport",)),), reads="viewport"),
+    "content": TokenLayout(
+        (TokenSpec("content", ("content",)), TokenSpec("viewport", ("viewport",))),
+        reads="viewport",
+    ),
+}
+
+
+class ViewportEncoders(nn.Module):
+    """Embeds samples of the history, and frames."""
+
+    def __init__(self, config: LLMConfig, layout: TokenLayout, width: int) -> None:
+        super().__init__()
+        sees = "content" in layout.sizes
+        rule = "be above 0 for the layout content, and 0 for compact"
+        check((config.content_size > 0) == sees, "content_size", rule, config.content_size)
+        check(config.future >= 1, "future", "be at least 1", config.future)
+        check_order(config.euler_order)
+        self.viewport = nn.Sequential(
+            nn.Linear(NUM_FEATURES, config.feature_dim),
+            nn.GELU(),
+            nn.Linear(config.feature_dim, width),
+        )
+        self.normal = Normal(config.content_size) if sees else None
+        self.content = nn.Linear(config.content_size, width) if sees else None
+
+    def fit(self, windows: ViewportWindows) -> None:
+        """Learn the mean and spread of frames' features."""
+        if self.normal is not None:
+            shown = windows.content(slice(0, len(windows), 1 + len(windows) // _FITTED_ON))
+            assert shown is not None, "the config was made for these windows"
+            self.normal.fit(shown.reshape(-1, shown.shape[-1]))
+
+    def forward(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return token name -> (B, H, 1, d).
+
+        Args:
+            inputs: observations (B, H, 8), content (B, H, D) where the layout has it.
+        """
+        tokens = {"viewport": self.viewport(inputs["observations"]).unsqueeze(2)}
+        if self.content is not None and self.normal is not None:
+            tokens["content"] = self.content(self.normal(inputs["content"])).unsqueeze(2)
+        return tokens
+
+
+class FutureHead(nn.Module):
+    """All future samples at once, at the last token."""
+
+    def __init__(self, config: LLMConfig, layout: TokenLayout, width: int) -> None:
+        super().__init__()
+        self.reads, self.future = layout.reads, config.future
+        self.layer = silent_linear(width, 3 * config.future)
+
+    def forward(self, hidden: Mapping[str, Tensor], inputs: Mapping[str, Any]) -> Tensor:
+        """Return (B, F, 3)."""
+        answer = self.layer(hidden[self.reads][:, -1, -1])  # (B, 3 F)
+        return answer.unflatten(-1, (self.future, 3))  # type: ignore[no-any-return]
+
+
+def forecast(model: "LLMModel", features: Tensor, content: Tensor | None) -> Tensor:
+    """Return (B, F, 3) offsets.
+
+    Args:
+        model: Of the problem vp.
+        features: (B, H, 8) of the history.
+        content: (B, H, D) of the frames, for a model that sees them.
+    """
+    batch, steps = features.shape[:2]
+    places = torch.arange(steps, device=features.device)
+    whole = torch.ones(batch, steps, dtype=torch.bool, device=features.device)
+    inputs = {
+        "observations": features,
+        "timesteps": places.expand(batch, -1),  # (B, H)
+        "mask": whole,
+        "previous_mask": whole & (places > 0),
+    }
+    if content is not None:
+        inputs["content"] = content
+    return model(inputs)  # type: ignore[no-any-return]

@@ -1,0 +1,213 @@
+"""Small networks that predict viewports: a GRU, and TRACK fed with the history only.
+
+TRACK (Rondon et al., TPAMI 2021; here after its port in NetLLM, SIGCOMM 2024) is a recurrent
+encoder and decoder that adds up steps. What differs from that port: no saliency branch; the decoder
+begins from the last viewport that was seen, not from the first one that is to be predicted; its
+fusion state goes on from sample to sample; inputs and outputs have one unit, and yaw is relative to
+the last sample, so that nothing jumps where it wraps around.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from netllm_gym.data.angles import check_order
+from netllm_gym.data.viewport import ViewportWindows
+from netllm_gym.policies.checkpoint import check_device
+from netllm_gym.policies.configs import MAX_SEED, check
+from netllm_gym.policies.neural.checkpoint import load_network, write_network
+from netllm_gym.policies.neural.config import ViewportSchedule
+from netllm_gym.policies.neural.networks import KeptNetwork
+from netllm_gym.policies.runs import Progress, TrainingRun, TrainResult, Validate, cpu_threads
+from netllm_gym.policies.viewport_learning import (
+    NUM_FEATURES,
+    PredictorFactory,
+    ViewportLearner,
+    silent_linear,
+)
+
+_PLACE = (6, 7, 2)  # of the features: roll, pitch, and yaw relative to the last sample
+
+
+@dataclass(frozen=True)
+class ViewportNetworkConfig:
+    """What a network predicts from what.
+
+    Attributes:
+        kind: "gru" or "track".
+        history: Samples that are seen.
+        future: Samples that are predicted.
+        euler_order: Of the angles.
+        width: Units of a recurrent layer.
+        seed: Of the initial weights.
+        content_size: Features of a frame: none are seen.
+    """
+
+    kind: str = "gru"
+    history: int = 10
+    future: int = 20
+    euler_order: str = "zxy"
+    width: int = 64
+    seed: int = 0
+    content_size: int = 0
+    problem: str = "vp"
+
+    def __post_init__(self) -> None:
+        check(self.kind in CORES, "kind", f"be one of {', '.join(CORES)}", self.kind)
+        check(2 <= self.history <= 10_000, "history", "be in 2..10000", self.history)
+        check(1 <= self.future <= 10_000, "future", "be in 1..10000", self.future)
+        check_order(self.euler_order)
+        check(1 <= self.width <= 2**14, "width", "be in 1..16384", self.width)
+        check(0 <= self.seed <= MAX_SEED, "seed", f"be in 0..{MAX_SEED}", self.seed)
+        check(self.content_size == 0, "content_size", "be 0", self.content_size)
+        check(self.problem == "vp", "problem", "be vp", self.problem)
+
+
+class GRUCore(nn.Module):
+    """One recurrent layer over the history, and all future samples at once from its last state."""
+
+    def __init__(self, config: ViewportNetworkConfig) -> None:
+        super().__init__()
+        self.future = config.future
+        self.layer = nn.GRU(NUM_FEATURES, config.width, batch_first=True)
+        self.head = nn.Sequential(
+            nn.Linear(config.width, config.width),
+            nn.GELU(),
+            silent_linear(config.width, 3 * config.future),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return (B, F, 3) of (B, H, 8)."""
+        states, _ = self.layer(features)
+        return self.head(states[:, -1]).unflatten(-1, (self.future, 3))  # type: ignore[no-any-return]
+
+
+class TrackCore(nn.Module):
+    """Two recurrent layers, position and fusion, that read the history and then go on by steps."""
+
+    def __init__(self, config: ViewportNetworkConfig) -> None:
+        super().__init__()
+        self.future = config.future
+        width = config.width
+        self.position = nn.LSTM(3, width, batch_first=True)
+        self.fusion = nn.LSTM(width, width, batch_first=True)
+        self.next_position = nn.LSTM(3, width, batch_first=True)
+        self.next_fusion = nn.LSTM(width, width, batch_first=True)
+        self.head = nn.Sequential(nn.Linear(width, width), silent_linear(width, 3))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return (B, F, 3) of (B, H, 8)."""
+        places = features[..., _PLACE]  # (B, H, 3)
+        read, position = self.position(places)
+        _, fusion = self.fusion(read)
+        place, offset, answers = places[:, -1:], torch.zeros_like(places[:, -1:]), []
+        for _ in range(self.future):
+            read, position = self.next_position(place, position)
+            read, fusion = self.next_fusion(read, fusion)
+            step = self.head(read)  # (B, 1, 3), in units of an answer
+            offset = offset + step
+            place = place + 0.5 * step  # 10 degrees, where places are told by 20
+            answers.append(offset)
+        return torch.cat(answers, dim=1)
+
+
+CORES = {"gru": GRUCore, "track": TrackCore}
+
+
+class ViewportNetwork(KeptNetwork):
+    """One of the two, with its config."""
+
+    config: ViewportNetworkConfig
+
+    def __init__(self, config: ViewportNetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.core: Any = CORES[config.kind](config)
+
+    def forecast(self, features: Tensor, content: Tensor | None) -> Tensor:
+        """Return (B, F, 3) offsets of (B, H, 8) features."""
+        return self.core(features)  # type: ignore[no-any-return]
+
+    def factory(
+        self, *, sampled: bool | None, name: str, trained_on: Mapping[str, Any]
+    ) -> PredictorFactory:
+        """Return what builds predictors that share the network."""
+        return PredictorFactory(
+            *(self, self.forecast, self.config), sampled=sampled, name=name, trained_on=trained_on
+        )
+
+
+def train_viewport_network(
+    windows: ViewportWindows,
+    config: ViewportNetworkConfig,
+    schedule: ViewportSchedule,
+    out: Path | str,
+    *,
+    validate: Validate | None = None,
+    trained_on: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    resume: bool = False,
+    stop_after: int | None = None,
+) -> TrainResult:
+    """Train a network on windows and keep the best and the last.
+
+    Args:
+        windows: To learn from.
+        config: The network.
+        schedule: How.
+        out: Folder of the run; new, empty or that of an earlier run.
+        validate: Scores a policy, given its factory; higher is better; None keeps only the last.
+        trained_on: Where the windows and the validation came from, as JSON values.
+        progress: Told the metrics of each update and validation.
+        resume: Go on from `out/last` if there is one.
+        stop_after: Leave off after this update, as an interrupted run would; for tests.
+
+    Raises:
+        InputError: If `out` holds something else, or a resumed run's settings or origin differ;
+            nothing is written then.
+    """
+    check_device(schedule.device)
+    run = TrainingRun(
+        *(Path(out), schedule),
+        validate=validate,
+        trained_on=trained_on,
+        progress=progress,
+        resume=resume,
+    )
+    with cpu_threads(schedule.threads):
+        network: Any = ViewportNetwork(config)
+        kept = None
+        if run.resumes:
+            network, values = load_network(run.last)
+            kept = {"config": values["config"], "trained_on": values["trained_on"]}
+        learner = _NetworkLearner(
+            *(network, config, _optimizer(network, schedule), windows, schedule),
+            schedule.batch_windows,
+        )
+        return run.train(learner, kept, stop_after)
+
+
+def _optimizer(network: nn.Module, schedule: ViewportSchedule) -> torch.optim.AdamW:
+    rate = schedule.learning_rate
+    groups = [{"params": [*network.parameters()], "initial_lr": rate}]
+    return torch.optim.AdamW(groups, lr=rate, weight_decay=schedule.weight_decay, fused=True)
+
+
+class _NetworkLearner(ViewportLearner):
+    """A network, kept as the others are."""
+
+    def policy(self, trained_on: Mapping[str, Any]) -> PredictorFactory:
+        """Return the factory of the predictor as it would act now."""
+        name = self.network.config.kind
+        factory = self.network.eval().factory(sampled=None, name=name, trained_on=trained_on)
+        return factory  # type: ignore[no-any-return]
+
+    def write(self, folder: Path, trained_on: Mapping[str, Any]) -> None:
+        """Write the predictor's files."""
+        write_network(folder, self.network, trained_on)

@@ -1,0 +1,159 @@
+"""Train a predictor on windows: which windows, which validation, and what is remembered of both."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from netllm_gym.data.viewport import ViewportWindows
+from netllm_gym.errors import InputError
+from netllm_gym.policies.configs import check
+from netllm_gym.policies.llm.config import LLMConfig, TrainConfig
+from netllm_gym.policies.neural.config import ViewportSchedule
+from netllm_gym.prediction import predict
+from netllm_gym.problems import PredictionProblem, find_problem
+
+if TYPE_CHECKING:  # torch is loaded when training begins, not when this is imported
+    from netllm_gym.policies.runs import TrainResult
+
+TRAIN_STRIDE = 5  # samples from one window to the next, in training
+WIDTHS = {"gru": 64, "track": 256}
+LLM_SCHEDULE = TrainConfig(updates=800, validate_every=50, checkpoint_every=50)
+SCHEDULES = {
+    "gru": ViewportSchedule(),
+    "track": ViewportSchedule(updates=800, batch_windows=128, learning_rate=5e-4),
+}
+
+
+class Lesson(NamedTuple):
+    """What is learned from, and what on."""
+
+    row: PredictionProblem
+    windows: ViewportWindows
+    validation: ViewportWindows
+    trained_on: dict[str, Any]
+
+    def score(self, factory: Callable[[Any], Any]) -> float:
+        """Return how good a predictor is in validation; higher is better."""
+        predictions = predict(factory(self.validation), self.validation).predictions
+        scores = self.row.score(predictions, self.validation)
+        return self.row.goodness(float(scores.per_window.mean()))
+
+
+def train_predictor(
+    problem: str,
+    method: str,
+    out: Path | str,
+    case: Mapping[str, Any] | None = None,
+    schedule: ViewportSchedule | None = None,
+    train_stride: int = TRAIN_STRIDE,
+    validate_on: str | None = None,
+    on_progress: Callable[[Mapping[str, Any]], None] | None = None,
+) -> "TrainResult":
+    """Train a small network to predict; run again after an interruption, it goes on.
+
+    Args:
+        problem: Short name.
+        method: "gru" or "track".
+        out: Folder of the run; `out/best` and `out/last` are policies that `load_policy` reads.
+        case: Dataset and windows; the windows of validation are these.
+        schedule: How; None takes the method's own.
+        train_stride: Samples from one window to learn from to the next; they go from end to end of
+            each trace.
+        validate_on: Dataset to choose the best predictor on; None takes what belongs to the case's.
+        on_progress: Told the metrics of each update and each validation.
+
+    Raises:
+        InputError: If the case, the validation or an earlier run in `out` does not fit.
+    """
+    if method not in SCHEDULES:
+        raise InputError(f"method must be one of {', '.join(SCHEDULES)}, got {method!r}")
+    lesson = lesson_of(problem, case, train_stride, validate_on)
+    if lesson.windows.dataset.features is not None:
+        raise InputError(f"features must be left out for {method}, which sees none")
+    schedule = schedule or SCHEDULES[method]
+    from netllm_gym.policies.neural.vp import ViewportNetworkConfig, train_viewport_network
+
+    config = ViewportNetworkConfig(
+        kind=method,
+        history=lesson.windows.config.history,
+        future=lesson.windows.config.future,
+        euler_order=lesson.windows.dataset.euler_order,
+        width=WIDTHS[method],
+        seed=schedule.seed,
+    )
+    return train_viewport_network(
+        *(lesson.windows, config, schedule, out),
+        validate=lesson.score,
+        trained_on={**lesson.trained_on, "method": method},
+        progress=on_progress,
+        resume=True,
+    )
+
+
+def adapt_predictor(
+    problem: str,
+    out: Path | str,
+    case: Mapping[str, Any] | None = None,
+    config: LLMConfig | None = None,
+    schedule: TrainConfig | None = None,
+    train_stride: int = TRAIN_STRIDE,
+    validate_on: str | None = None,
+    on_progress: Callable[[Mapping[str, Any]], None] | None = None,
+) -> "TrainResult":
+    """Adapt a language model to predict; run again after an interruption, it goes on.
+
+    Args:
+        problem: Short name.
+        out: Folder of the run; `out/best` and `out/last` are policies that `load_policy` reads.
+        case: Dataset and windows; the windows of validation are these.
+        config: The predictor; left out, one with a `tiny` backbone. Sizes are those of the case.
+        schedule: How it is trained.
+        train_stride: Samples from one window to learn from to the next.
+        validate_on: Dataset to choose the best predictor on; None takes what belongs to the case's.
+        on_progress: Told the metrics of each update and each validation.
+
+    Raises:
+        InputError: If the case, the validation or an earlier run in `out` does not fit.
+    """
+    lesson = lesson_of(problem, case, train_stride, validate_on)
+    from netllm_gym.policies.llm.train_vp import train_llm_predictor, viewport_config
+
+    return train_llm_predictor(
+        lesson.windows,
+        viewport_config(config or LLMConfig(), lesson.windows),
+        schedule or LLM_SCHEDULE,
+        out,
+        validate=lesson.score,
+        trained_on={**lesson.trained_on, "method": "llm"},
+        progress=on_progress,
+        resume=True,
+    )
+
+
+def lesson_of(
+    problem: str,
+    case: Mapping[str, Any] | None,
+    train_stride: int,
+    validate_on: str | None,
+) -> Lesson:
+    """Return the windows of a case to learn from, and those of its validation."""
+    row = find_problem(problem)
+    if not isinstance(row, PredictionProblem):
+        raise InputError(f"problem must be one of predictions, got {problem!r}, which is played")
+    check(train_stride >= 1, "train_stride", "be at least 1", train_stride)
+    arguments = {**row.default_case, **row.checked_case(**(case or {}))}
+    validated_on = row.validation_worlds(arguments, validate_on)
+    whole = row.make_windows(**arguments)
+    validation = row.make_windows(**{**arguments, row.worlds: validated_on})
+    windows = ViewportWindows(whole.dataset, whole.config.dense(train_stride))
+    chosen_on = validation.dataset.provenance()
+    trained_on = {
+        **windows.dataset.provenance(),
+        "windows": dataclasses.asdict(windows.config),
+        "validated_on": validated_on,
+        "validation_recordings": chosen_on["recordings"],
+        "validation_sha256": chosen_on["sha256"],
+        "validation_windows": dataclasses.asdict(validation.config),
+    }
+    return Lesson(row, windows, validation, trained_on)

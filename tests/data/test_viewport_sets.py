@@ -1,0 +1,83 @@
+"""Sets by name and folder: the published splits, the generator, refusals."""
+
+import json
+
+import numpy as np
+import pytest
+
+from netllm_gym.data.head_motion import HeadMotion, generate_viewports
+from netllm_gym.data.viewport import ViewportWindows, WindowConfig
+from netllm_gym.data.viewport_sets import (
+    load_viewports,
+    published_splits,
+    viewport_set_names,
+    where_packed,
+)
+from netllm_gym.errors import InputError, MissingDataError
+
+
+def test_the_parts_of_a_published_split_share_no_video_and_no_user():
+    for parts in published_splits().values():
+        assert list(parts) == ["train", "valid", "test"]
+        for what in ("videos", "users"):
+            ids = [each for part in parts.values() for each in part[what]]
+            assert len(ids) == len(set(ids))
+
+
+def test_published_sets_have_the_traces_and_windows_of_the_reference(viewport_data):
+    reference = json.loads((viewport_data / "../reference/vp/reference.json").read_text())
+    for name, parts in reference["splits"].items():
+        for part, expected in parts.items():
+            dataset = load_viewports(f"{name.lower()}-{part}")
+            rows = sum(len(trace.angles_deg) for trace in dataset.traces)
+            assert (len(dataset.traces), rows) == (expected["n_traces"], expected["n_rows"])
+            for tail in (30, 60):
+                windows = ViewportWindows(dataset, WindowConfig(trim_tail=tail))
+                assert len(windows) == expected[f"n_samples_trim_30_{tail}"]
+
+
+def test_the_test_part_is_read_from_the_small_file_too(viewport_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("NETLLM_GYM_DATA", str(tmp_path))
+    (tmp_path / "vp").mkdir()
+    file = "jin2022_test.npz"
+    (tmp_path / "vp" / file).write_bytes((viewport_data / "vp" / file).read_bytes())
+    assert where_packed("jin2022-test").name == file
+    assert len(load_viewports("jin2022-test").traces) == 126
+    with pytest.raises(MissingDataError, match=r"vp/jin2022_splits\.npz must be on this machine"):
+        load_viewports("jin2022-train")
+
+
+def test_generated_sets_are_equal_each_time_and_differ_from_each_other():
+    one, again = (load_viewports("synthetic-test") for _ in range(2))
+    for first, second in zip(one.traces, again.traces, strict=True):
+        np.testing.assert_array_equal(first.angles_deg, second.angles_deg)
+    seen = [
+        set(load_viewports(name).provenance()["recordings"]) for name in viewport_set_names()[:3]
+    ]
+    assert len(set.union(*seen)) == sum(map(len, seen))
+
+
+def test_generated_heads_pursue_turn_and_wrap_around():
+    traces = generate_viewports(HeadMotion(), 6, 6, seed=1)
+    angles = np.stack([trace.angles_deg for trace in traces]).astype(np.float64)  # (36, 300, 3)
+    assert (np.abs(angles) <= [180.0, 90.0, 180.0]).all()
+    raw = np.diff(angles[..., 2], axis=1)
+    steps = np.abs((raw + 180.0) % 360.0 - 180.0)
+    assert (np.abs(raw) > 180.0).any()  # the border is crossed
+    assert (
+        np.quantile(steps, 0.5) < 3.0 < 10.0 < np.quantile(steps, 0.99)
+    )  # mostly slow, seldom fast
+    still = generate_viewports(HeadMotion(saccades_per_s=0.0, attraction_per_s=0.0), 3, 3, seed=1)
+    slow = np.concatenate([np.diff(np.unwrap(t.angles_deg[:, 2], period=360.0)) for t in still])
+    assert np.abs(slow).max() < 12.0  # 9 degrees a second, five samples: far below a turn
+
+
+def test_a_set_that_there_is_not_is_refused(tmp_path):
+    with pytest.raises(InputError, match="dataset must be a folder or one of synthetic, "):
+        load_viewports("jin2022")
+    with pytest.raises(InputError, match="got none in"):
+        load_viewports(tmp_path)
+    with pytest.raises(InputError, match="videos and users must be at least 1, got 0 and 1"):
+        generate_viewports(HeadMotion(), 0, 1, 0)
+    with pytest.raises(InputError, match="saccade_s must be a range"):
+        HeadMotion(saccade_s=(2.0, 1.0))
