@@ -89,6 +89,7 @@ def altered(traces: Sequence[Trace], alteration: Alteration, seed: int) -> list[
                 trace.time_s * time,
                 trace.capacity_mbps * capacity,
                 trace.recording,
+                altered=True,
             )
             for copy, (capacity, time) in enumerate(zip(*factors, strict=True), start=1)
         ]

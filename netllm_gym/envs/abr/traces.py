@@ -40,6 +40,7 @@ class Trace:
             tells, or the Norway log, else the content, so that a copy is known under any name.
             Traces of one recording resemble each other: splits and intervals go by recording.
         path: File that it was read from; None if it was generated.
+        altered: Whether it is an altered copy: it is known by its recording, not by its contents.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Trace:
     capacity_mbps: NDArray[np.float64]
     recording: str = ""
     path: Path | None = None
+    altered: bool = False
 
     def __post_init__(self) -> None:
         time_s = np.array(self.time_s, np.float64)
@@ -143,6 +145,12 @@ class TraceSet:
             )
         for pointer, trace in zip(pointers, self.traces, strict=True):
             check_start_pointer(pointer, trace)
+
+    @property
+    def known_by(self) -> list[str]:
+        """Recordings and contents that tell whether another set holds the same, sorted."""
+        contents = {trace.content for trace in self.traces if not trace.altered}
+        return sorted({trace.recording for trace in self.traces} | contents)
 
     def start_pointer(self, trace: int) -> int:
         """Return where the evaluation of a trace begins: the published row, else the first."""

@@ -139,7 +139,7 @@ class ABRVectorEnv(RowVectorEnv):
         digest.update(self.video.size_bytes.tobytes() + self.video.ladder_mbps.tobytes())
         return {
             "traces": self.trace_set.name,
-            "recordings": sorted({name for t in traces for name in (t.recording, t.content)}),
+            "recordings": self.trace_set.known_by,
             "video": self.video.name,
             "sha256": digest.hexdigest(),
         }

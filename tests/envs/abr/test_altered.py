@@ -64,6 +64,12 @@ def test_a_named_set_is_the_same_each_time_and_another_under_another_name():
     assert found.traces[100].content != other.traces[100].content
 
 
+def test_a_set_is_known_by_its_recordings_not_by_the_contents_of_copies():
+    found = TraceSet("links", tuple(altered([LINK], Alteration(copies=50, generated=2), seed=0)))
+    generated = [trace.content for trace in found.traces[51:]]
+    assert found.known_by == sorted(["home", LINK.content, *generated])
+
+
 def test_a_folder_can_be_altered_unless_it_has_such_a_name_itself(tmp_path):
     folder = tmp_path / "links"
     folder.mkdir()
