@@ -56,7 +56,7 @@ FLOORS = {  # file: what it may import, beside the standard library and its own 
     SHARED[2]: ("numpy", "torch"),
     SHARED[3]: (*TOLD, "torch"),
     "policies/baselines/*": (*GROUND, "envs/*", DATASETS, POLICY, "numba"),
-    "policies/neural/config.py": ("errors.py", CONFIGS, "envs/abr/altered.py"),
+    "policies/neural/config.py": ("errors.py", CONFIGS),
     "policies/neural/*": (
         *LEARNERS_MAY,
         *("policies/neural/config.py", "rollout.py", "torch", "safetensors", "bayes_opt"),

@@ -1,4 +1,4 @@
-"""The worlds in which ABR networks train: traces with altered copies of them and generated ones.
+"""Worlds of traces in which ABR networks train by playing, and what their critic sees of them.
 
 What the links will carry stands below the observation, for the critic alone: it is the same
 whatever is done, so a return judged against it leaves the policy's gradient where it was and takes
@@ -15,19 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from netllm_gym.envs.abr.altered import altered
-from netllm_gym.envs.abr.player import DownloadNoise
 from netllm_gym.envs.abr.traces import Trace
 from netllm_gym.envs.abr.vector_env import ABRVectorEnv
 from netllm_gym.envs.abr.video import Video
 from netllm_gym.envs.plan import PlannedEpisode
-from netllm_gym.policies.configs import to_json
 from netllm_gym.policies.neural.abr_mlp import with_foresight
-from netllm_gym.policies.neural.config import AugmentConfig, PPOConfig
+from netllm_gym.policies.neural.config import PPOConfig
 from netllm_gym.policies.neural.networks import NetworkPolicyFactory
 from netllm_gym.policies.neural.ppo import episode_seeds
 
-NOISE = DownloadNoise(0.9, 1.1)
 WINDOW_EDGES_S = np.array([0, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 160], np.float64)
 FORESIGHT = len(WINDOW_EDGES_S) - 1  # numbers that the critic sees besides
 _GRID_S = 0.5
@@ -93,26 +89,22 @@ class ForesightEnv(ABRVectorEnv):
 
 
 class TraceWorlds:
-    """Episodes over traces, altered copies of them and generated ones: a `Worlds`.
+    """Episodes over the traces of a set: a `Worlds`.
 
     Args:
         traces: Trained on.
         video: Played.
-        augment: What is put around the traces.
         ppo: Says how many episodes an update plays, and the seed.
     """
 
-    def __init__(
-        self, traces: Sequence[Trace], video: Video, augment: AugmentConfig, ppo: PPOConfig
-    ) -> None:
-        self.settings: Mapping[str, Any] = to_json(augment)
+    settings: Mapping[str, Any] = {}  # the traces decide, which a run remembers
+
+    def __init__(self, traces: Sequence[Trace], video: Video, ppo: PPOConfig) -> None:
         self._ppo = ppo
-        noisy = round(augment.noisy_fraction * ppo.episodes) if augment.copies else 0
         self._env = ForesightEnv(
             num_envs=ppo.episodes,
-            traces=altered(traces, augment, ppo.seed) if augment.copies else traces,
+            traces=traces,
             video=video,
-            noise=[NOISE] * noisy + [DownloadNoise()] * (ppo.episodes - noisy),
             autoreset_mode="Disabled",
         )
 

@@ -6,7 +6,6 @@ Apart from the trainers so that a command line can build and check them without 
 import math
 from dataclasses import dataclass
 
-from netllm_gym.envs.abr.altered import Alteration
 from netllm_gym.policies.configs import MAX_SEED, check
 
 
@@ -76,23 +75,6 @@ class PPOConfig:
         for name in ("final_fraction", "gamma", "gae_lambda"):
             check(0 <= getattr(self, name) <= 1, name, "lie in [0, 1]", getattr(self, name))
         check(0 <= self.seed <= MAX_SEED, "seed", f"be in 0..{MAX_SEED}", self.seed)
-
-
-@dataclass(frozen=True)
-class AugmentConfig(Alteration):
-    """Worlds around the traces that are trained on, so that more are seen than are tested on.
-
-    Without copies there is nothing around them, no noise either.
-
-    Attributes:
-        noisy_fraction: Share of the players whose download times are multiplied by 0.9 to 1.1.
-    """
-
-    noisy_fraction: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(0 <= self.noisy_fraction <= 1, "noisy_fraction", "lie in [0, 1]", self.noisy_fraction)
 
 
 @dataclass(frozen=True)
@@ -243,7 +225,7 @@ DECIMA_SCHEDULE = PPOConfig(
     final_entropy=0.0,
 )
 
-WorldsConfig = AugmentConfig | UDRConfig | GenetConfig | DecimaConfig
+WorldsConfig = UDRConfig | GenetConfig | DecimaConfig
 
 
 @dataclass(frozen=True)
