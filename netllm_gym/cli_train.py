@@ -221,7 +221,7 @@ def train(
 
     Example: netllm-gym train abr --method bc --pool pools/first --out runs/bc
 
-    Example: netllm-gym train abr --method ppo --traces clean-train~12+400 --video video1 --out runs/my-ppo
+    Example: netllm-gym train abr --method ppo --traces clean-train~12 --video video1 --out runs/own
 
     Example: netllm-gym train abr --method udr --difficulty 2 --out runs/my-udr
 
