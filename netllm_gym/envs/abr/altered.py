@@ -96,7 +96,7 @@ def altered(traces: Sequence[Trace], alteration: Alteration, seed: int) -> list[
     for number in range(alteration.generated):
         rng = np.random.default_rng([seed, 1, number])
         raw = _drawn_family(rng, number).generate(rng)
-        found.append(Trace(f"generated-{number:03d}", *raw))
+        found.append(Trace(f"generated-{number:03d}", *raw, altered=True))
     return found
 
 

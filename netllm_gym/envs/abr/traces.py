@@ -40,7 +40,8 @@ class Trace:
             tells, or the Norway log, else the content, so that a copy is known under any name.
             Traces of one recording resemble each other: splits and intervals go by recording.
         path: File that it was read from; None if it was generated.
-        altered: Whether it is an altered copy: it is known by its recording, not by its contents.
+        altered: Whether it was made for an altered set, and nobody else has it: a copy is known by
+            its recording alone, a generated one by nothing.
     """
 
     name: str
@@ -149,8 +150,8 @@ class TraceSet:
     @property
     def known_by(self) -> list[str]:
         """Recordings and contents that tell whether another set holds the same, sorted."""
-        contents = {trace.content for trace in self.traces if not trace.altered}
-        return sorted({trace.recording for trace in self.traces} | contents)
+        found = {trace.recording for trace in self.traces if trace.recording != trace.content}
+        return sorted(found | {trace.content for trace in self.traces if not trace.altered})
 
     def start_pointer(self, trace: int) -> int:
         """Return where the evaluation of a trace begins: the published row, else the first."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from netllm_gym.envs.abr.altered import Alteration, altered, read_altered_name
+from netllm_gym.envs.abr.altered import Alteration, altered, altered_set, read_altered_name
 from netllm_gym.envs.abr.trace_sets import load_trace_set
 from netllm_gym.envs.abr.traces import Trace, TraceSet, write_cooked_trace
 from netllm_gym.errors import InputError
@@ -64,10 +64,11 @@ def test_a_named_set_is_the_same_each_time_and_another_under_another_name():
     assert found.traces[100].content != other.traces[100].content
 
 
-def test_a_set_is_known_by_its_recordings_not_by_the_contents_of_copies():
-    found = TraceSet("links", tuple(altered([LINK], Alteration(copies=50, generated=2), seed=0)))
-    generated = [trace.content for trace in found.traces[51:]]
-    assert found.known_by == sorted(["home", LINK.content, *generated])
+def test_a_set_is_known_by_its_recordings_not_by_what_was_made_for_it():
+    nameless = Trace("other", TIME_S, np.linspace(1.0, 2.0, 13))
+    plain = TraceSet("links", (LINK, nameless))
+    assert plain.known_by == sorted(["home", LINK.content, nameless.content])
+    assert altered_set("links~50+2", plain, Alteration(50, 2)).known_by == plain.known_by
 
 
 def test_a_folder_can_be_altered_unless_it_has_such_a_name_itself(tmp_path):
@@ -80,8 +81,6 @@ def test_a_folder_can_be_altered_unless_it_has_such_a_name_itself(tmp_path):
 
 
 def test_published_starts_are_not_those_of_an_altered_set():
-    from netllm_gym.envs.abr.altered import altered_set
-
     base = TraceSet("published", (LINK,), (5,))
     assert altered_set("published~1", base, Alteration(1, 0)).start_pointers is None
 
