@@ -251,6 +251,7 @@ PROBLEMS: dict[str, Problem] = {
             "udr_2_reference": _ACTORS,
             "udr_3_reference": _ACTORS,
             "udr_real_reference": _ACTORS,
+            "ppo": PolicyEntry("weights/abr/ppo", learned=True),
             "optimum": PolicyEntry("netllm_gym.policies.baselines.abr_optimum:OptimumPolicy"),
         },
         bound="optimum",
