@@ -328,12 +328,13 @@ PROBLEMS: dict[str, Problem] = {
         test_worlds="synthetic-test",
         policies={
             "hold_last": PolicyEntry(f"{_PREDICTORS}:HoldLast"),
+            "damped_velocity": PolicyEntry(f"{_PREDICTORS}:DampedVelocity"),
             "velocity": PolicyEntry(f"{_PREDICTORS}:Velocity"),
             "velocity_unwrapped": PolicyEntry(f"{_PREDICTORS}:VelocityUnwrapped"),
             "linear_regression": PolicyEntry(f"{_PREDICTORS}:LinearRegression"),
             "linear_regression_unwrapped": PolicyEntry(f"{_PREDICTORS}:LinearRegressionUnwrapped"),
         },
-        default_policies=("hold_last", "velocity", "linear_regression"),
+        default_policies=("hold_last", "damped_velocity", "velocity", "linear_regression"),
         case_options={
             "dataset": str,
             "history": int,
