@@ -89,8 +89,8 @@ def view(played: Replay) -> View:
         side_keys=(),
         charts=(_paths(played),),
         chart_keys=(seen, came),
-        note="Headings are to the right of where the video's front is, and go on beyond 180 where "
-        "the head turned past the back; every path begins at the last viewport that was seen.",
+        note="Headings are counted from the video's front, and go on beyond 180 where the head "
+        "turned past the back; every path begins at the last viewport that was seen.",
     )
 
 
