@@ -12,7 +12,7 @@ from netllm_gym.data.viewport_sets import (
     where_packed,
 )
 from netllm_gym.envs.abr import synthetic
-from netllm_gym.envs.abr.traces import trace_set_names
+from netllm_gym.envs.abr.trace_sets import trace_set_names
 from netllm_gym.envs.abr.video import video_names
 from netllm_gym.envs.cjs.workload import NAMES as WORKLOADS
 

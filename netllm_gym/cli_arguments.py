@@ -30,7 +30,10 @@ Policies = Annotated[
 ]
 Traces = Annotated[
     str | None,
-    typer.Option(help="ABR: a trace set's name, a folder of trace files, or a list of data split."),
+    typer.Option(
+        help="ABR: a trace set's name, a folder of trace files, or a list of data split; "
+        "NAME~12+400 puts 12 altered copies of each trace and 400 generated ones around it."
+    ),
 ]
 VideoName = Annotated[
     str | None,

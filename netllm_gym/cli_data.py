@@ -119,7 +119,7 @@ def data_inspect(
 
     Example: netllm-gym data inspect fcc-test fcc-train
     """
-    from netllm_gym.envs.abr.traces import load_trace_set
+    from netllm_gym.envs.abr.trace_sets import load_trace_set
     from netllm_gym.inspection import check_different, inspect, render_inspection
     from netllm_gym.trace_picture import check_can_draw, draw_traces
 
@@ -156,7 +156,7 @@ def data_split(
     Example: netllm-gym data split fcc-train --shares 0.7,0.15,0.15 --seed 0 --out splits/mine
     """
     from netllm_gym.envs.abr.splits import split_by_recording
-    from netllm_gym.envs.abr.traces import load_trace_set
+    from netllm_gym.envs.abr.trace_sets import load_trace_set
 
     if by != "recording":
         raise InputError(f"by must be recording, got {by!r}")

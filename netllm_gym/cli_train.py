@@ -29,7 +29,6 @@ from netllm_gym.options import names_in
 from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig, TrainConfig
 from netllm_gym.policies.neural.config import (
     DIFFICULTIES,
-    AugmentConfig,
     DecimaConfig,
     GenetConfig,
     UDRConfig,
@@ -57,7 +56,7 @@ METHOD_OPTIONS = {  # method of `train` -> its options, beside those that all me
     "bc": OFFLINE,
     "cql": OFFLINE,
     "dt": (*OFFLINE, "returns", "ignore_padding"),
-    "ppo": (*PLAYING, "augment"),
+    "ppo": PLAYING,
     "udr": (*PLAYING, "difficulty"),
     "genet": (*PLAYING, "difficulty"),
     "decima": ("workload", "num_executors", "num_jobs", "episodes", "clone_updates"),
@@ -83,13 +82,6 @@ def train(
     pool: Annotated[Path | None, typer.Option(help="Folder of the experience pool.")] = None,
     traces: Traces = None,
     video: VideoName = None,
-    augment: Annotated[
-        int | None,
-        typer.Option(
-            help="ppo: altered copies of each trace, beside generated ones and noise; 0: none of "
-            "these.  [default: 12]"
-        ),
-    ] = None,
     difficulty: Annotated[
         int | None,
         typer.Option(help="udr, genet: 1 to 3, how wide links and players vary.  [default: 2]"),
@@ -229,13 +221,13 @@ def train(
 
     Example: netllm-gym train abr --method bc --pool pools/first --out runs/bc
 
-    Example: netllm-gym train abr --method ppo --traces clean-train --video video1 --out runs/ppo
+    Example: netllm-gym train abr --method ppo --traces clean-train~12 --video video1 --out runs/own
 
-    Example: netllm-gym train abr --method udr --difficulty 2 --out runs/udr
+    Example: netllm-gym train abr --method udr --difficulty 2 --out runs/my-udr
 
-    Example: netllm-gym train abr --method genet --difficulty 2 --out runs/genet
+    Example: netllm-gym train abr --method genet --difficulty 2 --out runs/my-genet
 
-    Example: netllm-gym train cjs --method decima --workload tpch --out runs/decima
+    Example: netllm-gym train cjs --method decima --workload tpch --out runs/my-decima
 
     Example: netllm-gym train vp --dataset jin2022-train --backbone minilm --out runs/vp
 
@@ -309,7 +301,7 @@ def train(
             "num_executors": num_executors,
             "num_jobs": num_jobs,
         }
-        worlds = _worlds_of(method, augment, difficulty, clone_updates)
+        worlds = _worlds_of(method, difficulty, clone_updates)
         if episodes is not None:
             schedule["episodes"] = episodes
         _play(problem, method, out, case, worlds, schedule, validate_on)
@@ -408,14 +400,14 @@ def _learn_to_predict(
 
 
 def _worlds_of(
-    method: str, augment: int | None, difficulty: int | None, clone_updates: int | None
-) -> WorldsConfig:
-    """Return what a method that plays makes its worlds by."""
+    method: str, difficulty: int | None, clone_updates: int | None
+) -> WorldsConfig | None:
+    """Return what a method that plays makes its worlds by; None where a set of traces is all."""
     if method == "decima":
         asked = DecimaConfig.clone_updates if clone_updates is None else clone_updates
         return DecimaConfig(clone_updates=asked)
     if method == "ppo":
-        return AugmentConfig() if augment is None else AugmentConfig(copies=augment)
+        return None
     if difficulty is not None and difficulty not in DIFFICULTIES:
         raise InputError(f"difficulty must be 1, 2 or 3, got {difficulty}")
     udr = UDRConfig(DIFFICULTIES[2 if difficulty is None else difficulty])
@@ -448,7 +440,7 @@ def _play(
     method: str,
     out: Path,
     case: Mapping[str, str | int | None],
-    worlds: WorldsConfig,
+    worlds: WorldsConfig | None,
     given_schedule: Mapping[str, Any],
     validate_on: str | None,
 ) -> None:

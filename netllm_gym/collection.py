@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -119,6 +119,7 @@ def collect(
     if weights:  # a folder that was trained on would give other episodes
         spec["teachers_sha256"] = weights
     writer = PoolWriter(out, problem, spec, plan)
+    _loaded.cache_clear()  # files may have changed since an earlier collection
     missing = writer.missing()
     total = episodes * len(policies)
     done = total - sum(len(shards[number].seeds) for number in missing)
@@ -195,16 +196,25 @@ def _make(shard: _Shard) -> PackedShard:
     row = find_control(shard.problem)
     factory = load_policy(shard.policy, shard.problem).factory
     rows = 1 if getattr(factory, "needs_sequential", False) else len(shard.seeds)
-    env = row.make_env(rows, **shard.case)
+    named = {name: tuple(it) if isinstance(it, list) else it for name, it in shard.case.items()}
+    case = _loaded(shard.problem, tuple(named.items()))
+    env = row.make_env(rows, **case)
     plan = env.training_plan(shard.seeds)
     played = rollout(factory(env), env, plan).episodes
     # The infos can be had again by playing the episode's seed and actions; a pool keeps none.
     infos: Sequence[Mapping[str, Any]] = [{}] * len(played)
     if shard.lookahead is not None:
         plays_on = load_policy(shard.lookahead, shard.problem).factory
-        infos = action_values(partial(row.make_env, **shard.case), plays_on, plan, played)
+        infos = action_values(partial(row.make_env, **case), plays_on, plan, played)
     kept = [replace(episode, infos=each) for episode, each in zip(played, infos, strict=True)]
     return pack_shard(kept, CODECS[shard.problem])
+
+
+@lru_cache(maxsize=1)
+def _loaded(problem: str, case: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+    """Return a case whose worlds are read once for all shards that a process makes."""
+    named = dict(case)
+    return {**named, **find_control(problem).make_env(1, **named).loaded}
 
 
 def _arguments(case: Mapping[str, Any]) -> dict[str, Any]:

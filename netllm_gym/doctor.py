@@ -87,7 +87,7 @@ def _play() -> str:
 
 
 def _data() -> str:
-    from netllm_gym.envs.abr.traces import trace_set_names
+    from netllm_gym.envs.abr.trace_sets import trace_set_names
     from netllm_gym.envs.abr.video import video_names
 
     names = f"traces {', '.join(trace_set_names())}; videos {', '.join(video_names())}"

@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from netllm_gym.envs.abr.traces import Trace, load_trace_set
+from netllm_gym.envs.abr.trace_sets import load_trace_set
+from netllm_gym.envs.abr.traces import Trace
 from netllm_gym.envs.abr.video import load_video
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation import score
 from netllm_gym.policies.configs import to_json
 from netllm_gym.policies.neural.config import (
     DECIMA_SCHEDULE,
-    AugmentConfig,
     DecimaConfig,
     GenetConfig,
     PPOConfig,
@@ -30,12 +30,12 @@ class Method(NamedTuple):
     """A way to train by playing."""
 
     problem: str
-    worlds: type[WorldsConfig]  # what its worlds are made by
+    worlds: type[WorldsConfig] | None  # what its worlds are made by; None: a set of traces is all
     schedule: PPOConfig = PPOConfig()  # the default
 
 
 METHODS = {
-    "ppo": Method("abr", AugmentConfig),
+    "ppo": Method("abr", None),
     "udr": Method("abr", UDRConfig),
     "genet": Method("abr", GenetConfig),
     "decima": Method("cjs", DecimaConfig, DECIMA_SCHEDULE),
@@ -56,7 +56,7 @@ def train_by_playing(
 
     Args:
         problem: Short name: abr for the first three methods, cjs for `decima`.
-        method: `ppo` plays over the case's traces and what is put around them; `udr` over
+        method: `ppo` plays over the case's traces; `udr` over
             generated links and players, and the case's traces if it names any; `genet` likewise,
             with a curriculum; `decima` over arrivals drawn anew from the case's workload.
         out: Folder of the run; `out/best` and `out/last` are policies that `load_policy` reads.
@@ -78,10 +78,10 @@ def train_by_playing(
         raise InputError(
             f"problem must be {known.problem} for the method {method}, got {problem!r}"
         )
-    config = known.worlds() if worlds is None else worlds
-    if not isinstance(config, known.worlds):
-        wanted = known.worlds.__name__
-        raise InputError(f"worlds must be a {wanted} for {method}, got {config!r}")
+    config = known.worlds() if worlds is None and known.worlds is not None else worlds
+    if not isinstance(config, known.worlds or type(None)):
+        wanted = "left out" if known.worlds is None else f"a {known.worlds.__name__}"
+        raise InputError(f"worlds must be {wanted} for {method}, got {config!r}")
     schedule = schedule or known.schedule
     case = row.checked_case(**(case or {}))
     if isinstance(config, DecimaConfig):
@@ -111,9 +111,9 @@ def train_by_playing(
             "recordings": [],  # of generated links there are none
             **named,
             "video": video.name,
-            "traces": _in_words(method, config, str(named.get("traces", ""))),
+            "traces": _in_words(config, str(named.get("traces", ""))),
             "method": method,
-            "generated": to_json(config),
+            **({} if config is None else {"generated": to_json(config)}),
             **validation.provenance(),
         },
         progress=on_progress,
@@ -166,7 +166,7 @@ def _validate(row: ControlProblem, validation: Validation) -> "Validate":
 
 
 def _worlds(
-    config: AugmentConfig | UDRConfig | GenetConfig,
+    config: UDRConfig | GenetConfig | None,
     traces: tuple[Trace, ...],
     video: Any,
     schedule: PPOConfig,
@@ -174,17 +174,15 @@ def _worlds(
     from netllm_gym.policies.neural.abr_links import GenetWorlds, UDRWorlds
     from netllm_gym.policies.neural.abr_worlds import TraceWorlds
 
-    if isinstance(config, AugmentConfig):
-        return TraceWorlds(traces, video, config, schedule)
+    if config is None:
+        return TraceWorlds(traces, video, schedule)
     if isinstance(config, UDRConfig):
         return UDRWorlds(traces, video, config, schedule)
     return GenetWorlds(traces, video, config, schedule)
 
 
-def _in_words(method: str, config: WorldsConfig, named: str) -> str:
+def _in_words(config: WorldsConfig | None, named: str) -> str:
     """Say in a table's words what was trained on."""
-    if not isinstance(config, AugmentConfig):
-        return f"{named} + generated links" if named else "generated links"
-    if not config.copies:
+    if config is None:
         return named
-    return f"{named} x {config.copies + 1} + {config.generated} generated"
+    return f"{named} + generated links" if named else "generated links"

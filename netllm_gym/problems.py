@@ -116,18 +116,21 @@ class Problem:
     def validation_worlds(self, arguments: Mapping[str, Any], named: str | None) -> str:
         """Return the worlds to validate on that are named, else those of what is trained on.
 
+        Altered worlds (`NAME~12`) have the same as those that were altered.
+
         Raises:
             InputError: If none are named and what is trained on has none of its own.
         """
         if named is not None:
             return named
         trained_on = str(arguments.get(self.worlds, self.default_case[self.worlds]))
-        if trained_on not in self.validation:
+        plain = trained_on if trained_on in self.validation else trained_on.partition("~")[0]
+        if plain not in self.validation:
             raise InputError(
                 f"validate_on must name {self.worlds}, since {trained_on} has no validation list "
                 f"of its own, as {', '.join(self.validation)} have"
             )
-        return self.validation[trained_on]
+        return self.validation[plain]
 
 
 @dataclass(frozen=True, kw_only=True)

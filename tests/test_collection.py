@@ -8,6 +8,7 @@ import pytest
 
 from netllm_gym.collection import collect
 from netllm_gym.data.pool import ExperiencePool
+from netllm_gym.envs.abr.trace_sets import load_trace_set
 from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.abr import BBA
 from netllm_gym.problems import PROBLEMS
@@ -119,6 +120,20 @@ def test_other_plan_in_the_same_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match="episodes"):
         collect("abr", ["bba"], 3, tmp_path / "pool", CASE)
     assert files(tmp_path / "pool") == before
+
+
+def test_worlds_are_read_once_for_all_shards(tmp_path, monkeypatch):
+    read = []
+
+    def load(name):
+        if isinstance(name, str):
+            read.append(name)
+        return load_trace_set(name)
+
+    monkeypatch.setattr("netllm_gym.envs.abr.batch.load_trace_set", load)
+    many = 3 * PROBLEMS["abr"].shard_episodes
+    collect("abr", ["bba"], many, tmp_path / "pool", {"traces": "synthetic~1"})
+    assert read == ["synthetic~1"] * 2  # the probe of the command, and the shards
 
 
 def test_highest_seeds_can_be_collected(tmp_path):

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from netllm_gym.cli import run
-from netllm_gym.envs.abr.traces import load_trace_set
+from netllm_gym.envs.abr.trace_sets import load_trace_set
 from netllm_gym.errors import InputError
 from netllm_gym.playing import train_by_playing
-from netllm_gym.policies.neural.config import AugmentConfig, PPOConfig, UDRConfig
+from netllm_gym.policies.neural.config import PPOConfig, UDRConfig
 from netllm_gym.problems import load_policy
 
 ONE = PPOConfig(updates=1, episodes=4, threads=0)
@@ -32,20 +32,15 @@ def kept(out):
 
 def test_altered_copies_count_as_the_recording_that_they_were_made_of(tmp_path, folders):
     home, away = folders
-    case = {"traces": home}
-    augment = AugmentConfig(copies=2, generated=3)
-    train_by_playing("abr", "ppo", tmp_path / "run", case, augment, ONE, validate_on=away)
+    case = {"traces": f"{home}~2"}
+    train_by_playing("abr", "ppo", tmp_path / "run", case, None, ONE, validate_on=away)
     (one,), (other,) = (load_trace_set(folder).traces for folder in folders)
     told = kept(tmp_path / "run")
     assert told["recordings"] == [one.content]
     assert told["validation_recordings"] == [other.content]
-    assert told["generated"]["generated"] == 3
     loaded = load_policy(str(tmp_path / "run"))
-    assert loaded.trained_on == "home x 3 + 3 generated"
+    assert loaded.trained_on == f"{home}~2"
     assert (loaded.recordings, loaded.selected_on) == ({one.content}, {other.content})
-    bare = AugmentConfig(copies=0)
-    train_by_playing("abr", "ppo", tmp_path / "bare", case, bare, ONE, validate_on=away)
-    assert load_policy(str(tmp_path / "bare")).trained_on == "home"
 
 
 def test_generated_links_have_no_recordings_and_named_traces_do(tmp_path, folders):
@@ -69,7 +64,7 @@ def test_generated_links_have_no_recordings_and_named_traces_do(tmp_path, folder
 def test_what_cannot_be_trained_is_one_sentence(tmp_path, arguments, sentence):
     with pytest.raises(InputError, match=sentence):
         train_by_playing(*arguments, tmp_path / "run")
-    with pytest.raises(InputError, match="worlds must be a AugmentConfig for ppo, got UDRConfig"):
+    with pytest.raises(InputError, match="worlds must be left out for ppo, got UDRConfig"):
         train_by_playing("abr", "ppo", tmp_path / "run", worlds=UDRConfig())
     with pytest.raises(InputError, match="noise must be left out for udr, got True"):
         train_by_playing("abr", "udr", tmp_path / "run", {"noise": True})
@@ -82,7 +77,7 @@ def test_the_command_trains_goes_on_and_refuses_the_options_of_other_methods(
     home, away = folders
     out = tmp_path / "run"
     command = ["train", "abr", "--method", "ppo", "--traces", home, "--validate-on", away]
-    command += ["--augment", "0", "--episodes", "4", "--updates", "1", "--out", str(out)]
+    command += ["--episodes", "4", "--updates", "1", "--out", str(out)]
     assert run(command) == 0
     assert "policy in" in capsys.readouterr().out
     assert run(command) == 0  # nothing is left to do

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from netllm_gym.data.pool import ExperiencePool, PoolWriter
 from netllm_gym.data.windows import PaddedEpisodes
-from netllm_gym.envs.abr.traces import load_trace_set, write_cooked_trace
+from netllm_gym.envs.abr.trace_sets import load_trace_set
+from netllm_gym.envs.abr.traces import write_cooked_trace
 from netllm_gym.errors import InputError
 from netllm_gym.files import read_json
 from netllm_gym.policies.llm.backbone import load_backbone

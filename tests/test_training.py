@@ -9,7 +9,7 @@ import pytest
 
 from netllm_gym.collection import collect
 from netllm_gym.data.pool import ExperiencePool
-from netllm_gym.envs.abr.traces import load_trace_set
+from netllm_gym.envs.abr.trace_sets import load_trace_set
 from netllm_gym.errors import InputError
 from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig, TrainConfig
 from netllm_gym.policies.returns import ReturnSpec

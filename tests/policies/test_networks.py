@@ -9,7 +9,7 @@ import torch
 
 from netllm_gym import problems
 from netllm_gym.collection import collect
-from netllm_gym.envs.abr.traces import load_trace_set
+from netllm_gym.envs.abr.trace_sets import load_trace_set
 from netllm_gym.errors import InputError, MissingDataError
 from netllm_gym.evaluation import evaluate
 from netllm_gym.policies.neural.abr_mlp import ABRNetwork, ABRNetworkConfig

@@ -8,16 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from netllm_gym.envs.abr.player import DownloadNoise
 from netllm_gym.envs.abr.traces import Trace
 from netllm_gym.envs.abr.video import load_video
 from netllm_gym.errors import InputError
 from netllm_gym.policies.neural.abr_links import GenetWorlds, Link, UDRWorlds
 from netllm_gym.policies.neural.abr_mlp import ABRNetwork, ABRNetworkConfig
-from netllm_gym.policies.neural.abr_worlds import TraceWorlds, augmented
+from netllm_gym.policies.neural.abr_worlds import TraceWorlds
 from netllm_gym.policies.neural.config import (
     DIFFICULTIES,
-    AugmentConfig,
     GenetConfig,
     LinkRanges,
     PPOConfig,
@@ -32,7 +30,6 @@ from netllm_gym.policies.neural.ppo import (
 )
 
 SHORT = PPOConfig(updates=4, episodes=4, epochs=2, minibatch=60, checkpoint_every=1, threads=0)
-NO_AUGMENT = AugmentConfig(copies=0)
 VIDEO = load_video("synthetic")
 LINK = Trace("link", np.arange(61.0), np.full(61, 3.0), "home")
 POINT = LinkRanges((1.0, 1.0), (2.0, 2.0), (3, 3), (0.08, 0.08), (30.0, 30.0))
@@ -42,8 +39,8 @@ def made_network(seed=0):
     return ABRNetwork(ABRNetworkConfig(tuple(VIDEO.ladder_mbps.tolist()), width=16, seed=seed))
 
 
-def trace_worlds(config=SHORT, traces=(LINK,), augment=NO_AUGMENT):
-    return TraceWorlds(traces, VIDEO, augment, config)
+def trace_worlds(config=SHORT, traces=(LINK,)):
+    return TraceWorlds(traces, VIDEO, config)
 
 
 def files_of(folder):
@@ -119,13 +116,13 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, method):
 
 
 def test_a_run_is_not_resumed_with_other_worlds(tmp_path):
-    train_ppo(made_network, trace_worlds(), SHORT, tmp_path / "run", stop_after=1)
-    other = trace_worlds(augment=AugmentConfig(copies=1, generated=0))
-    with pytest.raises(InputError, match=r"worlds must be that of the run .* with copies 0, got"):
+    worlds, other = (UDRWorlds([], VIDEO, UDRConfig(POINT, x), SHORT) for x in (0.0, 1.0))
+    train_ppo(made_network, worlds, SHORT, tmp_path / "run", stop_after=1)
+    with pytest.raises(InputError, match=r"worlds must be .* real_fraction 0\.0, got"):
         train_ppo(made_network, other, SHORT, tmp_path / "run", resume=True)
     schedule = dataclasses.replace(SHORT, clip=0.3)
     with pytest.raises(InputError, match=r"train must be that of the run in .* with clip"):
-        train_ppo(made_network, trace_worlds(), schedule, tmp_path / "run", resume=True)
+        train_ppo(made_network, worlds, schedule, tmp_path / "run", resume=True)
 
 
 def test_it_learns_that_a_fast_link_carries_the_top_rung(tmp_path):
@@ -189,29 +186,10 @@ def chance_of_two(network):
         return float(network.judge(seen, np.full(50, 2)).log_probs.exp().mean())
 
 
-def test_copies_stretch_capacity_and_time_and_keep_the_recording():
-    config = AugmentConfig(copies=30, generated=6)
-    found = augmented([LINK], config, seed=0)
-    assert len(found) == 1 + 30 + 6
-    for copy in found[1:31]:
-        assert copy.recording == "home"
-        assert 0.5 <= copy.capacity_mbps[3] / 3.0 <= 2.0
-        assert 0.5 <= copy.time_s[-1] / 60.0 <= 2.0
-    capacity = np.log([copy.capacity_mbps[3] / 3.0 for copy in found[1:31]])
-    assert capacity.min() < -0.3
-    assert capacity.max() > 0.3
-    assert len({trace.content for trace in found}) == 37
-    again = augmented([LINK], config, seed=0)
-    assert [trace.content for trace in again] == [trace.content for trace in found]
-    assert augmented([LINK], NO_AUGMENT, seed=0) == [LINK]
-
-
-def test_part_of_the_players_measure_with_noise():
-    worlds = trace_worlds(augment=AugmentConfig(copies=1, generated=0, noisy_fraction=0.25))
-    env, plan = worlds.episodes(0, None)
-    assert env.noises == (DownloadNoise(0.9, 1.1), *[DownloadNoise()] * 3)
+def test_an_update_plays_episodes_of_its_own_over_the_traces():
+    env, plan = trace_worlds().episodes(0, None)
+    assert list(env.trace_set.traces) == [LINK]
     assert [each.seed for each in plan] == episode_seeds(0, 0, 4).tolist()
-    assert set(trace_worlds().episodes(0, None)[0].noises) == {DownloadNoise()}
 
 
 def test_every_episode_of_udr_has_a_link_within_the_ranges():
@@ -289,8 +267,6 @@ def test_finds_that_are_none_are_refused(tmp_path):
         (lambda: PPOConfig(gamma=1.5), r"gamma must lie in \[0, 1\], got 1.5"),
         (lambda: PPOConfig(episodes=0), "episodes must be at least 1, got 0"),
         (lambda: PPOConfig(clip=math.nan), "clip must be above 0 and finite, got nan"),
-        (lambda: AugmentConfig(copies=-1), r"copies must be in 0\.\.10000, got -1"),
-        (lambda: AugmentConfig(time=(2.0, 1.0)), "time must be a range above 0, got"),
         (lambda: UDRConfig(real_fraction=2), r"real_fraction must lie in \[0, 1\], got 2"),
         (lambda: GenetConfig(heuristic="bola"), "heuristic must be robust_mpc or bba, got 'bola'"),
         (lambda: GenetConfig(weight=1.0), r"weight must lie in \(0, 1\), got 1.0"),

@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from netllm_gym.envs.abr.observation import HISTORY, NUM_ROWS
 from netllm_gym.envs.abr.player import DownloadNoise, PlayerConfig
 from netllm_gym.envs.abr.qoe import LinearQoE
-from netllm_gym.envs.abr.traces import Trace, TraceSet, check_start_pointer, load_trace_set
+from netllm_gym.envs.abr.trace_sets import load_trace_set
+from netllm_gym.envs.abr.traces import Trace, TraceSet, check_start_pointer
 from netllm_gym.envs.abr.video import Video, load_video
 from netllm_gym.envs.rows import Outcome, keys_of, next_keys
 from netllm_gym.errors import InputError

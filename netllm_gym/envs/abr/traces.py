@@ -8,23 +8,16 @@ wrap-around assumes it. `trace_formats.py` has the files.
 
 import hashlib
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from netllm_gym.data.datasets import check_sha256, clean_split, data_folder, find_data
-from netllm_gym.data.published import how_to_fetch
-from netllm_gym.envs.abr import synthetic
 from netllm_gym.envs.abr.trace_formats import read_columns
-from netllm_gym.envs.abr.trace_lists import TraceList, read_trace_list
 from netllm_gym.errors import InputError
-from netllm_gym.files import read_json
 
 # A pass that carries less is repeated without end for one chunk; one that carries more is no link.
 LEAST_MB, MOST_MB = 1e-3, 1e15
@@ -47,6 +40,7 @@ class Trace:
             tells, or the Norway log, else the content, so that a copy is known under any name.
             Traces of one recording resemble each other: splits and intervals go by recording.
         path: File that it was read from; None if it was generated.
+        altered: Whether it is an altered copy: it is known by its recording, not by its contents.
     """
 
     name: str
@@ -54,6 +48,7 @@ class Trace:
     capacity_mbps: NDArray[np.float64]
     recording: str = ""
     path: Path | None = None
+    altered: bool = False
 
     def __post_init__(self) -> None:
         time_s = np.array(self.time_s, np.float64)
@@ -151,6 +146,12 @@ class TraceSet:
         for pointer, trace in zip(pointers, self.traces, strict=True):
             check_start_pointer(pointer, trace)
 
+    @property
+    def known_by(self) -> list[str]:
+        """Recordings and contents that tell whether another set holds the same, sorted."""
+        contents = {trace.content for trace in self.traces if not trace.altered}
+        return sorted({trace.recording for trace in self.traces} | contents)
+
     def start_pointer(self, trace: int) -> int:
         """Return where the evaluation of a trace begins: the published row, else the first."""
         return 1 if self.start_pointers is None else self.start_pointers[trace]
@@ -217,98 +218,6 @@ def read_trace_folder(folder: Path, name: str = "") -> TraceSet:
     """Read every trace of a folder's `trace_files`, each in its own format."""
     traces = chain.from_iterable(map(read_traces, trace_files(folder)))
     return TraceSet(name or folder.name, tuple(traces))
-
-
-def trace_set_names() -> list[str]:
-    """Return every name that `load_trace_set` knows on this machine."""
-    folder = data_folder() / "abr" / "traces"
-    found = (
-        sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    )
-    lists = [name for name, part in clean_split().items() if part.folder in found]
-    return [*synthetic.set_names(), *found, *lists]
-
-
-def load_trace_set(name: "str | Path | TraceSet | Sequence[Trace]") -> TraceSet:
-    """Return a set by name (`synthetic`, `fcc-test`, `clean-train`), by folder, or from traces.
-
-    The path of a JSON file is a list of traces, as `data split` writes it. The files of a folder
-    may be in any of the formats of `trace_formats`.
-
-    Raises:
-        InputError: If there is no such set or folder, or a file in it breaks a rule.
-    """
-    if isinstance(name, TraceSet):
-        return name
-    if not isinstance(name, str | Path):
-        given = tuple(name) if isinstance(name, Sequence) else (name,)
-        if not all(isinstance(one, Trace) for one in given):
-            raise InputError(f"traces must be a name, a folder or a list of Trace, got {name!r}")
-        return TraceSet("given", cast(tuple[Trace, ...], given))
-    if str(name) in synthetic.set_names():
-        return _generated_set(str(name))
-    if str(name) in clean_split():
-        part = clean_split()[str(name)]
-        folder = find_data("abr", "traces", part.folder)
-        return _listed_set(TraceList(str(name), folder, part.sha256, {}))
-    if isinstance(name, str) and "/" not in name and name in trace_set_names():
-        traces = read_trace_folder(find_data("abr", "traces", name), name)
-        return TraceSet(name, traces.traces, _published_pointers(traces))
-    if not Path(name).exists():
-        raise InputError(
-            f"traces must be a folder or one of {', '.join(trace_set_names())}, "
-            f"got {str(name)!r}{how_to_fetch(f'abr/traces/{name}')}"
-        )
-    if Path(name).is_file():
-        return _listed_set(read_trace_list(Path(name)))
-    return read_trace_folder(Path(name))
-
-
-def _listed_set(traces: TraceList) -> TraceSet:
-    for file, sha256 in traces.sha256.items():
-        check_sha256(traces.folder / file, sha256)
-    return TraceSet(
-        traces.name,
-        tuple(
-            read_cooked_trace(traces.folder / file, traces.recordings.get(file, ""))
-            for file in traces.sha256
-        ),
-    )
-
-
-def _generated_set(name: str) -> TraceSet:
-    traces = tuple(
-        Trace(f"{name}-{number:03d}", time_s, capacity_mbps)
-        for number, (time_s, capacity_mbps) in enumerate(synthetic.generate_set(name))
-    )
-    return TraceSet(name, traces)
-
-
-def _published_pointers(traces: TraceSet) -> tuple[int, ...] | None:
-    path = data_folder() / "abr" / "start_pointers.json"
-    if not path.is_file():
-        return None
-    published = read_json(path)
-    for name, kind in (("split", str), ("start_pointers", dict)):
-        found = published.get(name) if isinstance(published, dict) else None
-        if not isinstance(found, kind):
-            raise InputError(f"{path} must have {name} of {kind.__name__}, got {found!r}")
-    if published["split"] != traces.name:
-        return None
-    pointers = []
-    for trace in traces.traces:
-        pointer = published["start_pointers"].get(trace.name)
-        if type(pointer) is not int:
-            raise InputError(
-                f"{path} must have a whole number for each trace of {traces.name}, "
-                f"got {pointer!r} for {trace.name}"
-            )
-        try:
-            check_start_pointer(pointer, trace)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
-        pointers.append(pointer)
-    return tuple(pointers)
 
 
 def write_cooked_trace(path: Path, time_s: ArrayLike, capacity_mbps: ArrayLike) -> None:

@@ -82,6 +82,11 @@ class ABRVectorEnv(RowVectorEnv):
         return self.batch.noises
 
     @property
+    def loaded(self) -> dict[str, Any]:
+        """Arguments that make another environment of the same worlds, without reading them."""
+        return {"traces": self.trace_set, "video": self.video}
+
+    @property
     def trace_index(self) -> NDArray[np.int64]:
         """(N,) trace that each row plays now."""
         return self.batch.trace_index
@@ -134,7 +139,7 @@ class ABRVectorEnv(RowVectorEnv):
         digest.update(self.video.size_bytes.tobytes() + self.video.ladder_mbps.tobytes())
         return {
             "traces": self.trace_set.name,
-            "recordings": sorted({name for t in traces for name in (t.recording, t.content)}),
+            "recordings": self.trace_set.known_by,
             "video": self.video.name,
             "sha256": digest.hexdigest(),
         }

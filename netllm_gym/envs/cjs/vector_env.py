@@ -78,6 +78,11 @@ class CJSVectorEnv(RowVectorEnv):
         return self.clusters.workload
 
     @property
+    def loaded(self) -> dict[str, Any]:
+        """Arguments that make another environment of the same worlds, without reading them."""
+        return {"workload": self.workload}
+
+    @property
     def num_executors(self) -> int:
         """Of each cluster."""
         return self.clusters.num_executors

@@ -78,33 +78,6 @@ class PPOConfig:
 
 
 @dataclass(frozen=True)
-class AugmentConfig:
-    """Worlds around the traces that are trained on, so that more are seen than are tested on.
-
-    Attributes:
-        copies: Of each trace, its capacity and its time stretched; 0 turns all of this off.
-        generated: Traces of the generated families, their parameters drawn too.
-        capacity: Range of the factor on a copy's capacity; its logarithm is uniform.
-        time: Range of the factor on a copy's time, likewise.
-        noisy_fraction: Share of the players whose download times are multiplied by 0.9 to 1.1.
-    """
-
-    copies: int = 12
-    generated: int = 400
-    capacity: tuple[float, float] = (0.5, 2.0)
-    time: tuple[float, float] = (0.5, 2.0)
-    noisy_fraction: float = 0.5
-
-    def __post_init__(self) -> None:
-        for name in ("copies", "generated"):
-            check(0 <= getattr(self, name) <= 10_000, name, "be in 0..10000", getattr(self, name))
-        for name in ("capacity", "time"):
-            low, high = getattr(self, name)
-            check(0 < low <= high < math.inf, name, "be a range above 0", getattr(self, name))
-        check(0 <= self.noisy_fraction <= 1, "noisy_fraction", "lie in [0, 1]", self.noisy_fraction)
-
-
-@dataclass(frozen=True)
 class LinkRanges:
     """Generated links and players, each drawn anew: uniform, the highest level log-uniform.
 
@@ -252,7 +225,7 @@ DECIMA_SCHEDULE = PPOConfig(
     final_entropy=0.0,
 )
 
-WorldsConfig = AugmentConfig | UDRConfig | GenetConfig | DecimaConfig
+WorldsConfig = UDRConfig | GenetConfig | DecimaConfig
 
 
 @dataclass(frozen=True)

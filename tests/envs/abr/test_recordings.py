@@ -14,7 +14,8 @@ from netllm_gym.envs.abr.recordings import (
     levels_of,
     relations,
 )
-from netllm_gym.envs.abr.traces import Trace, load_trace_set, read_cooked_trace
+from netllm_gym.envs.abr.trace_sets import load_trace_set
+from netllm_gym.envs.abr.traces import Trace, read_cooked_trace
 
 RNG = np.random.default_rng(5)
 LONG_MBPS = np.round(RNG.uniform(0.1, 5.0, 200), 3)

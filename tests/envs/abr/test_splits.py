@@ -11,12 +11,8 @@ from netllm_gym.cli import run
 from netllm_gym.envs.abr.recordings import relations
 from netllm_gym.envs.abr.splits import split_by_recording
 from netllm_gym.envs.abr.trace_lists import read_trace_list
-from netllm_gym.envs.abr.traces import (
-    TraceSet,
-    load_trace_set,
-    read_trace_folder,
-    write_cooked_trace,
-)
+from netllm_gym.envs.abr.trace_sets import load_trace_set
+from netllm_gym.envs.abr.traces import TraceSet, read_trace_folder, write_cooked_trace
 from netllm_gym.errors import InputError
 
 SHARES = (0.6, 0.2, 0.2)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from netllm_gym.cli import run
 from netllm_gym.envs.abr.trace_conversion import convert_traces
 from netllm_gym.envs.abr.trace_formats import READERS
-from netllm_gym.envs.abr.traces import load_trace_set, read_traces
+from netllm_gym.envs.abr.trace_sets import load_trace_set
+from netllm_gym.envs.abr.traces import read_traces
 from netllm_gym.errors import InputError
 
 WEBGET = "unit_id,dtime,target,address,fetch_time,bytes_total,bytes_sec,objects\n"

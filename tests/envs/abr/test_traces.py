@@ -7,13 +7,8 @@ from hypothesis import strategies as st
 
 from netllm_gym.data.datasets import clean_split
 from netllm_gym.envs.abr.synthetic import FAMILIES, FCCLike, MarkovLevels, UniformHold
-from netllm_gym.envs.abr.traces import (
-    Trace,
-    load_trace_set,
-    read_cooked_trace,
-    recording_of,
-    write_cooked_trace,
-)
+from netllm_gym.envs.abr.trace_sets import load_trace_set
+from netllm_gym.envs.abr.traces import Trace, read_cooked_trace, recording_of, write_cooked_trace
 from netllm_gym.envs.abr.video import load_video, read_video_folder
 from netllm_gym.errors import InputError, MissingDataError
 
