@@ -233,7 +233,7 @@ def report(
 
 @app.command()
 def demo(
-    problem: Annotated[str, typer.Argument(help="The problem: abr or cjs.")] = "abr",
+    problem: Annotated[str, typer.Argument(help="The problem: abr, cjs or vp.")] = "abr",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -242,7 +242,7 @@ def demo(
         ),
     ] = None,
 ) -> None:
-    """Collect, train and bench on the embedded data, in a few minutes; ends with the table.
+    """Collect, train and bench on embedded data, in a few minutes; ends with the table.
 
     Example: netllm-gym demo cjs
     """

@@ -47,7 +47,9 @@ NumExecutors = Annotated[int | None, typer.Option(help="CJS: executors of the cl
 NumJobs = Annotated[int | None, typer.Option(help="CJS: jobs of an episode.")]
 Dataset = Annotated[
     str | None,
-    typer.Option(help="VP: a set of head movements by name, or a folder of them."),
+    typer.Option(
+        help="VP: a set of head movements by name, a folder of them, or several with + between."
+    ),
 ]
 History = Annotated[int | None, typer.Option(help="VP: samples that are seen, 5 a second.")]
 Future = Annotated[int | None, typer.Option(help="VP: samples that are predicted.")]

@@ -287,7 +287,7 @@ def train(
         if method != "llm":
             schedule |= {"warmup_fraction": warmup_fraction, "device": device}
             if batch_size is not None:
-                schedule["batch_windows"] = batch_size
+                schedule["batch_size"] = batch_size
         _learn_to_predict(
             *(problem, method, out, windows, config if method == "llm" else None),
             *(schedule, stride, validate_on),

@@ -1,8 +1,8 @@
 """The whole path in a few minutes, on embedded data: collect, train, bench."""
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ from netllm_gym.collection import collect
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation import Table, evaluate
 from netllm_gym.files import check_can_be_folder, write_whole
-from netllm_gym.problems import find_control
+from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig, TrainConfig
+from netllm_gym.problems import PredictionProblem, find_problem
 from netllm_gym.progress import Progress
 
 
@@ -50,6 +51,25 @@ DEMOS = {
 }
 
 
+@dataclass(frozen=True)
+class PredictionDemo:
+    """The same of a problem of predictions, which needs no pool.
+
+    Attributes:
+        updates: Predictor to train -> optimizer steps; what stands behind `netllm-` is its
+            backbone, what stands before `-trained` a method of `train`.
+        stride: Samples from one window to learn from to the next.
+    """
+
+    updates: Mapping[str, int]
+    stride: int = 5
+
+
+PREDICTION_DEMOS = {
+    "vp": PredictionDemo(updates={"gru-trained": 400, "netllm-tiny": 200, "netllm-minilm": 100}),
+}
+
+
 def run_demo(problem: str, out: Path, say: Callable[[str], None]) -> Table:
     """Run the demonstration; run again after an interruption, it goes on.
 
@@ -58,31 +78,54 @@ def run_demo(problem: str, out: Path, say: Callable[[str], None]) -> Table:
         out: Folder for pool, policies and `table.json`.
         say: Told what happens, a line each.
     """
-    row = find_control(problem)
-    shown = DEMOS[problem]
+    row = find_problem(problem)
     check_can_be_folder("out", out)
+    case: dict[str, Any] = {}
+    if isinstance(row, PredictionProblem):
+        trained = _predict(row, PREDICTION_DEMOS[problem], out, say)
+    else:
+        case = {**row.default_case, **DEMOS[problem].case}
+        trained = _play(problem, DEMOS[problem], case, out, say)
+    say(f"3. bench: every policy on the same {row.groups}, which none has seen")
+    policies = [*row.default_policies, *(str(out / name) for name in trained)]
+    with Progress("bench", f"{row.sample}s") as progress:
+        table = evaluate(
+            *(problem, policies, {**case, row.worlds: row.test_worlds}),
+            on_episode=lambda policy, done, total: progress.update(done, total, policy),
+        )
+    write_whole(out / "table.json", table.to_json().encode())
+    return table
+
+
+def _backbones(names: Iterable[str], say: Callable[[str], None]) -> dict[str, BackboneConfig]:
+    """Return the backbones of the language models that can be trained on this machine."""
     from netllm_gym.policies.llm import backbone as backbones
-    from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig, TrainConfig
+
+    found = {"netllm-tiny": BackboneConfig("tiny")}
+    if "netllm-minilm" in names:
+        try:
+            backbones.minilm_folder()
+            found["netllm-minilm"] = BackboneConfig("minilm", layers=3)
+        except InputError as error:
+            say(f"   without the pretrained backbone: {error}")
+    return found
+
+
+def _play(
+    problem: str, shown: Demo, case: Mapping[str, Any], out: Path, say: Callable[[str], None]
+) -> list[str]:
+    """Collect a pool and adapt language models to it; return their names."""
     from netllm_gym.training import default_returns, train
 
-    case = {**row.default_case, **shown.case}
-    say(
-        f"1. collect: {shown.episodes} episodes of each of {', '.join(shown.teachers)} "
-        f"on {case[row.worlds]}"
-    )
+    worlds = case[find_problem(problem).worlds]
+    say(f"1. collect: {shown.episodes} episodes of each of {', '.join(shown.teachers)} on {worlds}")
     with Progress("collect", "episodes") as progress:
         pool = collect(
             *(problem, shown.teachers, shown.episodes, out / "pool", case),
             workers=min(2, os.cpu_count() or 1),
             on_episode=progress.update,
         )
-    runs = {"netllm-tiny": BackboneConfig("tiny")}
-    if "netllm-minilm" in shown.updates:
-        try:
-            backbones.minilm_folder()
-            runs["netllm-minilm"] = BackboneConfig("minilm", layers=3)
-        except InputError as error:
-            say(f"   without the pretrained backbone: {error}")
+    runs = _backbones(shown.updates, say)
     for name, backbone in runs.items():
         say(f"2. train: {name}, {backbone.init} weights, adapted by {backbone.adapt}")
         config = LLMConfig(backbone=backbone, returns=default_returns(pool))
@@ -98,12 +141,49 @@ def run_demo(problem: str, out: Path, say: Callable[[str], None]) -> Table:
                 *(problem, out / "pool", out / name, config, schedule),
                 on_progress=progress.metrics(updates),
             )
-    say(f"3. bench: every policy on the same {row.groups}, which none has seen")
-    policies = [*row.default_policies, *(str(out / name) for name in runs)]
-    with Progress("bench", "episodes") as progress:
-        table = evaluate(
-            *(problem, policies, {**case, row.worlds: row.test_worlds}),
-            on_episode=lambda policy, done, total: progress.update(done, total, policy),
-        )
-    write_whole(out / "table.json", table.to_json().encode())
-    return table
+    return list(runs)
+
+
+def _predict(
+    row: PredictionProblem, shown: PredictionDemo, out: Path, say: Callable[[str], None]
+) -> list[str]:
+    """Train predictors on generated windows; return their names."""
+    from netllm_gym.supervised import (
+        LLM_SCHEDULE,
+        SCHEDULES,
+        adapt_predictor,
+        lesson_of,
+        train_predictor,
+    )
+
+    windows = lesson_of(row.name, None, shown.stride, None).windows
+    world = row.default_case[row.worlds]
+    say(f"1. windows: {len(windows)} of {world}, one every {shown.stride} samples")
+    backbones, trained = _backbones(shown.updates, say), []
+    for name, updates in shown.updates.items():
+        often: dict[str, Any] = {
+            "updates": updates,
+            "validate_every": max(1, updates // 5),
+            "threads": 0,
+        }
+        method = name.removesuffix("-trained")
+        with Progress("train", "updates") as progress:
+            if name in backbones:
+                backbone = backbones[name]
+                say(f"2. train: {name}, {backbone.init} weights, adapted by {backbone.adapt}")
+                adapt_predictor(
+                    *(row.name, out / name, None, LLMConfig(backbone=backbone)),
+                    *(replace(LLM_SCHEDULE, **often), shown.stride),
+                    on_progress=progress.metrics(updates),
+                )
+            elif method in SCHEDULES:
+                say(f"2. train: {name}, a small network")
+                train_predictor(
+                    *(row.name, method, out / name, None),
+                    *(replace(SCHEDULES[method], **often), shown.stride),
+                    on_progress=progress.metrics(updates),
+                )
+            else:  # a backbone that is not on this machine
+                continue
+        trained.append(name)
+    return trained

@@ -79,9 +79,14 @@ class Problem:
         return value if self.higher_is_better else -value
 
     @property
+    def one_sample(self) -> str:
+        """Return what the metric is of, with its article."""
+        return f"{'an' if self.sample[0] in 'aeiou' else 'a'} {self.sample}"
+
+    @property
     def component_of(self) -> str:
         """Say what the components are means of."""
-        return f"a {self.sample}"
+        return self.one_sample
 
     def checked_case(self, **options: Any) -> dict[str, Any]:
         """Return the options that were given, not None; refuse those of other problems."""
@@ -167,7 +172,7 @@ class ControlProblem(Problem):
     @property
     def component_of(self) -> str:
         """Say what the components are means of."""
-        return "a step" if self.metric_over == "mean" else "an episode"
+        return "a step" if self.metric_over == "mean" else self.one_sample
 
     def make_env(self, num_envs: int, **arguments: Any) -> Any:
         """Make the native vector environment that rollouts use: autoreset disabled."""
@@ -186,10 +191,12 @@ class PredictionProblem(Problem):
     Attributes:
         windows: Function that makes the windows of a case, as "module:attribute".
         scorer: Function that scores predictions of windows, as "module:attribute".
+        step_s: From one future sample to the next.
     """
 
     windows: str
     scorer: str
+    step_s: float
 
     def make_windows(self, **arguments: Any) -> Any:
         """Make the windows of a case; left-out parts are those of the default case."""
@@ -325,12 +332,13 @@ PROBLEMS: dict[str, Problem] = {
         test_worlds="synthetic-test",
         policies={
             "hold_last": PolicyEntry(f"{_PREDICTORS}:HoldLast"),
+            "damped_velocity": PolicyEntry(f"{_PREDICTORS}:DampedVelocity"),
             "velocity": PolicyEntry(f"{_PREDICTORS}:Velocity"),
             "velocity_unwrapped": PolicyEntry(f"{_PREDICTORS}:VelocityUnwrapped"),
             "linear_regression": PolicyEntry(f"{_PREDICTORS}:LinearRegression"),
             "linear_regression_unwrapped": PolicyEntry(f"{_PREDICTORS}:LinearRegressionUnwrapped"),
         },
-        default_policies=("hold_last", "velocity", "linear_regression"),
+        default_policies=("hold_last", "damped_velocity", "velocity", "linear_regression"),
         case_options={
             "dataset": str,
             "history": int,
@@ -346,6 +354,7 @@ PROBLEMS: dict[str, Problem] = {
         sample="window",
         windows="netllm_gym.data.viewport_sets:load_windows",
         scorer="netllm_gym.prediction:score_viewports",
+        step_s=0.2,
     ),
 }
 

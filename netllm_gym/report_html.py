@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from netllm_gym import __version__, report_abr, report_cjs
-from netllm_gym.charts import Axis, Chart, Mark, cdf_path, fenced, nice_axis
+from netllm_gym import __version__, report_abr, report_cjs, report_vp
+from netllm_gym.charts import Axis, Chart, Mark, cdf_path, fenced, line_path, nice_axis
 from netllm_gym.errors import MissingDataError
 from netllm_gym.evaluation import Row, Table
-from netllm_gym.problems import PROBLEMS, Problem
+from netllm_gym.problems import PROBLEMS, PredictionProblem, Problem
 from netllm_gym.report import (
     case_text,
     compared_with,
@@ -39,6 +39,7 @@ class Pictures(NamedTuple):
 PICTURES = {
     "abr": Pictures(report_abr.play, report_abr.view),
     "cjs": Pictures(report_cjs.play, report_cjs.view),
+    "vp": Pictures(report_vp.play, report_vp.view),
 }
 
 
@@ -110,12 +111,14 @@ class Section:
     metric: str
     metric_unit: str
     better: str  # right or left
+    sample: str  # what the metric is of
     heads: tuple[Head, ...]
     rows: tuple[RowView, ...]
     interval_axis: Axis
     reference: float | None  # where the compared policy's mean stands in the interval column
     cdf: Chart
     cdf_note: str
+    by_step: Chart | None  # the metric at each future sample, of predictors
     panels: tuple[Panel, ...]
     panels_over: str  # what their numbers are means of
     notes: tuple[str, ...]
@@ -178,6 +181,7 @@ def _section(number: int, table: Table, played: Replay | None) -> Section:
         metric=problem.metric,
         metric_unit=problem.metric_unit,
         better="right" if problem.higher_is_better else "left",
+        sample=problem.sample,
         heads=(
             Head(problem.metric, problem.metric_unit),
             *([Head(f"vs {versus}", "paired")] if versus else []),
@@ -191,6 +195,7 @@ def _section(number: int, table: Table, played: Replay | None) -> Section:
         reference=next((axis.percent(row.mean) for row in rows if row.policy == versus), None),
         cdf=cdf,
         cdf_note=note,
+        by_step=_by_step(problem, rows, styles) if isinstance(problem, PredictionProblem) else None,
         panels=tuple(_panel(name, rows, styles) for name in problem.components),
         panels_over=problem.component_of,
         notes=tuple(table_notes(table)),
@@ -255,14 +260,43 @@ def _cdf(problem: Problem, rows: Sequence[Row], styles: Sequence[str]) -> tuple[
         for number, (row, style) in enumerate(zip(rows, styles, strict=True))
     ]
     chart = Chart(
-        title=f"Distribution of {problem.metric} over episodes, a staircase per policy",
+        title=f"Distribution of {problem.metric} over {problem.sample}s, a staircase per policy",
         x=x,
         y=y,
-        x_label=f"{problem.metric} of an episode, {problem.metric_unit}",
-        y_label="share of episodes at or below",
+        x_label=f"{problem.metric} of {problem.one_sample}, {problem.metric_unit}",
+        y_label=f"share of {problem.sample}s at or below",
         marks=tuple(reversed(lines)),  # the best is drawn last, on top
     )
-    return chart, f"Episodes beyond the axis: {', '.join(beyond)}." if beyond else ""
+    whose = f"{problem.sample.capitalize()}s beyond the axis"
+    return chart, f"{whose}: {', '.join(beyond)}." if beyond else ""
+
+
+def _by_step(
+    problem: PredictionProblem, rows: Sequence[Row], styles: Sequence[str]
+) -> Chart | None:
+    """Return the metric over how far ahead a sample lies; the worst rows may leave the axis."""
+    known = [
+        (number, row.by_step, style)
+        for number, (row, style) in enumerate(zip(rows, styles, strict=True))
+        if row.by_step is not None
+    ]
+    if not known:
+        return None
+    ahead_s = problem.step_s * np.arange(1, len(known[0][1]) + 1)
+    x = nice_axis(0.0, float(ahead_s[-1]), widen=False)
+    y = nice_axis(0.0, max(max(steps) for _, steps, _ in known))
+    lines = [
+        Mark("line", style, line_path(x, y, ahead_s, steps), number)
+        for number, steps, style in known
+    ]
+    return Chart(
+        title=f"{problem.metric} at each future sample, a line per policy",
+        x=x,
+        y=y,
+        x_label="seconds ahead",
+        y_label=f"{problem.metric} at that sample",
+        marks=tuple(reversed(lines)),
+    )
 
 
 def _panel(name: str, rows: Sequence[Row], styles: Sequence[str]) -> Panel:

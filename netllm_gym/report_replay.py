@@ -3,7 +3,8 @@
 Shared by the problems; what a problem records and draws stands in its own `report_*.py`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,7 +14,14 @@ from netllm_gym.charts import Chart
 from netllm_gym.data.episode import Episode
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation import Row, Table
-from netllm_gym.problems import Problem, check_names, find_control, find_problem, load_policy
+from netllm_gym.problems import (
+    LoadedPolicy,
+    Problem,
+    check_names,
+    find_control,
+    find_problem,
+    load_policy,
+)
 from netllm_gym.report import ranked
 from netllm_gym.rollout import rollout
 
@@ -130,44 +138,89 @@ def replay(
         InputError: If a policy or the case is not on this machine, or is not the table's.
     """
     problem = find_control(table.problem)
-    if not 1 <= len(policies) <= 2:
-        raise InputError(f"play must name one or two policies, got {len(policies)}")
-    unknown = sorted(set(table.case) - set(problem.default_case))
-    if unknown:
-        raise InputError(
-            f"case must be {' and '.join(problem.default_case)} alone to be played again, "
-            f"got {unknown[0]}; --play none leaves it out"
-        )
-    loaded = [load_policy(policy, table.problem) for policy in policies]
-    try:
+    loaded = load_players(table, policies, problem.default_case)
+    with naming_the_way_out():
         env = problem.make_env(1, **problem.case_from_text(table.case))
-    except InputError as error:
-        raise InputError(f"{error}; --play none leaves the played episode out") from None
     prepare(env)
     plan = env.evaluation_plan(table.rows[0].n)
-    if len(plan) != table.rows[0].n:
-        raise InputError(
-            f"case must have the table's {table.rows[0].n} episodes, "
-            f"got {len(plan)} on this machine; --play none leaves the played episode out"
-        )
     actors = [policy.factory(env) for policy in loaded]
-    check_names(actor.name for actor in actors)
     for actor in actors:
         if hasattr(actor, "limits"):
             raise InputError(f"play must name policies that play, got {actor.name}, a limit")
-    rows = [next((row for row in table.rows if row.policy == actor.name), None) for actor in actors]
-    chosen = "as asked"
-    if number is None:
-        number, chosen = _median_episode(rows)
-    if not 0 <= number < len(plan):
-        raise InputError(f"episode must be in 0..{len(plan) - 1}, got {number}")
-    styles, sides = _side_styles(problem, table, [actor.name for actor in actors]), []
-    for actor, row, style in zip(actors, rows, styles, strict=True):
-        (episode,) = rollout(actor, env, [plan[number]], keep_observations=False).episodes
-        in_table = row.per_episode[number] if row is not None else None
+    chosen = choose_episode(table, [actor.name for actor in actors], number, len(plan))
+    sides = []
+    for actor, style in zip(actors, chosen.styles, strict=True):
+        planned = [plan[chosen.number]]
+        (episode,) = rollout(actor, env, planned, keep_observations=False).episodes
         value = problem.metric_of(episode)
+        in_table = chosen.in_table.get(actor.name)
         sides.append(Side(actor.name, style, value, in_table, record(env, episode)))
-    return Replay(table.problem, number, world(env), chosen, tuple(sides))
+    return Replay(table.problem, chosen.number, world(env), chosen.why, tuple(sides))
+
+
+class Chosen(NamedTuple):
+    """Which episode or window of a table is shown, and what the table says of it."""
+
+    number: int
+    why: str
+    styles: list[str]  # of each policy
+    in_table: dict[str, float]  # of the policies that have a row
+
+
+def load_players(
+    table: Table, policies: Sequence[str], may_name: Collection[str]
+) -> list[LoadedPolicy]:
+    """Load the one or two policies that are to be shown.
+
+    Args:
+        table: Of the case.
+        policies: Names or folders of trained policies.
+        may_name: Parts that a case may have to be made again.
+    """
+    if not 1 <= len(policies) <= 2:
+        raise InputError(f"play must name one or two policies, got {len(policies)}")
+    unknown = sorted(set(table.case) - set(may_name))
+    if unknown:
+        raise InputError(
+            f"case must be {' and '.join(may_name)} alone to be played again, "
+            f"got {unknown[0]}; --play none leaves it out"
+        )
+    return [load_policy(policy, table.problem) for policy in policies]
+
+
+@contextmanager
+def naming_the_way_out() -> Iterator[None]:
+    """Let a case that cannot be made on this machine say how to do without."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{error}; --play none leaves the played episode out") from None
+
+
+def choose_episode(table: Table, names: Sequence[str], number: int | None, found: int) -> Chosen:
+    """Choose the episode, or window, that is shown.
+
+    Args:
+        table: Of the case.
+        names: Of the policies, as they call themselves.
+        number: As asked; None takes that of the median difference.
+        found: How many the case has on this machine.
+    """
+    problem = find_problem(table.problem)
+    if found != table.rows[0].n:
+        raise InputError(
+            f"case must have the table's {table.rows[0].n} {problem.sample}s, "
+            f"got {found} on this machine; --play none leaves the played episode out"
+        )
+    check_names(names)
+    rows = [next((row for row in table.rows if row.policy == name), None) for name in names]
+    why = "as asked"
+    if number is None:
+        number, why = _median_episode(rows)
+    if not 0 <= number < found:
+        raise InputError(f"episode must be in 0..{found - 1}, got {number}")
+    in_table = {row.policy: row.per_episode[number] for row in rows if row is not None}
+    return Chosen(number, why, _side_styles(problem, table, names), in_table)
 
 
 def show(
@@ -178,6 +231,7 @@ def show(
     side_keys: tuple[Key, ...],
     charts: tuple[Chart, ...] = (),
     note: str = "",
+    chart_keys: tuple[Key, ...] = (),
 ) -> View:
     """Return what a page shows of a replay.
 
@@ -189,21 +243,24 @@ def show(
         side_keys: What is in them.
         charts: Of all policies together, a line in the style of each.
         note: A sentence about the charts.
+        chart_keys: What else is in the charts of all policies.
     """
+    sample = find_problem(played.problem).sample
     sides = tuple(
         SideView(
             side.policy,
             facts(side),
             drawn,
-            f"The table says {side.in_table:.4f} of this episode: the policy depends on the "
-            "episodes before it, or case, policy or code are not those of the table."
+            f"The table says {side.in_table:.4f} of this {sample}: the policy depends on the "
+            f"{sample}s before it, or case, policy or code are not those of the table."
             if side.differs
             else "",
         )
         for side, drawn in zip(played.sides, side_charts, strict=True)
     )
-    words = f"Episode {played.number}, {played.chosen}: {played.world}. "
+    words = f"{sample.capitalize()} {played.number}, {played.chosen}: {played.world}. "
     keys = tuple(Key(side.style, side.policy) for side in played.sides) if charts else ()
+    keys = (*chart_keys, *keys)
     return View(title, words + note, charts, keys, side_keys, sides)
 
 

@@ -21,7 +21,7 @@ WIDTHS = {"gru": 64, "track": 256}
 LLM_SCHEDULE = TrainConfig(updates=800, validate_every=50, checkpoint_every=50)
 SCHEDULES = {
     "gru": ViewportSchedule(),
-    "track": ViewportSchedule(updates=800, batch_windows=128, learning_rate=5e-4),
+    "track": ViewportSchedule(updates=800, batch_size=128, learning_rate=5e-4),
 }
 
 

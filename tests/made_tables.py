@@ -16,3 +16,9 @@ def cjs_table():
     """Return a table of three policies and the bound on seven arrival seeds of a small cluster."""
     policies = ["fair", "srpt", "fifo_half", "bound"]
     return evaluate("cjs", policies, {"num_executors": 8, "num_jobs": 12}, episodes=7)
+
+
+def vp_table():
+    """Return a table of three predictors on generated head movements."""
+    case = {"dataset": "synthetic-test", "history": 5, "future": 10}
+    return evaluate("vp", ["hold_last", "velocity", "linear_regression"], case)

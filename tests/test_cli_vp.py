@@ -18,6 +18,20 @@ def test_bench_prints_a_table_and_writes_it(tmp_path, capsys):
     ]
 
 
+def test_data_list_says_which_head_movements_are_here(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("NETLLM_GYM_DATA", str(tmp_path))
+    assert run(["data", "list"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "synthetic-test 10 people watch 6 videos, generated" in out
+    assert f"jin2022-test not here; its file belongs in {tmp_path / 'vp'}" in out
+    (tmp_path / "vp").mkdir()
+    (tmp_path / "vp/jin2022_test.npz").touch()
+    assert run(["data", "list"]) == 0
+    assert (
+        f"6 videos and 21 people, in {tmp_path / 'vp/jin2022_test.npz'}" in capsys.readouterr().out
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

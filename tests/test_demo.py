@@ -55,8 +55,22 @@ def test_demo_of_cluster_scheduling_has_all_policies_too(tmp_path, monkeypatch):
     assert said[-1] == "3. bench: every policy on the same arrivals, which none has seen"
 
 
+def test_demo_of_viewport_prediction_needs_no_pool(tmp_path, monkeypatch):
+    few = {"gru-trained": 3, "netllm-tiny": 2}
+    monkeypatch.setitem(demo.PREDICTION_DEMOS, "vp", demo.PredictionDemo(few, stride=40))
+    said = []
+    table = demo.run_demo("vp", tmp_path, said.append)
+    assert {row.policy for row in table.rows} == {*PROBLEMS["vp"].default_policies, *few}
+    assert {row.trained_on for row in table.rows} == {"", "synthetic"}
+    assert said[0] == "1. windows: 1344 of synthetic, one every 40 samples"
+    assert said[-1] == "3. bench: every policy on the same videos and users, which none has seen"
+    again = demo.run_demo("vp", tmp_path, said.append)
+    for one, other in zip(table.rows, again.rows, strict=True):
+        assert one.per_episode == other.per_episode
+
+
 def test_every_problem_has_a_demo_of_its_own_policies():
-    assert demo.DEMOS.keys() == PROBLEMS.keys()
+    assert {*demo.DEMOS, *demo.PREDICTION_DEMOS} == PROBLEMS.keys()
     for problem, shown in demo.DEMOS.items():
         row = find_problem(problem)
         assert set(shown.teachers) <= row.policies.keys()

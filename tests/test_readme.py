@@ -46,7 +46,7 @@ def test_python_snippets_run(snippet):
 
 
 def test_there_is_something_to_run():
-    assert len(SNIPPETS) == 3
+    assert len(SNIPPETS) == 4
     assert {"envs", "bench", "collect", "train", "report", "data"} <= {each[0] for each in COMMANDS}
 
 

@@ -25,6 +25,7 @@ from netllm_gym.data.viewport import (
 from netllm_gym.data.viewport_formats import find_recordings, read_packed, read_recording
 from netllm_gym.errors import InputError, MissingDataError
 
+MOST_NUMBERS = 1_000_000  # of videos and people in a set: names of files have no more digits
 SYNTHETIC = {  # name -> videos and users
     "synthetic": (12, 16),
     "synthetic-valid": (6, 10),
@@ -51,7 +52,8 @@ def load_viewports(
     """Read or generate a set.
 
     Args:
-        name: One of `viewport_set_names`, or a folder of recordings.
+        name: One of `viewport_set_names`, a folder of recordings, or several of these with a +
+            between them, to train on all.
         euler_order: Of the angles; None takes that of the files ("zxy" in NetLLM's, "yxz" where
             there are quaternions, or nothing but a generator).
         features: Folder of features of the videos' frames.
@@ -66,6 +68,10 @@ def load_viewports(
         found = _recorded(text)
     elif Path(name).is_dir():
         found = _folder(Path(name), euler_order)
+    elif "+" in text:
+        found = _joined(text, [load_viewports(part, euler_order) for part in text.split("+")])
+        if features is not None:
+            raise InputError(f"features must be left out for several sets, got {str(features)!r}")
     else:
         raise InputError(
             f"dataset must be a folder or one of {', '.join(viewport_set_names())}, got {text!r}"
@@ -119,6 +125,19 @@ def _recorded(name: str) -> ViewportSet:
     if not traces:
         raise MissingDataError(f"{path} must hold the traces of {name}, got none of them")
     return ViewportSet(name, "zxy", traces)
+
+
+def _joined(name: str, sets: list[ViewportSet]) -> ViewportSet:
+    """Put sets together; their videos and people are different ones, whatever their numbers."""
+    order, traces, report = sets[0].euler_order, list[ViewportTrace](), InputReport()
+    for number, each in enumerate(sets):
+        beyond = number * MOST_NUMBERS
+        traces += [
+            replace(trace, video=trace.video + beyond, user=trace.user + beyond)
+            for trace in each.in_order(order).traces
+        ]
+        report += each.report
+    return ViewportSet(name, order, tuple(traces), report)
 
 
 def _folder(folder: Path, euler_order: str | None) -> ViewportSet:

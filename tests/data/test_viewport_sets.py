@@ -72,6 +72,21 @@ def test_generated_heads_pursue_turn_and_wrap_around():
     assert np.abs(slow).max() < 12.0  # 9 degrees a second, five samples: far below a turn
 
 
+def test_sets_are_joined_as_those_of_other_videos_and_people(tmp_path):
+    one, other = load_viewports("synthetic-valid", "zxy"), load_viewports("synthetic-test", "zxy")
+    both = load_viewports("synthetic-valid+synthetic-test", "zxy")
+    assert (both.name, both.euler_order) == ("synthetic-valid+synthetic-test", "zxy")
+    assert len(both.traces) == len(one.traces) + len(other.traces)
+    assert len({(trace.video, trace.user) for trace in both.traces}) == len(both.traces)
+    assert {trace.sha256 for trace in both.traces} == {
+        trace.sha256 for each in (one, other) for trace in each.traces
+    }
+    with pytest.raises(InputError, match="features must be left out for several sets"):
+        load_viewports("synthetic-valid+synthetic-test", features=tmp_path)
+    with pytest.raises(InputError, match="got 'nowhere'"):
+        load_viewports("synthetic-valid+nowhere")
+
+
 def test_a_set_that_there_is_not_is_refused(tmp_path):
     with pytest.raises(InputError, match="dataset must be a folder or one of synthetic, "):
         load_viewports("jin2022")

@@ -14,6 +14,7 @@ from netllm_gym.data.angles import angle_error_deg
 from netllm_gym.data.viewport import WindowConfig
 from netllm_gym.evaluation import evaluate
 from netllm_gym.policies.baselines.vp import (
+    DampedVelocity,
     HoldLast,
     LinearRegression,
     LinearRegressionUnwrapped,
@@ -22,7 +23,14 @@ from netllm_gym.policies.baselines.vp import (
 )
 
 TASK = SimpleNamespace(config=WindowConfig(history=4, future=3))
-RULES = (HoldLast, Velocity, LinearRegression, VelocityUnwrapped, LinearRegressionUnwrapped)
+RULES = (
+    HoldLast,
+    DampedVelocity,
+    Velocity,
+    LinearRegression,
+    VelocityUnwrapped,
+    LinearRegressionUnwrapped,
+)
 histories = arrays(np.float64, (5, 4, 3), elements=st.floats(-180, 180))
 
 
@@ -35,6 +43,8 @@ def one_channel(*yaw):
     ("rule", "expected"),
     [
         (HoldLast, [4, 4, 4]),
+        # The last change is 2; then 1, 0.5, 0.25.
+        (DampedVelocity, [5, 5.5, 5.75]),
         # (4 - 0) / 3 a sample.
         (Velocity, [4 + 4 / 3, 4 + 8 / 3, 8]),
         # Mean 1.5 at the middle; slope (-1.5*0 - .5*0 + .5*2 + 1.5*4) / 5 = 1.4; 2.5 on: 1.5 + 3.5.
@@ -49,6 +59,8 @@ def test_by_hand(rule, expected):
 
 def test_across_the_border_the_published_rules_jump_and_the_unwrapped_go_on():
     history = one_channel(170.0, 175.0, -180.0, -175.0)
+    damped = DampedVelocity(TASK).predict(history, None)[0, :, 2]
+    assert angle_error_deg(damped, [-172.5, -171.25, -170.625]).max() < 1e-9
     for rule in (VelocityUnwrapped, LinearRegressionUnwrapped):
         yaw = rule(TASK).predict(history, None)[0, :, 2]
         assert angle_error_deg(yaw, [-170.0, -165.0, -160.0]).max() < 1e-9
@@ -68,7 +80,9 @@ def test_one_fit_is_netllms_loop_of_fits(history):
     np.testing.assert_allclose(predicted, np.stack(points[4:], axis=1), atol=1e-6)
 
 
-@pytest.mark.parametrize("rule", [HoldLast, VelocityUnwrapped, LinearRegressionUnwrapped])
+@pytest.mark.parametrize(
+    "rule", [HoldLast, DampedVelocity, VelocityUnwrapped, LinearRegressionUnwrapped]
+)
 @given(histories, st.floats(-720, 720))
 def test_turning_every_yaw_turns_the_prediction(rule, history, turn):
     # Steps near half a turn have no short way round; below it the law is exact.

@@ -24,7 +24,7 @@ from netllm_gym.problems import load_policy
 from tests.policies.made_viewports import CONFIG, awaken, made_windows
 
 KINDS = ("gru", "track")
-SCHEDULE = ViewportSchedule(updates=4, batch_windows=16, validate_every=2, checkpoint_every=2)
+SCHEDULE = ViewportSchedule(updates=4, batch_size=16, validate_every=2, checkpoint_every=2)
 
 
 def config_of(kind):
@@ -87,7 +87,7 @@ def test_track_adds_up_steps_of_its_own():
 
 def test_it_learns(tmp_path):
     windows = made_windows(4, 6)
-    schedule = dataclasses.replace(SCHEDULE, updates=60, batch_windows=64, learning_rate=5e-3)
+    schedule = dataclasses.replace(SCHEDULE, updates=60, batch_size=64, learning_rate=5e-3)
     lines = []
     train_viewport_network(
         *(windows, config_of("gru"), schedule, tmp_path / "run"), progress=lines.append

@@ -234,7 +234,7 @@ class ViewportSchedule:
 
     Attributes:
         updates: Optimizer steps in all.
-        batch_windows: Windows of each.
+        batch_size: Windows of each.
         learning_rate: Of AdamW at most; it rises in a line, then falls as a cosine.
         warmup_fraction: Share of the updates over which it rises.
         final_fraction: Share of it at the end.
@@ -247,7 +247,7 @@ class ViewportSchedule:
     """
 
     updates: int = 800
-    batch_windows: int = 256
+    batch_size: int = 256
     learning_rate: float = 2e-3
     warmup_fraction: float = 0.05
     final_fraction: float = 0.0
@@ -260,7 +260,7 @@ class ViewportSchedule:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name in ("updates", "batch_windows"):
+        for name in ("updates", "batch_size"):
             check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
         for name in ("validate_every", "checkpoint_every", "threads"):
             check(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))

@@ -188,7 +188,7 @@ def train_viewport_network(
             kept = {"config": values["config"], "trained_on": values["trained_on"]}
         learner = _NetworkLearner(
             *(network, config, _optimizer(network, schedule), windows, schedule),
-            schedule.batch_windows,
+            schedule.batch_size,
         )
         return run.train(learner, kept, stop_after)
 
