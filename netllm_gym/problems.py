@@ -259,6 +259,8 @@ PROBLEMS: dict[str, Problem] = {
             "udr_3_reference": _ACTORS,
             "udr_real_reference": _ACTORS,
             "ppo": PolicyEntry("weights/abr/ppo", learned=True),
+            "genet": PolicyEntry("weights/abr/genet", learned=True),
+            "netllm": PolicyEntry("weights/abr/netllm", learned=True),
             "optimum": PolicyEntry("netllm_gym.policies.baselines.abr_optimum:OptimumPolicy"),
         },
         bound="optimum",
