@@ -6,9 +6,12 @@ people of one part are in no other. They are read from packed files in `vp/` of 
 
 import json
 import zlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from importlib import resources
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +127,13 @@ def _recorded(name: str) -> ViewportSet:
     traces = read_packed(path, frozenset(ids["videos"]), frozenset(ids["users"]))
     if not traces:
         raise MissingDataError(f"{path} must hold the traces of {name}, got none of them")
+    held = Counter((trace.video, trace.user) for trace in traces)
+    for video, user in product(ids["videos"], ids["users"]):
+        if held[video, user] != 1:
+            raise InputError(
+                f"{path} must hold each trace of {name} once, "
+                f"got {held[video, user]} of video {video} and user {user}"
+            )
     return ViewportSet(name, "zxy", traces)
 
 
@@ -137,7 +147,21 @@ def _joined(name: str, sets: list[ViewportSet]) -> ViewportSet:
             for trace in each.in_order(order).traces
         ]
         report += each.report
+    _check_differ(name, traces)
     return ViewportSet(name, order, tuple(traces), report)
+
+
+def _check_differ(name: str, traces: Sequence[ViewportTrace]) -> None:
+    """Refuse a trace that is there twice: it would be counted as two people's or two videos'."""
+    known: dict[str, ViewportTrace] = {}
+    for trace in traces:
+        first = known.setdefault(trace.sha256, trace)
+        if (first.video, first.user) != (trace.video, trace.user):
+            raise InputError(
+                f"traces of {name} must differ, got equal angles of "
+                f"video {first.video % MOST_NUMBERS} user {first.user % MOST_NUMBERS} and "
+                f"video {trace.video % MOST_NUMBERS} user {trace.user % MOST_NUMBERS}"
+            )
 
 
 def _folder(folder: Path, euler_order: str | None) -> ViewportSet:
@@ -151,8 +175,16 @@ def _folder(folder: Path, euler_order: str | None) -> ViewportSet:
     order = "zxy" if cooked else euler_order or "yxz"
     traces: list[ViewportTrace] = []
     report = InputReport()
+    read: dict[tuple[int, int], Path] = {}
     for path, (kind, video, user) in found.items():
+        first = read.setdefault((video, user), path)
+        if first is not path:
+            raise InputError(
+                f"dataset must hold one file for video {video} and user {user}, "
+                f"got {first} and {path}"
+            )
         recording = read_recording(path, kind, video, user, order)
         traces += recording.pieces
         report += recording.report
+    _check_differ(str(folder), traces)
     return ViewportSet(str(folder), order, tuple(traces), report)

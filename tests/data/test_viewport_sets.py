@@ -87,6 +87,40 @@ def test_sets_are_joined_as_those_of_other_videos_and_people(tmp_path):
         load_viewports("synthetic-valid+nowhere")
 
 
+def test_a_trace_that_is_there_twice_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"must differ, got equal angles of video 1 user 1 and"):
+        load_viewports("synthetic-test+synthetic-test")
+    rows = "".join(f"{0.2 * row},{row},2,3\n" for row in range(9))
+    for folder, text in (("video1", rows), ("video01", rows + "2.0,1,2,3\n")):
+        (tmp_path / "a" / folder / "5Hz").mkdir(parents=True)
+        (tmp_path / "a" / folder / "5Hz/simple_5Hz_user2.csv").write_text(text)
+    with pytest.raises(InputError, match=r"one file for video 1 and user 2, got \S+ and \S+csv"):
+        load_viewports(tmp_path / "a")
+    for folder in ("video1", "video2"):
+        (tmp_path / "b" / folder / "5Hz").mkdir(parents=True)
+        (tmp_path / "b" / folder / "5Hz/simple_5Hz_user2.csv").write_text(rows)
+    with pytest.raises(InputError, match=r"video 1 user 2 and video 2 user 2"):
+        load_viewports(tmp_path / "b")
+
+
+@pytest.mark.parametrize("times", [0, 2])
+def test_a_published_part_is_whole(tmp_path, monkeypatch, times):
+    monkeypatch.setenv("NETLLM_GYM_DATA", str(tmp_path))
+    (tmp_path / "vp").mkdir()
+    part = published_splits()["wu2017"]["test"]
+    held = [(video, user) for video in part["videos"] for user in part["users"]]
+    held = held[1:] + held[:1] * times
+    np.savez(
+        tmp_path / "vp/wu2017_test.npz",
+        angles_delta_cdeg=np.zeros((3, len(held)), np.int16),
+        offsets=np.arange(len(held) + 1),
+        video=np.array([video for video, _ in held]),
+        user=np.array([user for _, user in held]),
+    )
+    with pytest.raises(InputError, match=f"each trace of wu2017-test once, got {times} of video"):
+        load_viewports("wu2017-test")
+
+
 def test_a_set_that_there_is_not_is_refused(tmp_path):
     with pytest.raises(InputError, match="dataset must be a folder or one of synthetic, "):
         load_viewports("jin2022")
