@@ -232,7 +232,6 @@ def _predicted(
     windows = row.make_windows(**case)
     built = [(policy, policy.factory(windows)) for policy in loaded]
     check_names(predictor.name for _, predictor in built)
-    known = [{trace} for trace in windows.recordings]
     results = []
     for policy, predictor in built:
         count = _Counter(predictor.name, len(windows), on_episode)
@@ -245,7 +244,7 @@ def _predicted(
                 values=scores.per_window,
                 decision_ms=1000.0 * done.seconds / len(windows),
                 components=scores.components,
-                trained_on=_provenance(policy, known, "traces"),
+                trained_on=_provenance(policy, windows.recordings, "traces"),
                 by_step=scores.by_step.tolist(),
             )
         )
@@ -347,7 +346,9 @@ def _recordings(problem: ControlProblem, episodes: Sequence[Episode]) -> tuple[l
     return list(known.values()), problem.groups
 
 
-def _provenance(policy: LoadedPolicy, played: Sequence[set[str]], plural: str) -> str:
+def _provenance(
+    policy: LoadedPolicy, played: Sequence[set[str] | frozenset[str]], plural: str
+) -> str:
     """Say what a policy was trained on, and how much of the case its making saw.
 
     Args:

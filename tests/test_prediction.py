@@ -1,6 +1,8 @@
 """Predictors in their loop: the same histories for all, errors by hand, tables, refusals."""
 
 import json
+from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -167,11 +169,27 @@ def test_tables_with_other_errors_by_step_are_refused(tmp_path, by_step, sentenc
 
 def test_a_predictor_that_saw_the_case_says_so():
     dataset = find_problem("vp").make_windows(dataset="synthetic-test").dataset
-    seen = frozenset(trace.sha256 for trace in dataset.traces[:7])
+    parts = [replace(trace, angles_deg=trace.angles_deg[1:]) for trace in dataset.traces[:7]]
+    seen = frozenset(ViewportSet("parts", "yxz", tuple(parts)).provenance()["recordings"])
     mine = LoadedPolicy("mine", HoldLast, True, "something", seen)
     other = LoadedPolicy("hold", lambda windows: Wrong(np.zeros((20, 3))), False, "", frozenset())
     table = evaluate("vp", [mine, other], {"dataset": "synthetic-test"})
     assert table.rows[0].trained_on == "something (leaky: saw 7 of 60 traces)"
+
+
+def test_a_part_of_a_trace_is_known_and_another_trace_is_not():
+    dataset = find_problem("vp").make_windows(dataset="synthetic-test").dataset
+    known = [trace.known_by for trace in dataset.traces]
+    assert not any(one & other for one, other in combinations(known, 2))
+    whole = dataset.traces[0]
+    for rows in (slice(1, None), slice(0, -1), slice(0, 150), slice(100, 290)):
+        part = replace(whole, angles_deg=whole.angles_deg[rows])
+        assert part.sha256 != whole.sha256
+        assert part.known_by & whole.known_by
+    turned = np.where(whole.angles_deg == 180.0, -180.0, whole.angles_deg)
+    assert replace(whole, angles_deg=turned).known_by & whole.known_by
+    still = [replace(whole, angles_deg=np.zeros((n, 3), np.float32)) for n in (20, 21)]
+    assert not still[0].known_by & still[1].known_by  # nobody is known by not moving
 
 
 def test_episodes_are_no_part_of_a_case_of_windows():

@@ -24,6 +24,8 @@ from netllm_gym.data.video_features import VideoFeatures
 from netllm_gym.errors import InputError
 
 FREQUENCY_HZ = 5
+STRETCH = 10  # samples with movement in a row that two people do not have in common
+STRETCHES_KEPT = 16  # of a trace: its half shares about 8 of them
 IntArray = NDArray[np.int64]
 
 
@@ -48,6 +50,24 @@ class ViewportTrace:
         """Of the angles, to a hundredth of a degree."""
         hundredths = np.rint(self.angles_deg.astype(np.float64) * 100).astype("<i4")
         return hashlib.sha256(hundredths.tobytes()).hexdigest()
+
+    @cached_property
+    def known_by(self) -> frozenset[str]:
+        """Of all angles, and of some stretches, by which a part of a trace is known as well.
+
+        A stretch are `STRETCH` rows to a tenth of a degree, rows without movement left out. Those
+        of the smallest hashes are kept, whatever the row that they begin at.
+        """
+        hundredths = np.rint(self.angles_deg.astype(np.float64) * 100).astype(np.int64)
+        tenths = (hundredths % 36_000 // 10).astype("<i4")  # -180 and 180 degrees are one
+        moved = np.ones(len(tenths), np.bool_)
+        moved[1:] = (tenths[1:] != tenths[:-1]).any(axis=1)
+        rows = tenths[moved]
+        stretches = {
+            hashlib.blake2b(rows[begin : begin + STRETCH].tobytes(), digest_size=12).hexdigest()
+            for begin in range(len(rows) - STRETCH + 1)
+        }
+        return frozenset([self.sha256, *sorted(stretches)[:STRETCHES_KEPT]])
 
 
 @dataclass(frozen=True)
@@ -129,7 +149,7 @@ class ViewportSet:
         return {
             "dataset": self.name,
             "euler_order": self.euler_order,
-            "recordings": sorted({trace.sha256 for trace in self.traces}),
+            "recordings": sorted(frozenset().union(*(trace.known_by for trace in self.traces))),
             "sha256": digest.hexdigest(),
         }
 
@@ -232,9 +252,9 @@ class ViewportWindows:
         return features.at(self.video[windows], sample / FREQUENCY_HZ)
 
     @property
-    def recordings(self) -> list[str]:
-        """Names of the traces, by their contents."""
-        return [trace.sha256 for trace in self.dataset.traces]
+    def recordings(self) -> list[frozenset[str]]:
+        """By what each trace is known, whole or in part."""
+        return [trace.known_by for trace in self.dataset.traces]
 
     @property
     def groups(self) -> tuple[IntArray, IntArray]:

@@ -54,7 +54,7 @@ def test_generated_sets_are_equal_each_time_and_differ_from_each_other():
     seen = [
         set(load_viewports(name).provenance()["recordings"]) for name in viewport_set_names()[:3]
     ]
-    assert len(set.union(*seen)) == sum(map(len, seen))
+    assert len(set.union(*seen)) == sum(map(len, seen))  # no false alarm either
 
 
 def test_generated_heads_pursue_turn_and_wrap_around():
