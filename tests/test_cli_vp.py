@@ -40,7 +40,7 @@ def test_data_list_says_which_head_movements_are_here(tmp_path, capsys, monkeypa
         ("bench vp --future 40", "trim_tail must be at least future, 40, got 30"),
         ("bench vp --dataset nowhere", "dataset must be a folder or one of synthetic"),
         ("bench vp --euler-order xyz", "euler_order must be one of zxy, yxz, got 'xyz'"),
-        ("bench vp --features nowhere", "features must be a folder of video<v>.npz"),
+        ("bench vp --features nowhere", "features must be left out for generated sets"),
         ("bench vp --policies optimum", "policy must be a folder or one of hold_last"),
         ("collect vp --policies hold_last --episodes 1 --out x", "problem must be one that is pl"),
     ],

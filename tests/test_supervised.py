@@ -63,12 +63,21 @@ def test_frames_are_learned_from_and_said(tmp_path, capsys):
     folder = tmp_path / "frames"
     folder.mkdir()
     rng = np.random.default_rng(0)
-    for video in range(1, 13):
-        rows = rng.normal(size=(60, 3))
-        np.savez(folder / f"video{video}.npz", features=rows, frequency_hz=1.0)
+    sets = {"learned": 1, "chosen_on": 2}
+    for name, video in sets.items():
+        np.savez(folder / f"video{video}.npz", features=rng.normal(size=(60, 3)), frequency_hz=1.0)
+        file = tmp_path / name / f"video{video}/5Hz/simple_5Hz_user1.csv"
+        file.parent.mkdir(parents=True)
+        angles = rng.normal(size=(90, 3)).tolist()
+        lines = [f"{0.2 * n},{r},{p},{y}" for n, (r, p, y) in enumerate(angles)]
+        file.write_text("\n".join(lines))
     arguments = [
         "train",
         "vp",
+        "--dataset",
+        str(tmp_path / "learned"),
+        "--validate-on",
+        str(tmp_path / "chosen_on"),
         "--updates",
         "1",
         "--layers",
@@ -82,7 +91,14 @@ def test_frames_are_learned_from_and_said(tmp_path, capsys):
     ]
     assert run([*arguments, "--features", str(folder), "--out", str(tmp_path / "out")]) == 0
     assert load_policy(str(tmp_path / "out"), "vp").factory.config.content_size == 3
-    wrong = ["train", "vp", "--method", "gru", "--features", str(folder), "--out", "x"]
+    again = [*arguments, "--features", str(folder), "--out", str(tmp_path / "out")]
+    np.savez(folder / "video1.npz", features=rng.normal(size=(60, 3)), frequency_hz=1.0)
+    capsys.readouterr()
+    assert run(again) == 2  # what it saw is another thing now
+    assert "with features_sha256" in capsys.readouterr().err
+    assert run(["train", "vp", "--features", str(folder), "--out", "x"]) == 2
+    assert "features must be left out for generated sets" in capsys.readouterr().err
+    wrong = [*arguments[:6], "--method", "gru", "--features", str(folder), "--out", "x"]
     capsys.readouterr()
     assert run(wrong) == 2
     assert "features must be left out for the method gru" in capsys.readouterr().err

@@ -5,9 +5,11 @@ A folder holds `video<v>.npz` for each video: `features` (K, D), a row per frame
 a saliency map) is nobody's business here.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,16 @@ class VideoFeatures:
 
     rows: Mapping[int, NDArray[np.float32]]
     frequency_hz: Mapping[int, float]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of all rows, with their videos and frequencies."""
+        digest = hashlib.sha256()
+        for video in sorted(self.rows):
+            rows = self.rows[video]
+            digest.update(repr((video, rows.shape, self.frequency_hz[video])).encode())
+            digest.update(np.ascontiguousarray(rows, "<f4").tobytes())
+        return digest.hexdigest()
 
     @property
     def size(self) -> int:
@@ -70,10 +82,17 @@ def read_features(folder: Path) -> VideoFeatures:
         raise InputError(f"features must be a folder of video<v>.npz, got {folder}")
     rows: dict[int, NDArray[np.float32]] = {}
     frequency_hz: dict[int, float] = {}
+    names: dict[int, str] = {}
     for path in sorted(folder.iterdir()):
         named = _FILE_NAME.fullmatch(path.name)
         if named is None:
             continue
+        first = names.setdefault(int(named[1]), path.name)
+        if first != path.name:
+            raise InputError(
+                f"features must hold one file for video {int(named[1])}, "
+                f"got {first} and {path.name} in {folder}"
+            )
         arrays = read_npz(path, {"features": ("fiu", 2), "frequency_hz": ("fiu", 0)})
         features, frequency = arrays["features"].astype(np.float32), float(arrays["frequency_hz"])
         if not features.size or not np.isfinite(features).all():

@@ -146,7 +146,9 @@ class ViewportSet:
     def provenance(self) -> dict[str, Any]:
         """Say what was seen by whoever trains on the set, as JSON."""
         digest = hashlib.sha256("".join(trace.sha256 for trace in self.traces).encode())
+        seen = {} if self.features is None else {"features_sha256": self.features.sha256}
         return {
+            **seen,
             "dataset": self.name,
             "euler_order": self.euler_order,
             "recordings": sorted(frozenset().union(*(trace.known_by for trace in self.traces))),

@@ -59,13 +59,19 @@ def load_viewports(
             between them, to train on all.
         euler_order: Of the angles; None takes that of the files ("zxy" in NetLLM's, "yxz" where
             there are quaternions, or nothing but a generator).
-        features: Folder of features of the videos' frames.
+        features: Folder of features of the videos' frames; not of generated sets, where video 1 of
+            one is not that of another, nor of several sets.
 
     Raises:
         InputError: If there is no such set, or a file is broken.
     """
     text = str(name)
     if text in SYNTHETIC:
+        if features is not None:
+            raise InputError(
+                f"features must be left out for generated sets, whose videos are numbered anew "
+                f"in each, got {str(features)!r} for {text}"
+            )
         found = _generated(text)
     elif text in viewport_set_names():
         found = _recorded(text)

@@ -40,6 +40,33 @@ def test_features_that_do_not_fit_are_refused(tmp_path, arrays, sentence):
         read_features(tmp_path)
 
 
+def test_features_are_known_by_all_that_they_hold(tmp_path):
+    rows = np.arange(6.0).reshape(3, 2)
+    known = set()
+    for number, (name, values, frequency) in enumerate(
+        [
+            ("1", rows, 5),
+            ("2", rows, 5),
+            ("1", rows + 1, 5),
+            ("1", rows.reshape(2, 3), 5),
+            ("1", rows, 6),
+        ]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        np.savez(folder / f"video{name}.npz", features=values, frequency_hz=frequency)
+        known.add(read_features(folder).sha256)
+    assert len(known) == 5
+    assert read_features(tmp_path / "0").sha256 in known
+
+
+def test_two_files_of_one_video_are_refused(tmp_path):
+    for name in ("video1", "video01"):
+        np.savez(tmp_path / f"{name}.npz", features=np.zeros((2, 2)), frequency_hz=5)
+    with pytest.raises(InputError, match=r"one file for video 1, got video01\.npz and video1\.npz"):
+        read_features(tmp_path)
+
+
 def test_a_folder_without_features_is_refused(tmp_path):
     with pytest.raises(InputError, match="got none in"):
         read_features(tmp_path)
