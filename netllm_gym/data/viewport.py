@@ -31,7 +31,9 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class ViewportTrace:
-    """One person watching one video, without a gap.
+    """One person watching one video.
+
+    Where files have times there is no gap in it; packed sets have none, so a gap there is unseen.
 
     Attributes:
         video: Number of the video.
@@ -190,7 +192,10 @@ class WindowConfig:
                 raise InputError(f"{name} must {rule}, got {getattr(self, name)}")
 
     def dense(self, stride: int) -> "WindowConfig":
-        """Return the windows to train on: from end to end of a trace, every `stride` samples."""
+        """Return the windows to train on: every `stride` samples of a whole trace.
+
+        The last one may be left out: as everywhere, a future begins below n - trim_tail.
+        """
         return dataclasses.replace(
             self, trim_head=self.history, trim_tail=self.future, stride=stride
         )

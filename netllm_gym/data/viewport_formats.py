@@ -116,8 +116,9 @@ def read_recording(path: Path, kind: str, video: int, user: int, order: str) -> 
         finite = finite & (np.linalg.norm(values, axis=1) > 1e-6)
     not_finite = int(np.count_nonzero(~finite))
     time_s, values = time_s[finite], values[finite]
+    if kind != "wu2017" and len(time_s):  # Jin2022's clock ran on over all videos of a person
+        time_s = time_s - time_s[0]
     if kind != "cooked" and len(time_s):
-        time_s = time_s - time_s[0] if kind == "jin2022" else time_s
         begins = int(np.argmax(time_s < 1.0))  # rows before are of what was played earlier
         time_s, values = time_s[begins:], values[begins:]
     later = np.ones(len(time_s), np.bool_)

@@ -25,14 +25,14 @@ def rows_at(times_s):
     return [(time, 1.0, 2.0, 3.0) for time in times_s]
 
 
-def test_cooked_folders_are_read_as_they_are(tmp_path):
+def test_cooked_rows_are_kept_and_their_time_counts_from_the_first(tmp_path):
     cooked(tmp_path, [(0.0, 1, 2, 179.5), (0.2, 1, 2, -179.5)], video=3, user=4)
     cooked(tmp_path, [(480.0, 1, 2, 3)], video=12, user=7)
     dataset = load_viewports(tmp_path)
     assert (dataset.euler_order, dataset.report) == ("zxy", InputReport())
     assert [(trace.video, trace.user) for trace in dataset.traces] == [(12, 7), (3, 4)]
     np.testing.assert_array_equal(dataset.traces[1].angles_deg, [[1, 2, 179.5], [1, 2, -179.5]])
-    assert dataset.traces[0].first_sample == 2400
+    assert [trace.first_sample for trace in dataset.traces] == [0, 0]  # the video begins there
 
 
 def test_what_is_amiss_is_repaired_and_counted(tmp_path):
