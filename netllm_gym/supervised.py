@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from netllm_gym.data.viewport import ViewportWindows
+from netllm_gym.data.viewport import MOST_SAMPLES, ViewportWindows
 from netllm_gym.errors import InputError
 from netllm_gym.policies.configs import check
 from netllm_gym.policies.llm.config import LLMConfig, TrainConfig
@@ -141,7 +141,8 @@ def lesson_of(
     row = find_problem(problem)
     if not isinstance(row, PredictionProblem):
         raise InputError(f"problem must be one of predictions, got {problem!r}, which is played")
-    check(train_stride >= 1, "train_stride", "be at least 1", train_stride)
+    holds = 1 <= train_stride <= MOST_SAMPLES
+    check(holds, "train_stride", f"be in 1..{MOST_SAMPLES}", train_stride)
     arguments = {**row.default_case, **row.checked_case(**(case or {}))}
     validated_on = row.validation_worlds(arguments, validate_on)
     whole = row.make_windows(**arguments)

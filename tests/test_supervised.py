@@ -29,7 +29,7 @@ def test_a_lesson_trains_densely_and_validates_as_the_case_says():
     [
         ("abr", "gru", {}, 5, "problem must be one of predictions, got 'abr', which is played"),
         ("vp", "lstm", {}, 5, "method must be one of gru, track, got 'lstm'"),
-        ("vp", "gru", {}, 0, "train_stride must be at least 1, got 0"),
+        ("vp", "gru", {}, 0, "train_stride must be in 1..1000000, got 0"),
         ("vp", "gru", {"dataset": "synthetic-test"}, 5, "validate_on must name dataset, since syn"),
         ("vp", "gru", {"traces": "x"}, 5, "traces must be left out for vp"),
     ],
@@ -105,6 +105,24 @@ def test_frames_are_learned_from_and_said(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("--trim-tail", "trim_tail must be at most 1000000, got "),
+        ("--stride", "train_stride must be in 1..1000000, got "),
+        ("--accumulate", "accumulate must be at most 1000000, got "),
+        ("--batch-episodes", "batch_episodes must be at most 1000000, got "),
+        ("--threads", "threads must be at most 1024, got "),
+        ("--method gru --batch-size", "batch_size must be at most 1000000, got "),
+    ],
+)
+def test_numbers_beyond_all_sense_are_one_sentence(tmp_path, option, sentence, capsys):
+    out = tmp_path / "out"
+    assert run(["train", "vp", "--out", str(out), *option.split(), str(10**18)]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (
@@ -113,7 +131,7 @@ def test_frames_are_learned_from_and_said(tmp_path, capsys):
         ),
         ("train vp --method ppo --out x", "method must be one of llm, gru, track, got 'ppo'"),
         ("train abr --dataset d --out x", "dataset must be left out for the method llm"),
-        ("train vp --stride 0 --out x", "train_stride must be at least 1, got 0"),
+        ("train vp --stride 0 --out x", "train_stride must be in 1..1000000, got 0"),
     ],
 )
 def test_options_of_others_are_one_sentence(arguments, sentence, capsys):

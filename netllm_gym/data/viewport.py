@@ -24,6 +24,7 @@ from netllm_gym.data.video_features import VideoFeatures
 from netllm_gym.errors import InputError
 
 FREQUENCY_HZ = 5
+MOST_SAMPLES = 1_000_000  # two days and more
 STRETCH = 10  # samples with movement in a row that two people do not have in common
 STRETCHES_KEPT = 16  # of a trace: its half shares about 8 of them
 IntArray = NDArray[np.int64]
@@ -180,6 +181,10 @@ class WindowConfig:
     stride: int = 15
 
     def __post_init__(self) -> None:
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            if value > MOST_SAMPLES:
+                raise InputError(f"{each.name} must be at most {MOST_SAMPLES}, got {value}")
         rules = {
             "history": (self.history >= 2, "be at least 2"),
             "future": (self.future >= 1, "be at least 1"),

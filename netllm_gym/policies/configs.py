@@ -9,6 +9,8 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hin
 from netllm_gym.errors import InputError
 
 MAX_SEED = 2**31 - 1  # leaves room for the number of the update beside it
+MOST_AT_ONCE = 1_000_000  # windows, episodes or passes of an update
+MOST_THREADS = 1024
 
 T = TypeVar("T")
 
@@ -17,6 +19,13 @@ def check(holds: bool, name: str, rule: str, value: object) -> None:
     """Raise `InputError` unless the rule holds."""
     if not holds:
         raise InputError(f"{name} must {rule}, got {value!r}")
+
+
+def check_most(config: Any, **most: int) -> None:
+    """Raise `InputError` for a field above the most that it may be."""
+    for name, bound in most.items():
+        value = getattr(config, name)
+        check(value <= bound, name, f"be at most {bound}", value)
 
 
 def to_json(config: Any) -> dict[str, Any]:

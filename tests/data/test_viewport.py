@@ -80,6 +80,9 @@ def test_what_traces_are_short_is_counted():
         ({"history": 40}, "trim_head must be at least history, 40, got 30"),
         ({"trim_tail": 10}, "trim_tail must be at least future, 20, got 10"),
         ({"stride": 0}, "stride must be at least 1, got 0"),
+        ({"stride": 10**20}, "stride must be at most 1000000, got 1000"),
+        ({"trim_tail": 10**20}, "trim_tail must be at most 1000000, got 1000"),
+        ({"history": 10**20}, "history must be at most 1000000, got 1000"),
     ],
 )
 def test_windows_that_cannot_be_are_refused(values, sentence):

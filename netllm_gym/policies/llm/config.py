@@ -6,7 +6,7 @@ Apart from the model so that a command line can build and check them without loa
 import math
 from dataclasses import dataclass, field
 
-from netllm_gym.policies.configs import MAX_SEED, check
+from netllm_gym.policies.configs import MAX_SEED, MOST_AT_ONCE, MOST_THREADS, check, check_most
 from netllm_gym.policies.returns import ReturnSpec
 
 ADAPTATIONS = ("lora", "frozen", "full")
@@ -188,6 +188,7 @@ class TrainConfig:
             *("batch_episodes", "validate_every", "checkpoint_every", "threads", "weight_decay"),
         ):
             check(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
+        check_most(self, batch_episodes=MOST_AT_ONCE, accumulate=MOST_AT_ONCE, threads=MOST_THREADS)
         check(0 <= self.seed <= MAX_SEED, "seed", f"be in 0..{MAX_SEED}", self.seed)
         for name in ("adapter_learning_rate", "learning_rate", "clip_norm"):
             holds = 0 < getattr(self, name) < math.inf
