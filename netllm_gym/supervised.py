@@ -147,6 +147,12 @@ def lesson_of(
     validated_on = row.validation_worlds(arguments, validate_on)
     whole = row.make_windows(**arguments)
     validation = row.make_windows(**{**arguments, row.worlds: validated_on})
+    learned_in, chosen_in = (each.dataset.euler_order for each in (whole, validation))
+    if learned_in != chosen_in:
+        raise InputError(
+            f"validation must have the euler_order of {whole.dataset.name}, {learned_in}, "
+            f"got {chosen_in} of {validated_on}; name one for both"
+        )
     windows = ViewportWindows(whole.dataset, whole.config.dense(train_stride))
     chosen_on = validation.dataset.provenance()
     trained_on = {

@@ -40,6 +40,17 @@ def test_what_cannot_be_learned_is_refused(tmp_path, problem, method, case, stri
     assert not (tmp_path / "out").exists()
 
 
+def test_angles_of_another_order_are_no_validation(tmp_path):
+    file = tmp_path / "set/video1/5Hz/simple_5Hz_user1.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text("".join(f"{0.2 * n},{n},0,0\n" for n in range(90)))
+    validation = str(file.parents[2])
+    with pytest.raises(InputError, match="validation must have the euler_order of synthetic, yxz"):
+        lesson_of("vp", {"dataset": "synthetic"}, 5, validation)
+    case = {"dataset": "synthetic", "euler_order": "zxy"}
+    assert lesson_of("vp", case, 5, validation).validation.dataset.euler_order == "zxy"
+
+
 @pytest.mark.parametrize("method", ["gru", "track", "llm"])
 def test_trained_and_benched_from_the_command_line(tmp_path, capsys, method):
     sizes = ["--history", "4", "--future", "3", "--trim-tail", "10"]
