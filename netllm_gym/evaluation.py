@@ -85,6 +85,8 @@ class Table:
         commit: Of the code.
         rows: One per policy.
         remarks: What was amiss in the data, a sentence each.
+        groups: What intervals are bootstrapped over, with their numbers; nothing where the
+            problem's own word says it.
     """
 
     problem: str
@@ -92,6 +94,7 @@ class Table:
     commit: str
     rows: list[Row]
     remarks: list[str] = field(default_factory=list)
+    groups: str = ""
 
     def to_json(self) -> str:
         """Return the table as JSON text; equal tables give equal text."""
@@ -142,7 +145,7 @@ def evaluate(
             gain = bootstrap(result.values - best.values, *found.groups)
             versus = {"policy": best.name, "mean": gain.mean, "ci95": gain.ci95}
         rows.append(_row(row, result, found.groups, versus))
-    return Table(problem, found.case, _commit(), rows, found.remarks)
+    return Table(problem, found.case, _commit(), rows, found.remarks, found.groups_text)
 
 
 class _Result(NamedTuple):
@@ -165,6 +168,7 @@ class _Findings(NamedTuple):
     groups: tuple[NDArray[np.int64], ...]  # (E,) each: of what is not independent
     case: dict[str, str]
     remarks: list[str]
+    groups_text: str = ""
 
 
 def _played(
@@ -249,8 +253,9 @@ def _predicted(
             )
         )
     asked = {**row.default_case, **case}
-    described = {key: _describe(value) for key, value in asked.items() if value is not None}
-    return _Findings(results, windows.groups, described, windows.report())
+    given = {key: value for key, value in asked.items() if value is not None}
+    described = {key: _describe(value) for key, value in {**given, **windows.described}.items()}
+    return _Findings(results, windows.groups, described, windows.report(), windows.groups_text)
 
 
 def score(

@@ -63,9 +63,14 @@ def predict(
         future = predictor.predict(*seen)
         seconds += time.perf_counter() - start
         shape = (len(which), windows.config.future, 3)
-        if future.shape != shape or not np.isfinite(future).all():
+        if future.shape != shape:
             raise InputError(
-                f"{predictor.name} must predict finite angles of shape {shape}, got {future.shape}"
+                f"{predictor.name} must predict angles of shape {shape}, got {future.shape}"
+            )
+        wrong = np.count_nonzero(~np.isfinite(future))
+        if wrong:
+            raise InputError(
+                f"{predictor.name} must predict finite angles, got {wrong} that are not"
             )
         made.append(np.asarray(future, np.float64))
         on_windows(len(which))

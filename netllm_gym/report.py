@@ -40,7 +40,8 @@ def table_notes(table: Table) -> list[str]:
     return [
         f"{problem.title}, {case_text(table)}: {rows[0].n} {problem.sample}s, the same for every "
         f"policy; {problem.metric} in {problem.metric_unit}.",
-        f"Intervals: bootstrap over {problem.groups}; differences are paired by {problem.sample}.",
+        f"Intervals: bootstrap over {table.groups or problem.groups}; "
+        f"differences are paired by {problem.sample}.",
         *(f"Input: {remark}." for remark in table.remarks),
         *(
             f"No policy can {beat} {row.upper_bound:.6f} here (certified by {row.policy})."
@@ -58,7 +59,8 @@ def case_text(table: Table) -> str:
 def _part_text(name: str, value: str) -> str:
     if name.startswith("num_"):
         return f"{value} {name.removeprefix('num_')}"
-    return f"{name.replace('_', ' ')} {value}" if value.isdigit() else value
+    says_nothing_alone = value.isdigit() or name == "euler_order"
+    return f"{name.replace('_', ' ')} {value}" if says_nothing_alone else value
 
 
 def interval_text(ci95: tuple[float, float] | None, sign: str = "") -> str:

@@ -63,6 +63,7 @@ def _table(content: Any) -> Table:
         commit=_text("commit", _part("the table", content, "commit")),
         rows=rows,
         remarks=[_text(f"remarks[{number}]", each) for number, each in enumerate(remarks)],
+        groups=_text("groups", content.get("groups", "")),  # older tables have none
     )
 
 

@@ -61,9 +61,15 @@ class Wrong:
         return np.broadcast_to(self.future, (len(history), *np.shape(self.future)))
 
 
-@pytest.mark.parametrize("future", [np.zeros((3, 3)), np.full((2, 3), np.nan)])
-def test_predictions_that_are_none_are_refused(future):
-    with pytest.raises(InputError, match=r"wrong must predict finite angles of shape \(4, 2, 3\)"):
+@pytest.mark.parametrize(
+    ("future", "sentence"),
+    [
+        (np.zeros((3, 3)), r"wrong must predict angles of shape \(4, 2, 3\), got \(4, 3, 3\)"),
+        (np.full((2, 3), np.nan), "wrong must predict finite angles, got 24 that are not"),
+    ],
+)
+def test_predictions_that_are_none_are_refused(future, sentence):
+    with pytest.raises(InputError, match=sentence):
         predict(Wrong(future), made())
 
 
@@ -106,6 +112,9 @@ def test_a_table_of_predictors(tmp_path):
         "history": "10",
         "future": "20",
         "trim_tail": "30",
+        "trim_head": "30",
+        "stride": "15",
+        "euler_order": "yxz",
     }
     assert velocity.versus["policy"] == "hold_last"
     assert velocity.versus["mean"] == pytest.approx(velocity.mean - hold.mean)
@@ -115,8 +124,9 @@ def test_a_table_of_predictors(tmp_path):
     file.write_text(table.to_json())
     assert read_table(file) == table
     text = render_table(table)
-    assert "synthetic-test x history 10 x future 20 x trim tail 30: 960 windows" in text
-    assert "bootstrap over videos and users; differences are paired by window" in text
+    case = "history 10 x future 20 x trim tail 30 x trim head 30 x stride 15 x euler order yxz"
+    assert f"synthetic-test x {case}: 960 windows" in text
+    assert "bootstrap over 6 videos and 10 users; differences are paired by window" in text
 
 
 def test_what_was_amiss_is_in_the_table_and_its_text(tmp_path):

@@ -69,7 +69,7 @@ def changed(place, value):
         (
             ("problem",),
             ...,
-            "the table must have problem, got ['case', 'commit', 'remarks', 'rows']",
+            "the table must have problem, got ['case', 'commit', 'groups', 'remarks', 'rows']",
         ),
         (("case",), {}, "case must say what was played, got {}"),
         (("case", "video"), 3, "case.video must be text of one line, got 3"),

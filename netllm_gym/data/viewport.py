@@ -277,6 +277,17 @@ class ViewportWindows:
         )
         return video, user
 
+    @property
+    def described(self) -> dict[str, Any]:
+        """How the windows were cut and in which Euler order, as a table's case has it."""
+        return {**dataclasses.asdict(self.config), "euler_order": self.dataset.euler_order}
+
+    @property
+    def groups_text(self) -> str:
+        """How many `groups` there are, in words."""
+        videos, users = (int(group.max()) + 1 for group in self.groups)
+        return f"{videos} videos and {users} users"
+
     def report(self) -> list[str]:
         """Say what was amiss in the files, and which traces give no window."""
         said = self.dataset.report.sentences()

@@ -75,10 +75,13 @@ def load_viewports(
         found = _generated(text)
     elif text in viewport_set_names():
         found = _recorded(text)
-    elif Path(name).is_dir():
+    elif text and Path(name).is_dir():
         found = _folder(Path(name), euler_order)
     elif "+" in text:
-        found = _joined(text, [load_viewports(part, euler_order) for part in text.split("+")])
+        parts = text.split("+")
+        if not all(parts):
+            raise InputError(f"dataset must name a set on each side of a +, got {text!r}")
+        found = _joined(text, [load_viewports(part, euler_order) for part in parts])
         if features is not None:
             raise InputError(f"features must be left out for several sets, got {str(features)!r}")
     else:

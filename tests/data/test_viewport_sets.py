@@ -85,6 +85,8 @@ def test_sets_are_joined_as_those_of_other_videos_and_people(tmp_path):
         load_viewports("synthetic-valid+synthetic-test", features=tmp_path)
     with pytest.raises(InputError, match="got 'nowhere'"):
         load_viewports("synthetic-valid+nowhere")
+    with pytest.raises(InputError, match="a set on each side of a \\+, got 'synthetic\\+'"):
+        load_viewports("synthetic+")
 
 
 def test_a_trace_that_is_there_twice_is_refused(tmp_path):
@@ -124,6 +126,8 @@ def test_a_published_part_is_whole(tmp_path, monkeypatch, times):
 def test_a_set_that_there_is_not_is_refused(tmp_path):
     with pytest.raises(InputError, match="dataset must be a folder or one of synthetic, "):
         load_viewports("jin2022")
+    with pytest.raises(InputError, match=r"dataset must be a folder or one of .*, got ''"):
+        load_viewports("")  # not the folder that one stands in
     with pytest.raises(InputError, match="got none in"):
         load_viewports(tmp_path)
     with pytest.raises(InputError, match="videos and users must be at least 1, got 0 and 1"):
