@@ -59,10 +59,16 @@ class AlteredName(NamedTuple):
 
 
 def read_altered_name(name: str) -> AlteredName | None:
-    """Take `BASE~COPIES` or `BASE~COPIES+GENERATED` apart; None for any other name."""
+    """Take `BASE~COPIES` or `BASE~COPIES+GENERATED` apart; None for any other name.
+
+    Raises:
+        InputError: If there are too many, or the base is altered itself.
+    """
     match = _NAME.fullmatch(name)
     if match is None:
         return None
+    if _NAME.fullmatch(match["base"]):  # each alteration multiplies: MOST would bound none of it
+        raise InputError(f"traces must be altered once, got {name!r}")
     return AlteredName(
         match["base"], Alteration(int(match["copies"]), int(match["generated"] or 0))
     )

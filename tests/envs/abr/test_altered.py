@@ -1,5 +1,7 @@
 """Altered copies and generated traces around a set."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -38,7 +40,6 @@ def test_copies_stretch_capacity_and_time_and_keep_the_recording():
         ("clean-train~12", "clean-train", 12, 0),
         ("clean-train~12+400", "clean-train", 12, 400),
         ("my/traces~0+7", "my/traces", 0, 7),
-        ("a~1~2", "a~1", 2, 0),
     ],
 )
 def test_names_say_what_stands_around_a_set(name, base, copies, generated):
@@ -88,6 +89,11 @@ def test_published_starts_are_not_those_of_an_altered_set():
 def test_what_cannot_be_is_refused():
     with pytest.raises(InputError, match="got 'nowhere'"):
         load_trace_set("nowhere~12")
+    for name in ("a~1~1", "synthetic~10000~10000+2"):
+        with pytest.raises(
+            InputError, match=f"traces must be altered once, got '{re.escape(name)}'"
+        ):
+            read_altered_name(name)
     with pytest.raises(InputError, match=r"copies must be in 0\.\.10000, got 10001"):
         load_trace_set("synthetic~10001")
     with pytest.raises(InputError, match=r"capacity must be a range above 0, got \(0\.0, 1\.0\)"):
