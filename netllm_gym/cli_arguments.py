@@ -54,9 +54,15 @@ Dataset = Annotated[
 History = Annotated[int | None, typer.Option(help="VP: samples that are seen, 5 a second.")]
 Future = Annotated[int | None, typer.Option(help="VP: samples that are predicted.")]
 TrimHead = Annotated[
-    int | None, typer.Option(help="VP: first samples of a trace that nothing predicts.")
+    int | None,
+    typer.Option(
+        help="VP: first samples of a trace that nothing predicts; of train, in validation only."
+    ),
 ]
-TrimTail = Annotated[int | None, typer.Option(help="VP: last samples in which no window begins.")]
+TrimTail = Annotated[
+    int | None,
+    typer.Option(help="VP: last samples in which no future begins; of train, in validation only."),
+]
 Stride = Annotated[int | None, typer.Option(help="VP: samples from one window to the next.")]
 EulerOrder = Annotated[
     str | None, typer.Option(help="VP: zxy (NetLLM's files) or yxz; left out, that of the files.")

@@ -101,8 +101,8 @@ def train(
     stride: Annotated[
         int | None,
         typer.Option(
-            help="VP: samples from one window to learn from to the next; validation has its own."
-            "  [default: 5]"
+            help="VP: samples from one window to learn from to the next; in validation 15, "
+            "as in bench.  [default: 5]"
         ),
     ] = None,
     euler_order: EulerOrder = None,

@@ -47,8 +47,8 @@ def load_trace_set(name: "str | Path | TraceSet | Sequence[Trace]") -> TraceSet:
         if not all(isinstance(one, Trace) for one in given):
             raise InputError(f"traces must be a name, a folder or a list of Trace, got {name!r}")
         return TraceSet("given", cast(tuple[Trace, ...], given))
-    named = read_altered_name(str(name))
-    if named is not None and not Path(name).exists():
+    named = None if Path(name).exists() else read_altered_name(str(name))
+    if named is not None:
         return altered_set(str(name), load_trace_set(named.base), named.alteration)
     if str(name) in synthetic.set_names():
         return _generated_set(str(name))

@@ -79,6 +79,8 @@ def test_a_folder_can_be_altered_unless_it_has_such_a_name_itself(tmp_path):
     assert len(load_trace_set(f"{folder}~3").traces) == 4
     folder.rename(tmp_path / "links~3")
     assert len(load_trace_set(f"{folder}~3").traces) == 1
+    (tmp_path / "links~3").rename(tmp_path / "links~3~3")
+    assert len(load_trace_set(f"{folder}~3~3").traces) == 1
 
 
 def test_published_starts_are_not_those_of_an_altered_set():
