@@ -26,7 +26,7 @@ from netllm_gym.errors import InputError
 FREQUENCY_HZ = 5
 MOST_SAMPLES = 1_000_000  # two days and more
 STRETCH = 10  # samples with movement in a row that two people do not have in common
-STRETCHES_KEPT = 16  # of a trace: its half shares about 8 of them
+STRETCHES_KEPT = 8  # of a trace: its half shares about 4 of them
 IntArray = NDArray[np.int64]
 
 
@@ -67,7 +67,7 @@ class ViewportTrace:
         moved[1:] = (tenths[1:] != tenths[:-1]).any(axis=1)
         rows = tenths[moved]
         stretches = {
-            hashlib.blake2b(rows[begin : begin + STRETCH].tobytes(), digest_size=12).hexdigest()
+            hashlib.blake2b(rows[begin : begin + STRETCH].tobytes(), digest_size=8).hexdigest()
             for begin in range(len(rows) - STRETCH + 1)
         }
         return frozenset([self.sha256, *sorted(stretches)[:STRETCHES_KEPT]])
