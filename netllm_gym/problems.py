@@ -297,6 +297,7 @@ PROBLEMS: dict[str, Problem] = {
                 learned=True,
                 trained_on="tpch (published weights)",
             ),
+            "decima": PolicyEntry("weights/cjs/decima", learned=True),
             "bound": PolicyEntry(f"{_SCHEDULERS}_bounds:Bound"),
             "bound_sure": PolicyEntry(f"{_SCHEDULERS}_bounds:SureBound"),
         },
