@@ -298,6 +298,7 @@ PROBLEMS: dict[str, Problem] = {
                 trained_on="tpch (published weights)",
             ),
             "decima": PolicyEntry("weights/cjs/decima", learned=True),
+            "netllm": PolicyEntry("weights/cjs/netllm", learned=True),
             "bound": PolicyEntry(f"{_SCHEDULERS}_bounds:Bound"),
             "bound_sure": PolicyEntry(f"{_SCHEDULERS}_bounds:SureBound"),
         },
