@@ -13,7 +13,7 @@ from netllm_gym.policies.neural.abr_mlp import (
     with_foresight,
 )
 from netllm_gym.policies.neural.abr_worlds import WINDOW_EDGES_S, Outlook, TraceWorlds
-from netllm_gym.policies.neural.config import AugmentConfig, PPOConfig
+from netllm_gym.policies.neural.config import PPOConfig
 from netllm_gym.policies.neural.ppo import compressed
 
 WINDOWS = len(WINDOW_EDGES_S) - 1
@@ -54,7 +54,7 @@ def test_foresight_moves_the_critic_and_never_the_actor():
 def test_what_updates_play_over_shows_the_future_of_each_row():
     trace = Trace("steady", np.array([0.0, 500.0]), np.array([1.5, 1.5]))
     config = PPOConfig(episodes=3)
-    worlds = TraceWorlds([trace], load_video("synthetic"), AugmentConfig(copies=0), config)
+    worlds = TraceWorlds([trace], load_video("synthetic"), config)
     env, plan = worlds.episodes(0, None)
     observations, _ = env.reset(seed=[each.seed for each in plan])
     assert observations.shape == (3, 8, 6)
