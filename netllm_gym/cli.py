@@ -143,6 +143,13 @@ def bench(
     episodes: Annotated[
         int, typer.Option(help="ABR, CJS: play at least so many; CJS: never under 6 arrival seeds.")
     ] = 1,
+    versus: Annotated[
+        str | None,
+        typer.Option(
+            help="The one of the policies that the others are compared with; left out, the best "
+            "that is neither learned nor a bound."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the first episode, for policies that draw.")] = 0,
     device: Device = "cpu",
     json_file: Annotated[
@@ -182,6 +189,7 @@ def bench(
         table = evaluate(
             *(problem, names, case, seed, device, episodes),
             on_episode=lambda policy, done, total: progress.update(done, total, policy),
+            versus=versus,
         )
     typer.echo(render_table(table))
     if json_file is not None:

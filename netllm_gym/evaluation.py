@@ -56,7 +56,8 @@ class Row:
         components: Means of what is reported beside the metric; None of a limit.
         trained_on: What a learned policy was trained on; one that saw the case, or was selected on
             it, says so.
-        versus: Paired difference to the strongest baseline, by its name.
+        versus: Paired difference to the strongest baseline, or to the policy that was asked for, by
+            its name.
         upper_bound: Mean that no policy can exceed, where the policy certifies one.
         by_step: (F,) mean of the metric at each future sample, of a predictor.
     """
@@ -109,6 +110,7 @@ def evaluate(
     device: str = "cpu",
     episodes: int = 1,
     on_episode: Callable[[str, int, int], None] | None = None,
+    versus: str | None = None,
 ) -> Table:
     """Let every policy play every episode of a case, or predict all of its windows.
 
@@ -120,14 +122,18 @@ def evaluate(
         device: Where trained policies run.
         episodes: Play at least so many; a case has a number of its own. Windows have no other.
         on_episode: Told policy, episodes done and episodes in all.
+        versus: The one of `policies` that the others are compared with; None takes the best that
+            is neither learned nor a bound.
 
     Raises:
-        InputError: If a policy or a part of the case does not exist, or two policies have the same
-            name; nothing is played then.
+        InputError: If a policy or a part of the case does not exist, two policies have the same
+            name, or `versus` is none of them; nothing is played then.
     """
     row = find_problem(problem)
     if not policies:
         raise InputError("policies must name at least one, got none")
+    if versus is not None and versus not in policies:
+        raise InputError(f"versus must be one of the policies, got {versus!r}")
     loaded = [
         load_policy(one, problem, device) if isinstance(one, str) else one for one in policies
     ]
@@ -137,14 +143,17 @@ def evaluate(
         found = _predicted(row, loaded, case, on_episode)
     else:
         found = _played(find_control(problem), loaded, case, seed, episodes, on_episode)
-    best = _strongest_baseline(row, found.results)
+    if versus is None:
+        other = _strongest_baseline(row, found.results)
+    else:
+        other = found.results[list(policies).index(versus)]
     rows = []
     for result in found.results:
-        versus = None
-        if best is not None and result is not best:
-            gain = bootstrap(result.values - best.values, *found.groups)
-            versus = {"policy": best.name, "mean": gain.mean, "ci95": gain.ci95}
-        rows.append(_row(row, result, found.groups, versus))
+        difference = None
+        if other is not None and result is not other:
+            gain = bootstrap(result.values - other.values, *found.groups)
+            difference = {"policy": other.name, "mean": gain.mean, "ci95": gain.ci95}
+        rows.append(_row(row, result, found.groups, difference))
     return Table(problem, found.case, _commit(), rows, found.remarks, found.groups_text)
 
 

@@ -32,6 +32,16 @@ def made_set():
     return TraceSet("made", traces)
 
 
+def test_rows_are_compared_with_the_policy_that_is_asked_for():
+    case = {"traces": "synthetic-test"}
+    bba, lowest = evaluate("abr", ["bba", "lowest"], case, versus="lowest").rows
+    assert lowest.versus is None
+    assert bba.versus["policy"] == "lowest"
+    assert bba.versus["mean"] == pytest.approx(bba.mean - lowest.mean)
+    with pytest.raises(InputError, match="versus must be one of the policies, got 'bola'"):
+        evaluate("abr", ["bba", "lowest"], case, versus="bola")
+
+
 def test_rows_are_paired_and_compared_with_the_strongest_baseline():
     table = evaluate("abr", ["bba", "robust_mpc", "optimum"], {"traces": made_set()})
     bba, mpc, best = table.rows

@@ -26,7 +26,8 @@ from netllm_gym.policies.runs import Learner, learning_rate_share
 
 NUM_FEATURES = 8  # of a sample of the history
 OFFSET_DEG = 10.0  # of an answer of 1
-_OF_PLACE, _OF_CHANGE, _LIMIT = 20.0, 5.0, 12.0  # degrees that count 1; beyond so many is not told
+PLACE_DEG = 20.0  # of a place of 1
+_OF_CHANGE, _LIMIT = 5.0, 12.0  # degrees that count 1; beyond so many is not told
 _MIRRORED = np.array([-1.0, 1.0, -1.0])  # left for right: roll and yaw change their sign
 
 Forecast = Callable[[Tensor, Tensor | None], Tensor]  # features, content -> (B, future, 3)
@@ -54,10 +55,10 @@ class Shape(Protocol):
 
 def seen(history: FloatArray) -> NDArray[np.float32]:
     """Return (B, history, 8) features of (B, history, 3) angles in degrees."""
-    place = wrapped_deg(history - history[:, -1:]) / _OF_PLACE
+    place = wrapped_deg(history - history[:, -1:]) / PLACE_DEG
     change = np.zeros_like(history)
     change[:, 1:] = wrapped_deg(np.diff(history, axis=1)) / _OF_CHANGE
-    tilt = history[..., :2] / _OF_PLACE  # roll and pitch
+    tilt = history[..., :2] / PLACE_DEG  # roll and pitch
     features = np.concatenate([place, change, tilt], axis=-1)
     return features.clip(-_LIMIT, _LIMIT).astype(np.float32)
 

@@ -25,6 +25,8 @@ from netllm_gym.policies.neural.networks import KeptNetwork
 from netllm_gym.policies.runs import Progress, TrainingRun, TrainResult, Validate, cpu_threads
 from netllm_gym.policies.viewport_learning import (
     NUM_FEATURES,
+    OFFSET_DEG,
+    PLACE_DEG,
     PredictorFactory,
     ViewportLearner,
     silent_linear,
@@ -110,7 +112,7 @@ class TrackCore(nn.Module):
             read, fusion = self.next_fusion(read, fusion)
             step = self.head(read)  # (B, 1, 3), in units of an answer
             offset = offset + step
-            place = place + 0.5 * step  # 10 degrees, where places are told by 20
+            place = place + OFFSET_DEG / PLACE_DEG * step
             answers.append(offset)
         return torch.cat(answers, dim=1)
 
