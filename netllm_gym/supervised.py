@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -72,7 +73,8 @@ def train_predictor(
     if lesson.windows.dataset.features is not None:
         raise InputError(f"features must be left out for {method}, which sees none")
     schedule = schedule or SCHEDULES[method]
-    from netllm_gym.policies.neural.vp import ViewportNetworkConfig, train_viewport_network
+    from netllm_gym.policies.neural.vp import ViewportNetworkConfig, network_learner
+    from netllm_gym.policies.viewport_learning import train_on_windows
 
     config = ViewportNetworkConfig(
         kind=method,
@@ -82,8 +84,8 @@ def train_predictor(
         width=WIDTHS[method],
         seed=schedule.seed,
     )
-    return train_viewport_network(
-        *(lesson.windows, config, schedule, out),
+    return train_on_windows(
+        *(partial(network_learner, lesson.windows, config, schedule), schedule, out),
         validate=lesson.score,
         trained_on={**lesson.trained_on, "method": method},
         progress=on_progress,
@@ -117,13 +119,13 @@ def adapt_predictor(
         InputError: If the case, the validation or an earlier run in `out` does not fit.
     """
     lesson = lesson_of(problem, case, train_stride, validate_on)
-    from netllm_gym.policies.llm.train_vp import train_llm_predictor, viewport_config
+    from netllm_gym.policies.llm.train_vp import llm_learner, viewport_config
+    from netllm_gym.policies.viewport_learning import train_on_windows
 
-    return train_llm_predictor(
-        lesson.windows,
-        viewport_config(config or LLMConfig(), lesson.windows),
-        schedule or LLM_SCHEDULE,
-        out,
+    schedule = schedule or LLM_SCHEDULE
+    config = viewport_config(config or LLMConfig(), lesson.windows)
+    return train_on_windows(
+        *(partial(llm_learner, lesson.windows, config, schedule), schedule, out),
         validate=lesson.score,
         trained_on={**lesson.trained_on, "method": "llm"},
         progress=on_progress,

@@ -9,7 +9,8 @@ half of the time.
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -20,9 +21,20 @@ from netllm_gym.data.angles import wrapped_deg
 from netllm_gym.data.viewport import ViewportWindows
 from netllm_gym.data.windows import draw_windows
 from netllm_gym.errors import InputError
+from netllm_gym.policies.checkpoint import check_device
 from netllm_gym.policies.configs import to_json
 from netllm_gym.policies.policy import FloatArray, TrainedPolicyFactory
-from netllm_gym.policies.runs import Learner, learning_rate_share
+from netllm_gym.policies.runs import (
+    Learner,
+    Progress,
+    Rates,
+    TrainingRun,
+    TrainResult,
+    Validate,
+    cpu_threads,
+    learning_rate_share,
+)
+from netllm_gym.policies.runs import Schedule as RunSchedule
 
 NUM_FEATURES = 8  # of a sample of the history
 OFFSET_DEG = 10.0  # of an answer of 1
@@ -146,21 +158,19 @@ class PredictorFactory(TrainedPolicyFactory):
         return LearnedPredictor(self.forecast, self.config.content_size, self.name, device)
 
 
-class Schedule(Protocol):
-    """What the learner reads of a method's settings, beside what a run does."""
+class Schedule(RunSchedule, Rates, Protocol):
+    """What is read of a method's settings, beside what a run reads of them."""
 
     @property
     def updates(self) -> int: ...  # noqa: D102
     @property
     def learning_rate(self) -> float: ...  # noqa: D102
     @property
-    def warmup_fraction(self) -> float: ...  # noqa: D102
-    @property
-    def final_fraction(self) -> float: ...  # noqa: D102
-    @property
     def clip_norm(self) -> float: ...  # noqa: D102
     @property
     def seed(self) -> int: ...  # noqa: D102
+    @property
+    def threads(self) -> int: ...  # noqa: D102
     @property
     def device(self) -> str: ...  # noqa: D102
 
@@ -244,3 +254,50 @@ class ViewportLearner(Learner):
         answer = OFFSET_DEG * self.forecast(features, shown)  # (B, F, 3)
         apart = answer - torch.from_numpy(offsets.astype(np.float32)).to(device)
         return (torch.remainder(apart + 180.0, 360.0) - 180.0).abs().mean()
+
+
+class Begun(NamedTuple):
+    """What learns, and what an earlier run kept of it."""
+
+    learner: ViewportLearner
+    kept: Mapping[str, Any] | None  # config and origin of the run that is resumed; None anew
+
+
+def train_on_windows(
+    begin: Callable[[Path | None], Begun],
+    schedule: Schedule,
+    out: Path | str,
+    *,
+    validate: Validate | None = None,
+    trained_on: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    resume: bool = False,
+    stop_after: int | None = None,
+) -> TrainResult:
+    """Train a predictor on windows and keep the best and the last.
+
+    Args:
+        begin: Makes what learns, given the folder of an earlier run's last policy or None.
+        schedule: How.
+        out: Folder of the run; new, empty or that of an earlier run.
+        validate: Scores a policy, given its factory; higher is better; None keeps only the last.
+        trained_on: Where the windows and the validation came from, as JSON values.
+        progress: Told the metrics of each update and validation.
+        resume: Go on from `out/last` if there is one.
+        stop_after: Leave off after this update, as an interrupted run would; for tests.
+
+    Raises:
+        InputError: If `out` holds something else, or a resumed run's settings or origin differ;
+            nothing is written then.
+    """
+    check_device(schedule.device)
+    run = TrainingRun(
+        *(Path(out), schedule),
+        validate=validate,
+        trained_on=trained_on,
+        progress=progress,
+        resume=resume,
+    )
+    with cpu_threads(schedule.threads):
+        learner, kept = begin(run.last if run.resumes else None)
+        return run.train(learner, kept, stop_after)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,9 +18,9 @@ from netllm_gym.policies.neural.config import ViewportSchedule
 from netllm_gym.policies.neural.vp import (
     ViewportNetwork,
     ViewportNetworkConfig,
-    train_viewport_network,
+    network_learner,
 )
-from netllm_gym.policies.viewport_learning import seen
+from netllm_gym.policies.viewport_learning import seen, train_on_windows
 from netllm_gym.problems import load_policy
 from tests.policies.made_viewports import CONFIG, awaken, made_windows
 
@@ -89,9 +90,8 @@ def test_it_learns(tmp_path):
     windows = made_windows(4, 6)
     schedule = dataclasses.replace(SCHEDULE, updates=60, batch_size=64, learning_rate=5e-3)
     lines = []
-    train_viewport_network(
-        *(windows, config_of("gru"), schedule, tmp_path / "run"), progress=lines.append
-    )
+    begin = partial(network_learner, windows, config_of("gru"), schedule)
+    train_on_windows(begin, schedule, tmp_path / "run", progress=lines.append)
     losses = [line["loss"] for line in lines]
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:3])
 
@@ -104,9 +104,8 @@ def test_a_run_that_stops_and_resumes_is_equal_to_the_last_bit(tmp_path, kind):
         return -float(np.abs(factory(windows).predict(windows.history_deg(), None)).mean())
 
     def run(out, **more):
-        return train_viewport_network(
-            *(windows, config, SCHEDULE, out), validate=score, resume=True, **more
-        )
+        begin = partial(network_learner, windows, config, SCHEDULE)
+        return train_on_windows(begin, SCHEDULE, out, validate=score, resume=True, **more)
 
     run(tmp_path / "whole")
     run(tmp_path / "parts", stop_after=2)
@@ -114,8 +113,9 @@ def test_a_run_that_stops_and_resumes_is_equal_to_the_last_bit(tmp_path, kind):
     for file in ("last/weights.safetensors", "best/weights.safetensors", "last/state.json"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes()
     other = dataclasses.replace(config, width=9)
+    begin = partial(network_learner, windows, other, SCHEDULE)
     with pytest.raises(InputError, match="config must be that of the run"):
-        train_viewport_network(*(windows, other, SCHEDULE, tmp_path / "parts"), resume=True)
+        train_on_windows(begin, SCHEDULE, tmp_path / "parts", resume=True)
 
 
 def test_a_predictor_is_kept_and_read_whole(tmp_path):

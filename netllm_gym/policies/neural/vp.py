@@ -17,16 +17,15 @@ from torch import Tensor, nn
 
 from netllm_gym.data.angles import check_order
 from netllm_gym.data.viewport import ViewportWindows
-from netllm_gym.policies.checkpoint import check_device
 from netllm_gym.policies.configs import MAX_SEED, check
 from netllm_gym.policies.neural.checkpoint import load_network, write_network
 from netllm_gym.policies.neural.config import ViewportSchedule
 from netllm_gym.policies.neural.networks import KeptNetwork
-from netllm_gym.policies.runs import Progress, TrainingRun, TrainResult, Validate, cpu_threads
 from netllm_gym.policies.viewport_learning import (
     NUM_FEATURES,
     OFFSET_DEG,
     PLACE_DEG,
+    Begun,
     PredictorFactory,
     ViewportLearner,
     silent_linear,
@@ -145,54 +144,23 @@ class ViewportNetwork(KeptNetwork):
         )
 
 
-def train_viewport_network(
+def network_learner(
     windows: ViewportWindows,
     config: ViewportNetworkConfig,
     schedule: ViewportSchedule,
-    out: Path | str,
-    *,
-    validate: Validate | None = None,
-    trained_on: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
-    resume: bool = False,
-    stop_after: int | None = None,
-) -> TrainResult:
-    """Train a network on windows and keep the best and the last.
-
-    Args:
-        windows: To learn from.
-        config: The network.
-        schedule: How.
-        out: Folder of the run; new, empty or that of an earlier run.
-        validate: Scores a policy, given its factory; higher is better; None keeps only the last.
-        trained_on: Where the windows and the validation came from, as JSON values.
-        progress: Told the metrics of each update and validation.
-        resume: Go on from `out/last` if there is one.
-        stop_after: Leave off after this update, as an interrupted run would; for tests.
-
-    Raises:
-        InputError: If `out` holds something else, or a resumed run's settings or origin differ;
-            nothing is written then.
-    """
-    check_device(schedule.device)
-    run = TrainingRun(
-        *(Path(out), schedule),
-        validate=validate,
-        trained_on=trained_on,
-        progress=progress,
-        resume=resume,
+    last: Path | None,
+) -> Begun:
+    """Return what learns a network from windows; from `last`, an earlier run's, it goes on."""
+    network: Any = ViewportNetwork(config)
+    kept = None
+    if last is not None:
+        network, values = load_network(last)
+        kept = {"config": values["config"], "trained_on": values["trained_on"]}
+    learner = _NetworkLearner(
+        *(network, config, _optimizer(network, schedule), windows, schedule),
+        schedule.batch_size,
     )
-    with cpu_threads(schedule.threads):
-        network: Any = ViewportNetwork(config)
-        kept = None
-        if run.resumes:
-            network, values = load_network(run.last)
-            kept = {"config": values["config"], "trained_on": values["trained_on"]}
-        learner = _NetworkLearner(
-            *(network, config, _optimizer(network, schedule), windows, schedule),
-            schedule.batch_size,
-        )
-        return run.train(learner, kept, stop_after)
+    return Begun(learner, kept)
 
 
 def _optimizer(network: nn.Module, schedule: ViewportSchedule) -> torch.optim.AdamW:

@@ -1,5 +1,7 @@
 """The language model on viewports: one core, its law, both layouts, runs, what is kept."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,9 @@ from netllm_gym.errors import InputError
 from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig, TrainConfig
 from netllm_gym.policies.llm.model import LLMModel
 from netllm_gym.policies.llm.policy import factory_of, for_acting
-from netllm_gym.policies.llm.train_vp import train_llm_predictor, viewport_config
+from netllm_gym.policies.llm.train_vp import llm_learner, viewport_config
 from netllm_gym.policies.llm.vp import forecast
-from netllm_gym.policies.viewport_learning import seen
+from netllm_gym.policies.viewport_learning import seen, train_on_windows
 from netllm_gym.problems import load_policy
 from tests.policies.made_viewports import awaken, made_features, made_windows
 
@@ -98,9 +100,8 @@ def test_a_run_that_stops_and_resumes_is_equal_to_the_last_bit(tmp_path, with_fr
         return -float(np.abs(predictor.predict(windows.history_deg(), windows.content())).mean())
 
     def run(out, **more):
-        return train_llm_predictor(
-            *(windows, config, SCHEDULE, out), validate=score, resume=True, **more
-        )
+        begin = partial(llm_learner, windows, config, SCHEDULE)
+        return train_on_windows(begin, SCHEDULE, out, validate=score, resume=True, **more)
 
     run(tmp_path / "whole")
     run(tmp_path / "parts", stop_after=2)
@@ -116,7 +117,8 @@ def test_a_run_that_stops_and_resumes_is_equal_to_the_last_bit(tmp_path, with_fr
 def test_lora_is_merged_for_acting_and_kept_apart(tmp_path):
     windows = made_windows()
     config = config_for(windows, BackboneConfig("tiny", layers=1, adapt="lora", lora_rank=2))
-    train_llm_predictor(windows, config, SCHEDULE, tmp_path / "run")
+    begin = partial(llm_learner, windows, config, SCHEDULE)
+    train_on_windows(begin, SCHEDULE, tmp_path / "run")
     assert (tmp_path / "run/last/adapter/adapter_model.safetensors").is_file()
     loaded = load_policy(str(tmp_path / "run"), "vp").factory(windows)
     model = awaken(LLMModel(config))
