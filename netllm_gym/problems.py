@@ -240,6 +240,8 @@ PROBLEMS: dict[str, Problem] = {
             "synthetic-uniform": "synthetic-uniform-valid",
             "synthetic-markov": "synthetic-markov-valid",
             "clean-train": "clean-valid",
+            "clean-train-fcc": "clean-valid-fcc",
+            "clean-train-norway": "clean-valid-norway",
         },
         test_worlds="synthetic-test",
         interval_over="recording",

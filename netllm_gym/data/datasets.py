@@ -63,11 +63,23 @@ def clean_split() -> dict[str, SplitPart]:
     """Return the lists `clean-train` and `clean-valid`, which share no recording with `fcc-test`.
 
     The published splits leak: 81 of the 100 `fcc-test` traces lie inside `fcc-train` recordings.
+
+    Each also comes as `-fcc` (cable and DSL in the USA) and `-norway` (3G in trains, trams, buses,
+    a metro and a car), to train on links of one kind and test on the other; `clean-norway` are
+    those of both.
     """
     text = resources.files("netllm_gym.data").joinpath("clean_split.json").read_text("utf-8")
-    return {
+    parts = {
         name: SplitPart(part["folder"], part["sha256"]) for name, part in json.loads(text).items()
     }
+    for name, (folder, sha256) in list(parts.items()):
+        norway = {file: digest for file, digest in sha256.items() if file.endswith(".log")}
+        fcc = {file: digest for file, digest in sha256.items() if file not in norway}
+        parts[f"{name}-fcc"] = SplitPart(folder, fcc)
+        parts[f"{name}-norway"] = SplitPart(folder, norway)
+    train, valid = parts["clean-train-norway"], parts["clean-valid-norway"]
+    parts["clean-norway"] = SplitPart(train.folder, train.sha256 | valid.sha256)
+    return parts
 
 
 def has_sha256(path: Path, expected: str) -> bool:

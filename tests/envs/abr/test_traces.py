@@ -136,6 +136,25 @@ def test_clean_lists_share_no_recording():
     assert not train & valid
 
 
+def test_clean_lists_come_by_kind_of_link():
+    lists = clean_split()
+    counts = {name: len(lists[name].sha256) for name in sorted(lists)}
+    assert counts == {
+        "clean-norway": 39,
+        "clean-train": 60,
+        "clean-train-fcc": 29,
+        "clean-train-norway": 31,
+        "clean-valid": 25,
+        "clean-valid-fcc": 17,
+        "clean-valid-norway": 8,
+    }
+    for name in ("clean-train", "clean-valid"):
+        fcc, norway = lists[f"{name}-fcc"].sha256, lists[f"{name}-norway"].sha256
+        assert fcc | norway == lists[name].sha256
+        assert all("trace_" in file for file in fcc)
+        assert all("-report.20" in file for file in norway)
+
+
 def test_published_sets(shared_data):
     test = load_trace_set("fcc-test")
     assert (len(test.traces), test.start_pointers[0]) == (100, 28)
