@@ -7,6 +7,9 @@ import pytest
 
 from netllm_gym.collection import collect
 
+# A worker for each core: threads of torch, which is not loaded yet, would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture
 def shared_data():
