@@ -12,7 +12,12 @@ from netllm_gym.collection import collect
 from netllm_gym.envs.abr.trace_sets import load_trace_set
 from netllm_gym.errors import InputError, MissingDataError
 from netllm_gym.evaluation import evaluate
-from netllm_gym.policies.neural.abr_mlp import ABRNetwork, ABRNetworkConfig
+from netllm_gym.policies.neural.abr_mlp import (
+    REMEMBERED,
+    ABRNetwork,
+    ABRNetworkConfig,
+    LinkMemory,
+)
 from netllm_gym.policies.neural.checkpoint import load_network, write_network
 from netllm_gym.problems import PROBLEMS, PolicyEntry, find_problem, load_policy
 
@@ -21,8 +26,8 @@ RNG = np.random.default_rng(0)
 
 
 def seen(rows=5):
-    """Return (rows, 6, 6) observations of no particular world."""
-    return RNG.uniform(0.0, 3.0, (rows, 6, 6)).astype(np.float32)
+    """Return what a network reads of (rows, 6, 6) observations of no particular world."""
+    return LinkMemory(rows).see(RNG.uniform(0.0, 3.0, (rows, 6, 6)).astype(np.float32))
 
 
 def made_folder(folder, trained_on=None, **config):
@@ -50,7 +55,8 @@ def test_decisions_follow_their_probabilities_on_any_ladder(rungs):
     ladder = tuple(np.linspace(0.5, 5.0, rungs))
     network = ABRNetwork(ABRNetworkConfig(ladder, width=8))
     torch.nn.init.normal_(network.actor[-1].weight, std=0.5)
-    one = np.repeat(RNG.uniform(0, 2, (1, 6, max(6, rungs))), 20_000, axis=0).astype(np.float32)
+    observation = RNG.uniform(0, 2, (1, 6, max(6, rungs))).astype(np.float32)
+    one = np.repeat(LinkMemory(1).see(observation), 20_000, axis=0)
     with torch.inference_mode():
         drawn = network.decide(one, RNG.random((1, len(one))))
         likely = network.decide(one, None)
@@ -68,7 +74,8 @@ def test_the_rung_that_was_chosen_last_reaches_the_network():
     network = ABRNetwork(ABRNetworkConfig(width=8))
     observations = np.zeros((6, 6, 6), np.float32)
     observations[:, 0, -1] = np.array(network.config.ladder_mbps) / 4.3
-    assert network.features(observations)[:, -6:].argmax(1).tolist() == list(range(6))
+    features = network.features(LinkMemory(6).see(observations))[:, :-REMEMBERED]
+    assert features[:, -6:].argmax(1).tolist() == list(range(6))
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,15 @@ import math
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from netllm_gym.envs.abr.observation import BUFFER
 from netllm_gym.envs.abr.traces import Trace
 from netllm_gym.envs.abr.video import load_video
 from netllm_gym.errors import InputError
+from netllm_gym.policies.checkpoint import file_sha256, write_tensors
 from netllm_gym.policies.neural.abr_links import GenetWorlds, Link, UDRWorlds
-from netllm_gym.policies.neural.abr_mlp import ABRNetwork, ABRNetworkConfig
+from netllm_gym.policies.neural.abr_mlp import ABRNetwork, ABRNetworkConfig, LinkMemory
 from netllm_gym.policies.neural.abr_worlds import TraceWorlds
 from netllm_gym.policies.neural.config import (
     DIFFICULTIES,
@@ -26,6 +29,7 @@ from netllm_gym.policies.neural.ppo import (
     clipped_loss,
     episode_seeds,
     generalised_advantages,
+    laplace_loss,
     train_ppo,
 )
 
@@ -68,6 +72,38 @@ def test_the_objective_rewards_no_move_beyond_the_clip():
     moved = torch.tensor([2.0, 2.0, 0.5, 0.5]).log()
     gains = torch.tensor([1.0, -1.0, 1.0, -1.0])
     assert clipped_loss(moved, gains, 0.2).tolist() == pytest.approx([-1.2, 2.0, -0.5, 0.8])
+
+
+def test_the_likeliest_spread_is_the_mean_distance():
+    off = torch.tensor([1.0, 2.0, 6.0])
+    losses = {spread: float(laplace_loss(off, torch.tensor(spread)).sum()) for spread in (2, 3, 4)}
+    assert min(losses, key=losses.get) == 3
+    assert losses[3] == pytest.approx(3 + 3 * math.log(3))  # 9 / 3 and three logarithms
+
+
+@pytest.mark.parametrize(
+    ("spread", "differs"),
+    [(lambda buffer: 5.0 + 0.0 * buffer, False), (lambda buffer: 0.1 + buffer, True)],
+)
+def test_advantages_count_by_the_usual_distance_of_returns(tmp_path, spread, differs):
+    class Spread(ABRNetwork):
+        def judge(self, observations, actions):
+            buffer = torch.from_numpy(observations[:, BUFFER, -1].copy())
+            return super().judge(observations, actions)._replace(spreads=spread(buffer))
+
+    def made():
+        network = made_network()
+        network.__class__ = Spread
+        return network
+
+    Spread.__name__ = "ABRNetwork"  # on disk it is that
+    weights = []
+    for evenness in (0.0, 1.0):
+        schedule = dataclasses.replace(SHORT, updates=1, evenness=evenness, entropy=0.0)
+        out = tmp_path / str(evenness)
+        train_ppo(made, trace_worlds(schedule), schedule, out)
+        weights.append(load_file(out / "last/weights.safetensors")["actor.0.weight"])
+    assert torch.allclose(*weights, atol=1e-6) != differs
 
 
 def test_seeds_of_updates_and_runs_differ():
@@ -113,6 +149,40 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, method):
     for line in (*told[0], *told[1]):
         line.pop("seconds", None)
     assert told[0] == told[1]
+
+
+@pytest.mark.parametrize(
+    ("averaging", "kept"), [(0.98, (0, 1 / 11, 2 / 12, 3 / 13)), (0.0, (0,) * 4)]
+)
+def test_what_is_kept_has_the_mean_of_the_weights(tmp_path, averaging, kept):
+    schedule, mean = dataclasses.replace(SHORT, averaging=averaging), {}
+    for update, share in enumerate(kept):
+        train_ppo(
+            *(made_network, trace_worlds(schedule), schedule, tmp_path / "run"),
+            resume=True,
+            stop_after=update + 1,
+        )
+        newest = load_file(tmp_path / "run/last/optimizer.safetensors")
+        found = load_file(tmp_path / "run/last/weights.safetensors")
+        for name, weight in found.items():
+            new = newest[f"{name}|weight"]
+            mean[name] = share * mean.get(name, new) + (1 - share) * new
+            torch.testing.assert_close(weight, mean[name])
+    moved = max(float((found[name] - newest[f"{name}|weight"]).abs().max()) for name in found)
+    assert (moved > 1e-5) == (averaging > 0)
+
+
+def test_weights_of_another_network_are_not_resumed_from(tmp_path):
+    train_ppo(made_network, trace_worlds(), SHORT, tmp_path / "run", stop_after=1)
+    last = tmp_path / "run/last"
+    moments = load_file(last / "optimizer.safetensors")
+    del moments["actor.0.weight|weight"]
+    write_tensors(last / "optimizer.safetensors", moments)
+    state = json.loads((last / "state.json").read_text())
+    state["optimizer_sha256"] = file_sha256(last / "optimizer.safetensors")
+    (last / "state.json").write_text(json.dumps(state))
+    with pytest.raises(InputError, match=r"optimizer.safetensors must fit .* actor.0.weight amiss"):
+        train_ppo(made_network, trace_worlds(), SHORT, tmp_path / "run", resume=True)
 
 
 def test_a_run_is_not_resumed_with_other_worlds(tmp_path):
@@ -176,12 +246,12 @@ def test_a_problem_may_say_itself_how_good_decisions_were(tmp_path):
     )
     assert seen == [4]
     assert "value_loss" not in told[0]
-    assert chance_of_two(network) > before + 0.005
+    assert chance_of_two(network) > before + 0.002
 
 
 def chance_of_two(network):
     """Return the mean probability of rung 2."""
-    seen = np.zeros((50, 6, 6), np.float32)
+    seen = LinkMemory(50).see(np.zeros((50, 6, 6), np.float32))
     with torch.no_grad():
         return float(network.judge(seen, np.full(50, 2)).log_probs.exp().mean())
 

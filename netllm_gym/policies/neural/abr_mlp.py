@@ -1,7 +1,8 @@
-"""A small actor and critic for ABR: two towers of dense layers over the observation.
+"""A small actor and critic for ABR: two towers of dense layers over observation and memory.
 
-Both read the whole (6, W) matrix and the rung of the newest chunk, which the matrix shows only as
-a bitrate. One output a rung, so any ladder will do, each with a network of its own.
+Both read the whole (6, W) matrix, the rung of the newest chunk, which the matrix shows only as a
+bitrate, and what `LinkMemory` keeps of the chunks before. One output a rung, so any ladder will do,
+each with a network of its own.
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -21,6 +23,10 @@ from netllm_gym.policies.policy import FloatArray, IntArray, choose
 
 _LOGARITHMIC = (THROUGHPUT, DOWNLOAD, SIZES)  # rows whose values span orders of magnitude
 _LEAST = 0.01  # MB/s, tens of seconds, MB: what is below is told apart no more
+_DECAYS = np.array([0.6, 0.85, 0.95, 1.0])  # a chunk's weight in each mean after one more chunk
+_CHANGE_DECAY = 0.9
+REMEMBERED = 12  # numbers that `LinkMemory` keeps of a row
+_LEAST_SPREAD = 0.05
 
 
 @dataclass(frozen=True)
@@ -67,22 +73,32 @@ class ABRNetwork(Network):
         self.rungs = rungs
         self._width = max(HISTORY, rungs)
         self._shares = np.array(config.ladder_mbps) / config.ladder_mbps[-1]
-        inputs = NUM_ROWS * self._width + rungs
+        inputs = NUM_ROWS * self._width + rungs + REMEMBERED
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.actor = _tower(inputs, config, rungs, gain=0.01)  # at first all rungs are alike
-            self.critic = _tower(inputs + config.foresight, config, 1, gain=1.0)
+            self.critic = _tower(inputs + config.foresight, config, 2, gain=1.0)
 
-    def features(self, observations: Observations) -> Tensor:
-        """Return (N, inputs) of (N, 6 or more, W) observations, of which 6 rows are read."""
-        observations = observations[:, :NUM_ROWS]
+    def new_memory(self, num_rows: int) -> "LinkMemory":
+        """Return an empty memory."""
+        return LinkMemory(num_rows)
+
+    def features(self, read: Observations) -> Tensor:
+        """Return (N, inputs) of observations that went through the memory."""
+        below = _rows_for(REMEMBERED, self._width)
+        if read.shape[1] < NUM_ROWS + below:
+            raise InputError(
+                f"observations must have gone through the memory, got {read.shape[1]} rows"
+            )
+        observations = read[:, :NUM_ROWS]
         share = observations[:, BITRATE, -1].astype(np.float64)
         rung = np.abs(share[:, None] - self._shares).argmin(axis=1)
         seen = np.array(observations, np.float32)
-        rows = seen[:, _LOGARITHMIC]
-        seen[:, _LOGARITHMIC] = np.log(np.maximum(rows, _LEAST) / _LEAST) / np.log(1 / _LEAST)
+        seen[:, _LOGARITHMIC] = _logarithm(seen[:, _LOGARITHMIC])
         last = np.eye(self.rungs, dtype=np.float32)[rung]
-        return torch.from_numpy(np.concatenate([seen.reshape(len(seen), -1), last], axis=1))
+        kept = read[:, -below:].reshape(len(read), -1)
+        parts = [seen.reshape(len(seen), -1), last, kept[:, :REMEMBERED]]
+        return torch.from_numpy(np.concatenate(parts, axis=1))
 
     def decide(self, observations: Any, draws: FloatArray | None) -> IntArray:
         """Return (N,) rungs."""
@@ -96,8 +112,8 @@ class ABRNetwork(Network):
         log_probs = torch.log_softmax(self.actor(seen), dim=1)
         of_actions = log_probs.gather(1, torch.from_numpy(actions)[:, None])[:, 0]
         entropies = -(log_probs.exp() * log_probs).sum(1)
-        values = self.critic(torch.cat([seen, ahead], dim=1))[:, 0]
-        return Judgement(of_actions, entropies, values)
+        values, spreads = self.critic(torch.cat([seen, ahead], dim=1)).unbind(1)
+        return Judgement(of_actions, entropies, values, F.softplus(spreads) + _LEAST_SPREAD)
 
     def towers(self) -> tuple[nn.Module, nn.Module]:
         """Return actor and critic."""
@@ -108,21 +124,78 @@ class ABRNetwork(Network):
         check_trained_for(env, self.rungs)
 
 
-def with_foresight(observations: Observations, ahead: FloatArray) -> NDArray[np.float32]:
-    """Return (N, 6 + K, W) observations with (N, F) numbers in K further rows, 0 behind them."""
+class LinkMemory:
+    """The throughput of all chunks of the episode, newest first in weight, as a few numbers.
+
+    Of its logarithm: mean and standard deviation with four weights, from the last few chunks to all
+    alike; the least and the most; the mean change from chunk to chunk. And how many there were. An
+    observation shows six chunks, from which a link that is steady for minutes and one that is so
+    for the moment look the same.
+
+    Args:
+        num_rows: Rows that act together.
+    """
+
+    def __init__(self, num_rows: int) -> None:
+        self._sums = np.zeros((num_rows, 3, len(_DECAYS)))  # of 1, x and x^2, weighted
+        self._range = np.empty((num_rows, 2))
+        self._changes = np.empty((num_rows, 2))  # sums of 1 and of changes, weighted
+        self._last = np.empty(num_rows)
+        self.reset(np.arange(num_rows))
+
+    def reset(self, rows: IntArray) -> None:
+        """Forget these rows."""
+        self._sums[rows], self._changes[rows] = 0.0, 0.0
+        self._range[rows] = np.inf, -np.inf
+        self._last[rows] = np.nan
+
+    def see(self, observations: Observations) -> NDArray[np.float32]:
+        """Take in (N, R, W) observations; return them with the numbers in further rows."""
+        x = _logarithm(observations[:, THROUGHPUT, -1].astype(np.float64))
+        powers = np.stack([np.ones_like(x), x, x**2], axis=1)
+        self._sums = self._sums * _DECAYS + powers[:, :, None]
+        self._range[:, 0] = np.minimum(self._range[:, 0], x)
+        self._range[:, 1] = np.maximum(self._range[:, 1], x)
+        known = ~np.isnan(self._last)
+        change = np.stack([known, np.where(known, np.abs(x - self._last), 0.0)], axis=1)
+        self._changes = self._changes * _CHANGE_DECAY + change
+        self._last = x
+        weight, mean, square = self._sums.transpose(1, 0, 2)  # (N, 4) each
+        mean, square = mean / weight, square / weight
+        numbers = [
+            mean,
+            4.0 * np.sqrt(np.maximum(square - mean**2, 0.0)),
+            self._range,
+            4.0 * self._changes[:, 1:] / np.maximum(self._changes[:, :1], 1.0),
+            np.log(weight[:, -1:]) / 4.0,
+        ]
+        return with_rows(observations, np.concatenate(numbers, axis=1))
+
+
+def with_rows(observations: Observations, numbers: FloatArray) -> NDArray[np.float32]:
+    """Return (N, R + K, W) observations with (N, F) numbers in K further rows, 0 behind them."""
     width = observations.shape[2]
-    rows = -(-ahead.shape[1] // width)
-    below = np.zeros((len(ahead), rows * width), np.float32)
-    below[:, : ahead.shape[1]] = ahead
+    rows = _rows_for(numbers.shape[1], width)
+    below = np.zeros((len(numbers), rows * width), np.float32)
+    below[:, : numbers.shape[1]] = numbers
     return np.concatenate([observations, below.reshape(-1, rows, width)], axis=1)
 
 
+def _rows_for(count: int, width: int) -> int:
+    return -(-count // width)
+
+
 def foresight_of(observations: Observations, count: int) -> Tensor:
-    """Return (N, count) logarithms of what `with_foresight` put there."""
+    """Return (N, count) logarithms of the numbers in the first rows below the observation."""
     ahead = observations[:, NUM_ROWS:].reshape(len(observations), -1)[:, :count]
     if ahead.shape[1] < count:
         raise InputError(f"observations must hold {count} numbers to come, got {ahead.shape[1]}")
     return torch.from_numpy(np.log(np.maximum(ahead, _LEAST)))
+
+
+def _logarithm(values: NDArray[Any]) -> NDArray[Any]:
+    """Return 0 for the least value that is told apart, 1 for 1."""
+    return np.asarray(np.log(np.maximum(values, _LEAST) / _LEAST) / np.log(1 / _LEAST))
 
 
 def _tower(inputs: int, config: ABRNetworkConfig, outputs: int, gain: float) -> nn.Sequential:

@@ -19,7 +19,7 @@ from netllm_gym.envs.abr.traces import Trace
 from netllm_gym.envs.abr.vector_env import ABRVectorEnv
 from netllm_gym.envs.abr.video import Video
 from netllm_gym.envs.plan import PlannedEpisode
-from netllm_gym.policies.neural.abr_mlp import with_foresight
+from netllm_gym.policies.neural.abr_mlp import with_rows
 from netllm_gym.policies.neural.config import PPOConfig
 from netllm_gym.policies.neural.networks import NetworkPolicyFactory
 from netllm_gym.policies.neural.ppo import episode_seeds
@@ -85,7 +85,7 @@ class ForesightEnv(ABRVectorEnv):
             self._outlook = Outlook(self.trace_set.traces)
         rows = self.batch.rows
         ahead = self._outlook.capacity_mbps(rows["trace"], rows["trace_s"])
-        return with_foresight(observations, ahead)
+        return with_rows(observations, ahead)
 
 
 class TraceWorlds:

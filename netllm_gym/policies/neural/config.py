@@ -28,10 +28,15 @@ class PPOConfig:
         gamma: Discount of rewards.
         gae_lambda: Of generalised advantage estimation.
         value_weight: Of the error of the expected return.
+        evenness: Power of the usual distance of returns from what is expected by which advantages
+            are divided: at 0 the states decide whose returns are the wildest, at 1 all alike.
+        advantage_limit: Advantages beyond so many standard deviations count as at it.
         reward_scale: Rewards are multiplied by this, so that returns are of the order of 1.
         reward_floor: What a reward is below it counts a tenth: one stall of minutes would drown all
             else.
         clip_norm: Most that the gradient's norm may be.
+        averaging: Share of the mean of the weights, which is what is validated and kept, that an
+            update leaves as it was; 0 keeps the newest weights.
         validate_every: Updates between validations; 0 validates only at the end.
         checkpoint_every: Updates between checkpoints; 0 keeps only the end.
         seed: Of initial weights, episodes and minibatches.
@@ -51,9 +56,12 @@ class PPOConfig:
     gamma: float = 1.0
     gae_lambda: float = 0.95
     value_weight: float = 0.5
+    evenness: float = 0.5
+    advantage_limit: float = 6.0
     reward_scale: float = 0.2
     reward_floor: float = -10.0
     clip_norm: float = 0.5
+    averaging: float = 0.98
     validate_every: int = 10
     checkpoint_every: int = 10
     seed: int = 0
@@ -65,7 +73,7 @@ class PPOConfig:
         for name in ("validate_every", "checkpoint_every", "threads"):
             check(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
         check_most(self, episodes=MOST_AT_ONCE, minibatch=MOST_AT_ONCE, threads=MOST_THREADS)
-        for name in ("learning_rate", "clip", "reward_scale", "clip_norm"):
+        for name in ("learning_rate", "clip", "advantage_limit", "reward_scale", "clip_norm"):
             holds = 0 < getattr(self, name) < math.inf
             check(holds, name, "be above 0 and finite", getattr(self, name))
         holds = -math.inf < self.reward_floor < math.inf
@@ -73,8 +81,9 @@ class PPOConfig:
         for name in ("kl_limit", "entropy", "final_entropy", "value_weight"):
             holds = 0 <= getattr(self, name) < math.inf
             check(holds, name, "be at least 0 and finite", getattr(self, name))
-        for name in ("final_fraction", "gamma", "gae_lambda"):
+        for name in ("final_fraction", "gamma", "gae_lambda", "evenness"):
             check(0 <= getattr(self, name) <= 1, name, "lie in [0, 1]", getattr(self, name))
+        check(0 <= self.averaging < 1, "averaging", "lie in [0, 1)", self.averaging)
         check(0 <= self.seed <= MAX_SEED, "seed", f"be in 0..{MAX_SEED}", self.seed)
 
 
@@ -224,6 +233,7 @@ DECIMA_SCHEDULE = PPOConfig(
     final_fraction=0.1,
     entropy=0.0,
     final_entropy=0.0,
+    averaging=0.0,
 )
 
 WorldsConfig = UDRConfig | GenetConfig | DecimaConfig

@@ -34,6 +34,32 @@ class Judgement(NamedTuple):
     log_probs: Tensor  # (B,) of the actions
     entropies: Tensor  # (B,) of all that could have been chosen
     values: Tensor | None  # (B,) return that it expects from here on; None if it expects nothing
+    spreads: Tensor | None = None  # (B,) how far returns usually are from that, above 0
+
+
+def together(parts: Sequence[Judgement]) -> Judgement:
+    """Return what was said of several batches, end to end."""
+
+    def joined(each: Sequence[Tensor | None]) -> Tensor | None:
+        known = [part for part in each if part is not None]
+        return torch.cat(known) if known else None
+
+    return Judgement(
+        torch.cat([part.log_probs for part in parts]),
+        torch.cat([part.entropies for part in parts]),
+        joined([part.values for part in parts]),
+        joined([part.spreads for part in parts]),
+    )
+
+
+class Memory(Protocol):
+    """What a network keeps of the episode that each row plays, beyond what an observation shows."""
+
+    def reset(self, rows: IntArray) -> None:
+        """Forget these rows: each begins a new episode with the next step."""
+
+    def see(self, observations: Any) -> Any:
+        """Take in one step of all rows; return what the network reads of it."""
 
 
 class KeptNetwork(nn.Module):
@@ -89,6 +115,10 @@ class Network(KeptNetwork):
         """Return (B,) where there is a choice, from which something can be learned; everywhere."""
         return np.ones(len(observations), np.bool_)
 
+    def new_memory(self, num_rows: int) -> Memory | None:
+        """Return an empty memory of rows that act together; None if observations are enough."""
+        return None
+
     def towers(self) -> Sequence[nn.Module]:
         """Return parts that share no weight; the gradient of each is clipped by itself."""
         return [self]
@@ -117,18 +147,40 @@ class NetworkPolicy:
     def __init__(self, network: Network, num_rows: int, *, sampled: bool, name: str) -> None:
         self.name, self.network, self.sampled = name, network, sampled
         self._draws = EpisodeDraws(num_rows)
+        self._memory = network.new_memory(num_rows)
 
     def reset(self, rows: IntArray, seeds: IntArray) -> None:
-        """Start the rows' draws anew; the network has no memory."""
+        """Start the rows' draws anew and forget their episodes."""
         self._draws.reset(rows, seeds)
+        if self._memory is not None:
+            self._memory.reset(rows)
 
     def act(self, observations: Any, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
         """Return (N, ...) actions; see the protocol."""
         draws = None
+        if self._memory is not None:
+            observations = self._memory.see(observations)
         if self.sampled:
             draws = np.stack([self._draws.draw() for _ in range(self.network.draws_per_decision)])
         with torch.inference_mode():
             return self.network.decide(observations, draws)
+
+
+def remembered(network: Network, seen: Sequence[Any]) -> Sequence[Any]:
+    """Return what the network read at every step of whole episodes.
+
+    Args:
+        network: That played them, or could have.
+        seen: (T, ...) observations of each.
+    """
+    memory = network.new_memory(len(seen))
+    if memory is None:
+        return seen
+    lengths = [len(each) for each in seen]
+    after = range(max(lengths))  # a row that has ended repeats its last step, which nobody reads
+    steps = [memory.see(np.stack([each[min(t, len(each) - 1)] for each in seen])) for t in after]
+    read = np.stack(steps, axis=1)
+    return [row[:length] for row, length in zip(read, lengths, strict=True)]
 
 
 class NetworkPolicyFactory(TrainedPolicyFactory):

@@ -7,11 +7,19 @@ network's own expectation (generalised advantage estimation) or by a function of
 An update plays new episodes whose seeds follow from the run's seed and its number, then learns
 from them, so `policies/runs.py` resumes it between any two updates.
 
+The network that plays changes from update to update with the luck of its episodes; the mean of its
+weights over the last updates does not. That mean is the policy: it is validated and kept.
+
+Where returns are mostly chance (a link that fails for minutes), advantages are large and say
+little. A network that knows how far returns usually are from what it expects has them divided by
+that, so that states with quiet returns count, too.
+
 Source: Schulman et al., Proximal Policy Optimization Algorithms (2017), with the clipped objective;
 advantages are those of Schulman et al., High-Dimensional Continuous Control Using Generalized
 Advantage Estimation (ICLR 2016).
 """
 
+import copy
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -27,10 +35,18 @@ from torch import Tensor, nn
 from netllm_gym.data.episode import Episode
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
+from netllm_gym.policies.checkpoint import check_tensors
 from netllm_gym.policies.configs import to_json
 from netllm_gym.policies.neural.checkpoint import load_network, write_network
 from netllm_gym.policies.neural.config import PPOConfig
-from netllm_gym.policies.neural.networks import Network, NetworkPolicy, NetworkPolicyFactory
+from netllm_gym.policies.neural.networks import (
+    Judgement,
+    Network,
+    NetworkPolicy,
+    NetworkPolicyFactory,
+    remembered,
+    together,
+)
 from netllm_gym.policies.policy import FloatArray, IntArray
 from netllm_gym.policies.runs import (
     Learner,
@@ -43,6 +59,7 @@ from netllm_gym.policies.runs import (
 from netllm_gym.rollout import rollout
 
 MOST_JUDGED = 16384  # decisions of one forward pass without gradients
+SPREAD_WEIGHT = 0.1  # of the error of the spread of returns
 
 Advantages = Callable[[Sequence[Episode]], Sequence[FloatArray]]
 """Given episodes, (T,) of each: how much better than expected the return of each decision was."""
@@ -153,7 +170,7 @@ class _Batch(NamedTuple):
 
 
 class _PPO(Learner):
-    """The network, its optimizer and its worlds."""
+    """The network, its optimizer and its worlds; `average` has the mean of its weights."""
 
     network: Network
 
@@ -177,11 +194,18 @@ class _PPO(Learner):
                     f"updates must be above the {self.first} that clone first, got {ppo.updates}"
                 )
         self.optimizer = torch.optim.Adam(network.parameters(), ppo.learning_rate, fused=True)
+        self.average = copy.deepcopy(network).requires_grad_(False)
 
     def update(self, number: int) -> dict[str, Any]:
         """Play, then learn from it."""
         if self.prelude is not None and number < self.first:
-            return self.prelude.update(number, self.network, self.optimizer)
+            told = self.prelude.update(number, self.network, self.optimizer)
+        else:
+            told = self._play(number)
+        self._follow(number - self.first)
+        return told
+
+    def _play(self, number: int) -> dict[str, Any]:
         if number == self.first:
             self.optimizer.state.clear()
         played, ppo = number - self.first, self.ppo
@@ -204,37 +228,49 @@ class _PPO(Learner):
             "learning_rate": rate,
         }
 
+    def _follow(self, played: int) -> None:
+        """Move the mean towards the network; the first updates that play are soon forgotten."""
+        kept = min(self.ppo.averaging, max(0, played) / (max(0, played) + 10))
+        with torch.no_grad():
+            pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
+            for mean, newest in pairs:
+                mean.lerp_(newest, 1.0 - kept)
+
     def _batch(self, episodes: Sequence[Episode]) -> _Batch:
         """Lay episodes end to end and say how good each decision was."""
-        observations = end_to_end([episode.observations for episode in episodes])
+        seen = remembered(self.network, [episode.observations for episode in episodes])
+        observations = end_to_end(seen)
         actions = np.concatenate([episode.actions for episode in episodes])
         chosen = np.flatnonzero(self.network.chooses(observations))
         kept, of_kept = observations[chosen], actions[chosen]
-        log_probs, expected = self._judged(kept, of_kept)
+        judged = self._judged(kept, of_kept)
         if self.advantages is not None:
             found = np.concatenate(self.advantages(episodes))[chosen]
         else:
-            if expected is None:
+            if judged.values is None:
                 raise InputError("advantages must be given for a network without expected returns")
             values = np.zeros(len(actions))
-            values[chosen] = expected
+            values[chosen] = judged.values.double().numpy()
             found = self._gains(episodes, values)[chosen]
-        returns = None if expected is None else torch.from_numpy(found + expected).float()
+        returns = None if judged.values is None else torch.from_numpy(found).float() + judged.values
+        if judged.spreads is not None:
+            # Of a state, not of what was done in it, so what is better there stays better.
+            found = found / judged.spreads.double().numpy() ** self.ppo.evenness
         standard = (found - found.mean()) / (found.std() + 1e-8)
-        advantages = torch.from_numpy(standard).float()
-        return _Batch(kept, of_kept, log_probs, advantages, returns)
+        limited = standard.clip(-self.ppo.advantage_limit, self.ppo.advantage_limit)
+        advantages = torch.from_numpy(limited).float()
+        return _Batch(kept, of_kept, judged.log_probs, advantages, returns)
 
-    def _judged(self, observations: Any, actions: IntArray) -> tuple[Tensor, FloatArray | None]:
-        """Return (D,) log-probabilities and expected returns of decisions, without gradients."""
-        log_probs, values = [], []
+    def _judged(self, observations: Any, actions: IntArray) -> Judgement:
+        """Judge (D,) decisions without gradients."""
         with torch.no_grad():
-            for first in range(0, len(actions), MOST_JUDGED):
-                rows = np.arange(first, min(first + MOST_JUDGED, len(actions)))
-                judged = self.network.judge(observations[rows], actions[rows])
-                log_probs.append(judged.log_probs)
-                if judged.values is not None:
-                    values.append(judged.values.double().numpy())
-        return torch.cat(log_probs), np.concatenate(values) if values else None
+            parts = [
+                self.network.judge(observations[rows], actions[rows])
+                for rows in np.split(
+                    np.arange(len(actions)), range(MOST_JUDGED, len(actions), MOST_JUDGED)
+                )
+            ]
+        return together(parts)
 
     def _gains(self, episodes: Sequence[Episode], values: FloatArray) -> FloatArray:
         """Return (steps of all episodes,) generalised advantages of scaled rewards."""
@@ -269,6 +305,9 @@ class _PPO(Learner):
                     # otherwise leave the policy nothing of the clipped gradient.
                     error = F.smooth_l1_loss(judged.values, batch.returns[index])
                     loss = loss + ppo.value_weight * error
+                    if judged.spreads is not None:
+                        off = (judged.values.detach() - batch.returns[index]).abs()
+                        loss = loss + SPREAD_WEIGHT * laplace_loss(off, judged.spreads).mean()
                     told["value_loss"].append(float(error.detach()))
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -292,11 +331,28 @@ class _PPO(Learner):
 
     def policy(self, trained_on: Mapping[str, Any]) -> NetworkPolicyFactory:
         """Return the factory of the policy as it would act now."""
-        return NetworkPolicyFactory(self.network, trained_on=trained_on)
+        return NetworkPolicyFactory(self.average, trained_on=trained_on)
 
     def write(self, folder: Path, trained_on: Mapping[str, Any]) -> None:
         """Write the policy's files."""
-        write_network(folder, self.network, trained_on)
+        write_network(folder, self.average, trained_on)
+
+    def moments(self) -> dict[str, Tensor]:
+        """Return the optimizer's state and, since the files have their mean, the weights."""
+        weights = {f"{name}|weight": each for name, each in self.network.state_dict().items()}
+        return {**super().moments(), **weights}
+
+    def load_moments(self, moments: Mapping[str, Tensor], path: Path) -> None:
+        """Put back what `moments` gave."""
+        weights = {
+            key.removesuffix("|weight"): each
+            for key, each in moments.items()
+            if key.endswith("|weight")
+        }
+        check_tensors(path, weights, self.network.state_dict())
+        self.network.load_state_dict(weights)
+        others = {key: each for key, each in moments.items() if not key.endswith("|weight")}
+        super().load_moments(others, path)
 
     def memory(self) -> dict[str, Any]:
         """Return what the worlds must remember."""
@@ -329,6 +385,16 @@ def clipped_loss(moved: Tensor, advantages: Tensor, clip: float) -> Tensor:
     """
     ratio = moved.exp()
     return -torch.minimum(ratio * advantages, ratio.clamp(1.0 - clip, 1.0 + clip) * advantages)
+
+
+def laplace_loss(off: Tensor, spreads: Tensor) -> Tensor:
+    """Return (B,) how unlikely distances are; least where the spread is their mean.
+
+    Args:
+        off: (B,) distances of returns from what was expected.
+        spreads: (B,) what they were expected to be.
+    """
+    return off / spreads + spreads.log()
 
 
 def generalised_advantages(
