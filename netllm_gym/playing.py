@@ -8,7 +8,6 @@ from netllm_gym.envs.abr.trace_sets import load_trace_set
 from netllm_gym.envs.abr.traces import Trace
 from netllm_gym.envs.abr.video import load_video
 from netllm_gym.errors import InputError
-from netllm_gym.evaluation import score
 from netllm_gym.policies.configs import to_json
 from netllm_gym.policies.neural.config import (
     DECIMA_SCHEDULE,
@@ -19,11 +18,11 @@ from netllm_gym.policies.neural.config import (
     WorldsConfig,
 )
 from netllm_gym.problems import ControlProblem, find_control
-from netllm_gym.training import Validation, validation_on
+from netllm_gym.training import validation_on
 
 if TYPE_CHECKING:  # torch is loaded when training begins, not when this is imported
     from netllm_gym.policies.neural.ppo import Worlds
-    from netllm_gym.policies.runs import TrainResult, Validate
+    from netllm_gym.policies.runs import TrainResult
 
 
 class Method(NamedTuple):
@@ -101,23 +100,19 @@ def train_by_playing(
     ladder_mbps = tuple(video.ladder_mbps.tolist())
     network = ABRNetworkConfig(ladder_mbps, foresight=FORESIGHT, seed=schedule.seed)
     named = row.make_env(1, **arguments).provenance([]) if traces else {}
+    trained_on = {
+        "recordings": [],  # of generated links there are none
+        **named,
+        "video": video.name,
+        "traces": _in_words(config, str(named.get("traces", ""))),
+        "method": method,
+        **({} if config is None else {"generated": to_json(config)}),
+    }
     return train_ppo(
         lambda: ABRNetwork(network),
         _worlds(config, traces, video, schedule),
         schedule,
-        out,
-        validate=_validate(row, validation),
-        trained_on={
-            "recordings": [],  # of generated links there are none
-            **named,
-            "video": video.name,
-            "traces": _in_words(config, str(named.get("traces", ""))),
-            "method": method,
-            **({} if config is None else {"generated": to_json(config)}),
-            **validation.provenance(),
-        },
-        progress=on_progress,
-        resume=True,
+        validation.run(out, trained_on, on_progress),
     )
 
 
@@ -141,28 +136,15 @@ def _train_decima(
     from netllm_gym.policies.neural.ppo import train_ppo
 
     arguments["num_jobs"] = env.num_jobs
+    trained_on = {**env.provenance(plan), "method": "decima", "generated": to_json(config)}
     return train_ppo(
         lambda: Decima(DecimaNetworkConfig(seed=schedule.seed)),
         ArrivalWorlds(arguments, config, schedule),
         schedule,
-        out,
+        validation.run(out, trained_on, on_progress),
         advantages=ArrivalAdvantages(config),
         prelude=Cloning(arguments, config, schedule.seed),
-        validate=_validate(row, validation),
-        trained_on={
-            **env.provenance(plan),
-            "method": "decima",
-            "generated": to_json(config),
-            **validation.provenance(),
-        },
-        progress=on_progress,
-        resume=True,
     )
-
-
-def _validate(row: ControlProblem, validation: Validation) -> "Validate":
-    """Return what scores a policy, higher is better."""
-    return lambda factory: row.goodness(score(row, factory, validation.env, validation.plan))
 
 
 def _worlds(

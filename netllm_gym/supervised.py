@@ -15,7 +15,7 @@ from netllm_gym.prediction import predict
 from netllm_gym.problems import PredictionProblem, find_problem
 
 if TYPE_CHECKING:  # torch is loaded when training begins, not when this is imported
-    from netllm_gym.policies.runs import TrainResult
+    from netllm_gym.policies.runs import TrainingRun, TrainResult
 
 TRAIN_STRIDE = 5  # samples from one window to the next, in training
 WIDTHS = {"gru": 64, "track": 256}
@@ -33,6 +33,23 @@ class Lesson(NamedTuple):
     windows: ViewportWindows
     validation: ViewportWindows
     trained_on: dict[str, Any]
+
+    def run(
+        self,
+        method: str,
+        out: Path | str,
+        on_progress: Callable[[Mapping[str, Any]], None] | None,
+    ) -> "TrainingRun":
+        """Return the run in `out`, new or gone on with, that learns this by a method."""
+        from netllm_gym.policies.runs import TrainingRun
+
+        return TrainingRun(
+            Path(out),
+            validate=self.score,
+            trained_on={**self.trained_on, "method": method},
+            progress=on_progress,
+            resume=True,
+        )
 
     def score(self, factory: Callable[[Any], Any]) -> float:
         """Return how good a predictor is in validation; higher is better."""
@@ -84,13 +101,8 @@ def train_predictor(
         width=WIDTHS[method],
         seed=schedule.seed,
     )
-    return train_on_windows(
-        *(partial(network_learner, lesson.windows, config, schedule), schedule, out),
-        validate=lesson.score,
-        trained_on={**lesson.trained_on, "method": method},
-        progress=on_progress,
-        resume=True,
-    )
+    begin = partial(network_learner, lesson.windows, config, schedule)
+    return train_on_windows(begin, schedule, lesson.run(method, out, on_progress))
 
 
 def adapt_predictor(
@@ -124,13 +136,8 @@ def adapt_predictor(
 
     schedule = schedule or LLM_SCHEDULE
     config = viewport_config(config or LLMConfig(), lesson.windows)
-    return train_on_windows(
-        *(partial(llm_learner, lesson.windows, config, schedule), schedule, out),
-        validate=lesson.score,
-        trained_on={**lesson.trained_on, "method": "llm"},
-        progress=on_progress,
-        resume=True,
-    )
+    begin = partial(llm_learner, lesson.windows, config, schedule)
+    return train_on_windows(begin, schedule, lesson.run("llm", out, on_progress))
 
 
 def lesson_of(

@@ -18,16 +18,38 @@ if TYPE_CHECKING:  # torch is loaded when training begins, not when this is impo
     from netllm_gym.policies.llm.config import LLMConfig, TrainConfig
     from netllm_gym.policies.offline.config import OfflineSchedule
     from netllm_gym.policies.returns import ReturnSpec
-    from netllm_gym.policies.runs import TrainResult
+    from netllm_gym.policies.runs import TrainingRun, TrainResult
 
 
 @dataclass(frozen=True)
 class Validation:
     """Episodes on which the best policy is chosen; never those of a test."""
 
+    row: ControlProblem
     env: Any
     plan: Sequence[PlannedEpisode]
-    worlds: str = ""
+    worlds: str
+
+    def run(
+        self,
+        out: Path | str,
+        trained_on: Mapping[str, Any],
+        on_progress: Callable[[Mapping[str, Any]], None] | None,
+    ) -> "TrainingRun":
+        """Return the run in `out`, new or gone on with, whose best policy is chosen here."""
+        from netllm_gym.policies.runs import TrainingRun
+
+        return TrainingRun(
+            Path(out),
+            validate=self.score,
+            trained_on={**trained_on, **self.provenance()},
+            progress=on_progress,
+            resume=True,
+        )
+
+    def score(self, factory: Callable[[Any], Policy]) -> float:
+        """Return how good a policy is; higher is better."""
+        return self.row.goodness(score(self.row, factory, self.env, self.plan))
 
     def provenance(self) -> dict[str, Any]:
         """Say on what the best policy is chosen, as JSON."""
@@ -75,13 +97,8 @@ def train(
     lesson = _lesson(opened, policies, config.returns, validate_on)
     config = replace(config, problem=problem)
     config = parts_of(problem).sized(config, lesson.validation.env, lesson.episodes)
-    return train_llm(
-        *(lesson.episodes, config, schedule or TrainConfig(), out),
-        validate=lesson.score,
-        trained_on=lesson.trained_on,
-        progress=on_progress,
-        resume=True,
-    )
+    run = lesson.validation.run(out, lesson.trained_on, on_progress)
+    return train_llm(lesson.episodes, config, schedule or TrainConfig(), run)
 
 
 def train_offline(
@@ -116,7 +133,7 @@ def train_offline(
     opened = ExperiencePool.load(pool, problem)
     from netllm_gym.policies.offline.config import OfflineConfig, OfflineSchedule
     from netllm_gym.policies.offline.parts import parts_of
-    from netllm_gym.policies.offline.train import train_offline as run
+    from netllm_gym.policies.offline.train import train_offline as learn
     from netllm_gym.policies.returns import ReturnSpec
 
     schedule = schedule or OfflineSchedule.of(method)
@@ -128,27 +145,16 @@ def train_offline(
     config = OfflineConfig(
         problem=problem, method=method, returns=returns, seed=schedule.seed, **sizes._asdict()
     )
-    return run(
-        *(lesson.episodes, config, schedule, out),
-        validate=lesson.score,
-        trained_on=lesson.trained_on,
-        progress=on_progress,
-        resume=True,
-    )
+    run = lesson.validation.run(out, lesson.trained_on, on_progress)
+    return learn(lesson.episodes, config, schedule, run)
 
 
 class _Lesson(NamedTuple):
     """What is learned from, and what on."""
 
-    row: ControlProblem
     episodes: PaddedEpisodes
     validation: Validation
     trained_on: dict[str, Any]
-
-    def score(self, factory: Callable[[Any], Policy]) -> float:
-        """Return how good a policy is in validation; higher is better."""
-        env, plan = self.validation.env, self.validation.plan
-        return self.row.goodness(score(self.row, factory, env, plan))
 
 
 def _lesson(
@@ -163,7 +169,7 @@ def _lesson(
     episodes = PaddedEpisodes.from_pool(pool, policies)
     _check_env_spec(pool, row)
     validation = validation_on(row, pool.env_spec["arguments"], validate_on)
-    return _Lesson(row, episodes, validation, _provenance(pool, policies, validation))
+    return _Lesson(episodes, validation, _provenance(pool, policies))
 
 
 def best_teacher(pool: ExperiencePool, among: Sequence[str] | None = None) -> tuple[str]:
@@ -236,10 +242,8 @@ def _check_baseline(returns: "ReturnSpec", policies: Sequence[str], pool: Experi
         )
 
 
-def _provenance(
-    pool: ExperiencePool, policies: Sequence[str], validation: Validation
-) -> dict[str, Any]:
-    """Return all that decides what is learned, as JSON; a run is resumed only with an equal one."""
+def _provenance(pool: ExperiencePool, policies: Sequence[str]) -> dict[str, Any]:
+    """Return what is learned from, as JSON; a run is resumed only with an equal one."""
     worlds = pool.env_spec["worlds"]
     # What a teacher saw in its own training reaches whoever imitates it.
     recordings = {*worlds["recordings"], *pool.env_spec.get("teachers_recordings", ())}
@@ -249,7 +253,6 @@ def _provenance(
         "policies": list(policies),
         "plan": pool.plan,
         "pool_sha256": pool.sha256,
-        **validation.provenance(),
     }
 
 
@@ -261,4 +264,4 @@ def validation_on(
     case = {**arguments, row.worlds: named, **row.validation_case}
     probe = row.make_env(1, **case)
     plan = probe.evaluation_plan(row.validation_episodes)
-    return Validation(row.make_env(len(plan), **case), plan, named)
+    return Validation(row, row.make_env(len(plan), **case), plan, named)

@@ -13,6 +13,7 @@ from netllm_gym.policies.baselines.abr import BBA
 from netllm_gym.policies.llm.abr import MOST_REGRET, expected_regret
 from netllm_gym.policies.llm.config import LLMConfig, TrainConfig
 from netllm_gym.policies.llm.train import train_llm
+from netllm_gym.policies.runs import TrainingRun
 from netllm_gym.problems import find_problem, load_policy
 from netllm_gym.rollout import rollout
 
@@ -72,11 +73,9 @@ def test_a_pool_keeps_values_and_a_model_learns_to_prefer_them(tmp_path):
     batch = Windows(episodes, np.zeros(episodes.mask.shape), 47).batch(np.array([2, 0]))
     assert (batch["values"] == episodes.values[[2, 0]].astype(np.float32)).all()
     losses = []
-    train_llm(
-        *(episodes, LLMConfig(), TrainConfig(updates=12, objective="value", threads=1)),
-        tmp_path / "run",
-        progress=lambda told: losses.append(told["loss"]),
-    )
+    config = TrainConfig(updates=12, objective="value", threads=1)
+    run = TrainingRun(tmp_path / "run", progress=lambda told: losses.append(told["loss"]))
+    train_llm(episodes, LLMConfig(), config, run)
     assert losses[-1] < 0.8 * losses[0]
 
 
@@ -87,7 +86,7 @@ def test_lookahead_is_refused_where_it_cannot_be(tmp_path):
         with pytest.raises(InputError, match="must be a policy that can begin in the middle"):
             collect("abr", ["bba"], 1, tmp_path / "pool", SHORT, lookahead=planner)
     pool = collect("abr", ["bba"], 2, tmp_path / "plain", SHORT)
-    config = TrainConfig(updates=1, objective="value")
+    config, run = TrainConfig(updates=1, objective="value"), TrainingRun(tmp_path / "run")
     with pytest.raises(InputError, match="objective must be imitate for a pool without values"):
-        train_llm(PaddedEpisodes.from_pool(pool), LLMConfig(), config, tmp_path / "run")
+        train_llm(PaddedEpisodes.from_pool(pool), LLMConfig(), config, run)
     assert not (tmp_path / "run").exists()

@@ -23,6 +23,7 @@ from netllm_gym.policies.llm.backbone import load_backbone
 from netllm_gym.policies.llm.config import BackboneConfig, TrainConfig
 from netllm_gym.policies.llm.train import train_llm
 from netllm_gym.policies.neural.abr import PensieveActor, read_actor
+from netllm_gym.policies.runs import TrainingRun
 from netllm_gym.problems import find_problem, load_policy
 from tests.commands import files_of
 from tests.data import made_episode
@@ -98,8 +99,8 @@ def read_backbone(folder):
 def make_run(folder, resume=False):
     config = make_config(shape_folder(folder, "gpt2", n_layer=1), adapt="lora", lora_rank=2)
     train = TrainConfig(updates=2, batch_episodes=1)
-    options = {"validate": lambda factory: 0.5, "resume": resume, "stop_after": 1}
-    train_llm(make_episodes(2), config, train, folder / "run", **options)
+    run = TrainingRun(folder / "run", validate=lambda factory: 0.5, resume=resume, stop_after=1)
+    train_llm(make_episodes(2), config, train, run)
 
 
 READERS = {  # what is read: (how, files that are harmed)

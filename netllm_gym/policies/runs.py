@@ -16,7 +16,7 @@ import reprlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -119,74 +119,82 @@ class Learner:
         """Put back what `memory` gave; `path` is where it was read."""
 
 
-class TrainingRun:
-    """The files of one run.
+@dataclass
+class _Standing:
+    """How far a run is."""
 
-    Args:
-        out: Folder of the run; new, empty or that of an earlier run.
-        schedule: When to validate, to write, to end.
+    update: int = 0
+    best_update: int | None = None
+    best_score: float | None = None
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A run's folder and what its caller decides of it, whatever learns there.
+
+    Attributes:
+        out: Its folder; new, empty or that of an earlier run.
         validate: Scores a policy, given its factory; higher is better; None keeps only the last.
         trained_on: Where the training data and the validation came from, as JSON values; kept in
             the policy's folder, and a run is resumed only with an equal one.
         progress: Told the metrics of each update and validation.
         resume: Go on from `out/last` if there is one.
-
-    Attributes:
-        last: Folder of the newest policy.
-        resumes: Whether there is one to go on from; the learner is then made with its weights.
-
-    Raises:
-        InputError: If `out` holds something else, or a run that is not to be resumed.
+        stop_after: Leave off after this update, as an interrupted run would; for tests.
     """
 
-    def __init__(
-        self,
-        out: Path,
-        schedule: Schedule,
-        *,
-        validate: Validate | None,
-        trained_on: Mapping[str, Any] | None,
-        progress: Progress | None,
-        resume: bool,
-    ) -> None:
-        check_place(out)
-        self.out, self.schedule = out, schedule
-        self.validate, self.progress = validate, progress
-        self.trained_on = as_json(trained_on or {})
-        self.update = 0
-        self.best_update: int | None = None
-        self.best_score: float | None = None
-        self.last = out / "last"
+    out: Path
+    _: KW_ONLY
+    validate: Validate | None = None
+    trained_on: Mapping[str, Any] = field(default_factory=dict)
+    progress: Progress | None = None
+    resume: bool = False
+    stop_after: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "trained_on", as_json(self.trained_on))
+
+    @property
+    def last(self) -> Path:
+        """Folder of the newest policy."""
+        return self.out / "last"
+
+    def open(self) -> Path | None:
+        """Mend what a kill left; return `last` if the learner must be made with its weights.
+
+        Raises:
+            InputError: If `out` holds something else, or a run that is not to be resumed.
+        """
+        check_place(self.out)
         recover_folder(self.last)
-        recover_folder(out / "best")
-        self.resumes = resume and self.last.is_dir()
-        if not self.resumes and self.last.exists():
-            raise InputError(f"out must be new or be resumed, got {out}, which holds a run")
+        recover_folder(self.out / "best")
+        if self.resume and self.last.is_dir():
+            return self.last
+        if self.last.exists():
+            raise InputError(f"out must be new or be resumed, got {self.out}, which holds a run")
+        return None
 
     def train(
-        self, learner: Learner, kept: Mapping[str, Any] | None, stop_after: int | None = None
+        self, learner: Learner, kept: Mapping[str, Any] | None, schedule: Schedule
     ) -> TrainResult:
         """Make the updates that are left.
 
         Args:
             learner: Fresh, or with the weights of `last`.
             kept: `config` and `trained_on` as `last` has them, if the run is resumed.
-            stop_after: Leave off after this update, as an interrupted run would; for tests.
+            schedule: When to validate, to write, to end.
 
         Raises:
             InputError: If a resumed run's settings or origin differ; nothing is written then.
         """
-        if kept is not None:
-            self._resume(learner, kept)
-        out, schedule = self.out, self.schedule
-        last_update = min(schedule.updates, stop_after or schedule.updates)
-        out.mkdir(parents=True, exist_ok=True)
-        path = out / "metrics.jsonl"
+        standing = _Standing() if kept is None else self._resume(learner, kept)
+        last_update = min(schedule.updates, self.stop_after or schedule.updates)
+        self.out.mkdir(parents=True, exist_ok=True)
+        path = self.out / "metrics.jsonl"
         # What a run wrote that was killed before its first checkpoint is of no use.
         with (
             naming(path),
-            path.open("a" if self.resumes else "w") as metrics,
-            _scalars(out / "tensorboard", self.update) as show,
+            path.open("w" if kept is None else "a") as metrics,
+            _scalars(self.out / "tensorboard", standing.update) as show,
         ):
 
             def tell(values: Mapping[str, Any]) -> None:
@@ -196,46 +204,50 @@ class TrainingRun:
                 if self.progress is not None:
                     self.progress(values)
 
-            while self.update < last_update:
+            while standing.update < last_update:
                 start = time.perf_counter()
-                values = learner.update(self.update)
-                self.update += 1
+                values = learner.update(standing.update)
+                standing.update += 1
                 values["seconds"] = round(time.perf_counter() - start, 4)
-                tell({"update": self.update, **values})
-                ends = self.update == schedule.updates
-                validates = ends or _is_due(self.update, schedule.validate_every)
+                tell({"update": standing.update, **values})
+                ends = standing.update == schedule.updates
+                validates = ends or _is_due(standing.update, schedule.validate_every)
                 if self.validate is not None and validates:
-                    tell({"update": self.update, **self._validate(learner, self.validate)})
-                leaves = self.update == last_update
-                if leaves or _is_due(self.update, schedule.checkpoint_every):
-                    replace_folder(self.last, lambda folder: self._write(folder, learner))
-        policy = out / ("last" if self.best_update is None else "best")
-        return TrainResult(self.update, self.best_update, self.best_score, policy)
+                    tell(self._score(self.validate, learner, standing))
+                leaves = standing.update == last_update
+                if leaves or _is_due(standing.update, schedule.checkpoint_every):
+                    replace_folder(self.last, lambda folder: self._write(folder, learner, standing))
+        policy = self.last if standing.best_update is None else self.out / "best"
+        return TrainResult(standing.update, standing.best_update, standing.best_score, policy)
 
-    def _validate(self, learner: Learner, validate: Validate) -> dict[str, Any]:
+    def _score(self, validate: Validate, learner: Learner, standing: _Standing) -> dict[str, Any]:
         """Score the policy as it would act, and keep it if it is the best."""
         score = float(validate(learner.policy(self.trained_on)))
-        if self.best_score is None or score > self.best_score:
-            self.best_update, self.best_score = self.update, score
+        if standing.best_score is None or score > standing.best_score:
+            standing.best_update, standing.best_score = standing.update, score
             replace_folder(self.out / "best", lambda folder: learner.write(folder, self.trained_on))
-        return {"score": score, "best_score": self.best_score, "best_update": self.best_update}
+        return {
+            "update": standing.update,
+            "score": score,
+            "best_score": standing.best_score,
+            "best_update": standing.best_update,
+        }
 
-    def _write(self, folder: Path, learner: Learner) -> None:
+    def _write(self, folder: Path, learner: Learner, standing: _Standing) -> None:
         learner.write(folder, self.trained_on)
         moments = folder / MOMENTS_FILE
         write_tensors(moments, learner.moments())
         state = {
             "schema": STATE_SCHEMA,
             "optimizer_sha256": file_sha256(moments),
-            "update": self.update,
-            "best_update": self.best_update,
-            "best_score": self.best_score,
+            **asdict(standing),
             **learner.settings,
             **learner.memory(),
         }
         (folder / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True) + "\n")
 
-    def _resume(self, learner: Learner, kept: Mapping[str, Any]) -> None:
+    def _resume(self, learner: Learner, kept: Mapping[str, Any]) -> _Standing:
+        """Give the learner back what it left, and return how far it was."""
         path = self.last / "state.json"
         state = _read_state(path, learner.settings)
         asked = as_json(
@@ -246,18 +258,19 @@ class TrainingRun:
             if value != found[name]:
                 differs = _difference(value, found[name])
                 raise InputError(f"{name} must be that of the run in {self.out}, {differs}")
-        self.update, self.best_update = state["update"], state["best_update"]
-        self.best_score = state["best_score"]
-        if self.best_update is not None and not (self.out / "best").is_dir():
+        standing = _Standing(state["update"], state["best_update"], state["best_score"])
+        best = standing.best_update
+        if best is not None and not (self.out / "best").is_dir():
             raise InputError(
-                f"{self.out} must hold the policy of update {self.best_update}, got no folder best"
+                f"{self.out} must hold the policy of update {best}, got no folder best"
             )
         learner.remember(state, path)
         moments = self.last / MOMENTS_FILE
         learner.load_moments(read_tensors(moments, state["optimizer_sha256"]), moments)
-        self._cut_metrics()
+        self._cut_metrics(standing.update)
+        return standing
 
-    def _cut_metrics(self) -> None:
+    def _cut_metrics(self, last_update: int) -> None:
         """Leave of the metrics those up to the update from which the run goes on."""
         path = self.out / "metrics.jsonl"
         lines = path.read_bytes().splitlines() if path.is_file() else []
@@ -271,7 +284,7 @@ class TrainingRun:
                     f"{path}:{number}: a line must be JSON with the number of an update, "
                     f"got {reprlib.repr(line)}"
                 )
-            if update <= self.update:
+            if update <= last_update:
                 kept.append(line + b"\n")
         write_whole(path, b"".join(kept))
 

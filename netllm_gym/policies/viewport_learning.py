@@ -26,11 +26,9 @@ from netllm_gym.policies.configs import to_json
 from netllm_gym.policies.policy import FloatArray, TrainedPolicyFactory
 from netllm_gym.policies.runs import (
     Learner,
-    Progress,
     Rates,
     TrainingRun,
     TrainResult,
-    Validate,
     cpu_threads,
     learning_rate_share,
 )
@@ -264,40 +262,20 @@ class Begun(NamedTuple):
 
 
 def train_on_windows(
-    begin: Callable[[Path | None], Begun],
-    schedule: Schedule,
-    out: Path | str,
-    *,
-    validate: Validate | None = None,
-    trained_on: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
-    resume: bool = False,
-    stop_after: int | None = None,
+    begin: Callable[[Path | None], Begun], schedule: Schedule, run: TrainingRun
 ) -> TrainResult:
     """Train a predictor on windows and keep the best and the last.
 
     Args:
         begin: Makes what learns, given the folder of an earlier run's last policy or None.
         schedule: How.
-        out: Folder of the run; new, empty or that of an earlier run.
-        validate: Scores a policy, given its factory; higher is better; None keeps only the last.
-        trained_on: Where the windows and the validation came from, as JSON values.
-        progress: Told the metrics of each update and validation.
-        resume: Go on from `out/last` if there is one.
-        stop_after: Leave off after this update, as an interrupted run would; for tests.
+        run: Where it is kept, and how the best is found.
 
     Raises:
-        InputError: If `out` holds something else, or a resumed run's settings or origin differ;
-            nothing is written then.
+        InputError: If the run's folder holds something else, or a resumed run's settings or origin
+            differ; nothing is written then.
     """
     check_device(schedule.device)
-    run = TrainingRun(
-        *(Path(out), schedule),
-        validate=validate,
-        trained_on=trained_on,
-        progress=progress,
-        resume=resume,
-    )
     with cpu_threads(schedule.threads):
-        learner, kept = begin(run.last if run.resumes else None)
-        return run.train(learner, kept, stop_after)
+        learner, kept = begin(run.open())
+        return run.train(learner, kept, schedule)

@@ -26,7 +26,7 @@ from netllm_gym.policies.neural.decima import (
 )
 from netllm_gym.policies.neural.networks import NetworkPolicyFactory
 from netllm_gym.policies.neural.ppo import earned, train_ppo
-from netllm_gym.policies.runs import MOMENTS_FILE
+from netllm_gym.policies.runs import MOMENTS_FILE, TrainingRun
 from netllm_gym.problems import load_policy
 from netllm_gym.rollout import rollout
 
@@ -139,11 +139,9 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path):
         return train_ppo(
             lambda: Decima(DecimaNetworkConfig(seed=3)),
             ArrivalWorlds(CASE, SMALL, SHORT),
-            *(SHORT, out),
+            *(SHORT, TrainingRun(out, resume=True, **more)),
             advantages=ArrivalAdvantages(SMALL),
             prelude=Cloning(CASE, SMALL, SHORT.seed),
-            resume=True,
-            **more,
         )
 
     train(tmp_path / "whole")
@@ -205,4 +203,4 @@ def test_decima_is_for_clusters_and_its_worlds_are_its_own(tmp_path):
         train_by_playing("cjs", "decima", tmp_path / "run", {"traces": "synthetic"})
     worlds, schedule = ArrivalWorlds(CASE, SMALL, SHORT), PPOConfig(updates=1, threads=0)
     with pytest.raises(InputError, match="advantages must be given for a network without"):
-        train_ppo(Decima, worlds, schedule, tmp_path / "run")
+        train_ppo(Decima, worlds, schedule, TrainingRun(tmp_path / "run"))

@@ -32,6 +32,7 @@ from netllm_gym.policies.neural.ppo import (
     laplace_loss,
     train_ppo,
 )
+from netllm_gym.policies.runs import TrainingRun
 
 SHORT = PPOConfig(updates=4, episodes=4, epochs=2, minibatch=60, checkpoint_every=1, threads=0)
 VIDEO = load_video("synthetic")
@@ -101,7 +102,7 @@ def test_advantages_count_by_the_usual_distance_of_returns(tmp_path, spread, dif
     for evenness in (0.0, 1.0):
         schedule = dataclasses.replace(SHORT, updates=1, evenness=evenness, entropy=0.0)
         out = tmp_path / str(evenness)
-        train_ppo(made, trace_worlds(schedule), schedule, out)
+        train_ppo(made, trace_worlds(schedule), schedule, TrainingRun(out))
         weights.append(load_file(out / "last/weights.safetensors")["actor.0.weight"])
     assert torch.allclose(*weights, atol=1e-6) != differs
 
@@ -124,13 +125,14 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, method):
         worlds = trace_worlds() if method == "ppo" else GenetWorlds([LINK], VIDEO, GENET, SHORT)
         scores = iter([0.5, 0.7, 0.6, 0.1][SHORT.updates - 4 + start :])
         schedule = dataclasses.replace(SHORT, validate_every=1)
-        return train_ppo(
-            *(made_network, worlds, schedule, out),
+        run = TrainingRun(
+            out,
             validate=lambda factory: next(scores),
             trained_on={"traces": "made"},
             resume=True,
             **more,
         )
+        return train_ppo(made_network, worlds, schedule, run)
 
     start = 0
     whole = train(tmp_path / "whole")
@@ -157,11 +159,8 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, method):
 def test_what_is_kept_has_the_mean_of_the_weights(tmp_path, averaging, kept):
     schedule, mean = dataclasses.replace(SHORT, averaging=averaging), {}
     for update, share in enumerate(kept):
-        train_ppo(
-            *(made_network, trace_worlds(schedule), schedule, tmp_path / "run"),
-            resume=True,
-            stop_after=update + 1,
-        )
+        run = TrainingRun(tmp_path / "run", resume=True, stop_after=update + 1)
+        train_ppo(made_network, trace_worlds(schedule), schedule, run)
         newest = load_file(tmp_path / "run/last/optimizer.safetensors")
         found = load_file(tmp_path / "run/last/weights.safetensors")
         for name, weight in found.items():
@@ -173,7 +172,8 @@ def test_what_is_kept_has_the_mean_of_the_weights(tmp_path, averaging, kept):
 
 
 def test_weights_of_another_network_are_not_resumed_from(tmp_path):
-    train_ppo(made_network, trace_worlds(), SHORT, tmp_path / "run", stop_after=1)
+    run = TrainingRun(tmp_path / "run", resume=True)
+    train_ppo(made_network, trace_worlds(), SHORT, dataclasses.replace(run, stop_after=1))
     last = tmp_path / "run/last"
     moments = load_file(last / "optimizer.safetensors")
     del moments["actor.0.weight|weight"]
@@ -182,17 +182,18 @@ def test_weights_of_another_network_are_not_resumed_from(tmp_path):
     state["optimizer_sha256"] = file_sha256(last / "optimizer.safetensors")
     (last / "state.json").write_text(json.dumps(state))
     with pytest.raises(InputError, match=r"optimizer.safetensors must fit .* actor.0.weight amiss"):
-        train_ppo(made_network, trace_worlds(), SHORT, tmp_path / "run", resume=True)
+        train_ppo(made_network, trace_worlds(), SHORT, run)
 
 
 def test_a_run_is_not_resumed_with_other_worlds(tmp_path):
     worlds, other = (UDRWorlds([], VIDEO, UDRConfig(POINT, x), SHORT) for x in (0.0, 1.0))
-    train_ppo(made_network, worlds, SHORT, tmp_path / "run", stop_after=1)
+    run = TrainingRun(tmp_path / "run", resume=True)
+    train_ppo(made_network, worlds, SHORT, dataclasses.replace(run, stop_after=1))
     with pytest.raises(InputError, match=r"worlds must be .* real_fraction 0\.0, got"):
-        train_ppo(made_network, other, SHORT, tmp_path / "run", resume=True)
+        train_ppo(made_network, other, SHORT, run)
     schedule = dataclasses.replace(SHORT, clip=0.3)
     with pytest.raises(InputError, match=r"train must be that of the run in .* with clip"):
-        train_ppo(made_network, worlds, schedule, tmp_path / "run", resume=True)
+        train_ppo(made_network, worlds, schedule, run)
 
 
 def test_it_learns_that_a_fast_link_carries_the_top_rung(tmp_path):
@@ -207,10 +208,8 @@ def test_it_learns_that_a_fast_link_carries_the_top_rung(tmp_path):
         threads=0,
     )
     told = []
-    train_ppo(
-        *(made_network, trace_worlds(config, [fast]), config, tmp_path / "run"),
-        progress=told.append,
-    )
+    run = TrainingRun(tmp_path / "run", progress=told.append)
+    train_ppo(made_network, trace_worlds(config, [fast]), config, run)
     rewards = [each["reward"] for each in told]
     assert rewards[0] < 2.0
     assert np.mean(rewards[-3:]) > 3.9  # the top rung is 4.3 Mbit/s
@@ -228,7 +227,7 @@ def test_a_problem_may_say_itself_how_good_decisions_were(tmp_path):
 
     config = dataclasses.replace(SHORT, updates=1, entropy=0.0, learning_rate=3e-3)
     with pytest.raises(InputError, match="advantages must be given for a network without"):
-        train_ppo(blind, trace_worlds(), config, tmp_path / "none")
+        train_ppo(blind, trace_worlds(), config, TrainingRun(tmp_path / "none"))
     seen = []
 
     def rung_two_is_good(episodes):
@@ -239,11 +238,8 @@ def test_a_problem_may_say_itself_how_good_decisions_were(tmp_path):
     Blind.__name__ = "ABRNetwork"  # on disk it is that
     network = blind()
     before = chance_of_two(network)
-    train_ppo(
-        *(lambda: network, trace_worlds(), config, tmp_path / "run"),
-        advantages=rung_two_is_good,
-        progress=told.append,
-    )
+    run = TrainingRun(tmp_path / "run", progress=told.append)
+    train_ppo(lambda: network, trace_worlds(), config, run, advantages=rung_two_is_good)
     assert seen == [4]
     assert "value_loss" not in told[0]
     assert chance_of_two(network) > before + 0.002

@@ -20,6 +20,7 @@ from netllm_gym.policies.neural.vp import (
     ViewportNetworkConfig,
     network_learner,
 )
+from netllm_gym.policies.runs import TrainingRun
 from netllm_gym.policies.viewport_learning import seen, train_on_windows
 from netllm_gym.problems import load_policy
 from tests.policies.made_viewports import CONFIG, awaken, made_windows
@@ -91,7 +92,7 @@ def test_it_learns(tmp_path):
     schedule = dataclasses.replace(SCHEDULE, updates=60, batch_size=64, learning_rate=5e-3)
     lines = []
     begin = partial(network_learner, windows, config_of("gru"), schedule)
-    train_on_windows(begin, schedule, tmp_path / "run", progress=lines.append)
+    train_on_windows(begin, schedule, TrainingRun(tmp_path / "run", progress=lines.append))
     losses = [line["loss"] for line in lines]
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:3])
 
@@ -105,7 +106,8 @@ def test_a_run_that_stops_and_resumes_is_equal_to_the_last_bit(tmp_path, kind):
 
     def run(out, **more):
         begin = partial(network_learner, windows, config, SCHEDULE)
-        return train_on_windows(begin, SCHEDULE, out, validate=score, resume=True, **more)
+        kept_in = TrainingRun(out, validate=score, resume=True, **more)
+        return train_on_windows(begin, SCHEDULE, kept_in)
 
     run(tmp_path / "whole")
     run(tmp_path / "parts", stop_after=2)
@@ -115,7 +117,7 @@ def test_a_run_that_stops_and_resumes_is_equal_to_the_last_bit(tmp_path, kind):
     other = dataclasses.replace(config, width=9)
     begin = partial(network_learner, windows, other, SCHEDULE)
     with pytest.raises(InputError, match="config must be that of the run"):
-        train_on_windows(begin, SCHEDULE, tmp_path / "parts", resume=True)
+        train_on_windows(begin, SCHEDULE, TrainingRun(tmp_path / "parts", resume=True))
 
 
 def test_a_predictor_is_kept_and_read_whole(tmp_path):

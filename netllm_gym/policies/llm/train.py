@@ -24,26 +24,15 @@ from netllm_gym.policies.llm.parts import parts_of
 from netllm_gym.policies.llm.policy import LLMPolicyFactory, for_acting
 from netllm_gym.policies.runs import (
     Learner,
-    Progress,
     TrainingRun,
     TrainResult,
-    Validate,
     cpu_threads,
     learning_rate_share,
 )
 
 
 def train_llm(
-    episodes: PaddedEpisodes,
-    config: LLMConfig,
-    train: TrainConfig,
-    out: Path | str,
-    *,
-    validate: Validate | None = None,
-    trained_on: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
-    resume: bool = False,
-    stop_after: int | None = None,
+    episodes: PaddedEpisodes, config: LLMConfig, train: TrainConfig, run: TrainingRun
 ) -> TrainResult:
     """Train a policy on episodes and keep the best and the last.
 
@@ -51,17 +40,12 @@ def train_llm(
         episodes: The pool.
         config: The policy; the constants of its `returns` are fitted here if they are not yet.
         train: How.
-        out: Folder of the run; new, empty or that of an earlier run.
-        validate: Scores a policy, higher is better; None keeps only the last.
-        trained_on: Where the episodes and the validation came from, as JSON values; kept in the
-            policy's folder, and a run is resumed only with an equal one.
-        progress: Told the metrics of each update and validation.
-        resume: Go on from `out/last` if there is one.
-        stop_after: Leave off after this update, as an interrupted run would; for tests.
+        run: Where it is kept, and how the best is found.
 
     Raises:
-        InputError: If the episodes do not fit the config, `out` holds something else, the device
-            is not there, or a resumed run's settings or origin differ; nothing is written then.
+        InputError: If the episodes do not fit the config, the run's folder holds something else,
+            the device is not there, or a resumed run's settings or origin differ; nothing is
+            written then.
     """
     parts = parts_of(config.problem)
     parts.check_episodes(config, episodes)
@@ -72,13 +56,7 @@ def train_llm(
             "objective must be imitate for a pool without values of actions, got 'value': collect "
             "it with --lookahead"
         )
-    run = TrainingRun(
-        *(Path(out), train),
-        validate=validate,
-        trained_on=trained_on,
-        progress=progress,
-        resume=resume,
-    )
+    last = run.open()
     check_device(train.device)
     if not config.returns.is_fitted:
         config = dataclasses.replace(config, returns=config.returns.fit(episodes))
@@ -86,13 +64,13 @@ def train_llm(
         train = dataclasses.replace(train, batch_episodes=parts.batch_windows)
     with cpu_threads(train.threads):
         kept = None
-        if run.resumes:
-            model, values = load_model(run.last)
+        if last is not None:
+            model, values = load_model(last)
             kept = {"config": to_json(model.config), "trained_on": values["trained_on"]}
         else:
             model = LLMModel(config)
             model.encoders.fit(episodes.seen)
-        return run.train(_Imitation(episodes, config, train, model), kept, stop_after)
+        return run.train(_Imitation(episodes, config, train, model), kept, train)
 
 
 class _Imitation(Learner):

@@ -48,14 +48,7 @@ from netllm_gym.policies.neural.networks import (
     together,
 )
 from netllm_gym.policies.policy import FloatArray, IntArray
-from netllm_gym.policies.runs import (
-    Learner,
-    Progress,
-    TrainingRun,
-    TrainResult,
-    Validate,
-    cpu_threads,
-)
+from netllm_gym.policies.runs import Learner, TrainingRun, TrainResult, cpu_threads
 from netllm_gym.rollout import rollout
 
 MOST_JUDGED = 16384  # decisions of one forward pass without gradients
@@ -109,15 +102,10 @@ def train_ppo(
     make_network: Callable[[], Network],
     worlds: Worlds,
     config: PPOConfig,
-    out: Path | str,
+    run: TrainingRun,
     *,
     advantages: Advantages | None = None,
     prelude: Prelude | None = None,
-    validate: Validate | None = None,
-    trained_on: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
-    resume: bool = False,
-    stop_after: int | None = None,
 ) -> TrainResult:
     """Train a network and keep the best and the last.
 
@@ -125,38 +113,26 @@ def train_ppo(
         make_network: Makes it, with its initial weights.
         worlds: Which episodes are played.
         config: How.
-        out: Folder of the run; new, empty or that of an earlier run.
+        run: Where it is kept, and how the best is found.
         advantages: Of the decisions of episodes; None takes the network's expected returns.
         prelude: Makes the first of the updates; the others begin with a fresh optimizer.
-        validate: Scores a policy, higher is better; None keeps only the last.
-        trained_on: Where the episodes and the validation came from, as JSON values; kept in the
-            policy's folder, and a run is resumed only with an equal one.
-        progress: Told the metrics of each update and validation.
-        resume: Go on from `out/last` if there is one.
-        stop_after: Leave off after this update, as an interrupted run would; for tests.
 
     Raises:
-        InputError: If `out` holds something else, or a resumed run's settings or origin differ;
-            nothing is written then.
+        InputError: If the run's folder holds something else, or a resumed run's settings or origin
+            differ; nothing is written then.
     """
-    run = TrainingRun(
-        *(Path(out), config),
-        validate=validate,
-        trained_on=trained_on,
-        progress=progress,
-        resume=resume,
-    )
+    last = run.open()
     network, kept = make_network(), None
     asked = to_json(network.config)
-    if run.resumes:
-        loaded, values = load_network(run.last)
+    if last is not None:
+        loaded, values = load_network(last)
         if not isinstance(loaded, Network):
-            raise InputError(f"{run.last} must hold a network that plays, got a predictor")
+            raise InputError(f"{last} must hold a network that plays, got a predictor")
         network = loaded
         kept = {"config": to_json(network.config), "trained_on": values["trained_on"]}
     with cpu_threads(config.threads):
         learner = _PPO(network, asked, worlds, config, advantages, prelude)
-        return run.train(learner, kept, stop_after)
+        return run.train(learner, kept, config)
 
 
 class _Batch(NamedTuple):

@@ -27,29 +27,13 @@ from netllm_gym.policies.offline.policy import (
     load_model,
     write_policy,
 )
-from netllm_gym.policies.runs import (
-    Learner,
-    Progress,
-    TrainingRun,
-    TrainResult,
-    Validate,
-    cpu_threads,
-)
+from netllm_gym.policies.runs import Learner, TrainingRun, TrainResult, cpu_threads
 
 TARGET = "target|"  # before the names of the target network's weights, among the moments
 
 
 def train_offline(
-    episodes: PaddedEpisodes,
-    config: OfflineConfig,
-    schedule: OfflineSchedule,
-    out: Path | str,
-    *,
-    validate: Validate | None = None,
-    trained_on: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
-    resume: bool = False,
-    stop_after: int | None = None,
+    episodes: PaddedEpisodes, config: OfflineConfig, schedule: OfflineSchedule, run: TrainingRun
 ) -> TrainResult:
     """Train a policy on episodes and keep the best and the last.
 
@@ -57,38 +41,30 @@ def train_offline(
         episodes: The pool.
         config: The policy; the constants of its `returns` are fitted here if they are not yet.
         schedule: How.
-        out: Folder of the run; new, empty or that of an earlier run.
-        validate: Scores a policy, given its factory; higher is better; None keeps only the last.
-        trained_on: Where the episodes and the validation came from, as JSON values.
-        progress: Told the metrics of each update and validation.
-        resume: Go on from `out/last` if there is one.
-        stop_after: Leave off after this update, as an interrupted run would; for tests.
+        run: Where it is kept, and how the best is found; what became of the pool's decisions is
+            added to its `trained_on`.
 
     Raises:
-        InputError: If the episodes do not fit the config, `out` holds something else, or a resumed
-            run's settings or origin differ; nothing is written then.
+        InputError: If the episodes do not fit the config, the run's folder holds something else,
+            or a resumed run's settings or origin differ; nothing is written then.
     """
     check_device(schedule.device)
     if not config.returns.is_fitted:
         config = dataclasses.replace(config, returns=config.returns.fit(episodes))
     examples = Examples.of(episodes, config)
-    run = TrainingRun(
-        *(Path(out), schedule),
-        validate=validate,
-        trained_on={**(trained_on or {}), "decisions": examples.counts._asdict()},
-        progress=progress,
-        resume=resume,
-    )
+    trained_on = {**run.trained_on, "decisions": examples.counts._asdict()}
+    run = dataclasses.replace(run, trained_on=trained_on)
+    last = run.open()
     with cpu_threads(schedule.threads):
         learner = _OfflineLearner(examples, config, schedule)
         kept = None
-        if run.resumes:
-            model, values = load_model(run.last)
+        if last is not None:
+            model, values = load_model(last)
             learner.model.load_state_dict(model.state_dict())
             kept = {"config": to_json(model.config), "trained_on": values["trained_on"]}
         else:
             learner.model.normal.fit(examples.features)
-        return run.train(learner, kept, stop_after)
+        return run.train(learner, kept, schedule)
 
 
 class _OfflineLearner(Learner):

@@ -17,6 +17,7 @@ from netllm_gym.policies.llm.model import LLMModel, inputs_of
 from netllm_gym.policies.llm.policy import LLMPolicy, LLMPolicyFactory
 from netllm_gym.policies.llm.train import train_llm
 from netllm_gym.policies.returns import ReturnSpec
+from netllm_gym.policies.runs import TrainingRun
 from tests.data.made_cjs import assert_equal_views, made_view
 from tests.policies.llm.made import SHAPES, shape_folder
 from tests.policies.llm.made_cjs import (
@@ -285,11 +286,8 @@ def test_it_learns_a_rule_from_a_pool_and_keeps_it(tmp_path):
         shape_folder(tmp_path, "llama", initializer_range=0.05), returns=ReturnSpec()
     )
     config = dataclasses.replace(config, feature_dim=64)
-    result = train_llm(
-        *(learnable((50,) * 10), config, train, tmp_path / "run"),
-        validate=validate,
-        progress=told.append,
-    )
+    run = TrainingRun(tmp_path / "run", validate=validate, progress=told.append)
+    result = train_llm(learnable((50,) * 10), config, train, run)
     accuracy = [each["stage_accuracy"] for each in told if "stage_accuracy" in each]
     assert np.mean(accuracy[:3]) < 0.6
     assert np.mean(accuracy[-5:]) > 0.85
@@ -315,9 +313,9 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path):
     )
     episodes = make_cjs_episodes((40, 25, 31))
     train = TrainConfig(updates=5, batch_episodes=16, accumulate=2, checkpoint_every=2)
-    train_llm(episodes, config, train, tmp_path / "whole")
-    train_llm(episodes, config, train, tmp_path / "parts", stop_after=3)
-    train_llm(episodes, config, train, tmp_path / "parts", resume=True)
+    train_llm(episodes, config, train, TrainingRun(tmp_path / "whole"))
+    train_llm(episodes, config, train, TrainingRun(tmp_path / "parts", stop_after=3))
+    train_llm(episodes, config, train, TrainingRun(tmp_path / "parts", resume=True))
     assert files_of(tmp_path / "whole" / "last") == files_of(tmp_path / "parts" / "last")
     assert (
         json.loads((tmp_path / "whole" / "last" / "config.json").read_text())["config"]["problem"]
@@ -355,15 +353,15 @@ def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(InputError, match="layout must be one of compact, got 'pair'"):
         LLMModel(dataclasses.replace(config, layout="pair"))
     episodes = make_cjs_episodes((5,))
-    train = TrainConfig(updates=1)
+    train, run = TrainConfig(updates=1), TrainingRun(tmp_path / "run")
     wrong = dataclasses.replace(episodes, actions=episodes.actions + np.array([1000, 0]))
     with pytest.raises(InputError, match=r"actions must name one of \d+ stages or -1, got 9\d\d"):
-        train_llm(wrong, config, train, tmp_path / "run")
+        train_llm(wrong, config, train, run)
     wrong = dataclasses.replace(episodes, actions=episodes.actions - np.array([0, 1000]))
     with pytest.raises(InputError, match="executors of actions must be at least 0, got -1000"):
-        train_llm(wrong, config, train, tmp_path / "run")
+        train_llm(wrong, config, train, run)
     wrong = dataclasses.replace(episodes, actions=episodes.actions[..., 0])
     with pytest.raises(InputError, match="actions must be a stage and executors"):
-        train_llm(wrong, config, train, tmp_path / "run")
+        train_llm(wrong, config, train, run)
     with pytest.raises(InputError, match="env must be one of the problem cjs"):
         LLMPolicyFactory(LLMModel(config))(object())

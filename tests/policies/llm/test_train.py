@@ -15,6 +15,7 @@ from netllm_gym.policies.llm.config import TrainConfig
 from netllm_gym.policies.llm.model import LLMModel, inputs_of
 from netllm_gym.policies.llm.train import learning_rate_share, make_optimizer, train_llm
 from netllm_gym.policies.returns import ReturnSpec
+from netllm_gym.policies.runs import TrainingRun
 from tests.policies.llm.made import MAX_STEPS, make_batch, make_config, make_episodes, shape_folder
 
 RETURNS = ReturnSpec("return_to_go")
@@ -36,10 +37,11 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, adapt):
     scores = iter([0.5, 0.7, 0.6] * 2)
     options = {"validate": lambda factory: next(scores), "trained_on": {"pool": "made"}}
     train = dataclasses.replace(SHORT, validate_every=2)
-    whole = train_llm(episodes, config, train, tmp_path / "whole", **options)
-    train_llm(episodes, config, train, tmp_path / "parts", **options, stop_after=3)
+    whole = train_llm(episodes, config, train, TrainingRun(tmp_path / "whole", **options))
+    run = TrainingRun(tmp_path / "parts", **options, resume=True)
+    train_llm(episodes, config, train, dataclasses.replace(run, stop_after=3))
     torch.rand(7)  # the global generator may be anywhere
-    parts = train_llm(episodes, config, train, tmp_path / "parts", **options, resume=True)
+    parts = train_llm(episodes, config, train, run)
     assert (
         (whole.best_update, whole.best_score) == (parts.best_update, parts.best_score) == (4, 0.7)
     )
@@ -62,7 +64,7 @@ def test_one_update_is_the_gradient_of_all_its_steps_clipped_once(tmp_path):
     train = TrainConfig(
         updates=1, batch_episodes=2, accumulate=3, clip_norm=0.25, warmup_fraction=0
     )
-    train_llm(episodes, config, train, tmp_path / "run")
+    train_llm(episodes, config, train, TrainingRun(tmp_path / "run"))
     # By hand: all six episodes at once (one shuffle takes each once), mean over the 31 steps.
     config = dataclasses.replace(config, returns=RETURNS.fit(episodes))
     model = LLMModel(config)
@@ -117,11 +119,12 @@ def test_it_learns_a_rule_and_keeps_the_best_and_the_last(tmp_path):
     config = make_config(shape_folder(tmp_path, "llama"), returns=RETURNS)
     train = TrainConfig(updates=60, batch_episodes=32, learning_rate=2e-2, validate_every=20)
     told = []
-    result = train_llm(
-        *(episodes, config, train, tmp_path / "run"),
+    run = TrainingRun(
+        tmp_path / "run",
         validate=lambda factory: -float(factory.config.returns.target),
         progress=told.append,
     )
+    result = train_llm(episodes, config, train, run)
     accuracy = [each["accuracy"] for each in told if "accuracy" in each]
     assert np.mean(accuracy[:3]) < 0.4
     assert np.mean(accuracy[-3:]) > 0.7
@@ -141,7 +144,7 @@ def test_validation_acts_in_eval_mode_with_nothing_left_to_chance(tmp_path):
         seen.append(torch.equal(one, other))
         return 0.0
 
-    train_llm(make_episodes(8), config, SHORT, tmp_path / "run", validate=validate)
+    train_llm(make_episodes(8), config, SHORT, TrainingRun(tmp_path / "run", validate=validate))
     assert seen == [True]
 
 
@@ -149,44 +152,46 @@ def test_what_does_not_fit_is_refused(tmp_path):
     config = make_config(shape_folder(tmp_path, "llama"), returns=RETURNS)
     episodes = make_episodes(8)
     out = tmp_path / "run"
+    run = TrainingRun(out)
     wide = dataclasses.replace(episodes, observations=np.zeros((8, 9, 6, 8), np.float32))
     odd = dataclasses.replace(episodes, actions=episodes.actions + (episodes.actions == 5))
     with pytest.raises(
         InputError, match=r"observations must have the shape \(6, 6\), got \(6, 8\)"
     ):
-        train_llm(wide, config, SHORT, out)
+        train_llm(wide, config, SHORT, run)
     with pytest.raises(InputError, match=r"actions must be in 0\.\.5, got 0\.\.6"):
-        train_llm(odd, config, SHORT, out)
+        train_llm(odd, config, SHORT, run)
     with pytest.raises(InputError, match=f"episodes must have at most 4 steps, got {MAX_STEPS}"):
-        train_llm(episodes, dataclasses.replace(config, max_steps=4), SHORT, out)
+        train_llm(episodes, dataclasses.replace(config, max_steps=4), SHORT, run)
     assert not out.exists()
-    train_llm(episodes, config, SHORT, out, stop_after=2)
+    train_llm(episodes, config, SHORT, TrainingRun(out, stop_after=2))
     with pytest.raises(InputError, match="out must be new or be resumed"):
-        train_llm(episodes, config, SHORT, out)
+        train_llm(episodes, config, SHORT, run)
     other = dataclasses.replace(SHORT, learning_rate=0.5)
     with pytest.raises(InputError, match=r"with learning_rate 0\.001, got 0\.5"):
-        train_llm(episodes, config, other, out, resume=True)
+        train_llm(episodes, config, other, TrainingRun(out, resume=True))
     (out / "last" / "optimizer.safetensors").unlink()
     with pytest.raises(InputError, match=r"optimizer\.safetensors must exist"):
-        train_llm(episodes, config, SHORT, out, resume=True)
+        train_llm(episodes, config, SHORT, TrainingRun(out, resume=True))
 
 
 def test_a_run_of_another_origin_is_not_resumed(tmp_path):
     config = make_config(shape_folder(tmp_path, "llama"), returns=RETURNS)
     out = tmp_path / "run"
     origin = {"policies": ("a", "b"), "pool_sha256": "1" * 64, "validated_on": "valid"}
-    train_llm(make_episodes(8), config, SHORT, out, trained_on=origin, stop_after=2)
+    run = TrainingRun(out, trained_on=origin, resume=True)
+    train_llm(make_episodes(8), config, SHORT, dataclasses.replace(run, stop_after=2))
     before = files_of(out)
     for name, value, said in [
         ("policies", ("a",), r"with policies \['a', 'b'\], got \['a'\]"),
         ("pool_sha256", "2" * 64, r"with pool_sha256 '11.*11', got '22.*22'"),
         ("validated_on", "test", "with validated_on 'valid', got 'test'"),
     ]:
-        other = {**origin, name: value}
+        other = dataclasses.replace(run, trained_on={**origin, name: value})
         with pytest.raises(InputError, match=f"trained_on must be that of the run in .*{said}"):
-            train_llm(make_episodes(8), config, SHORT, out, trained_on=other, resume=True)
+            train_llm(make_episodes(8), config, SHORT, other)
         assert files_of(out) == before
-    train_llm(make_episodes(8), config, SHORT, out, trained_on=origin, resume=True)
+    train_llm(make_episodes(8), config, SHORT, run)
     kept = json.loads((out / "last" / "config.json").read_text())["trained_on"]
     assert kept == {**origin, "policies": ["a", "b"]}
 
@@ -203,12 +208,13 @@ def test_metrics_of_a_run_killed_before_its_first_checkpoint_do_not_stay(tmp_pat
             raise KilledError
 
     train = dataclasses.replace(SHORT, checkpoint_every=3)
+    run = TrainingRun(out, resume=True)
     with pytest.raises(KilledError):
-        train_llm(make_episodes(8), config, train, out, progress=kill, resume=True)
-    train_llm(make_episodes(8), config, train, out, resume=True, stop_after=3)
+        train_llm(make_episodes(8), config, train, dataclasses.replace(run, progress=kill))
+    train_llm(make_episodes(8), config, train, dataclasses.replace(run, stop_after=3))
     path = out / "metrics.jsonl"
     path.write_text(path.read_text() + '{"update": 4, "lo')  # killed within a line
-    train_llm(make_episodes(8), config, train, out, resume=True)
+    train_llm(make_episodes(8), config, train, run)
     lines = [json.loads(line)["update"] for line in path.read_text().splitlines()]
     assert lines == [1, 2, 3, 4, 5, 6]
 
@@ -230,6 +236,6 @@ def test_a_place_that_is_no_run_and_a_device_that_is_not_there_are_refused(tmp_p
         (tmp_path / "new", dataclasses.replace(SHORT, device="meta"), "device must be one torch"),
     ]:
         with pytest.raises(InputError, match=sentence):
-            train_llm(make_episodes(8), config, train, out, resume=True)
+            train_llm(make_episodes(8), config, train, TrainingRun(out, resume=True))
     assert sorted(files_of(tmp_path)) == ["llama/config.json", "pool/meta.json"]
     assert not (tmp_path / "new").exists()

@@ -13,6 +13,7 @@ from netllm_gym.policies.llm.model import LLMModel
 from netllm_gym.policies.llm.policy import factory_of, for_acting
 from netllm_gym.policies.llm.train_vp import llm_learner, viewport_config
 from netllm_gym.policies.llm.vp import forecast
+from netllm_gym.policies.runs import TrainingRun
 from netllm_gym.policies.viewport_learning import seen, train_on_windows
 from netllm_gym.problems import load_policy
 from tests.policies.made_viewports import awaken, made_features, made_windows
@@ -101,7 +102,8 @@ def test_a_run_that_stops_and_resumes_is_equal_to_the_last_bit(tmp_path, with_fr
 
     def run(out, **more):
         begin = partial(llm_learner, windows, config, SCHEDULE)
-        return train_on_windows(begin, SCHEDULE, out, validate=score, resume=True, **more)
+        kept_in = TrainingRun(out, validate=score, resume=True, **more)
+        return train_on_windows(begin, SCHEDULE, kept_in)
 
     run(tmp_path / "whole")
     run(tmp_path / "parts", stop_after=2)
@@ -118,7 +120,7 @@ def test_lora_is_merged_for_acting_and_kept_apart(tmp_path):
     windows = made_windows()
     config = config_for(windows, BackboneConfig("tiny", layers=1, adapt="lora", lora_rank=2))
     begin = partial(llm_learner, windows, config, SCHEDULE)
-    train_on_windows(begin, SCHEDULE, tmp_path / "run")
+    train_on_windows(begin, SCHEDULE, TrainingRun(tmp_path / "run"))
     assert (tmp_path / "run/last/adapter/adapter_model.safetensors").is_file()
     loaded = load_policy(str(tmp_path / "run"), "vp").factory(windows)
     model = awaken(LLMModel(config))

@@ -16,6 +16,7 @@ from netllm_gym.policies.offline.d3 import D3Algorithm
 from netllm_gym.policies.offline.examples import Examples
 from netllm_gym.policies.offline.policy import OfflineModel
 from netllm_gym.policies.offline.train import train_offline
+from netllm_gym.policies.runs import TrainingRun
 from tests.policies.llm.made import make_episodes
 from tests.policies.llm.made_cjs import make_cjs_episodes
 from tests.policies.offline.made import METHODS, make_config, make_schedule
@@ -33,16 +34,12 @@ def contents(folder):
 def test_a_run_that_was_cut_off_ends_in_the_same_bytes(tmp_path, method):
     episodes, config = make_episodes(6), make_config(method)
     schedule = make_schedule(validate_every=2, checkpoint_every=3)
-    scores = iter((1.0, 3.0, 2.0))
-    train_offline(episodes, config, schedule, tmp_path / "a", validate=lambda _: next(scores))
-    scores = iter((1.0, 3.0, 2.0))
-    for stop in (3, None):
-        result = train_offline(
-            *(episodes, config, schedule, tmp_path / "b"),
-            validate=lambda _: next(scores),
-            resume=True,
-            stop_after=stop,
+    scores = iter((1.0, 3.0, 2.0) * 2)
+    for name, stop in (("a", None), ("b", 3), ("b", None)):
+        run = TrainingRun(
+            tmp_path / name, validate=lambda _: next(scores), resume=True, stop_after=stop
         )
+        result = train_offline(episodes, config, schedule, run)
     assert result.best_update == 4
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     lines = (tmp_path / "b" / "metrics.jsonl").read_text().splitlines()
@@ -55,7 +52,7 @@ def test_a_run_depends_on_its_seeds_and_not_on_what_was_drawn_before(tmp_path, m
     for name, drawn_before, seed in (("a", 1, 0), ("b", 2, 0), ("c", 1, 3)):
         torch.manual_seed(drawn_before)
         config = make_config(method, seed=seed)
-        train_offline(episodes, config, make_schedule(seed=seed), tmp_path / name)
+        train_offline(episodes, config, make_schedule(seed=seed), TrainingRun(tmp_path / name))
     a, b, c = (contents(tmp_path / name)["last/policy.safetensors"] for name in "abc")
     assert a == b
     assert a != c
@@ -63,17 +60,19 @@ def test_a_run_depends_on_its_seeds_and_not_on_what_was_drawn_before(tmp_path, m
 
 def test_a_run_goes_on_only_as_it_began(tmp_path):
     episodes, config = make_episodes(6), make_config("bc")
-    train_offline(episodes, config, make_schedule(), tmp_path / "run", stop_after=2)
+    train_offline(episodes, config, make_schedule(), TrainingRun(tmp_path / "run", stop_after=2))
+    run = TrainingRun(tmp_path / "run", resume=True)
     with pytest.raises(InputError, match="out must be new or be resumed"):
-        train_offline(episodes, config, make_schedule(), tmp_path / "run")
+        train_offline(episodes, config, make_schedule(), TrainingRun(tmp_path / "run"))
     with pytest.raises(InputError, match=r"train must be that of the run in .* with seed 0, got 1"):
-        train_offline(episodes, config, make_schedule(seed=1), tmp_path / "run", resume=True)
+        train_offline(episodes, config, make_schedule(seed=1), run)
     with pytest.raises(InputError, match="trained_on must be that of the run"):
-        train_offline(make_episodes(4), config, make_schedule(), tmp_path / "run", resume=True)
+        train_offline(make_episodes(4), config, make_schedule(), run)
 
 
 def test_a_run_remembers_what_became_of_the_pools_decisions(tmp_path):
-    train_offline(make_episodes(6), make_config("bc"), make_schedule(), tmp_path / "run")
+    run = TrainingRun(tmp_path / "run")
+    train_offline(make_episodes(6), make_config("bc"), make_schedule(), run)
     kept = json.loads((tmp_path / "run" / "last" / "config.json").read_text())["trained_on"]
     assert kept["decisions"] == {"decisions": 54, "exact": 54, "left_out": 0}
 
@@ -81,7 +80,8 @@ def test_a_run_remembers_what_became_of_the_pools_decisions(tmp_path):
 @pytest.mark.parametrize("method", METHODS)
 def test_global_generators_are_left_as_they_were(tmp_path, method):
     before = torch.get_rng_state(), np.random.get_state()[1], random.getstate()  # noqa: NPY002
-    train_offline(make_episodes(4), make_config(method), make_schedule(), tmp_path / "run")
+    run = TrainingRun(tmp_path / "run")
+    train_offline(make_episodes(4), make_config(method), make_schedule(), run)
     assert torch.equal(before[0], torch.get_rng_state())
     np.testing.assert_array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
     assert before[2] == random.getstate()
@@ -95,7 +95,7 @@ def test_a_rule_that_an_observation_tells_is_learned(tmp_path, method):
     episodes.rewards[:] = 1.0
     schedule = make_schedule(updates=400, batch_size=64, imitation_penalty=0.0)
     config = make_config(method, hidden_units=(32, 32))
-    train_offline(episodes, config, schedule, tmp_path / "run")
+    train_offline(episodes, config, schedule, TrainingRun(tmp_path / "run"))
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     name = "imitation_loss" if method == "bc" else "conservative_loss"
     first, last = (json.loads(line)[name] for line in (lines[0], lines[-1]))
@@ -136,9 +136,9 @@ def test_the_loss_of_dt_counts_padding_as_d3rlpy_does_or_leaves_it_out():
 
 def test_a_pool_of_clusters_is_learned_from(tmp_path):
     for method in METHODS:
-        out = tmp_path / method
-        train_offline(make_cjs_episodes(), make_config(method, "cjs"), make_schedule(), out)
-        assert (out / "last" / "policy.safetensors").is_file()
+        run = TrainingRun(tmp_path / method)
+        train_offline(make_cjs_episodes(), make_config(method, "cjs"), make_schedule(), run)
+        assert (run.last / "policy.safetensors").is_file()
 
 
 @pytest.mark.parametrize(
@@ -159,11 +159,14 @@ def test_nonsense_is_refused_at_birth(make, sentence):
 
 def test_d3rlpy_says_nothing_and_leaves_nothing_behind(tmp_path):
     program = (
+        "from pathlib import Path\n"
         "from tests.policies.offline.made import *\n"
         "from tests.policies.llm.made import make_episodes\n"
         "from netllm_gym.policies.offline.train import train_offline\n"
+        "from netllm_gym.policies.runs import TrainingRun\n"
         "for method in METHODS:\n"
-        "    train_offline(make_episodes(2), make_config(method), make_schedule(), method)\n"
+        "    run = TrainingRun(Path(method))\n"
+        "    train_offline(make_episodes(2), make_config(method), make_schedule(), run)\n"
     )
     ran = subprocess.run(
         [sys.executable, "-c", program],
