@@ -84,7 +84,8 @@ def collect(
         str | None,
         typer.Option(
             help="ABR: a policy, or its folder, that plays on after each action that could have "
-            "been taken, so that the pool holds what each is worth."
+            "been taken, so that the pool holds what each is worth. It begins anew there, whatever "
+            "it remembers."
         ),
     ] = None,
     config_file: ConfigFile = None,

@@ -88,6 +88,7 @@ class Table:
         remarks: What was amiss in the data, a sentence each.
         groups: What intervals are bootstrapped over, with their numbers; nothing where the
             problem's own word says it.
+        members: For each way in which episodes are grouped, the number of each one's group.
     """
 
     problem: str
@@ -96,6 +97,7 @@ class Table:
     rows: list[Row]
     remarks: list[str] = field(default_factory=list)
     groups: str = ""
+    members: list[list[int]] = field(default_factory=list)
 
     def to_json(self) -> str:
         """Return the table as JSON text; equal tables give equal text."""
@@ -154,7 +156,8 @@ def evaluate(
             gain = bootstrap(result.values - other.values, *found.groups)
             difference = {"policy": other.name, "mean": gain.mean, "ci95": gain.ci95}
         rows.append(_row(row, result, found.groups, difference))
-    return Table(problem, found.case, _commit(), rows, found.remarks, found.groups_text)
+    members = [way.tolist() for way in found.groups]
+    return Table(problem, found.case, _commit(), rows, found.remarks, found.groups_text, members)
 
 
 class _Result(NamedTuple):

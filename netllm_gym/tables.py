@@ -57,6 +57,11 @@ def _table(content: Any) -> Table:
     steps = {len(row.by_step) for row in rows if row.by_step is not None}
     if len(steps) > 1:
         raise InputError(f"by_step must be as long in all rows, got {sorted(steps)}")
+    members = content.get("members", [])  # older tables have none
+    if not isinstance(members, list) or not all(_is_grouping(way, rows[0].n) for way in members):
+        raise InputError(
+            f"members must have a group's number for each episode, got {_short(members)}"
+        )
     return Table(
         problem=name,
         case={_text("case", key): _text(f"case.{key}", value) for key, value in case.items()},
@@ -64,7 +69,15 @@ def _table(content: Any) -> Table:
         rows=rows,
         remarks=[_text(f"remarks[{number}]", each) for number, each in enumerate(remarks)],
         groups=_text("groups", content.get("groups", "")),  # older tables have none
+        members=members,
     )
+
+
+def _is_grouping(way: Any, count: int) -> bool:
+    """Say whether these are numbers of groups from 0 up, one for each episode."""
+    if not isinstance(way, list) or len(way) != count:
+        return False
+    return all(type(group) is int and 0 <= group < count for group in way)
 
 
 def _row(where: str, row: Any, problem: Problem) -> Row:

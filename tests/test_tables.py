@@ -28,7 +28,8 @@ def made_row(policy, per_episode, **changes):
 
 
 def made_table(*rows):
-    return Table("abr", {"traces": "synthetic-test", "video": "synthetic"}, "abc", list(rows))
+    case = {"traces": "synthetic-test", "video": "synthetic"}
+    return Table("abr", case, "abc", list(rows), members=[[0, 1]])
 
 
 VERSUS = {"policy": "bba", "mean": 1.0, "ci95": (0.5, 1.5)}
@@ -69,7 +70,8 @@ def changed(place, value):
         (
             ("problem",),
             ...,
-            "the table must have problem, got ['case', 'commit', 'groups', 'remarks', 'rows']",
+            "the table must have problem, got ['case', 'commit', 'groups', 'members', 'remarks', "
+            "'rows']",
         ),
         (("case",), {}, "case must say what was played, got {}"),
         (("case", "video"), 3, "case.video must be text of one line, got 3"),
@@ -92,6 +94,10 @@ def changed(place, value):
         (("rows", 1, "components"), {}, "rows[1].components must have bitrate_mbps, got []"),
         (("rows", 0, "versus", "policy"), "x", "rows[0].versus.policy must be a row of the table"),
         (("rows", 0, "upper_bound"), "1", "rows[0].upper_bound must be a number"),
+        (("members",), {}, "members must have a group's number for each episode, got {}"),
+        (("members",), [[0]], "members must have a group's number for each episode, got [[0]]"),
+        (("members",), [[0, True]], "members must have a group's number for each episode"),
+        (("members",), [[0, 2]], "members must have a group's number for each episode"),
     ],
 )
 def test_a_wrong_place_is_named(tmp_path, place, value, sentence):

@@ -64,9 +64,9 @@ def clean_split() -> dict[str, SplitPart]:
 
     The published splits leak: 81 of the 100 `fcc-test` traces lie inside `fcc-train` recordings.
 
-    Each also comes as `-fcc` (cable and DSL in the USA) and `-norway` (3G in trains, trams, buses,
-    a metro and a car), to train on links of one kind and test on the other; `clean-norway` are
-    those of both.
+    Each also comes as `-fcc` (cable and DSL in the USA) and `-norway` (3G on trains, trams, buses,
+    ferries, a metro and a car), to train on links of one kind and test on the other; `clean-fcc`
+    and `clean-norway` are those of both.
     """
     text = resources.files("netllm_gym.data").joinpath("clean_split.json").read_text("utf-8")
     parts = {
@@ -77,8 +77,9 @@ def clean_split() -> dict[str, SplitPart]:
         fcc = {file: digest for file, digest in sha256.items() if file not in norway}
         parts[f"{name}-fcc"] = SplitPart(folder, fcc)
         parts[f"{name}-norway"] = SplitPart(folder, norway)
-    train, valid = parts["clean-train-norway"], parts["clean-valid-norway"]
-    parts["clean-norway"] = SplitPart(train.folder, train.sha256 | valid.sha256)
+    for kind in ("fcc", "norway"):
+        train, valid = parts[f"clean-train-{kind}"], parts[f"clean-valid-{kind}"]
+        parts[f"clean-{kind}"] = SplitPart(train.folder, train.sha256 | valid.sha256)
     return parts
 
 

@@ -111,12 +111,12 @@ class Learner:
         """Put back what `moments` gave; `path` is where it was read."""
         load_optimizer_moments(self.network, self.optimizer, moments, path)
 
-    def memory(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """Return what else updates leave for later ones, as JSON values; nothing."""
         return {}
 
-    def remember(self, memory: Mapping[str, Any], path: Path) -> None:
-        """Put back what `memory` gave; `path` is where it was read."""
+    def restore(self, state: Mapping[str, Any], path: Path) -> None:
+        """Put back what `state` gave; `path` is where it was read."""
 
 
 @dataclass
@@ -151,6 +151,7 @@ class TrainingRun:
     stop_after: int | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "out", Path(self.out))
         object.__setattr__(self, "trained_on", as_json(self.trained_on))
 
     @property
@@ -242,7 +243,7 @@ class TrainingRun:
             "optimizer_sha256": file_sha256(moments),
             **asdict(standing),
             **learner.settings,
-            **learner.memory(),
+            **learner.state(),
         }
         (folder / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True) + "\n")
 
@@ -264,7 +265,7 @@ class TrainingRun:
             raise InputError(
                 f"{self.out} must hold the policy of update {best}, got no folder best"
             )
-        learner.remember(state, path)
+        learner.restore(state, path)
         moments = self.last / MOMENTS_FILE
         learner.load_moments(read_tensors(moments, state["optimizer_sha256"]), moments)
         self._cut_metrics(standing.update)

@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from netllm_gym.envs.abr.observation import THROUGHPUT
+from netllm_gym.envs.abr.trace_sets import load_trace_set
 from netllm_gym.envs.abr.traces import Trace
+from netllm_gym.envs.abr.vector_env import ABRVectorEnv
 from netllm_gym.envs.abr.video import load_video
 from netllm_gym.errors import InputError
 from netllm_gym.policies.neural.abr_mlp import (
@@ -23,8 +25,9 @@ from netllm_gym.policies.neural.abr_mlp import (
 )
 from netllm_gym.policies.neural.abr_worlds import WINDOW_EDGES_S, Outlook, TraceWorlds
 from netllm_gym.policies.neural.config import PPOConfig
-from netllm_gym.policies.neural.networks import remembered
+from netllm_gym.policies.neural.networks import NetworkPolicy, remembered
 from netllm_gym.policies.neural.ppo import compressed
+from netllm_gym.rollout import rollout
 
 WINDOWS = len(WINDOW_EDGES_S) - 1
 
@@ -82,8 +85,7 @@ def test_the_memory_equals_sums_over_the_whole_episode(width):
             seen[-1] /= math.log(100)
             wanted = [weighted(seen, decay) for decay in (0.6, 0.85, 0.95, 1.0)]
             changes = [abs(b - a) for a, b in pairwise(seen)] or [0.0]
-            # Of the first few changes there are too few to be averaged: they count as one does.
-            weight = max(1.0, sum(0.9**age for age in range(len(changes))))
+            weight = sum(0.9**age for age in range(len(changes)))
             total = sum(0.9**age * change for age, change in enumerate(reversed(changes)))
             assert read[row, 6:].ravel()[:12] == pytest.approx(
                 [mean for mean, _ in wanted]
@@ -112,8 +114,35 @@ def test_what_is_learned_from_is_what_was_read_while_playing():
 
 
 def test_observations_that_went_past_the_memory_are_refused():
+    network, seen = ABRNetwork(ABRNetworkConfig(width=8)), np.ones((2, 6, 6), np.float32)
     with pytest.raises(InputError, match="must have gone through the memory, got 6 rows"):
-        ABRNetwork(ABRNetworkConfig(width=8)).decide(np.ones((2, 6, 6), np.float32), None)
+        network.decide(seen, None)
+    foresees = ABRNetwork(ABRNetworkConfig(width=8, foresight=WINDOWS))
+    with pytest.raises(InputError, match=f"must hold {WINDOWS} numbers to come, got 0"):
+        foresees.judge(LinkMemory(2).see(seen), np.zeros(2, np.int64))
+    with pytest.raises(InputError, match="must have gone through the memory, got 10 rows"):
+        network.decide(LinkMemory(2).see(with_rows(seen, np.ones((2, WINDOWS)))), None)
+
+
+def test_rows_that_play_several_episodes_forget_the_last_one():
+    network = ABRNetwork(ABRNetworkConfig(width=8, seed=1))
+    torch.nn.init.normal_(network.actor[-1].weight, generator=torch.Generator().manual_seed(1))
+    traces = load_trace_set("synthetic").traces[:5]
+    together, alone = (
+        ABRVectorEnv(num_envs=rows, traces=traces, video="synthetic", autoreset_mode="Disabled")
+        for rows in (2, 1)
+    )
+    plan = together.evaluation_plan()
+
+    def played(env, part):
+        policy = NetworkPolicy(network, env.num_envs, sampled=False, name="ppo")
+        return rollout(policy, env, part).episodes
+
+    for episode, planned in zip(played(together, plan), plan, strict=True):
+        [other] = played(alone, [planned])
+        assert episode.actions.tolist() == other.actions.tolist()
+        [read] = remembered(network, [episode.observations])
+        assert network.decide(read, None).tolist() == episode.actions.tolist()
 
 
 def test_what_updates_play_over_shows_the_future_of_each_row():

@@ -15,8 +15,8 @@ from netllm_gym.envs.abr.video import load_video
 from netllm_gym.errors import InputError
 from netllm_gym.policies.checkpoint import file_sha256, write_tensors
 from netllm_gym.policies.neural.abr_links import GenetWorlds, Link, UDRWorlds
-from netllm_gym.policies.neural.abr_mlp import ABRNetwork, ABRNetworkConfig, LinkMemory
-from netllm_gym.policies.neural.abr_worlds import TraceWorlds
+from netllm_gym.policies.neural.abr_mlp import ABRNetwork, ABRNetworkConfig, LinkMemory, with_rows
+from netllm_gym.policies.neural.abr_worlds import FORESIGHT, TraceWorlds
 from netllm_gym.policies.neural.config import (
     DIFFICULTIES,
     GenetConfig,
@@ -28,8 +28,10 @@ from netllm_gym.policies.neural.networks import NetworkPolicyFactory
 from netllm_gym.policies.neural.ppo import (
     clipped_loss,
     episode_seeds,
+    evened,
     generalised_advantages,
     laplace_loss,
+    standardised,
     train_ppo,
 )
 from netllm_gym.policies.runs import TrainingRun
@@ -41,7 +43,8 @@ POINT = LinkRanges((1.0, 1.0), (2.0, 2.0), (3, 3), (0.08, 0.08), (30.0, 30.0))
 
 
 def made_network(seed=0):
-    return ABRNetwork(ABRNetworkConfig(tuple(VIDEO.ladder_mbps.tolist()), width=16, seed=seed))
+    ladder_mbps = tuple(VIDEO.ladder_mbps.tolist())
+    return ABRNetwork(ABRNetworkConfig(ladder_mbps, width=16, foresight=FORESIGHT, seed=seed))
 
 
 def trace_worlds(config=SHORT, traces=(LINK,)):
@@ -73,6 +76,14 @@ def test_the_objective_rewards_no_move_beyond_the_clip():
     moved = torch.tensor([2.0, 2.0, 0.5, 0.5]).log()
     gains = torch.tensor([1.0, -1.0, 1.0, -1.0])
     assert clipped_loss(moved, gains, 0.2).tolist() == pytest.approx([-1.2, 2.0, -0.5, 0.8])
+
+
+def test_advantages_are_evened_standardised_and_limited_by_hand():
+    evened_ones = evened(np.array([4.0, -1.0, 3.0]), np.array([4.0, 0.25, 1.0]), 0.5)
+    assert evened_ones.tolist() == [2.0, -2.0, 3.0]
+    # Nine 0 and a 10 have mean 1 and deviation 3.
+    assert standardised(np.array([0.0] * 9 + [10.0]), 6.0) == pytest.approx([-1 / 3] * 9 + [3.0])
+    assert standardised(np.array([0.0] * 9 + [10.0]), 2.0) == pytest.approx([-1 / 3] * 9 + [2.0])
 
 
 def test_the_likeliest_spread_is_the_mean_distance():
@@ -154,7 +165,8 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, method):
 
 
 @pytest.mark.parametrize(
-    ("averaging", "kept"), [(0.98, (0, 1 / 11, 2 / 12, 3 / 13)), (0.0, (0,) * 4)]
+    ("averaging", "kept"),
+    [(0.98, (0, 1 / 11, 2 / 12, 3 / 13)), (0.1, (0, 1 / 11, 0.1, 0.1)), (0.0, (0,) * 4)],
 )
 def test_what_is_kept_has_the_mean_of_the_weights(tmp_path, averaging, kept):
     schedule, mean = dataclasses.replace(SHORT, averaging=averaging), {}
@@ -247,7 +259,8 @@ def test_a_problem_may_say_itself_how_good_decisions_were(tmp_path):
 
 def chance_of_two(network):
     """Return the mean probability of rung 2."""
-    seen = LinkMemory(50).see(np.zeros((50, 6, 6), np.float32))
+    ahead = with_rows(np.zeros((50, 6, 6), np.float32), np.ones((50, FORESIGHT)))
+    seen = LinkMemory(50).see(ahead)
     with torch.no_grad():
         return float(network.judge(seen, np.full(50, 2)).log_probs.exp().mean())
 
@@ -324,7 +337,7 @@ def test_finds_that_are_none_are_refused(tmp_path):
     worlds = GenetWorlds([], VIDEO, GENET, SHORT)
     for finds in (5, [[1, 2]], [[1, 2, 3, 4, "5"]], None):
         with pytest.raises(InputError, match="must have finds of 5 numbers, got"):
-            worlds.remember({"finds": finds}, tmp_path / "state.json")
+            worlds.restore({"finds": finds}, tmp_path / "state.json")
 
 
 @pytest.mark.parametrize(

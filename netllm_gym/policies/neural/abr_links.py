@@ -137,11 +137,11 @@ class UDRWorlds:
     def _link(self, rng: np.random.Generator) -> Link:
         return drawn_link(self._udr.links, rng)
 
-    def memory(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """Return nothing: every update draws from the same ranges."""
         return {}
 
-    def remember(self, memory: Mapping[str, Any], path: Path) -> None:
+    def restore(self, state: Mapping[str, Any], path: Path) -> None:
         """Put nothing back."""
 
 
@@ -223,17 +223,17 @@ class GenetWorlds(UDRWorlds):
         ]
         return float(earned[0] - earned[1])
 
-    def memory(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """Return the finds."""
         return {"finds": [list(find) for find in self.finds]}
 
-    def remember(self, memory: Mapping[str, Any], path: Path) -> None:
+    def restore(self, state: Mapping[str, Any], path: Path) -> None:
         """Put the finds back.
 
         Raises:
             InputError: If they are not what a search finds.
         """
-        found = memory.get("finds")
+        found = state.get("finds")
         lists: list[Any] = found if isinstance(found, list) else [None]
         for find in lists:
             numbers = isinstance(find, list) and len(find) == len(SEARCHED)

@@ -25,8 +25,8 @@ _LOGARITHMIC = (THROUGHPUT, DOWNLOAD, SIZES)  # rows whose values span orders of
 _LEAST = 0.01  # MB/s, tens of seconds, MB: what is below is told apart no more
 _DECAYS = np.array([0.6, 0.85, 0.95, 1.0])  # a chunk's weight in each mean after one more chunk
 _CHANGE_DECAY = 0.9
-REMEMBERED = 12  # numbers that `LinkMemory` keeps of a row
-_LEAST_SPREAD = 0.05
+REMEMBERED = 2 * len(_DECAYS) + 4  # numbers that `LinkMemory` gives of a row
+_LEAST_SPREAD = 0.05  # of scaled returns: advantages are divided by no less
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,8 @@ class ABRNetwork(Network):
     def features(self, read: Observations) -> Tensor:
         """Return (N, inputs) of observations that went through the memory."""
         below = _rows_for(REMEMBERED, self._width)
-        if read.shape[1] < NUM_ROWS + below:
+        rows = {NUM_ROWS + below, NUM_ROWS + _rows_for(self.config.foresight, self._width) + below}
+        if read.shape[1] not in rows:
             raise InputError(
                 f"observations must have gone through the memory, got {read.shape[1]} rows"
             )
@@ -108,7 +109,8 @@ class ABRNetwork(Network):
     def judge(self, observations: Any, actions: IntArray) -> Judgement:
         """Say of (B,) rungs how likely they were."""
         seen = self.features(observations)
-        ahead = foresight_of(observations, self.config.foresight)
+        below = _rows_for(REMEMBERED, self._width)
+        ahead = foresight_of(observations[:, :-below], self.config.foresight)
         log_probs = torch.log_softmax(self.actor(seen), dim=1)
         of_actions = log_probs.gather(1, torch.from_numpy(actions)[:, None])[:, 0]
         entropies = -(log_probs.exp() * log_probs).sum(1)
@@ -128,9 +130,9 @@ class LinkMemory:
     """The throughput of all chunks of the episode, newest first in weight, as a few numbers.
 
     Of its logarithm: mean and standard deviation with four weights, from the last few chunks to all
-    alike; the least and the most; the mean change from chunk to chunk. And how many there were. An
-    observation shows six chunks, from which a link that is steady for minutes and one that is so
-    for the moment look the same.
+    alike; the least and the most; the mean size of the change from chunk to chunk. And how many
+    there were. An observation shows six chunks, from which a link that is steady for minutes and
+    one that is so for the moment look the same.
 
     Args:
         num_rows: Rows that act together.
@@ -162,11 +164,11 @@ class LinkMemory:
         self._last = x
         weight, mean, square = self._sums.transpose(1, 0, 2)  # (N, 4) each
         mean, square = mean / weight, square / weight
-        numbers = [
+        numbers = [  # each of the order of 1
             mean,
             4.0 * np.sqrt(np.maximum(square - mean**2, 0.0)),
             self._range,
-            4.0 * self._changes[:, 1:] / np.maximum(self._changes[:, :1], 1.0),
+            4.0 * self._changes[:, 1:] / np.maximum(self._changes[:, :1], 1.0),  # at first 0 / 1
             np.log(weight[:, -1:]) / 4.0,
         ]
         return with_rows(observations, np.concatenate(numbers, axis=1))

@@ -115,9 +115,9 @@ class TraceWorlds:
         seeds = episode_seeds(self._ppo.seed, update, self._ppo.episodes)
         return self._env, self._env.training_plan(seeds.tolist())
 
-    def memory(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """Return nothing: all updates play over the same traces."""
         return {}
 
-    def remember(self, memory: Mapping[str, Any], path: Path) -> None:
+    def restore(self, state: Mapping[str, Any], path: Path) -> None:
         """Put nothing back."""

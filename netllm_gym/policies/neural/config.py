@@ -36,7 +36,8 @@ class PPOConfig:
             else.
         clip_norm: Most that the gradient's norm may be.
         averaging: Share of the mean of the weights, which is what is validated and kept, that an
-            update leaves as it was; 0 keeps the newest weights.
+            update leaves as it was, at most: k / (k + 10) after k updates, if that is less. 0 keeps
+            the newest weights.
         validate_every: Updates between validations; 0 validates only at the end.
         checkpoint_every: Updates between checkpoints; 0 keeps only the end.
         seed: Of initial weights, episodes and minibatches.
@@ -191,7 +192,6 @@ class DecimaConfig:
         first_jobs: Of an episode at first; the case's own number, if that is less,
         last_jobs: and in the last update, likewise.
         horizon_s: Rewards this far ahead, in simulated time, count 1 / e.
-        advantage_limit: Advantages beyond so many standard deviations count as at it.
         clone_updates: First updates of the run, which learn to do as the teacher would.
         clone_episodes: Played in each of them, side by side, each of other arrivals.
         clone_learning_rate: Of Adam at first; it falls in a line to 0.
@@ -203,7 +203,6 @@ class DecimaConfig:
     first_jobs: int = 30
     last_jobs: int = 50
     horizon_s: float = 200.0
-    advantage_limit: float = 4.0
     clone_updates: int = 12
     clone_episodes: int = 96
     clone_learning_rate: float = 3e-3
@@ -217,7 +216,7 @@ class DecimaConfig:
         check(holds, "last_jobs", f"be at least first_jobs, {self.first_jobs}", self.last_jobs)
         check(self.clone_updates >= 0, "clone_updates", "be at least 0", self.clone_updates)
         check(self.clone_episodes >= 1, "clone_episodes", "be at least 1", self.clone_episodes)
-        for name in ("horizon_s", "advantage_limit", "clone_learning_rate", "clone_clip_norm"):
+        for name in ("horizon_s", "clone_learning_rate", "clone_clip_norm"):
             holds = 0 < getattr(self, name) < math.inf
             check(holds, name, "be above 0 and finite", getattr(self, name))
         known = ("tuned_srpt", "srpt")
@@ -233,6 +232,7 @@ DECIMA_SCHEDULE = PPOConfig(
     final_fraction=0.1,
     entropy=0.0,
     final_entropy=0.0,
+    advantage_limit=4.0,
     averaging=0.0,
 )
 

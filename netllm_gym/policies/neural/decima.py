@@ -101,11 +101,11 @@ class ArrivalWorlds:
             update, min(num_jobs, self._most_jobs), self._decima.rollouts
         )
 
-    def memory(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """Return nothing: an update's number decides its arrivals."""
         return {}
 
-    def remember(self, memory: Mapping[str, Any], path: Path) -> None:
+    def restore(self, state: Mapping[str, Any], path: Path) -> None:
         """Put nothing back."""
 
 
@@ -117,21 +117,18 @@ class ArrivalAdvantages:
     their decisions in a line, after their last one 0.
 
     Args:
-        decima: Rollouts, horizon and limit.
+        decima: Rollouts and horizon.
     """
 
     def __init__(self, decima: DecimaConfig) -> None:
         self._rollouts, self._horizon_s = decima.rollouts, decima.horizon_s
-        self._limit = decima.advantage_limit
 
     def __call__(self, episodes: Sequence[Episode]) -> list[FloatArray]:
         """Return (T,) of each episode, the rollouts of equal arrivals side by side."""
         found: list[FloatArray] = []
         for first in range(0, len(episodes), self._rollouts):
             found += self._of_equal_arrivals(episodes[first : first + self._rollouts])
-        everything = np.concatenate(found)
-        middle, spread = everything.mean(), self._limit * everything.std()
-        return [each.clip(middle - spread, middle + spread) for each in found]
+        return found
 
     def _of_equal_arrivals(self, episodes: Sequence[Episode]) -> list[FloatArray]:
         times_s = [episode.observations.clock_ms / 1000.0 for episode in episodes]

@@ -99,7 +99,7 @@ class Network(KeptNetwork):
         """Return (N, ...) actions.
 
         Args:
-            observations: (N, ...) what each row sees.
+            observations: (N, ...) what each row sees, as its memory returned it if it has one.
             draws: (K, N) uniform in [0, 1), K of `draws_per_decision`; None takes the likeliest.
         """
         raise NotImplementedError
@@ -107,7 +107,7 @@ class Network(KeptNetwork):
     def judge(self, observations: Any, actions: IntArray) -> Judgement:
         """Say of (B, ...) decisions, where there was a choice, how likely they were.
 
-        Gradients flow.
+        Observations are those of `decide`. Gradients flow.
         """
         raise NotImplementedError
 

@@ -72,14 +72,14 @@ class Worlds(Protocol):
 
         Args:
             update: Its number, the first is 0.
-            policy: That will play, for a curriculum to look at.
+            policy: That would be kept now, for a curriculum to look at.
         """
 
-    def memory(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """Return what updates leave for later ones, as JSON values."""
 
-    def remember(self, memory: Mapping[str, Any], path: Path) -> None:
-        """Put back what `memory` gave, once checked; `path` is where it was read."""
+    def restore(self, state: Mapping[str, Any], path: Path) -> None:
+        """Put back what `state` gave, once checked; `path` is where it was read."""
 
 
 class Prelude(Protocol):
@@ -208,9 +208,9 @@ class _PPO(Learner):
         """Move the mean towards the network; the first updates that play are soon forgotten."""
         kept = min(self.ppo.averaging, max(0, played) / (max(0, played) + 10))
         with torch.no_grad():
-            pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
-            for mean, newest in pairs:
-                mean.lerp_(newest, 1.0 - kept)
+            newest = self.network.state_dict()
+            for name, mean in self.average.state_dict().items():
+                mean.lerp_(newest[name], 1.0 - kept)
 
     def _batch(self, episodes: Sequence[Episode]) -> _Batch:
         """Lay episodes end to end and say how good each decision was."""
@@ -231,10 +231,8 @@ class _PPO(Learner):
         returns = None if judged.values is None else torch.from_numpy(found).float() + judged.values
         if judged.spreads is not None:
             # Of a state, not of what was done in it, so what is better there stays better.
-            found = found / judged.spreads.double().numpy() ** self.ppo.evenness
-        standard = (found - found.mean()) / (found.std() + 1e-8)
-        limited = standard.clip(-self.ppo.advantage_limit, self.ppo.advantage_limit)
-        advantages = torch.from_numpy(limited).float()
+            found = evened(found, judged.spreads.double().numpy(), self.ppo.evenness)
+        advantages = torch.from_numpy(standardised(found, self.ppo.advantage_limit)).float()
         return _Batch(kept, of_kept, judged.log_probs, advantages, returns)
 
     def _judged(self, observations: Any, actions: IntArray) -> Judgement:
@@ -283,7 +281,9 @@ class _PPO(Learner):
                     loss = loss + ppo.value_weight * error
                     if judged.spreads is not None:
                         off = (judged.values.detach() - batch.returns[index]).abs()
-                        loss = loss + SPREAD_WEIGHT * laplace_loss(off, judged.spreads).mean()
+                        unlikely = laplace_loss(off, judged.spreads).mean()
+                        loss = loss + SPREAD_WEIGHT * unlikely
+                        told["spread_loss"].append(float(unlikely.detach()))
                     told["value_loss"].append(float(error.detach()))
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -330,13 +330,13 @@ class _PPO(Learner):
         others = {key: each for key, each in moments.items() if not key.endswith("|weight")}
         super().load_moments(others, path)
 
-    def memory(self) -> dict[str, Any]:
-        """Return what the worlds must remember."""
-        return self.worlds.memory()
+    def state(self) -> dict[str, Any]:
+        """Return what the worlds carry on."""
+        return self.worlds.state()
 
-    def remember(self, memory: Mapping[str, Any], path: Path) -> None:
-        """Put back what `memory` gave."""
-        self.worlds.remember(memory, path)
+    def restore(self, state: Mapping[str, Any], path: Path) -> None:
+        """Put back what `state` gave."""
+        self.worlds.restore(state, path)
 
 
 def earned(episodes: Sequence[Episode]) -> dict[str, float]:
@@ -349,6 +349,17 @@ def earned(episodes: Sequence[Episode]) -> dict[str, float]:
 def compressed(rewards: FloatArray, floor: float) -> FloatArray:
     """Return rewards of which what lies below the floor counts a tenth."""
     return np.asarray(np.maximum(rewards, floor + 0.1 * (rewards - floor)))
+
+
+def evened(advantages: FloatArray, spreads: FloatArray, evenness: float) -> FloatArray:
+    """Return advantages in parts of what returns are usually off by, raised to a power."""
+    return np.asarray(advantages / spreads**evenness)
+
+
+def standardised(advantages: FloatArray, limit: float) -> FloatArray:
+    """Return advantages of mean 0 and deviation 1, those beyond the limit as at it."""
+    standard = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    return np.asarray(standard.clip(-limit, limit))
 
 
 def clipped_loss(moved: Tensor, advantages: Tensor, clip: float) -> Tensor:

@@ -122,13 +122,13 @@ class _OfflineLearner(Learner):
         network = self.algorithm.networks.get("targ_q_funcs")
         return {} if network is None else dict(network.state_dict())
 
-    def memory(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """Return where the learning rate stands."""
         return {"tokens_seen": self.algorithm.tokens_seen, "learning_rate": self._learning_rate}
 
-    def remember(self, memory: Mapping[str, Any], path: Path) -> None:
-        """Put back what `memory` gave."""
-        tokens_seen, rate = memory.get("tokens_seen"), memory.get("learning_rate")
+    def restore(self, state: Mapping[str, Any], path: Path) -> None:
+        """Put back what `state` gave."""
+        tokens_seen, rate = state.get("tokens_seen"), state.get("learning_rate")
         if type(tokens_seen) is not int or type(rate) is not float:
             raise InputError(
                 f"{path} must have tokens_seen and learning_rate as numbers, "

@@ -140,6 +140,7 @@ def test_clean_lists_come_by_kind_of_link():
     lists = clean_split()
     counts = {name: len(lists[name].sha256) for name in sorted(lists)}
     assert counts == {
+        "clean-fcc": 46,
         "clean-norway": 39,
         "clean-train": 60,
         "clean-train-fcc": 29,
