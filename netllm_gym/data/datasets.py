@@ -72,7 +72,7 @@ def clean_split() -> dict[str, SplitPart]:
     parts = {
         name: SplitPart(part["folder"], part["sha256"]) for name, part in json.loads(text).items()
     }
-    for name, (folder, sha256) in list(parts.items()):
+    for name, (folder, sha256) in list(parts.items()):  # Norway's files alone are called .log
         norway = {file: digest for file, digest in sha256.items() if file.endswith(".log")}
         fcc = {file: digest for file, digest in sha256.items() if file not in norway}
         parts[f"{name}-fcc"] = SplitPart(folder, fcc)

@@ -81,7 +81,7 @@ def test_the_rung_that_was_chosen_last_reaches_the_network():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"network": "nonsense"}, "config.json must name a network of .*, got 'nonsense'"),
+        ({"network": "nonsense"}, "config.json must name a network of .*, got 'nonsense'; .* anew"),
         ({"schema": "netllm-gym network 9"}, "must have the schema 'netllm-gym policy 1' or"),
         ({"config": {"width": "wide"}}, r"config.json: width must be of the type int, got 'wide'"),
         ({"config": {"width": 16}}, "weights.safetensors must fit config.json with "),

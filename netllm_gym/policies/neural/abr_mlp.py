@@ -72,6 +72,7 @@ class ABRNetwork(Network):
         rungs = len(config.ladder_mbps)
         self.rungs = rungs
         self._width = max(HISTORY, rungs)
+        self._below = _rows_for(REMEMBERED, self._width)  # rows that the memory adds
         self._shares = np.array(config.ladder_mbps) / config.ladder_mbps[-1]
         inputs = NUM_ROWS * self._width + rungs + REMEMBERED
         with torch.random.fork_rng(devices=[]):
@@ -85,9 +86,8 @@ class ABRNetwork(Network):
 
     def features(self, read: Observations) -> Tensor:
         """Return (N, inputs) of observations that went through the memory."""
-        below = _rows_for(REMEMBERED, self._width)
-        rows = {NUM_ROWS + below, NUM_ROWS + _rows_for(self.config.foresight, self._width) + below}
-        if read.shape[1] not in rows:
+        foresight = _rows_for(self.config.foresight, self._width)
+        if read.shape[1] - NUM_ROWS - self._below not in (0, foresight):
             raise InputError(
                 f"observations must have gone through the memory, got {read.shape[1]} rows"
             )
@@ -97,7 +97,7 @@ class ABRNetwork(Network):
         seen = np.array(observations, np.float32)
         seen[:, _LOGARITHMIC] = _logarithm(seen[:, _LOGARITHMIC])
         last = np.eye(self.rungs, dtype=np.float32)[rung]
-        kept = read[:, -below:].reshape(len(read), -1)
+        kept = read[:, -self._below :].reshape(len(read), -1)
         parts = [seen.reshape(len(seen), -1), last, kept[:, :REMEMBERED]]
         return torch.from_numpy(np.concatenate(parts, axis=1))
 
@@ -109,8 +109,7 @@ class ABRNetwork(Network):
     def judge(self, observations: Any, actions: IntArray) -> Judgement:
         """Say of (B,) rungs how likely they were."""
         seen = self.features(observations)
-        below = _rows_for(REMEMBERED, self._width)
-        ahead = foresight_of(observations[:, :-below], self.config.foresight)
+        ahead = foresight_of(observations[:, : -self._below], self.config.foresight)
         log_probs = torch.log_softmax(self.actor(seen), dim=1)
         of_actions = log_probs.gather(1, torch.from_numpy(actions)[:, None])[:, 0]
         entropies = -(log_probs.exp() * log_probs).sum(1)

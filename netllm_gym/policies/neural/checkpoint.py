@@ -27,7 +27,7 @@ from netllm_gym.policies.policy import TrainedPolicyFactory
 SCHEMA = "netllm-gym network 1"
 WEIGHTS_FILE = "weights.safetensors"
 NETWORKS = {  # name in config.json -> config and class, imported when they are asked for
-    "abr-mlp": ("netllm_gym.policies.neural.abr_mlp", "ABRNetworkConfig", "ABRNetwork"),
+    "abr-memory": ("netllm_gym.policies.neural.abr_mlp", "ABRNetworkConfig", "ABRNetwork"),
     "decima": ("netllm_gym.policies.neural.cjs", "DecimaNetworkConfig", "Decima"),
     "viewport": ("netllm_gym.policies.neural.vp", "ViewportNetworkConfig", "ViewportNetwork"),
 }
@@ -59,7 +59,10 @@ def load_network(folder: Path) -> tuple[KeptNetwork, dict[str, Any]]:
     path = folder / "config.json"
     name = values.get("network")
     if name not in NETWORKS:
-        raise InputError(f"{path} must name a network of {', '.join(NETWORKS)}, got {name!r}")
+        raise InputError(
+            f"{path} must name a network of {', '.join(NETWORKS)}, got {name!r}; what an older "
+            "version trained must be trained anew"
+        )
     module, config_name, class_name = NETWORKS[name]
     found = importlib.import_module(module)
     weights = read_tensors(folder / WEIGHTS_FILE, values.get("sha256", {}).get(WEIGHTS_FILE))
