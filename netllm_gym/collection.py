@@ -1,17 +1,9 @@
 """Experience pools: policies play training episodes, shard by shard, resumable at any moment."""
 
-import os
-import signal
-import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import lru_cache, partial
-from multiprocessing import get_context, resource_tracker
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +13,7 @@ from netllm_gym.envs.plan import check_seeds
 from netllm_gym.errors import InputError
 from netllm_gym.lookahead import action_values
 from netllm_gym.problems import check_names, find_control, load_policy
+from netllm_gym.processes import map_in_order
 from netllm_gym.rollout import rollout
 
 
@@ -123,73 +116,13 @@ def collect(
     missing = writer.missing()
     total = episodes * len(policies)
     done = total - sum(len(shards[number].seeds) for number in missing)
-    with closing(_play(shards, missing, workers)) as made:
-        for number, packed in made:
+    with closing(map_in_order(_make, [shards[number] for number in missing], workers)) as made:
+        for number, packed in zip(missing, made, strict=True):
             writer.write_packed(number, packed)
             done += len(shards[number].seeds)
             if on_episode is not None:
                 on_episode(done, total)
     return ExperiencePool.load(out, problem)
-
-
-def _play(
-    shards: Sequence[_Shard], missing: Sequence[int], workers: int
-) -> Generator[tuple[int, PackedShard], None, None]:
-    """Yield (number, packed shard) in order, made here or in other processes.
-
-    However this ends, no other process outlives it: each holds one end of a pipe, and leaves when
-    the other end, which is here alone, is closed or dies.
-    """
-    wanted = [shards[number] for number in missing]
-    if workers == 1:
-        yield from zip(missing, map(_make, wanted), strict=True)
-        return
-    context = get_context("spawn")
-    watched, held = context.Pipe(duplex=False)
-    with watched, held, ProcessPoolExecutor(workers, context, _leave_with, (watched,)) as pool:
-        try:
-            with _deaf_children():  # the processes begin here
-                made = deque(pool.submit(_make, shard) for shard in wanted)
-            for number in missing:
-                yield number, made.popleft().result()
-        except BrokenProcessPool:
-            raise ChildProcessError(
-                "a process of the collection was killed, perhaps for its memory: "
-                "run the same command again, with fewer workers, and it goes on"
-            ) from None
-        except BaseException:
-            held.close()  # or the pool would wait for the shards that are being made
-            raise
-
-
-@contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Start processes that do not hear Ctrl-C: it reaches them too, and they would all complain.
-
-    What is blocked stays blocked in a process that is started meanwhile; this process hears of it
-    at the end.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    resource_tracker.ensure_running()  # or it would be started below, and unblock
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _leave_with(watched: "Connection[None, None]") -> None:
-    """End this process as soon as the other end of the pipe is closed."""
-
-    def leave() -> None:
-        try:
-            watched.recv()  # nothing is ever sent
-        except (EOFError, OSError):
-            os._exit(1)
-
-    threading.Thread(target=leave, daemon=True).start()
 
 
 def _make(shard: _Shard) -> PackedShard:

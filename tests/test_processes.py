@@ -1,0 +1,78 @@
+"""Work shared among processes: in order, whole, and over when one of them is."""
+
+import multiprocessing
+import os
+import threading
+import time
+from contextlib import closing
+
+import pytest
+
+from netllm_gym.errors import InputError
+from netllm_gym.processes import map_in_order
+
+BIG = 10_000_000  # bytes; more than a pipe takes before someone reads
+
+
+def squared_late(number):
+    time.sleep(0.2 if number == 0 else 0.0)
+    return number**2
+
+
+def refuse_two(number):
+    if number == 2:
+        raise InputError("number must not be two, got 2")
+    return number
+
+
+def die_while_speaking(wanted):
+    if wanted is None:
+        return 0
+    while not wanted.exists():
+        time.sleep(0.01)
+    threading.Timer(0.5, os._exit, (1,)).start()
+    return bytes(BIG)
+
+
+def own_pid(_):
+    return os.getpid()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 9])
+def test_results_come_in_the_order_of_the_tasks(workers):
+    assert list(map_in_order(squared_late, range(5), workers)) == [0, 1, 4, 9, 16]
+    assert list(map_in_order(squared_late, [], workers)) == []
+    assert not multiprocessing.active_children()
+
+
+def test_the_work_is_shared():
+    pids = set(map_in_order(own_pid, range(20), 2))
+    assert os.getpid() not in pids
+    assert 1 <= len(pids) <= 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_task_raises_comes_after_the_results_before_it(workers):
+    made = map_in_order(refuse_two, range(5), workers)
+    assert [next(made), next(made)] == [0, 1]
+    with pytest.raises(InputError, match="number must not be two, got 2"):
+        next(made)
+    assert not multiprocessing.active_children()
+
+
+def test_a_process_that_dies_in_the_middle_of_its_result_is_noticed(tmp_path):
+    made = map_in_order(die_while_speaking, [None, tmp_path / "wanted"], 2)
+    assert next(made) == 0
+    (tmp_path / "wanted").touch()
+    while len(multiprocessing.active_children()) == 2:
+        time.sleep(0.01)  # nobody reads meanwhile, so that it dies with a part of it written
+    with pytest.raises(ChildProcessError, match="a process was killed"):
+        next(made)
+    assert not multiprocessing.active_children()
+
+
+def test_who_ends_early_leaves_no_process():
+    with closing(map_in_order(own_pid, range(5), 2)) as made:
+        next(made)
+        assert multiprocessing.active_children()
+    assert not multiprocessing.active_children()
