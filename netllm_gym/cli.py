@@ -88,6 +88,13 @@ def collect(
             "it remembers."
         ),
     ] = None,
+    expert: Annotated[
+        str | None,
+        typer.Option(
+            help="A policy, or its folder, that is asked at each step what it would do; `train` "
+            "then imitates that, whoever played."
+        ),
+    ] = None,
     config_file: ConfigFile = None,
 ) -> None:
     """Let policies play training episodes and keep them as an experience pool.
@@ -111,6 +118,7 @@ def collect(
             *(problem, names_in(policies), episodes, out, case, seed, workers),
             on_episode=progress.update,
             lookahead=lookahead,
+            expert=expert,
         )
     typer.echo(
         f"{len(pool)} episodes, {pool.num_steps} steps, {pool.num_bytes / 1e6:.1f} MB in {out}"

@@ -11,6 +11,7 @@ from netllm_gym.data.pool import ExperiencePool, PoolWriter
 from netllm_gym.data.shard import CODECS, PackedShard, pack_shard
 from netllm_gym.envs.plan import check_seeds
 from netllm_gym.errors import InputError
+from netllm_gym.expert import Accompanied
 from netllm_gym.lookahead import action_values
 from netllm_gym.problems import check_names, find_control, load_policy
 from netllm_gym.processes import map_in_order
@@ -25,6 +26,7 @@ class _Shard(NamedTuple):
     policy: str
     seeds: range
     lookahead: str | None
+    expert: str | None
 
 
 def collect(
@@ -37,6 +39,7 @@ def collect(
     workers: int = 1,
     on_episode: Callable[[int, int], None] | None = None,
     lookahead: str | None = None,
+    expert: str | None = None,
 ) -> ExperiencePool:
     """Let each policy play the same training episodes and write what happened.
 
@@ -55,6 +58,8 @@ def collect(
         on_episode: Told episodes done and episodes in all.
         lookahead: Name or folder of a policy that plays on after each action that could have been
             taken, so that the pool holds what each is worth (`lookahead.py`); ABR only.
+        expert: Name or folder of a policy that is asked at each step what it would do, which is
+            what is then imitated (`expert.py`).
 
     Raises:
         InputError: If an argument breaks a rule; nothing is written then.
@@ -80,6 +85,13 @@ def collect(
                 f"got {lookahead!r}"
             )
         teachers.append(plays_on)
+    if expert is not None:
+        asked = load_policy(expert, problem)
+        if asked.name == row.bound or getattr(asked.factory, "needs_sequential", False):
+            raise InputError(
+                f"expert must be a policy that can answer in anybody's episode, got {expert!r}"
+            )
+        teachers.append(asked)
     actors = [teacher.factory(probe) for teacher in teachers]
     for actor in actors:
         if hasattr(actor, "limits"):
@@ -92,6 +104,7 @@ def collect(
             policy,
             range(first, min(first + row.shard_episodes, seed + episodes)),
             lookahead,
+            expert,
         )
         for policy in policies
         for first in range(seed, seed + episodes, row.shard_episodes)
@@ -102,6 +115,7 @@ def collect(
         "seed": seed,
         "num_shards": len(shards),
         **({} if lookahead is None else {"lookahead": lookahead}),
+        **({} if expert is None else {"expert": expert}),
     }
     whole = probe.training_plan(range(seed, seed + episodes))
     spec = {"id": row.env_id, "arguments": _arguments(case), "worlds": probe.provenance(whole)}
@@ -133,7 +147,12 @@ def _make(shard: _Shard) -> PackedShard:
     case = _loaded(shard.problem, tuple(named.items()))
     env = row.make_env(rows, **case)
     plan = env.training_plan(shard.seeds)
-    played = rollout(factory(env), env, plan).episodes
+    if shard.expert is None:
+        played = rollout(factory(env), env, plan).episodes
+    else:
+        expert = load_policy(shard.expert, shard.problem).factory
+        both = Accompanied(factory(env), expert(env))
+        played = both.answered(rollout(both, env, plan).episodes)
     # The infos can be had again by playing the episode's seed and actions; a pool keeps none.
     infos: Sequence[Mapping[str, Any]] = [{}] * len(played)
     if shard.lookahead is not None:

@@ -79,7 +79,8 @@ def train(
         out: Folder of the run; `out/best` and `out/last` are policies that `load_policy` reads.
         config: The policy; left out, one with a `tiny` backbone.
         schedule: How it is trained.
-        policies: Teachers to learn from; None takes the one with the highest mean return.
+        policies: Whose episodes to learn from; None takes those of the highest mean return, or all
+            where an expert was asked.
         validate_on: Worlds (traces, workload) to choose the best policy on; None takes those that
             belong to the pool's.
         on_progress: Told the metrics of each update and each validation.
@@ -92,7 +93,7 @@ def train(
     from netllm_gym.policies.llm.parts import parts_of
     from netllm_gym.policies.llm.train import train_llm
 
-    policies = policies or best_teacher(opened)
+    policies = policies or default_teachers(opened)
     config = config or LLMConfig(returns=default_returns(opened, policies))
     lesson = _lesson(opened, policies, config.returns, validate_on)
     config = replace(config, problem=problem)
@@ -120,7 +121,8 @@ def train_offline(
         pool: Folder of the experience pool.
         out: Folder of the run; `out/best` and `out/last` are policies that `load_policy` reads.
         schedule: How it is trained; its seed is also that of the initial weights.
-        policies: Teachers to learn from; None takes the one with the highest mean return.
+        policies: Whose episodes to learn from; None takes those of the highest mean return, or all
+            where an expert was asked.
         returns: What "dt" is told; None the return still to come, and to ask for the 90 % quantile
             of the teachers' episodes. The others are told nothing.
         validate_on: Worlds (traces, workload) to choose the best policy on; None takes those that
@@ -140,7 +142,7 @@ def train_offline(
     if method != "dt" and returns is not None:
         raise InputError(f"returns must be left out for {method}, which is told none")
     returns = returns or ReturnSpec(kind="return_to_go" if method == "dt" else "none")
-    lesson = _lesson(opened, policies or best_teacher(opened), returns, validate_on)
+    lesson = _lesson(opened, policies or default_teachers(opened), returns, validate_on)
     sizes = parts_of(problem).sizes(lesson.validation.env, lesson.episodes.mask.shape[1])
     config = OfflineConfig(
         problem=problem, method=method, returns=returns, seed=schedule.seed, **sizes._asdict()
@@ -191,11 +193,19 @@ def best_teacher(pool: ExperiencePool, among: Sequence[str] | None = None) -> tu
     return (max(means, key=lambda name: means[name]),)
 
 
+def default_teachers(pool: ExperiencePool) -> Sequence[str]:
+    """Return whose episodes to learn from: an expert's answers are as good in anybody's."""
+    return pool.policies if "expert" in pool.plan else best_teacher(pool)
+
+
 def default_returns(pool: ExperiencePool, policies: Sequence[str] | None = None) -> "ReturnSpec":
-    """Condition on nothing with one teacher, with several on the gain over the best of them."""
+    """Condition on nothing with one teacher, with several on the gain over the best of them.
+
+    An expert's answers are one teacher's.
+    """
     from netllm_gym.policies.returns import ReturnSpec
 
-    if len(policies or ()) < 2:
+    if len(policies or ()) < 2 or "expert" in pool.plan:
         return ReturnSpec(kind="none")
     return ReturnSpec(kind="baseline", baseline=best_teacher(pool, policies)[0])
 

@@ -34,6 +34,8 @@ class Episode:
         seed: Seed of the episode.
         case: What was played, such as trace and start pointer; str or int values.
         infos: (T,) float64 each, what the environment reported of each step.
+        expert_actions: What an expert would have done at each step, shaped as `actions`; None where
+            nobody was asked (`expert.py`).
     """
 
     observations: Any
@@ -45,12 +47,20 @@ class Episode:
     seed: int
     case: Mapping[str, str | int] = field(default_factory=dict)
     infos: Mapping[str, FloatArray] = field(default_factory=dict)
+    expert_actions: IntArray | None = None
 
     def __post_init__(self) -> None:
         _check_series("rewards", self.rewards, np.float64)
         if self.rewards.ndim != 1 or not len(self.rewards):
             raise InputError(f"rewards must have shape (T,), T >= 1, got {self.rewards.shape}")
         _check_series("actions", self.actions, np.int64, self.num_steps)
+        if self.expert_actions is not None:
+            _check_series("expert_actions", self.expert_actions, np.int64, self.num_steps)
+            if self.expert_actions.shape != self.actions.shape:
+                raise InputError(
+                    f"expert_actions must have shape {self.actions.shape} as actions, "
+                    f"got {self.expert_actions.shape}"
+                )
         if isinstance(self.observations, np.ndarray):
             _check_series("observations", self.observations, None, self.num_steps)
         elif self.observations is not None and len(self.observations) != self.num_steps:

@@ -164,16 +164,19 @@ class ExperiencePool:
 
         Args:
             names: Per episode (E,): `lengths`, `seeds`, `terminated`, `truncated`, `policy` (index
-                into `policies` of the pool). Per step (S,): `actions`, `rewards`, `info.<name>`.
+                into `policies` of the pool). Per step (S,): `actions`, `rewards`, `info.<name>`,
+                `expert_actions` where there are any.
                 Of the observations: `column.<name>`.
         """
         parts: dict[str, list[Column]] = {name: [] for name in names}
         for shard in self.shards():
+            asked = shard.expert_actions
             found = {
                 **{"lengths": shard.lengths, "seeds": shard.seeds, "actions": shard.actions},
                 **{"terminated": shard.terminated, "truncated": shard.truncated},
                 **{"rewards": shard.rewards, "policy": self._pool_policy(shard)},
                 **{f"info.{name}": values for name, values in shard.infos.items()},
+                **({} if asked is None else {"expert_actions": asked}),
                 **{f"column.{name}": values for name, values in shard.columns.items()},
             }
             for name in names:

@@ -76,6 +76,14 @@ def pack_shard(episodes: Sequence[Episode], codec: Codec) -> PackedShard:
         "actions": _narrow(_join("actions", [episode.actions for episode in episodes])),
         "rewards": _join("rewards", [episode.rewards for episode in episodes]),
     }
+    asked = [each.expert_actions for each in episodes if each.expert_actions is not None]
+    if asked:
+        if len(asked) < len(episodes):
+            raise InputError(
+                "expert_actions must be in all episodes of a shard or in none, "
+                f"got {len(asked)} of {len(episodes)}"
+            )
+        arrays["expert_actions"] = _narrow(_join("expert_actions", asked))
     texts: dict[str, list[str] | None] = {}  # the values of a case field, None for numbers
     for name, values in _by_name("case", [episode.case for episode in episodes]).items():
         texts[name], arrays[f"case.{name}"] = _number_values(name, values)
@@ -110,6 +118,7 @@ class Shard:
         rewards: (S,) float64.
         infos: (S,) float64 each.
         columns: Observations taken apart, (rows, ...) each.
+        expert_actions: (S,) int64, or (S, parts); None where nobody was asked.
         offsets: (E + 1,) where each episode begins in each column.
     """
 
@@ -125,6 +134,7 @@ class Shard:
     rewards: FloatArray
     infos: Mapping[str, FloatArray]
     columns: Mapping[str, Column]
+    expert_actions: IntArray | None
     offsets: Mapping[str, IntArray]
 
     def __len__(self) -> int:
@@ -139,6 +149,7 @@ class Shard:
         """Rebuild one episode."""
         fields, cuts = self._plain
         terminated, truncated, policy, seed, begin, end = fields[index]
+        asked = self.expert_actions
         columns = {
             name: column[cuts[name][index] : cuts[name][index + 1]]
             for name, column in self.columns.items()
@@ -154,6 +165,7 @@ class Shard:
                 seed=seed,
                 case={name: values[index] for name, values in self.cases.items()},
                 infos={name: values[begin:end] for name, values in self.infos.items()},
+                expert_actions=None if asked is None else asked[begin:end],
             )
         except InputError as error:
             raise InputError(f"{self.path}: episode {index}: {error}") from None
@@ -207,8 +219,14 @@ def parse_shard(data: bytes, path: Path) -> Shard:
             rewards=_reals("rewards", arrays.pop("rewards"), num_steps),
             infos={name: _reals(name, info, num_steps) for name, info in groups["info"].items()},
             columns=groups["column"],
+            expert_actions=_expert_actions(arrays, num_steps),
             offsets=offsets,
         )
+        if shard.expert_actions is not None and shard.expert_actions.shape != shard.actions.shape:
+            raise InputError(
+                f"expert_actions must have shape {shard.actions.shape} as actions, "
+                f"got {shard.expert_actions.shape}"
+            )
         if arrays or groups["rows"]:
             raise InputError(f"must hold no more than that, got {[*arrays, *groups['rows']][0]}")
     except MemoryError:  # the machine's fault, not the file's
@@ -295,6 +313,13 @@ def _whole(
     widened = values.astype(np.int64)
     widened.setflags(write=False)
     return widened
+
+
+def _expert_actions(arrays: dict[str, Column], num_steps: int) -> IntArray | None:
+    """Take the answers of an expert out of the arrays of a shard, if there are any."""
+    if "expert_actions" not in arrays:
+        return None
+    return _whole("expert_actions", arrays.pop("expert_actions"), num_steps, flat=False)
 
 
 def _reals(name: str, values: Column, num_rows: int) -> FloatArray:

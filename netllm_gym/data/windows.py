@@ -71,6 +71,7 @@ class PaddedEpisodes:
         seed: (E,) int64.
         cases: What each episode played.
         values: (E, T, A) what each action was worth, where the pool says so (`lookahead.py`).
+        expert_actions: What an expert would have done, as `actions`, where the pool says so.
     """
 
     observations: Any
@@ -82,6 +83,7 @@ class PaddedEpisodes:
     seed: IntArray
     cases: tuple[Mapping[str, str | int], ...]
     values: FloatArray | None = None
+    expert_actions: IntArray | None = None
 
     @classmethod
     def of(cls, episodes: Sequence[Episode]) -> "PaddedEpisodes":
@@ -123,6 +125,7 @@ class PaddedEpisodes:
         ragged: list[Any] = []
         observations: Any = None
         worth: list[FloatArray] = []
+        asked: list[IntArray] = []
         for row, episode in enumerate(episodes):
             seen, num_steps = episode.observations, episode.num_steps
             if row == 0:
@@ -144,6 +147,9 @@ class PaddedEpisodes:
             if (of_actions := episode.action_values) is not None:
                 worth.append(np.zeros((shape[1], of_actions.shape[1])))
                 worth[-1][:num_steps] = of_actions
+            if episode.expert_actions is not None:
+                asked.append(np.zeros(actions.shape[1:], np.int64))
+                asked[-1][:num_steps] = episode.expert_actions
             names.append(episode.policy)
             cases.append(episode.case)
         if ragged:
@@ -152,7 +158,9 @@ class PaddedEpisodes:
         policy = np.array([policies.index(name) for name in names], np.int64)
         values = np.stack(worth) if len(worth) == len(names) else None
         return cls(
-            *(observations, actions, rewards, mask, policies, policy, seed, tuple(cases)), values
+            *(observations, actions, rewards, mask, policies, policy, seed, tuple(cases)),
+            values,
+            expert_actions=np.stack(asked) if len(asked) == len(names) else None,
         )
 
     def __len__(self) -> int:
@@ -162,6 +170,11 @@ class PaddedEpisodes:
     def lengths(self) -> IntArray:
         """(E,) steps of each episode."""
         return np.asarray(np.count_nonzero(self.mask, axis=1), np.int64)
+
+    @property
+    def targets(self) -> IntArray:
+        """What is imitated, shaped as `actions`: an expert's answers, or what was done."""
+        return self.actions if self.expert_actions is None else self.expert_actions
 
     @property
     def seen(self) -> Any:
@@ -192,7 +205,8 @@ class _Decisions(TypedDict):
     """What every batch holds."""
 
     observations: Any  # (B, T, ...); of varying size: one row for each valid step, in this order
-    actions: IntArray  # (B, T), or (B, T, parts)
+    actions: IntArray  # (B, T), or (B, T, parts): what was done
+    targets: IntArray  # as actions: what is imitated
     returns: NDArray[np.float32]  # (B, T)
     timesteps: IntArray  # (B, T) counted from the episode's beginning
     mask: NDArray[np.bool_]  # (B, T)
@@ -255,11 +269,18 @@ class Windows:
             observations[~mask] = 0
         else:
             observations = observations.take((self.episodes.first_row[rows] + steps)[mask])
-        actions = self.episodes.actions[rows, steps]
-        actions[~mask] = 0
+        actions, targets = (
+            each[rows, steps] for each in (self.episodes.actions, self.episodes.targets)
+        )
+        actions[~mask], targets[~mask] = 0, 0
         returns = np.where(mask, self.returns[rows, steps], 0.0).astype(np.float32)
         batch = Batch(
-            observations=observations, actions=actions, returns=returns, timesteps=steps, mask=mask
+            observations=observations,
+            actions=actions,
+            targets=targets,
+            returns=returns,
+            timesteps=steps,
+            mask=mask,
         )
         if self.episodes.values is not None:
             batch["values"] = self.episodes.values[rows, steps].astype(np.float32)

@@ -240,7 +240,7 @@ def score(logits: Tensor, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, T
     Where the batch holds what actions are worth, the loss is the regret and the best action, with
     the link's future known, takes the teacher's place.
     """
-    actions, mask = batch["actions"], batch["mask"]
+    actions, mask = batch["targets"], batch["mask"]
     if "values" in batch:
         actions = batch["values"].argmax(-1)
         loss = expected_regret(logits[mask], batch["values"][mask]).sum()
@@ -303,11 +303,11 @@ def check_episodes(config: LLMConfig, episodes: PaddedEpisodes) -> None:
         raise InputError(
             f"observations must have the shape {config.observation_shape}, got {shape}"
         )
-    played = episodes.actions[episodes.mask]
-    if played.min() < 0 or played.max() >= config.num_actions:
-        raise InputError(
-            f"actions must be in 0..{config.num_actions - 1}, got {played.min()}..{played.max()}"
-        )
+    for rungs in (episodes.actions[episodes.mask], episodes.targets[episodes.mask]):
+        if rungs.min() < 0 or rungs.max() >= config.num_actions:
+            raise InputError(
+                f"actions must be in 0..{config.num_actions - 1}, got {rungs.min()}..{rungs.max()}"
+            )
     longest = int(episodes.mask.sum(axis=1).max())
     if longest > config.max_steps:
         raise InputError(f"episodes must have at most {config.max_steps} steps, got {longest}")

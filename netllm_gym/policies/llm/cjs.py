@@ -248,11 +248,11 @@ def tensors(batch: Mapping[str, Any]) -> dict[str, Any]:
     """Turn N decisions into what the model reads.
 
     Args:
-        batch: observations (N rows) and returns (N, 1); in training also actions (N, 1, 2), the
-            teacher's.
+        batch: observations (N rows) and returns (N, 1); in training also targets (N, 1, 2), the
+            teacher's decisions.
 
     Returns:
-        With actions, `chosen` (N,), the teacher's choice, is among the inputs; `actions` (N, 1, 2)
+        With targets, `chosen` (N,), the teacher's choice, is among the inputs; `actions` (N, 1, 2)
         become the choice and the number of executors, less one, as far as they can be committed;
         and the mask leaves out decisions whose answer is not allowed here: no stage, where no task
         runs.
@@ -273,8 +273,8 @@ def tensors(batch: Mapping[str, Any]) -> dict[str, Any]:
         "mask": torch.ones(shape, dtype=torch.bool),
         "previous_mask": torch.zeros(shape, dtype=torch.bool),
     }
-    if "actions" in batch:
-        stage, executors = batch["actions"][:, 0].T
+    if "targets" in batch:
+        stage, executors = batch["targets"][:, 0].T
         is_it = (choices.place == stage[:, None]) & choices.exists
         chosen = np.where(is_it.any(axis=1), is_it.argmax(axis=1), 0)
         rows = np.arange(len(view))
@@ -334,7 +334,7 @@ def sized(config: LLMConfig, env: Any, episodes: PaddedEpisodes) -> LLMConfig:
 
 def check_episodes(config: LLMConfig, episodes: PaddedEpisodes) -> None:
     """Raise `InputError` unless the episodes can be learned from."""
-    view, actions = episodes.seen, episodes.actions[episodes.mask]
+    view, actions = episodes.seen, episodes.targets[episodes.mask]
     if not isinstance(view, ClusterView):
         raise InputError(f"observations must be of cjs, got {type(view).__name__}")
     if actions.ndim != 2 or actions.shape[1] != 2:

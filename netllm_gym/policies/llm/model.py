@@ -120,10 +120,13 @@ def added(allowed: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, -torch.inf)
 
 
+OF_TEACHERS = ("actions", "targets", "values")  # of a batch; what a model must not see
+
+
 def inputs_of(batch: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the model may see of a batch of episodes: actions only a step late."""
     actions, mask = batch["actions"], batch["mask"]
-    inputs = {name: value for name, value in batch.items() if name not in ("actions", "values")}
+    inputs = {name: value for name, value in batch.items() if name not in OF_TEACHERS}
     inputs["previous_actions"] = one_late(actions)
     inputs["previous_mask"] = one_late(mask)
     return inputs

@@ -65,7 +65,8 @@ class Examples:
             InputError: If they do not fit the config, or none of their decisions can be learned.
         """
         parts, seen, mask = parts_of(config.problem), episodes.seen, episodes.mask
-        decisions = episodes.actions[mask]
+        # Returns and rewards belong to what was done, so only cloning may learn what was not.
+        decisions = (episodes.targets if config.method == "bc" else episodes.actions)[mask]
         features = np.empty((len(decisions), config.num_features), np.float32)
         actions = np.empty(len(decisions), np.int64)
         is_exact, is_allowed = np.empty((2, len(decisions)), np.bool_)

@@ -130,7 +130,7 @@ def test_answers_of_the_teacher_become_choices_and_numbers_that_can_be_committed
     batch = {
         "observations": view,
         "returns": np.zeros((60, 1), np.float32),
-        "actions": np.stack([stage, executors], axis=1)[:, None],
+        "targets": np.stack([stage, executors], axis=1)[:, None],
     }
     inputs = cjs.tensors(batch)
     left_out = 0
