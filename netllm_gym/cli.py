@@ -84,8 +84,7 @@ def collect(
         str | None,
         typer.Option(
             help="ABR: a policy, or its folder, that plays on after each action that could have "
-            "been taken, so that the pool holds what each is worth. It begins anew there, whatever "
-            "it remembers."
+            "been taken, so that the pool holds what each is worth."
         ),
     ] = None,
     expert: Annotated[

@@ -13,7 +13,13 @@ from netllm_gym.envs.plan import check_seeds
 from netllm_gym.errors import InputError
 from netllm_gym.expert import Accompanied
 from netllm_gym.lookahead import action_values
-from netllm_gym.problems import check_names, find_control, load_policy
+from netllm_gym.problems import (
+    ControlProblem,
+    LoadedPolicy,
+    check_names,
+    find_control,
+    load_policy,
+)
 from netllm_gym.processes import map_in_order
 from netllm_gym.rollout import rollout
 
@@ -79,18 +85,11 @@ def collect(
         if not hasattr(probe.batch, "stand_as"):
             raise InputError(f"lookahead must be left out for {problem}, got {lookahead!r}")
         plays_on = load_policy(lookahead, problem)
-        if plays_on.name == row.bound or getattr(plays_on.factory, "needs_sequential", False):
-            raise InputError(
-                "lookahead must be a policy that can begin in the middle of an episode, "
-                f"got {lookahead!r}"
-            )
+        _check_answers("lookahead", lookahead, plays_on, row, probe)
         teachers.append(plays_on)
     if expert is not None:
         asked = load_policy(expert, problem)
-        if asked.name == row.bound or getattr(asked.factory, "needs_sequential", False):
-            raise InputError(
-                f"expert must be a policy that can answer in anybody's episode, got {expert!r}"
-            )
+        _check_answers("expert", expert, asked, row, probe)
         teachers.append(asked)
     actors = [teacher.factory(probe) for teacher in teachers]
     for actor in actors:
@@ -137,6 +136,15 @@ def collect(
             if on_episode is not None:
                 on_episode(done, total)
     return ExperiencePool.load(out, problem)
+
+
+def _check_answers(
+    what: str, named: str, policy: LoadedPolicy, row: ControlProblem, env: Any
+) -> None:
+    """Refuse a policy that can only play whole episodes itself."""
+    plans = policy.name == row.bound or getattr(policy.factory, "needs_sequential", False)
+    if plans or getattr(policy.factory(env), "needs_own_episodes", False):
+        raise InputError(f"{what} must be a policy that can go on where another was, got {named!r}")
 
 
 def _make(shard: _Shard) -> PackedShard:

@@ -10,6 +10,7 @@ Source: Ross and Bagnell, Reinforcement and Imitation Learning via Interactive N
 (AggreVaTe, 2014).
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,8 +32,7 @@ def action_values(
     Args:
         make_env: Makes the vector environment of the episodes with so many rows, autoreset
             disabled; it must let rows stand where others do (`batch.stand_as`).
-        factory: Of the policy that plays on. It begins anew with each action that is tried: one
-            that remembers its episode remembers nothing from before.
+        factory: Of the policy that plays on; it has seen the episode so far, as its player did.
         plan: Of the episodes.
         episodes: As they were played, all of one length.
 
@@ -41,26 +41,29 @@ def action_values(
     """
     played, count = make_env(len(plan)), len(plan)
     options = {key: np.array([each.options[key] for each in plan]) for key in plan[0].options}
-    played.reset(seed=[each.seed for each in plan], options=options or None)
+    _, told = played.reset(seed=[each.seed for each in plan], options=options or None)
     actions = np.stack([episode.actions for episode in episodes])  # (E, T)
     num_actions, num_steps = int(played.single_action_space.n), actions.shape[1]
     branches = make_env(count * num_actions)
     tried = np.tile(np.arange(num_actions), count)  # action of each branch
     branched = np.repeat(np.arange(count), num_actions)  # its episode
     seeds = np.array([each.seed for each in plan], np.int64)[branched]
-    policy = factory(branches)
+    witness = factory(branches)
+    witness.reset(np.arange(len(branched)), seeds)
+    earned = np.zeros(count)
     values = np.zeros((num_steps, count * num_actions))
     for step in range(num_steps):
-        branches.batch.stand_as(played.batch, branched)
+        seen = branches.batch.stand_as(played.batch, branched)
+        reported = {key: column[branched] for key, column in told.items()}
+        witness.act(seen, earned[branched], reported)  # for what it remembers of the step
+        policy = copy.deepcopy(witness)
         chosen: Any = tried
         for ahead in range(num_steps - step):
             observations, rewards, _, _, infos = branches.step(chosen)
             values[step] += rewards
-            if ahead == 0:
-                policy.reset(np.arange(len(branched)), seeds)
             if ahead + 1 < num_steps - step:
                 chosen = policy.act(observations, rewards, infos)
-        played.step(actions[:, step])
+        _, earned, _, _, told = played.step(actions[:, step])
     by_action = values.reshape(num_steps, count, num_actions)
     return [
         {

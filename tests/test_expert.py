@@ -142,6 +142,6 @@ def test_who_played_does_not_matter_where_an_expert_was_asked(tmp_path):
 
 @pytest.mark.parametrize("expert", ["optimum", "netllm_mpc"])
 def test_who_cannot_answer_in_the_middle_is_refused(tmp_path, expert):
-    with pytest.raises(InputError, match="expert must be a policy that can answer in anybody's"):
+    with pytest.raises(InputError, match="expert must be a policy that can go on where another"):
         collect("abr", ["bba"], 1, tmp_path / "pool", CASE, expert=expert)
     assert not (tmp_path / "pool").exists()

@@ -25,24 +25,25 @@ def make_env(rows):
     return find_problem("abr").make_env(rows, **CASE)
 
 
-def test_values_equal_episodes_played_from_the_beginning():
-    env = make_env(2)
+# bba has no memory, robust_mpc remembers its errors, random where it stands in its draws.
+@pytest.mark.parametrize("plays_on", ["bba", "robust_mpc", "random"])
+def test_values_equal_episodes_played_from_the_beginning(plays_on):
+    env, factory = make_env(2), load_policy(plays_on).factory
     plan = env.training_plan([5, 6])
     episodes = rollout(load_policy("rate_based").factory(env), env, plan).episodes
-    values = action_values(make_env, BBA, plan, episodes)
+    values = action_values(make_env, factory, plan, episodes)
     scalar = ABREnv(**CASE)
-    policy = BBA(make_env(1))
+    policy = factory(make_env(1))
     for index, step, action in [(0, 0, 5), (1, 20, 0), (1, 46, 3)]:
-        observation, _ = scalar.reset(seed=plan[index].seed)
-        total, done, t = 0.0, False, 0
-        policy.reset(np.zeros(1, np.int64), np.array([1]))
+        seed = plan[index].seed
+        observation, _ = scalar.reset(seed=seed)
+        total, done, t, reward = 0.0, False, 0, 0.0
+        policy.reset(np.zeros(1, np.int64), np.array([seed]))
         while not done:
-            if t < step:
-                chosen = int(episodes[index].actions[t])
-            elif t == step:
-                chosen = action
-            else:
-                chosen = int(policy.act(observation[None], np.zeros(1), {})[0])
+            answer = int(policy.act(observation[None], np.array([reward]), {})[0])
+            chosen = (
+                int(episodes[index].actions[t]) if t < step else action if t == step else answer
+            )
             observation, reward, done, _, _ = scalar.step(chosen)
             total += reward if t >= step else 0.0
             t += 1
@@ -79,11 +80,26 @@ def test_a_pool_keeps_values_and_a_model_learns_to_prefer_them(tmp_path):
     assert losses[-1] < 0.8 * losses[0]
 
 
+@pytest.mark.parametrize("option", ["lookahead", "expert"])
+def test_who_takes_his_own_answers_for_what_was_done_cannot_go_on(tmp_path, option):
+    pool = collect("abr", ["bba"], 2, tmp_path / "pool", SHORT)
+    for layout, refused in (("netllm", True), ("compact", False)):
+        run = TrainingRun(tmp_path / layout)
+        config = LLMConfig(layout=layout)
+        train_llm(PaddedEpisodes.from_pool(pool), config, TrainConfig(updates=1, threads=1), run)
+        asked = {option: str(run.last)}
+        if refused:
+            with pytest.raises(InputError, match=f"{option} must be a policy that can go on where"):
+                collect("abr", ["bba"], 1, tmp_path / f"{layout}-pool", SHORT, **asked)
+        else:
+            assert len(collect("abr", ["bba"], 1, tmp_path / f"{layout}-pool", SHORT, **asked)) == 1
+
+
 def test_lookahead_is_refused_where_it_cannot_be(tmp_path):
     with pytest.raises(InputError, match="lookahead must be left out for cjs, got 'fair'"):
         collect("cjs", ["fair"], 1, tmp_path / "pool", {"num_jobs": 2}, lookahead="fair")
     for planner in ("optimum", "netllm_mpc"):  # one plans whole episodes, one needs them in a row
-        with pytest.raises(InputError, match="must be a policy that can begin in the middle"):
+        with pytest.raises(InputError, match="must be a policy that can go on where another was"):
             collect("abr", ["bba"], 1, tmp_path / "pool", SHORT, lookahead=planner)
     pool = collect("abr", ["bba"], 2, tmp_path / "plain", SHORT)
     config, run = TrainConfig(updates=1, objective="value"), TrainingRun(tmp_path / "run")

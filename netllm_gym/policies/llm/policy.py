@@ -28,12 +28,16 @@ class LLMPolicy:
         num_rows: Rows that act together.
         sampled: Draw actions from the softmax, by episode seed and step; else take the greatest.
         name: What tables call it.
+
+    Attributes:
+        needs_own_episodes: It takes what it answered for what was done.
     """
 
     def __init__(
         self, model: LLMModel, num_rows: int, *, sampled: bool = False, name: str = "netllm"
     ) -> None:
         self.name, self.model, self.sampled = name, model, sampled
+        self.needs_own_episodes = any("action" in each.features for each in model.layout.tokens)
         self._device = next(model.parameters()).device
         self._parts = parts_of(model.config.problem)
         self._returns = ReturnConditioner(model.config.returns, num_rows)

@@ -74,6 +74,9 @@ class OfflinePolicy:
         num_rows: Rows that act together.
         sampled: Draw actions from the softmax, by episode seed and step; else take the greatest.
         name: What tables call it.
+
+    Attributes:
+        needs_own_episodes: It takes what it answered for what was done.
     """
 
     def __init__(self, model: OfflineModel, num_rows: int, sampled: bool, name: str) -> None:
@@ -81,6 +84,7 @@ class OfflinePolicy:
         config = model.config
         self._config, self._parts = config, parts_of(config.problem)
         self._device = model.normal.mean.device
+        self.needs_own_episodes = config.method == "dt"
         self._draws = EpisodeDraws(num_rows)
         self._recent = _Recent(config, num_rows) if config.method == "dt" else None
 
