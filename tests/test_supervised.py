@@ -123,6 +123,7 @@ def test_frames_are_learned_from_and_said(tmp_path, capsys):
         ("--accumulate", "accumulate must be at most 1000000, got "),
         ("--batch-episodes", "batch_episodes must be at most 1000000, got "),
         ("--threads", "threads must be at most 1024, got "),
+        ("--updates", "updates must be at most 2147483647, got "),
         ("--method gru --batch-size", "batch_size must be at most 1000000, got "),
     ],
 )

@@ -11,6 +11,7 @@ from netllm_gym.errors import InputError
 MAX_SEED = 2**31 - 1  # leaves room for the number of the update beside it
 MOST_AT_ONCE = 1_000_000  # windows, episodes or passes of an update
 MOST_THREADS = 1024
+MOST_UPDATES = 2**31 - 1
 
 T = TypeVar("T")
 

@@ -6,7 +6,14 @@ Apart from the trainers so that a command line can build and check them without 
 import math
 from dataclasses import dataclass
 
-from netllm_gym.policies.configs import MAX_SEED, MOST_AT_ONCE, MOST_THREADS, check, check_most
+from netllm_gym.policies.configs import (
+    MAX_SEED,
+    MOST_AT_ONCE,
+    MOST_THREADS,
+    MOST_UPDATES,
+    check,
+    check_most,
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,13 @@ class PPOConfig:
             check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
         for name in ("validate_every", "checkpoint_every", "threads"):
             check(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
-        check_most(self, episodes=MOST_AT_ONCE, minibatch=MOST_AT_ONCE, threads=MOST_THREADS)
+        check_most(
+            self,
+            updates=MOST_UPDATES,
+            episodes=MOST_AT_ONCE,
+            minibatch=MOST_AT_ONCE,
+            threads=MOST_THREADS,
+        )
         for name in ("learning_rate", "clip", "advantage_limit", "reward_scale", "clip_norm"):
             holds = 0 < getattr(self, name) < math.inf
             check(holds, name, "be above 0 and finite", getattr(self, name))
@@ -275,7 +288,7 @@ class ViewportSchedule:
             check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
         for name in ("validate_every", "checkpoint_every", "threads"):
             check(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
-        check_most(self, batch_size=MOST_AT_ONCE, threads=MOST_THREADS)
+        check_most(self, updates=MOST_UPDATES, batch_size=MOST_AT_ONCE, threads=MOST_THREADS)
         for name in ("learning_rate", "clip_norm"):
             holds = 0 < getattr(self, name) < math.inf
             check(holds, name, "be above 0 and finite", getattr(self, name))

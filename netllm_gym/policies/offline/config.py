@@ -4,7 +4,14 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from netllm_gym.policies.configs import MAX_SEED, MOST_AT_ONCE, MOST_THREADS, check, check_most
+from netllm_gym.policies.configs import (
+    MAX_SEED,
+    MOST_AT_ONCE,
+    MOST_THREADS,
+    MOST_UPDATES,
+    check,
+    check_most,
+)
 from netllm_gym.policies.returns import ReturnSpec
 
 GAMMA = 0.99  # discount of "cql"; 0.99 is d3rlpy's
@@ -135,7 +142,7 @@ class OfflineSchedule:
             check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
         for name in ("validate_every", "checkpoint_every", "threads"):
             check(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
-        check_most(self, batch_size=MOST_AT_ONCE, threads=MOST_THREADS)
+        check_most(self, updates=MOST_UPDATES, batch_size=MOST_AT_ONCE, threads=MOST_THREADS)
         rate = self.learning_rate
         check(0 < rate < math.inf, "learning_rate", "be above 0 and finite", rate)
         for name in ("imitation_penalty", "conservative_weight"):
