@@ -79,7 +79,10 @@ def train(
             "decima (CJS) by playing; llm, gru and track (VP) from head movements."
         ),
     ] = "llm",
-    pool: Annotated[Path | None, typer.Option(help="Folder of the experience pool.")] = None,
+    pool: Annotated[
+        str | None,
+        typer.Option(help="Folder of the experience pool, or of several, separated by commas."),
+    ] = None,
     traces: Traces = None,
     video: VideoName = None,
     difficulty: Annotated[
@@ -112,7 +115,11 @@ def train(
         typer.Option(help="decima: first updates, which clone tuned_srpt.  [default: 12]"),
     ] = None,
     policies: Annotated[
-        str | None, typer.Option(help="Teachers to learn from; the best of the pool if left out.")
+        str | None,
+        typer.Option(
+            help="Whose episodes to learn from; if left out, the best teacher's, or all where an "
+            "expert was asked."
+        ),
     ] = None,
     backbone: Annotated[
         str,
@@ -308,6 +315,7 @@ def train(
         return
     if pool is None:
         raise InputError(f"pool must be given for the method {method}, got none")
+    pools = names_in(pool)
     teachers = names_in(policies) if policies else None
     if method != "llm":
         if batch_size is not None:
@@ -316,21 +324,20 @@ def train(
         settings_of_run = OfflineSchedule.of(
             method, device=device, counts_padding=not ignore_padding, **schedule
         )
-        _learn_offline(problem, method, pool, out, settings_of_run, teachers, told, validate_on)
+        _learn_offline(problem, method, pools, out, settings_of_run, teachers, told, validate_on)
         return
-    from netllm_gym.data.pool import ExperiencePool
-    from netllm_gym.training import default_returns
+    from netllm_gym.training import default_returns, open_pools
     from netllm_gym.training import train as run
 
     if returns == "auto":
-        spec = default_returns(ExperiencePool.load(pool, problem), teachers)
+        spec = default_returns(open_pools(problem, pools), teachers)
     else:
         spec = _returns_of(returns)
     config = dataclasses.replace(config, returns=spec)
     config_of_run = TrainConfig(objective=objective, **schedule)
     with Progress("train", "updates") as progress:
         result = run(
-            *(problem, pool, out, config, config_of_run, teachers, validate_on),
+            *(problem, pools, out, config, config_of_run, teachers, validate_on),
             on_progress=progress.metrics(config_of_run.updates),
         )
     _tell_result(result)
@@ -417,7 +424,7 @@ def _worlds_of(
 def _learn_offline(
     problem: str,
     method: str,
-    pool: Path,
+    pools: Sequence[str],
     out: Path,
     schedule: OfflineSchedule,
     teachers: Sequence[str] | None,
@@ -429,7 +436,7 @@ def _learn_offline(
 
     with Progress("train", "updates") as progress:
         result = train_offline(
-            *(problem, method, pool, out, schedule, teachers, returns, validate_on),
+            *(problem, method, pools, out, schedule, teachers, returns, validate_on),
             on_progress=progress.metrics(schedule.updates),
         )
     _tell_result(result)

@@ -128,7 +128,7 @@ def _play(
     runs = _backbones(shown.updates, say)
     for name, backbone in runs.items():
         say(f"2. train: {name}, {backbone.init} weights, adapted by {backbone.adapt}")
-        config = LLMConfig(backbone=backbone, returns=default_returns(pool))
+        config = LLMConfig(backbone=backbone, returns=default_returns([pool]))
         updates = shown.updates[name]
         schedule = TrainConfig(
             updates=updates,

@@ -1,11 +1,16 @@
 """Train a policy on a pool: which episodes, which validation, and what is remembered of both."""
 
+import json
 import reprlib
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
+from netllm_gym.data.episode import FloatArray
 from netllm_gym.data.pool import ExperiencePool
 from netllm_gym.data.windows import PaddedEpisodes
 from netllm_gym.envs.plan import PlannedEpisode
@@ -19,6 +24,8 @@ if TYPE_CHECKING:  # torch is loaded when training begins, not when this is impo
     from netllm_gym.policies.offline.config import OfflineSchedule
     from netllm_gym.policies.returns import ReturnSpec
     from netllm_gym.policies.runs import TrainingRun, TrainResult
+
+PoolsLike = Path | str | Sequence[Path | str]
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class Validation:
 
 def train(
     problem: str,
-    pool: Path | str,
+    pools: PoolsLike,
     out: Path | str,
     config: "LLMConfig | None" = None,
     schedule: "TrainConfig | None" = None,
@@ -75,20 +82,20 @@ def train(
 
     Args:
         problem: Short name.
-        pool: Folder of the experience pool.
+        pools: Folder of the experience pool, or of several, whose actions mean the same.
         out: Folder of the run; `out/best` and `out/last` are policies that `load_policy` reads.
         config: The policy; left out, one with a `tiny` backbone.
         schedule: How it is trained.
         policies: Whose episodes to learn from; None takes those of the highest mean return, or all
             where an expert was asked.
         validate_on: Worlds (traces, workload) to choose the best policy on; None takes those that
-            belong to the pool's.
+            belong to the first pool's. All else is as in the first pool.
         on_progress: Told the metrics of each update and each validation.
 
     Raises:
         InputError: If the pool, the validation or an earlier run in `out` does not fit.
     """
-    opened = ExperiencePool.load(pool, problem)
+    opened = open_pools(problem, pools)
     from netllm_gym.policies.llm.config import LLMConfig, TrainConfig
     from netllm_gym.policies.llm.parts import parts_of
     from netllm_gym.policies.llm.train import train_llm
@@ -105,7 +112,7 @@ def train(
 def train_offline(
     problem: str,
     method: str,
-    pool: Path | str,
+    pools: PoolsLike,
     out: Path | str,
     schedule: "OfflineSchedule | None" = None,
     policies: Sequence[str] | None = None,
@@ -118,7 +125,7 @@ def train_offline(
     Args:
         problem: Short name.
         method: "bc", "cql" or "dt".
-        pool: Folder of the experience pool.
+        pools: Folder of the experience pool, or of several, whose actions mean the same.
         out: Folder of the run; `out/best` and `out/last` are policies that `load_policy` reads.
         schedule: How it is trained; its seed is also that of the initial weights.
         policies: Whose episodes to learn from; None takes those of the highest mean return, or all
@@ -126,13 +133,13 @@ def train_offline(
         returns: What "dt" is told; None the return still to come, and to ask for the 90 % quantile
             of the teachers' episodes. The others are told nothing.
         validate_on: Worlds (traces, workload) to choose the best policy on; None takes those that
-            belong to the pool's.
+            belong to the first pool's. All else is as in the first pool.
         on_progress: Told the metrics of each update and each validation.
 
     Raises:
         InputError: If the pool, the validation or an earlier run in `out` does not fit.
     """
-    opened = ExperiencePool.load(pool, problem)
+    opened = open_pools(problem, pools)
     from netllm_gym.policies.offline.config import OfflineConfig, OfflineSchedule
     from netllm_gym.policies.offline.parts import parts_of
     from netllm_gym.policies.offline.train import train_offline as learn
@@ -159,55 +166,89 @@ class _Lesson(NamedTuple):
     trained_on: dict[str, Any]
 
 
+def open_pools(problem: str, pools: PoolsLike) -> list[ExperiencePool]:
+    """Return the pools in the folders.
+
+    Raises:
+        InputError: If one cannot be learned from, or is named twice.
+    """
+    folders = [Path(each) for each in ([pools] if isinstance(pools, Path | str) else pools)]
+    opened = [ExperiencePool.load(folder, problem) for folder in folders]
+    if not opened or len({pool.sha256 for pool in opened}) < len(opened):
+        names = ", ".join(map(str, folders)) or "none"
+        raise InputError(f"pools must be one or more, all different, got {names}")
+    return opened
+
+
 def _lesson(
-    pool: ExperiencePool,
+    pools: Sequence[ExperiencePool],
     policies: Sequence[str],
     returns: "ReturnSpec",
     validate_on: str | None,
 ) -> _Lesson:
-    """Return a pool's episodes by some teachers, and the validation."""
-    row = find_control(pool.problem)
-    _check_baseline(returns, policies, pool)
-    episodes = PaddedEpisodes.from_pool(pool, policies)
-    _check_env_spec(pool, row)
-    validation = validation_on(row, pool.env_spec["arguments"], validate_on)
-    return _Lesson(episodes, validation, _provenance(pool, policies))
+    """Return the episodes of some policies, and the validation."""
+    row = find_control(pools[0].problem)
+    _check_baseline(returns, policies, pools)
+    episodes = PaddedEpisodes.from_pools(pools, policies)
+    for pool in pools:
+        _check_env_spec(pool, row)
+    _check_alike(pools, row)
+    validation = validation_on(row, pools[0].env_spec["arguments"], validate_on)
+    return _Lesson(episodes, validation, _provenance(pools, policies))
 
 
-def best_teacher(pool: ExperiencePool, among: Sequence[str] | None = None) -> tuple[str]:
-    """Return the policy of a pool with the highest mean return.
+def best_teacher(pools: Sequence[ExperiencePool], among: Sequence[str] | None = None) -> tuple[str]:
+    """Return the policy of some pools with the highest mean return.
 
     Raises:
-        InputError: If none of `among` is in the pool.
+        InputError: If none of `among` is in a pool.
     """
-    means = {
-        name: teacher.mean_return
-        for name, teacher in pool.summary().policies.items()
-        if among is None or name in among
-    }
-    if not means:
+    totals: dict[str, FloatArray] = defaultdict(lambda: np.zeros(2))  # return, episodes
+    for pool in pools:
+        for name, told in pool.summary().policies.items():
+            totals[name] += (told.mean_return * told.num_episodes, told.num_episodes)
+    found = {name: each[0] / each[1] for name, each in totals.items() if not among or name in among}
+    if not found:
         raise InputError(
-            f"policies must be in the pool ({', '.join(pool.policies)}), "
+            f"policies must be in the pool ({', '.join(sorted(totals))}), "
             f"got {', '.join(among or ())}"
         )
-    return (max(means, key=lambda name: means[name]),)
+    return (max(found, key=lambda name: found[name]),)
 
 
-def default_teachers(pool: ExperiencePool) -> Sequence[str]:
+def default_teachers(pools: Sequence[ExperiencePool]) -> Sequence[str]:
     """Return whose episodes to learn from: an expert's answers are as good in anybody's."""
-    return pool.policies if "expert" in pool.plan else best_teacher(pool)
+    if any("expert" in pool.plan for pool in pools):
+        return sorted({name for pool in pools for name in pool.policies})
+    return best_teacher(pools)
 
 
-def default_returns(pool: ExperiencePool, policies: Sequence[str] | None = None) -> "ReturnSpec":
+def default_returns(
+    pools: Sequence[ExperiencePool], policies: Sequence[str] | None = None
+) -> "ReturnSpec":
     """Condition on nothing with one teacher, with several on the gain over the best of them.
 
     An expert's answers are one teacher's.
     """
     from netllm_gym.policies.returns import ReturnSpec
 
-    if len(policies or ()) < 2 or "expert" in pool.plan:
+    if len(policies or ()) < 2 or any("expert" in pool.plan for pool in pools):
         return ReturnSpec(kind="none")
-    return ReturnSpec(kind="baseline", baseline=best_teacher(pool, policies)[0])
+    return ReturnSpec(kind="baseline", baseline=best_teacher(pools, policies)[0])
+
+
+def _check_alike(pools: Sequence[ExperiencePool], row: ControlProblem) -> None:
+    """Refuse pools of videos with different ladders, where a rung is not the same bitrate."""
+    ladders = []
+    for arguments in {json.dumps(pool.env_spec["arguments"]): None for pool in pools}:
+        video = getattr(row.make_env(1, **json.loads(arguments)), "video", None)
+        ladders.append([] if video is None else [f"{each:g}" for each in video.ladder_mbps])
+    for ladder in ladders[1:]:
+        if ladder != ladders[0]:
+            raise InputError(
+                "pools must be of one ladder, "
+                f"got {', '.join(ladders[0])} and {', '.join(ladder)} Mbit/s"
+            )
 
 
 def _check_env_spec(pool: ExperiencePool, row: ControlProblem) -> None:
@@ -242,27 +283,37 @@ def _are_names(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
-def _check_baseline(returns: "ReturnSpec", policies: Sequence[str], pool: ExperiencePool) -> None:
-    """Refuse a baseline that played in the pool but is left out of the training."""
+def _check_baseline(
+    returns: "ReturnSpec", policies: Sequence[str], pools: Sequence[ExperiencePool]
+) -> None:
+    """Refuse a baseline that is left out of the training, or whose episodes have no like."""
     name = returns.baseline
-    if returns.kind == "baseline" and name in pool.policies and name not in policies:
+    if returns.kind == "baseline" and len(pools) > 1:
+        # An episode's seed finds its like, and the same seed plays other things in another pool.
+        raise InputError(f"returns must be none or return_to_go for several pools, got {name!r}")
+    if returns.kind == "baseline" and name in pools[0].policies and name not in policies:
         raise InputError(
             f"baseline must be among the teachers ({', '.join(policies)}), got {name!r}, "
             "which is in the pool: name it in --policies too"
         )
 
 
-def _provenance(pool: ExperiencePool, policies: Sequence[str]) -> dict[str, Any]:
+def _provenance(pools: Sequence[ExperiencePool], policies: Sequence[str]) -> dict[str, Any]:
     """Return what is learned from, as JSON; a run is resumed only with an equal one."""
-    worlds = pool.env_spec["worlds"]
-    # What a teacher saw in its own training reaches whoever imitates it.
-    recordings = {*worlds["recordings"], *pool.env_spec.get("teachers_recordings", ())}
+    recordings, worlds = set[str](), defaultdict[str, list[str]](list)
+    for spec in (pool.env_spec for pool in pools):
+        # What a teacher saw in its own training reaches whoever imitates it.
+        recordings |= {*spec["worlds"]["recordings"], *spec.get("teachers_recordings", ())}
+        for name, value in spec["worlds"].items():
+            if name != "recordings" and value not in worlds[name]:
+                worlds[name].append(value)
+    plans = [pool.plan for pool in pools]
     return {
-        **worlds,
+        **{name: " + ".join(map(str, values)) for name, values in worlds.items()},
         "recordings": sorted(recordings),
         "policies": list(policies),
-        "plan": pool.plan,
-        "pool_sha256": pool.sha256,
+        "plan": plans[0] if len(plans) == 1 else plans,
+        "pool_sha256": " + ".join(pool.sha256 for pool in pools),
     }
 
 

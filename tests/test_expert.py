@@ -131,8 +131,8 @@ def test_of_d3rlpy_only_cloning_learns_the_answers(tmp_path):
 
 def test_who_played_does_not_matter_where_an_expert_was_asked(tmp_path):
     pool = collect("abr", ["lowest", "bba"], 2, tmp_path / "pool", CASE, expert="robust_mpc")
-    assert default_teachers(pool) == ("bba", "lowest")
-    assert default_returns(pool, default_teachers(pool)).kind == "none"
+    assert default_teachers([pool]) == ["bba", "lowest"]
+    assert default_returns([pool], default_teachers([pool])).kind == "none"
     schedule = TrainConfig(updates=1, threads=1, validate_every=0)
     train("abr", tmp_path / "pool", tmp_path / "run", schedule=schedule)
     kept = load_policy(str(tmp_path / "run"), "abr").factory.trained_on

@@ -5,10 +5,13 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from netllm_gym.cli import run
 from netllm_gym.collection import collect
 from netllm_gym.data.pool import ExperiencePool
+from netllm_gym.data.windows import PaddedEpisodes
 from netllm_gym.envs.abr.trace_sets import load_trace_set
 from netllm_gym.errors import InputError
 from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig, TrainConfig
@@ -58,7 +61,7 @@ def test_a_run_goes_on_only_with_its_pool_teachers_and_validation(tmp_path, pool
 
 def test_teachers_that_are_not_there_are_one_sentence(tmp_path, pool, valid):
     with pytest.raises(InputError, match=r"must be in the pool \(bba, lowest\), got a, b"):
-        best_teacher(ExperiencePool.load(pool), ["a", "b"])
+        best_teacher([ExperiencePool.load(pool)], ["a", "b"])
     with pytest.raises(InputError, match=r"must be in the pool \(bba, lowest\), got 'a'"):
         train("abr", pool, tmp_path / "run", CONFIG, ONE, ["a"], valid)
     assert not (tmp_path / "run").exists()
@@ -131,4 +134,81 @@ def test_the_baseline_must_be_a_teacher(tmp_path, pool, valid):
         InputError, match=r"baseline must be among the teachers \(bba\), got 'lowest', .*--policies"
     ):
         train("abr", pool, tmp_path / "run", config, ONE, ["bba"], valid)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def pools(tmp_path_factory):
+    """Two pools of one ladder and different traces; an expert was asked in the second."""
+    folder = tmp_path_factory.mktemp("two")
+    for name, traces, expert in (("a", "synthetic", None), ("b", "synthetic-uniform", "lowest")):
+        case = {"traces": traces, "video": "synthetic"}
+        collect("abr", ["bba", "bola"], 2, folder / name, case, expert=expert)
+    return folder / "a", folder / "b"
+
+
+def test_several_pools_are_laid_out_one_after_the_other(pools):
+    both = PaddedEpisodes.from_pools([ExperiencePool.load(each) for each in pools], ["bba"])
+    alone = [PaddedEpisodes.from_pool(ExperiencePool.load(each), ["bba"]) for each in pools]
+    for name in ("observations", "actions", "rewards", "seed"):
+        parts = [getattr(each, name) for each in alone]
+        np.testing.assert_array_equal(getattr(both, name), np.concatenate(parts))
+    # Where nobody was asked, what was done is imitated.
+    assert (both.targets[:2] == both.actions[:2]).all()
+    assert not both.targets[2:].any()
+
+
+def test_a_run_remembers_all_its_pools(tmp_path, pools):
+    arguments = ["train", "abr", "--pool", f"{pools[0]},{pools[1]}", "--out", str(tmp_path / "run")]
+    small = ["--layers", "1", "--updates", "1", "--batch-episodes", "2"]
+    assert run([*arguments, *small]) == 0
+    kept = json.loads((tmp_path / "run/last/config.json").read_text())["trained_on"]
+    opened = [ExperiencePool.load(each) for each in pools]
+    worlds = [each.env_spec["worlds"] for each in opened]
+    assert kept["traces"] == "synthetic + synthetic-uniform"
+    assert kept["video"] == "synthetic"
+    assert kept["recordings"] == sorted({*worlds[0]["recordings"], *worlds[1]["recordings"]})
+    assert kept["policies"] == ["bba", "bola"]  # an expert was asked, so all
+    assert kept["plan"] == [each.plan for each in opened]
+    assert kept["pool_sha256"] == f"{opened[0].sha256} + {opened[1].sha256}"
+    assert kept["validated_on"] == "synthetic-valid"
+    assert run([*arguments[:3], str(pools[0]), *arguments[4:], *small]) == 2  # another run's folder
+
+
+def test_the_best_teacher_of_several_pools_has_the_highest_mean_over_all(pools):
+    opened = [ExperiencePool.load(each) for each in pools]
+    returns = {
+        name: np.mean(
+            [e.episode_return for pool in opened for e in pool.episodes if e.policy == name]
+        )
+        for name in ("bba", "bola")
+    }
+    assert best_teacher(opened) == (max(returns, key=returns.get),)
+
+
+def test_pools_that_do_not_go_together_are_one_sentence(tmp_path, pools):
+    with pytest.raises(InputError, match=r"pools must be one or more, all different, got .*a, .*a"):
+        train("abr", [pools[0], pools[0]], tmp_path / "run", CONFIG, ONE, ["bba"])
+    with pytest.raises(InputError, match="pools must be one or more, all different, got none"):
+        train("abr", [], tmp_path / "run", CONFIG, ONE, ["bba"])
+    gains = dataclasses.replace(CONFIG, returns=ReturnSpec(kind="baseline", baseline="bba"))
+    with pytest.raises(InputError, match="returns must be none or return_to_go for several pools"):
+        train("abr", pools, tmp_path / "run", gains, ONE, ["bba"])
+    video = tmp_path / "video"
+    video.mkdir()
+    for rung in range(6, 13):  # seven rungs have a ladder of their own
+        sizes = "".join(f"{rung * 100_000}\n" for _ in range(48))
+        (video / f"video_size_{rung - 6}").write_text(sizes)
+    case = {"traces": "synthetic", "video": str(video)}
+    other = collect("abr", ["bba"], 1, tmp_path / "other", case).folder
+    with pytest.raises(InputError, match="observations must have shape"):
+        train("abr", [pools[0], other], tmp_path / "run", CONFIG, ONE, ["bba"])
+    shutil.rmtree(video)
+    video.mkdir()
+    for rung in range(5):  # as wide an observation as six rungs have
+        sizes = "".join(f"{(rung + 1) * 100_000}\n" for _ in range(48))
+        (video / f"video_size_{rung}").write_text(sizes)
+    other = collect("abr", ["bba"], 1, tmp_path / "fewer", case).folder
+    with pytest.raises(InputError, match=r"pools must be of one ladder, got 0.3, .* and 0.2, 0.4,"):
+        train("abr", [pools[0], other], tmp_path / "run", CONFIG, ONE, ["bba"])
     assert not (tmp_path / "run").exists()

@@ -71,7 +71,8 @@ class PaddedEpisodes:
         seed: (E,) int64.
         cases: What each episode played.
         values: (E, T, A) what each action was worth, where the pool says so (`lookahead.py`).
-        expert_actions: What an expert would have done, as `actions`, where the pool says so.
+        expert_actions: As `actions`, what an expert would have done where one was asked, and what
+            was done elsewhere; None if none was asked anywhere.
     """
 
     observations: Any
@@ -94,24 +95,35 @@ class PaddedEpisodes:
     def from_pool(
         cls, pool: ExperiencePool, policies: Collection[str] | None = None
     ) -> "PaddedEpisodes":
-        """Lay a pool out, shard by shard.
+        """Lay a pool out, shard by shard; see `from_pools`."""
+        return cls.from_pools([pool], policies)
+
+    @classmethod
+    def from_pools(
+        cls, pools: Sequence[ExperiencePool], policies: Collection[str] | None = None
+    ) -> "PaddedEpisodes":
+        """Lay pools out, one after the other, shard by shard.
 
         Args:
-            pool: Where the episodes are.
+            pools: Where the episodes are.
             policies: Keep only what these did; None keeps all.
         """
+        there = sorted({name for pool in pools for name in pool.policies})
         for name in policies or ():
-            if name not in pool.policies:
-                raise InputError(
-                    f"policies must be in the pool ({', '.join(pool.policies)}), got {name!r}"
-                )
-        wanted = [policies is None or name in policies for name in pool.policies]
-        found = pool.columns("lengths", "policy")
-        kept = np.array(wanted, np.bool_)[found["policy"]]
+            if name not in there:
+                raise InputError(f"policies must be in the pool ({', '.join(there)}), got {name!r}")
+        lengths: list[int] = []
+        for pool in pools:
+            wanted = [policies is None or name in policies for name in pool.policies]
+            found = pool.columns("lengths", "policy")
+            lengths += found["lengths"][np.array(wanted, np.bool_)[found["policy"]]].tolist()
         chosen = (
-            episode for episode in pool.episodes if policies is None or episode.policy in policies
+            episode
+            for pool in pools
+            for episode in pool.episodes
+            if policies is None or episode.policy in policies
         )
-        return cls._fill(chosen, found["lengths"][kept].tolist())
+        return cls._fill(chosen, lengths)
 
     @classmethod
     def _fill(cls, episodes: Iterable[Episode], lengths: Sequence[int]) -> "PaddedEpisodes":
@@ -125,7 +137,7 @@ class PaddedEpisodes:
         ragged: list[Any] = []
         observations: Any = None
         worth: list[FloatArray] = []
-        asked: list[IntArray] = []
+        asked: dict[int, IntArray] = {}  # of the episodes in which an expert was asked
         for row, episode in enumerate(episodes):
             seen, num_steps = episode.observations, episode.num_steps
             if row == 0:
@@ -148,8 +160,7 @@ class PaddedEpisodes:
                 worth.append(np.zeros((shape[1], of_actions.shape[1])))
                 worth[-1][:num_steps] = of_actions
             if episode.expert_actions is not None:
-                asked.append(np.zeros(actions.shape[1:], np.int64))
-                asked[-1][:num_steps] = episode.expert_actions
+                asked[row] = episode.expert_actions
             names.append(episode.policy)
             cases.append(episode.case)
         if ragged:
@@ -157,10 +168,13 @@ class PaddedEpisodes:
         policies = tuple(sorted(set(names)))
         policy = np.array([policies.index(name) for name in names], np.int64)
         values = np.stack(worth) if len(worth) == len(names) else None
+        targets = actions.copy() if asked else actions
+        for row, answers in asked.items():
+            targets[row, : len(answers)] = answers
         return cls(
             *(observations, actions, rewards, mask, policies, policy, seed, tuple(cases)),
             values,
-            expert_actions=np.stack(asked) if len(asked) == len(names) else None,
+            expert_actions=targets if asked else None,
         )
 
     def __len__(self) -> int:
