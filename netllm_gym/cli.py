@@ -90,8 +90,8 @@ def collect(
     expert: Annotated[
         str | None,
         typer.Option(
-            help="A policy, or its folder, that is asked at each step what it would do; `train` "
-            "then imitates that, whoever played."
+            help="A policy, or its folder, that is asked at each step what it would do. Language "
+            "model and bc then imitate that, whoever played."
         ),
     ] = None,
     config_file: ConfigFile = None,

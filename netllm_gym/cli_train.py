@@ -176,7 +176,9 @@ def train(
     ] = TrainConfig.batch_episodes,
     objective: Annotated[
         str,
-        typer.Option(help="imitate the pool's actions, or choose what has most value in it (ABR)."),
+        typer.Option(
+            help="imitate what was done, or an expert's answers; or choose by value (ABR)."
+        ),
     ] = TrainConfig.objective,
     accumulate: Annotated[
         int, typer.Option(help="Forward passes of one update.")

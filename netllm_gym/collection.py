@@ -14,7 +14,6 @@ from netllm_gym.errors import InputError
 from netllm_gym.expert import Accompanied
 from netllm_gym.lookahead import action_values
 from netllm_gym.problems import (
-    ControlProblem,
     LoadedPolicy,
     check_names,
     find_control,
@@ -65,7 +64,7 @@ def collect(
         lookahead: Name or folder of a policy that plays on after each action that could have been
             taken, so that the pool holds what each is worth (`lookahead.py`); ABR only.
         expert: Name or folder of a policy that is asked at each step what it would do, which is
-            what is then imitated (`expert.py`).
+            what language model and "bc" then imitate (`expert.py`).
 
     Raises:
         InputError: If an argument breaks a rule; nothing is written then.
@@ -81,21 +80,24 @@ def collect(
         raise InputError("policies must name at least one, got none")
     probe = row.make_env(1, **case)
     teachers = [load_policy(policy, problem) for policy in policies]
+    others: dict[str, LoadedPolicy] = {}  # role -> who does not play
     if lookahead is not None:
         if not hasattr(probe.batch, "stand_as"):
             raise InputError(f"lookahead must be left out for {problem}, got {lookahead!r}")
-        plays_on = load_policy(lookahead, problem)
-        _check_answers("lookahead", lookahead, plays_on, row, probe)
-        teachers.append(plays_on)
+        others["lookahead"] = load_policy(lookahead, problem)
     if expert is not None:
-        asked = load_policy(expert, problem)
-        _check_answers("expert", expert, asked, row, probe)
-        teachers.append(asked)
+        others["expert"] = load_policy(expert, problem)
     actors = [teacher.factory(probe) for teacher in teachers]
     for actor in actors:
         if hasattr(actor, "limits"):
             raise InputError(f"policies must be ones that play, got {actor.name}, a limit")
-    check_names(actor.name for actor in actors[: len(policies)])
+    check_names(actor.name for actor in actors)
+    for role, other in others.items():
+        actor = other.factory(probe)
+        if hasattr(actor, "limits") or getattr(actor, "needs_own_episodes", False):
+            raise InputError(
+                f"{role} must be a policy that can go on where another was, got {other.name!r}"
+            )
     shards = [
         _Shard(
             problem,
@@ -118,12 +120,16 @@ def collect(
     }
     whole = probe.training_plan(range(seed, seed + episodes))
     spec = {"id": row.env_id, "arguments": _arguments(case), "worlds": probe.provenance(whole)}
-    seen = frozenset[str]().union(*(t.recordings | t.selected_on for t in teachers))
+    everybody = [*teachers, *others.values()]
+    seen = frozenset[str]().union(*(each.recordings | each.selected_on for each in everybody))
     if seen:  # whoever learns from a trained policy inherits what made that one
         spec["teachers_recordings"] = sorted(seen)
     weights = {teacher.name: teacher.sha256 for teacher in teachers if teacher.sha256}
     if weights:  # a folder that was trained on would give other episodes
         spec["teachers_sha256"] = weights
+    for role, other in others.items():
+        if other.sha256:
+            spec[f"{role}_sha256"] = other.sha256
     writer = PoolWriter(out, problem, spec, plan)
     _loaded.cache_clear()  # files may have changed since an earlier collection
     missing = writer.missing()
@@ -136,15 +142,6 @@ def collect(
             if on_episode is not None:
                 on_episode(done, total)
     return ExperiencePool.load(out, problem)
-
-
-def _check_answers(
-    what: str, named: str, policy: LoadedPolicy, row: ControlProblem, env: Any
-) -> None:
-    """Refuse a policy that can only play whole episodes itself."""
-    plans = policy.name == row.bound or getattr(policy.factory, "needs_sequential", False)
-    if plans or getattr(policy.factory(env), "needs_own_episodes", False):
-        raise InputError(f"{what} must be a policy that can go on where another was, got {named!r}")
 
 
 def _make(shard: _Shard) -> PackedShard:

@@ -49,6 +49,8 @@ def action_values(
     branched = np.repeat(np.arange(count), num_actions)  # its episode
     seeds = np.array([each.seed for each in plan], np.int64)[branched]
     witness = factory(branches)
+    # What a factory holds, its policies share: a network is not copied with what they remember.
+    shared = {id(each): each for each in getattr(factory, "__dict__", {}).values()}
     witness.reset(np.arange(len(branched)), seeds)
     earned = np.zeros(count)
     values = np.zeros((num_steps, count * num_actions))
@@ -56,7 +58,7 @@ def action_values(
         seen = branches.batch.stand_as(played.batch, branched)
         reported = {key: column[branched] for key, column in told.items()}
         witness.act(seen, earned[branched], reported)  # for what it remembers of the step
-        policy = copy.deepcopy(witness)
+        policy = copy.deepcopy(witness, dict(shared))
         chosen: Any = tried
         for ahead in range(num_steps - step):
             observations, rewards, _, _, infos = branches.step(chosen)

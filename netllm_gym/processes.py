@@ -1,10 +1,11 @@
 """Work shared among processes: results in order, and no process that outlives the work."""
 
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from traceback import format_exc
@@ -70,13 +71,15 @@ def _shared_among(
     made: dict[int, _Answer] = {}
     waiting = iter(enumerate(tasks))
     for number in range(len(tasks)):
-        while number not in made:
+        while number not in made or idle:
             with _noticing_the_dead():
                 for line, (begun, task) in zip(idle, waiting, strict=False):  # until one runs out
                     line.send(task)
                     at_work[line] = begun
-                idle = cast("list[Connection[Any, Any]]", wait(list(at_work)))
-                made.update((at_work.pop(line), line.recv()) for line in idle)
+                # What is there already is taken in even where it is not yet its turn: nobody idles.
+                ready = wait(list(at_work), timeout=0 if number in made else None)
+                idle = cast("list[Connection[Any, Any]]", ready)
+                made.update((at_work.pop(line), pickle.loads(line.recv_bytes())) for line in idle)
         answer = made.pop(number)
         if answer.error is not None:
             raise answer.error from ChildProcessError(answer.told)
@@ -104,13 +107,23 @@ def _serve(function: Callable[[Any], Any], line: "Connection[Any, Any]") -> None
         os._exit(1)
 
     threading.Thread(target=leave, daemon=True).start()
-    while True:
-        task = line.recv()
+    with suppress(EOFError, OSError):  # the other end is closed
+        while True:
+            line.send_bytes(_answered(function, line.recv()))
+
+
+def _answered(function: Callable[[Any], Any], task: Any) -> bytes:
+    """Return what comes of a task, pickled: a result that cannot be is an error of its own."""
+    try:
+        return pickle.dumps(_Answer(function(task)))
+    except Exception as error:
+        told = format_exc()
         try:
-            answer = _Answer(function(task))
-        except Exception as error:
-            answer = _Answer(None, error, format_exc())
-        line.send(answer)
+            packed = pickle.dumps(_Answer(None, error, told))
+            pickle.loads(packed)
+        except Exception:  # an error that cannot travel
+            packed = pickle.dumps(_Answer(None, RuntimeError(told), told))
+        return packed
 
 
 @contextmanager

@@ -100,13 +100,15 @@ def train(
     from netllm_gym.policies.llm.parts import parts_of
     from netllm_gym.policies.llm.train import train_llm
 
-    policies = policies or default_teachers(opened)
+    schedule = schedule or TrainConfig()
+    imitates = schedule.objective == "imitate"
+    policies = policies or default_teachers(opened, imitates)
     config = config or LLMConfig(returns=default_returns(opened, policies))
-    lesson = _lesson(opened, policies, config.returns, validate_on)
+    lesson = _lesson(opened, policies, config.returns, validate_on, imitates)
     config = replace(config, problem=problem)
     config = parts_of(problem).sized(config, lesson.validation.env, lesson.episodes)
     run = lesson.validation.run(out, lesson.trained_on, on_progress)
-    return train_llm(lesson.episodes, config, schedule or TrainConfig(), run)
+    return train_llm(lesson.episodes, config, schedule, run)
 
 
 def train_offline(
@@ -128,8 +130,8 @@ def train_offline(
         pools: Folder of the experience pool, or of several, whose actions mean the same.
         out: Folder of the run; `out/best` and `out/last` are policies that `load_policy` reads.
         schedule: How it is trained; its seed is also that of the initial weights.
-        policies: Whose episodes to learn from; None takes those of the highest mean return, or all
-            where an expert was asked.
+        policies: Whose episodes to learn from; None takes those of the highest mean return, for
+            "bc" all where an expert was asked.
         returns: What "dt" is told; None the return still to come, and to ask for the 90 % quantile
             of the teachers' episodes. The others are told nothing.
         validate_on: Worlds (traces, workload) to choose the best policy on; None takes those that
@@ -149,7 +151,9 @@ def train_offline(
     if method != "dt" and returns is not None:
         raise InputError(f"returns must be left out for {method}, which is told none")
     returns = returns or ReturnSpec(kind="return_to_go" if method == "dt" else "none")
-    lesson = _lesson(opened, policies or default_teachers(opened), returns, validate_on)
+    clones = method == "bc"
+    policies = policies or default_teachers(opened, clones)
+    lesson = _lesson(opened, policies, returns, validate_on, clones)
     sizes = parts_of(problem).sizes(lesson.validation.env, lesson.episodes.mask.shape[1])
     config = OfflineConfig(
         problem=problem, method=method, returns=returns, seed=schedule.seed, **sizes._asdict()
@@ -185,9 +189,16 @@ def _lesson(
     policies: Sequence[str],
     returns: "ReturnSpec",
     validate_on: str | None,
+    imitates: bool,
 ) -> _Lesson:
     """Return the episodes of some policies, and the validation."""
     row = find_control(pools[0].problem)
+    asked = [pool.has_expert for pool in pools]
+    if imitates and any(asked) and returns.kind != "none":
+        raise InputError(
+            "returns must be none where an expert is imitated, whose returns nobody knows, "
+            f"got {returns.kind!r}"
+        )
     _check_baseline(returns, policies, pools)
     episodes = PaddedEpisodes.from_pools(pools, policies)
     for pool in pools:
@@ -216,9 +227,22 @@ def best_teacher(pools: Sequence[ExperiencePool], among: Sequence[str] | None = 
     return (max(found, key=lambda name: found[name]),)
 
 
-def default_teachers(pools: Sequence[ExperiencePool]) -> Sequence[str]:
-    """Return whose episodes to learn from: an expert's answers are as good in anybody's."""
-    if any("expert" in pool.plan for pool in pools):
+def default_teachers(pools: Sequence[ExperiencePool], imitates: bool) -> Sequence[str]:
+    """Return whose episodes to learn from: the best teacher's, or all where an expert was asked.
+
+    Args:
+        pools: What is learned from.
+        imitates: Whether an expert's answers are learned, which are as good in anybody's episodes.
+
+    Raises:
+        InputError: If an expert was asked in some pools only: all would be too many of the others.
+    """
+    asked = {pool.has_expert for pool in pools} if imitates else {False}
+    if len(asked) > 1:
+        raise InputError(
+            "policies must be named for pools of which some have an expert's answers, got none"
+        )
+    if True in asked:
         return sorted({name for pool in pools for name in pool.policies})
     return best_teacher(pools)
 
@@ -228,11 +252,12 @@ def default_returns(
 ) -> "ReturnSpec":
     """Condition on nothing with one teacher, with several on the gain over the best of them.
 
-    An expert's answers are one teacher's.
+    On nothing, too, where an expert was asked, whose answers are one teacher's, and with several
+    pools, where an episode has no like to compare it with.
     """
     from netllm_gym.policies.returns import ReturnSpec
 
-    if len(policies or ()) < 2 or any("expert" in pool.plan for pool in pools):
+    if len(policies or ()) < 2 or len(pools) > 1 or pools[0].has_expert:
         return ReturnSpec(kind="none")
     return ReturnSpec(kind="baseline", baseline=best_teacher(pools, policies)[0])
 

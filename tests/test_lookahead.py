@@ -80,19 +80,15 @@ def test_a_pool_keeps_values_and_a_model_learns_to_prefer_them(tmp_path):
     assert losses[-1] < 0.8 * losses[0]
 
 
-@pytest.mark.parametrize("option", ["lookahead", "expert"])
-def test_who_takes_his_own_answers_for_what_was_done_cannot_go_on(tmp_path, option):
+def test_who_reads_its_own_last_action_cannot_go_on_where_another_was(tmp_path):
     pool = collect("abr", ["bba"], 2, tmp_path / "pool", SHORT)
-    for layout, refused in (("netllm", True), ("compact", False)):
-        run = TrainingRun(tmp_path / layout)
-        config = LLMConfig(layout=layout)
-        train_llm(PaddedEpisodes.from_pool(pool), config, TrainConfig(updates=1, threads=1), run)
-        asked = {option: str(run.last)}
-        if refused:
-            with pytest.raises(InputError, match=f"{option} must be a policy that can go on where"):
-                collect("abr", ["bba"], 1, tmp_path / f"{layout}-pool", SHORT, **asked)
-        else:
-            assert len(collect("abr", ["bba"], 1, tmp_path / f"{layout}-pool", SHORT, **asked)) == 1
+    run, config = TrainingRun(tmp_path / "run"), LLMConfig(layout="netllm")
+    train_llm(PaddedEpisodes.from_pool(pool), config, TrainConfig(updates=1, threads=1), run)
+    for role in ("lookahead", "expert"):
+        with pytest.raises(InputError, match=f"{role} must be a policy that can go on where"):
+            collect("abr", ["bba"], 1, tmp_path / "other", SHORT, **{role: str(run.last)})
+    # One that does not reads what the observation shows.
+    assert len(collect("abr", ["bba"], 1, tmp_path / "other", SHORT, expert="netllm")) == 1
 
 
 def test_lookahead_is_refused_where_it_cannot_be(tmp_path):

@@ -34,8 +34,28 @@ def die_while_speaking(wanted):
     return bytes(BIG)
 
 
-def own_pid(_):
+def own_pid(seconds):
+    time.sleep(seconds)
     return os.getpid()
+
+
+def begun_s(seconds):
+    begun = time.monotonic()
+    time.sleep(seconds)
+    return begun
+
+
+class StubbornError(Exception):
+    """Cannot be made again from what its pickle says."""
+
+    def __init__(self, one, two):
+        super().__init__(one)
+
+
+def cannot_travel(kind):
+    if kind == "error":
+        raise StubbornError("one", "two")
+    return threading.Lock()
 
 
 @pytest.mark.parametrize("workers", [1, 2, 9])
@@ -46,9 +66,25 @@ def test_results_come_in_the_order_of_the_tasks(workers):
 
 
 def test_the_work_is_shared():
-    pids = set(map_in_order(own_pid, range(20), 2))
+    pids = set(map_in_order(own_pid, [1.0] * 4, 2))  # a second is longer than a start takes
     assert os.getpid() not in pids
-    assert 1 <= len(pids) <= 2
+    assert len(pids) == 2
+
+
+def test_nobody_idles_while_results_are_taken_slowly():
+    with closing(map_in_order(begun_s, [1.5, 0.0, 0.0, 0.0], 2)) as made:
+        first = next(made)  # the three others were made meanwhile, by the other process
+        assert max(made) < first + 1.5
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "sentence"),
+    [("error", RuntimeError, "StubbornError: one"), ("result", TypeError, "cannot pickle")],
+)
+def test_what_cannot_travel_is_told_as_it_is(kind, error, sentence):
+    with pytest.raises(error, match=sentence):
+        list(map_in_order(cannot_travel, [kind], 2))
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -72,7 +108,7 @@ def test_a_process_that_dies_in_the_middle_of_its_result_is_noticed(tmp_path):
 
 
 def test_who_ends_early_leaves_no_process():
-    with closing(map_in_order(own_pid, range(5), 2)) as made:
+    with closing(map_in_order(own_pid, [0.0] * 5, 2)) as made:
         next(made)
         assert multiprocessing.active_children()
     assert not multiprocessing.active_children()

@@ -160,7 +160,7 @@ def test_several_pools_are_laid_out_one_after_the_other(pools):
 
 def test_a_run_remembers_all_its_pools(tmp_path, pools):
     arguments = ["train", "abr", "--pool", f"{pools[0]},{pools[1]}", "--out", str(tmp_path / "run")]
-    small = ["--layers", "1", "--updates", "1", "--batch-episodes", "2"]
+    small = ["--policies", "bba,bola", "--layers", "1", "--updates", "1", "--batch-episodes", "2"]
     assert run([*arguments, *small]) == 0
     kept = json.loads((tmp_path / "run/last/config.json").read_text())["trained_on"]
     opened = [ExperiencePool.load(each) for each in pools]
@@ -168,7 +168,7 @@ def test_a_run_remembers_all_its_pools(tmp_path, pools):
     assert kept["traces"] == "synthetic + synthetic-uniform"
     assert kept["video"] == "synthetic"
     assert kept["recordings"] == sorted({*worlds[0]["recordings"], *worlds[1]["recordings"]})
-    assert kept["policies"] == ["bba", "bola"]  # an expert was asked, so all
+    assert kept["policies"] == ["bba", "bola"]
     assert kept["plan"] == [each.plan for each in opened]
     assert kept["pool_sha256"] == f"{opened[0].sha256} + {opened[1].sha256}"
     assert kept["validated_on"] == "synthetic-valid"
@@ -191,9 +191,11 @@ def test_pools_that_do_not_go_together_are_one_sentence(tmp_path, pools):
         train("abr", [pools[0], pools[0]], tmp_path / "run", CONFIG, ONE, ["bba"])
     with pytest.raises(InputError, match="pools must be one or more, all different, got none"):
         train("abr", [], tmp_path / "run", CONFIG, ONE, ["bba"])
+    synthetic = {"traces": "synthetic", "video": "synthetic"}
+    plain = collect("abr", ["bba"], 2, tmp_path / "plain", synthetic, seed=9).folder
     gains = dataclasses.replace(CONFIG, returns=ReturnSpec(kind="baseline", baseline="bba"))
     with pytest.raises(InputError, match="returns must be none or return_to_go for several pools"):
-        train("abr", pools, tmp_path / "run", gains, ONE, ["bba"])
+        train("abr", [pools[0], plain], tmp_path / "run", gains, ONE, ["bba"])
     video = tmp_path / "video"
     video.mkdir()
     for rung in range(6, 13):  # seven rungs have a ladder of their own

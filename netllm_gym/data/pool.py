@@ -142,6 +142,21 @@ class ExperiencePool:
         """Whether all planned shards are there."""
         return len(self._numbers) == self._meta.num_planned
 
+    @cached_property
+    def has_expert(self) -> bool:
+        """Whether an expert was asked at every step, and not at none.
+
+        Raises:
+            InputError: If one was asked in some shards only.
+        """
+        asked = [shard.expert_actions is not None for shard in self.shards()]
+        if any(asked) and not all(asked):
+            raise InputError(
+                f"{self.folder} must hold expert_actions in all shards or in none, "
+                f"got {sum(asked)} of {len(asked)}"
+            )
+        return asked[0]
+
     @property
     def policies(self) -> tuple[str, ...]:
         """Names of the policies that acted, sorted."""

@@ -17,6 +17,9 @@ FloatArray = NDArray[np.float64]
 class Policy(Protocol):
     """Acts for N rows; remembers, per row, no more than the current episode.
 
+    One whose attribute `needs_own_episodes` is true takes what it answered for what was done: it
+    cannot be asked in an episode that another plays.
+
     Attributes:
         name: What tables call it.
     """

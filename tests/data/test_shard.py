@@ -73,6 +73,7 @@ def test_columns_with_other_rows_than_steps_come_back(episodes):
             {"case": {"trace": 1, "recording": "r", "start_pointer": 1}},
             r"case\['trace'\] must be text or number in all episodes, got both",
         ),
+        ({"expert_actions": np.zeros(5, np.int64)}, "in all episodes of a shard or in none, got 1"),
         ({"actions": np.zeros((5, 2), np.int64)}, "actions must have one type and width"),
         (
             {"observations": made_episode(num_steps=5, width=7).observations},
@@ -84,6 +85,24 @@ def test_episodes_that_do_not_fit_together_are_refused(other, sentence):
     made = made_episode(1, 5)
     with pytest.raises(InputError, match=sentence):
         pack_shard([made, dataclasses.replace(made, **other)], abr)
+
+
+def test_answers_of_an_expert_come_back_and_must_fit_the_actions():
+    answers = [np.arange(5) % 3, np.arange(5)[::-1].copy()]
+    made = [
+        dataclasses.replace(made_episode(seed, 5), expert_actions=each)
+        for seed, each in enumerate(answers)
+    ]
+    data = pack_shard(made, abr).data
+    shard = parse_shard(data, Path("here.npz"))
+    for index, each in enumerate(answers):
+        np.testing.assert_array_equal(shard.episode(index, abr).expert_actions, each, strict=True)
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros((10, 2), np.int8))
+    with pytest.raises(InputError, match=r"expert_actions must have shape \(10,\) as actions"):
+        parse_shard(
+            zipped(members(data) | {"expert_actions.npy": buffer.getvalue()}), Path("here.npz")
+        )
 
 
 def test_rows_that_do_not_add_up_are_refused():

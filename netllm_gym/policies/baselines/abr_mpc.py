@@ -107,6 +107,7 @@ class NetLLMMPC:
 
     Attributes:
         needs_sequential: Says that to whoever runs it.
+        needs_own_episodes: As it remembers them.
 
     Args:
         env: What is played, one row; its video must list one chunk more than is played.
@@ -114,6 +115,7 @@ class NetLLMMPC:
 
     name = "netllm_mpc"
     needs_sequential = True
+    needs_own_episodes = True
 
     def __init__(self, env: AnyABREnv) -> None:
         if env.num_envs != 1:

@@ -521,12 +521,14 @@ class OptimumPolicy:
         upper_bounds: (episodes,) what no policy can beat in the mean reward of each episode, in the
             order in which they began.
         exact: (N,) whether the plan of the episode that a row plays is known to reach it.
+        needs_own_episodes: It plans from the beginning.
 
     Raises:
         InputError: If a row has download noise: its future is random, so no plan is best.
     """
 
     name = "optimum"
+    needs_own_episodes = True
 
     def __init__(self, env: ABREnv | ABRVectorEnv) -> None:
         for row, noise in enumerate(env.noises):

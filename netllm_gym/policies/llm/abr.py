@@ -303,10 +303,11 @@ def check_episodes(config: LLMConfig, episodes: PaddedEpisodes) -> None:
         raise InputError(
             f"observations must have the shape {config.observation_shape}, got {shape}"
         )
-    for rungs in (episodes.actions[episodes.mask], episodes.targets[episodes.mask]):
+    for name, each in (("actions", episodes.actions), ("expert_actions", episodes.targets)):
+        rungs = each[episodes.mask]
         if rungs.min() < 0 or rungs.max() >= config.num_actions:
             raise InputError(
-                f"actions must be in 0..{config.num_actions - 1}, got {rungs.min()}..{rungs.max()}"
+                f"{name} must be in 0..{config.num_actions - 1}, got {rungs.min()}..{rungs.max()}"
             )
     longest = int(episodes.mask.sum(axis=1).max())
     if longest > config.max_steps:

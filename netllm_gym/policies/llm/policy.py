@@ -30,7 +30,7 @@ class LLMPolicy:
         name: What tables call it.
 
     Attributes:
-        needs_own_episodes: It takes what it answered for what was done.
+        needs_own_episodes: Whether it reads its own last action.
     """
 
     def __init__(

@@ -76,7 +76,7 @@ class OfflinePolicy:
         name: What tables call it.
 
     Attributes:
-        needs_own_episodes: It takes what it answered for what was done.
+        needs_own_episodes: Whether it reads its own last action.
     """
 
     def __init__(self, model: OfflineModel, num_rows: int, sampled: bool, name: str) -> None:
