@@ -40,7 +40,6 @@ class ProblemParts(NamedTuple):
     check_env: Callable[[LLMConfig, Any], None]  # raises InputError
     batch_windows: int  # of a forward pass, unless told otherwise
     window_steps: int | None = None  # None: a window is a whole episode
-    draws: bool = False  # whether a policy draws its actions, unless told otherwise
 
 
 PARTS = {
@@ -70,7 +69,6 @@ PARTS = {
         check_env=cjs.check_env,
         batch_windows=512,
         window_steps=1,
-        draws=True,
     ),
 }
 

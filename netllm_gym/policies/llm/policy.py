@@ -111,7 +111,7 @@ class LLMPolicyFactory(TrainedPolicyFactory):
         name: str = "netllm",
         trained_on: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(name, parts_of(model.config.problem).draws, sampled, trained_on)
+        super().__init__(name, draws_by_default=False, sampled=sampled, trained_on=trained_on)
         self.model = model
 
     @property

@@ -220,11 +220,12 @@ def test_draws_go_by_episode_seed_whatever_the_batch_and_greedy_takes_the_greate
         policy.reset(np.arange(len(rows)), np.asarray(rows))
         return [policy.act(view.take(rows), np.zeros(len(rows)), {}) for _ in range(4)]
 
-    together, alone = play(range(20)), [play([row]) for row in range(20)]
+    together = play(range(20), sampled=True)
+    alone = [play([row], sampled=True) for row in range(20)]
     for step in range(4):
         assert together[step].tolist() == [alone[row][step][0].tolist() for row in range(20)]
-    assert any((together[0] != each).any() for each in together[1:])  # CJS draws by default
-    greedy = play(range(20), sampled=False)
+    assert any((together[0] != each).any() for each in together[1:])
+    greedy = play(range(20))
     assert all((greedy[0] == each).all() for each in greedy)
     logits = LLMPolicy(model, 20).logits(view, np.zeros(20))
     places = cjs.choices_of(view).place[np.arange(20), logits.argmax(axis=1)]
@@ -292,7 +293,7 @@ def test_it_learns_a_rule_from_a_pool_and_keeps_it(tmp_path):
     assert np.mean(accuracy[:3]) < 0.6
     assert np.mean(accuracy[-5:]) > 0.85
     assert np.mean([each.get("executor_accuracy", 1.0) for each in told[-5:]]) > 0.85
-    assert seen == [True, True]  # it is chosen as it acts: it draws
+    assert seen == [False, False]  # it is chosen as it acts
     fresh = learnable((61, 42))
     model = load_llm_policy(result.policy).model
     found = LLMPolicy(model, 103).act(fresh.seen, np.zeros(103), {})
