@@ -118,7 +118,7 @@ def train(
         str | None,
         typer.Option(
             help="Whose episodes to learn from; if left out, the best teacher's, or all where an "
-            "expert was asked."
+            "expert is imitated."
         ),
     ] = None,
     backbone: Annotated[
@@ -176,9 +176,7 @@ def train(
     ] = TrainConfig.batch_episodes,
     objective: Annotated[
         str,
-        typer.Option(
-            help="imitate what was done, or an expert's answers; or choose by value (ABR)."
-        ),
+        typer.Option(help="imitate (what was done, or an expert's answers), or value (ABR)."),
     ] = TrainConfig.objective,
     accumulate: Annotated[
         int, typer.Option(help="Forward passes of one update.")

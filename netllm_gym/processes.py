@@ -31,7 +31,8 @@ def map_in_order(
 
     Raises:
         ChildProcessError: If a process was killed.
-        Exception: What the function raised for a task, after the results of those before.
+        Exception: What the function raised for a task, after the results of those before; a
+            RuntimeError that tells of it if it cannot be pickled.
     """
     if workers == 1:
         yield from map(function, tasks)
@@ -71,15 +72,17 @@ def _shared_among(
     made: dict[int, _Answer] = {}
     waiting = iter(enumerate(tasks))
     for number in range(len(tasks)):
-        while number not in made or idle:
+        while True:
             with _noticing_the_dead():
                 for line, (begun, task) in zip(idle, waiting, strict=False):  # until one runs out
                     line.send(task)
                     at_work[line] = begun
-                # What is there already is taken in even where it is not yet its turn: nobody idles.
+                # What is there is taken in before its turn, so that who made it gets the next task.
                 ready = wait(list(at_work), timeout=0 if number in made else None)
                 idle = cast("list[Connection[Any, Any]]", ready)
                 made.update((at_work.pop(line), pickle.loads(line.recv_bytes())) for line in idle)
+            if number in made and not idle:
+                break
         answer = made.pop(number)
         if answer.error is not None:
             raise answer.error from ChildProcessError(answer.told)

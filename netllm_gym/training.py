@@ -87,7 +87,7 @@ def train(
         config: The policy; left out, one with a `tiny` backbone.
         schedule: How it is trained.
         policies: Whose episodes to learn from; None takes those of the highest mean return, or all
-            where an expert was asked.
+            where an expert was asked and is imitated. To be named where only some pools have one.
         validate_on: Worlds (traces, workload) to choose the best policy on; None takes those that
             belong to the first pool's. All else is as in the first pool.
         on_progress: Told the metrics of each update and each validation.
@@ -193,8 +193,8 @@ def _lesson(
 ) -> _Lesson:
     """Return the episodes of some policies, and the validation."""
     row = find_control(pools[0].problem)
-    asked = [pool.has_expert for pool in pools]
-    if imitates and any(asked) and returns.kind != "none":
+    asked = [pool.has_expert for pool in pools] if imitates else []
+    if any(asked) and returns.kind != "none":
         raise InputError(
             "returns must be none where an expert is imitated, whose returns nobody knows, "
             f"got {returns.kind!r}"

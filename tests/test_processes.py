@@ -39,10 +39,22 @@ def own_pid(seconds):
     return os.getpid()
 
 
-def begun_s(seconds):
-    begun = time.monotonic()
-    time.sleep(seconds)
-    return begun
+def told_by_files(task):
+    """Begin and end in the sight of others; from the fourth on, end only when told to."""
+    folder, number = task
+    (folder / f"begun-{number}").touch()
+    awaited = "ended-3" if number == 0 else f"end-{number}" if number > 3 else f"begun-{number}"
+    wait_for(folder / awaited)
+    (folder / f"ended-{number}").touch()
+    return number
+
+
+def wait_for(path, at_most_s=60.0):
+    """Wait until a file is there; say whether it came."""
+    end_s = time.monotonic() + at_most_s
+    while not path.exists() and time.monotonic() < end_s:
+        time.sleep(0.01)
+    return path.exists()
 
 
 class StubbornError(Exception):
@@ -66,15 +78,21 @@ def test_results_come_in_the_order_of_the_tasks(workers):
 
 
 def test_the_work_is_shared():
-    pids = set(map_in_order(own_pid, [1.0] * 4, 2))  # a second is longer than a start takes
+    pids = set(map_in_order(own_pid, [0.0] * 4, 2))
     assert os.getpid() not in pids
     assert len(pids) == 2
 
 
-def test_nobody_idles_while_results_are_taken_slowly():
-    with closing(map_in_order(begun_s, [1.5, 0.0, 0.0, 0.0], 2)) as made:
-        first = next(made)  # the three others were made meanwhile, by the other process
-        assert max(made) < first + 1.5
+def test_nobody_idles_while_results_are_handed_out(tmp_path):
+    with closing(map_in_order(told_by_files, [(tmp_path, n) for n in range(8)], 2)) as made:
+        assert next(made) == 0  # 1 to 3 were made meanwhile; the two are at 4 and 5
+        for number in (4, 5):
+            (tmp_path / f"end-{number}").touch()
+            assert wait_for(tmp_path / f"ended-{number}")
+        for number in (1, 2, 3):
+            assert next(made) == number
+            time.sleep(0.3)
+        assert wait_for(tmp_path / "begun-7", 20.0)  # though nobody has asked for 4 yet
 
 
 @pytest.mark.parametrize(

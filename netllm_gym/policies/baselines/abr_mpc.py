@@ -107,7 +107,7 @@ class NetLLMMPC:
 
     Attributes:
         needs_sequential: Says that to whoever runs it.
-        needs_own_episodes: As it remembers them.
+        needs_own_episodes: Its forecasts come from all that it played.
 
     Args:
         env: What is played, one row; its video must list one chunk more than is played.
