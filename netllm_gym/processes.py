@@ -1,7 +1,7 @@
 """Work shared among processes: results in order, and no process that outlives the work."""
 
+import copy
 import os
-import pickle
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -25,14 +25,14 @@ def map_in_order(
     process that was killed makes the reader wait for the other half without end.
 
     Args:
-        function: Importable by name; its tasks and results can be pickled.
+        function: Importable by name; its tasks and results travel between processes.
         tasks: What it is called with.
         workers: Processes, at least 1.
 
     Raises:
         ChildProcessError: If a process was killed.
         Exception: What the function raised for a task, after the results of those before; a
-            RuntimeError that tells of it if it cannot be pickled.
+            RuntimeError that tells of it if it cannot travel.
     """
     if workers == 1:
         yield from map(function, tasks)
@@ -80,7 +80,7 @@ def _shared_among(
                 # What is there is taken in before its turn, so that who made it gets the next task.
                 ready = wait(list(at_work), timeout=0 if number in made else None)
                 idle = cast("list[Connection[Any, Any]]", ready)
-                made.update((at_work.pop(line), pickle.loads(line.recv_bytes())) for line in idle)
+                made.update((at_work.pop(line), line.recv()) for line in idle)
             if number in made and not idle:
                 break
         answer = made.pop(number)
@@ -112,21 +112,31 @@ def _serve(function: Callable[[Any], Any], line: "Connection[Any, Any]") -> None
     threading.Thread(target=leave, daemon=True).start()
     with suppress(EOFError, OSError):  # the other end is closed
         while True:
-            line.send_bytes(_answered(function, line.recv()))
+            _reply(line, _answered(function, line.recv()))
 
 
-def _answered(function: Callable[[Any], Any], task: Any) -> bytes:
-    """Return what comes of a task, pickled: a result that cannot be is an error of its own."""
+def _answered(function: Callable[[Any], Any], task: Any) -> _Answer:
+    """Return what comes of a task."""
     try:
-        return pickle.dumps(_Answer(function(task)))
+        return _Answer(function(task))
     except Exception as error:
         told = format_exc()
         try:
-            packed = pickle.dumps(_Answer(None, error, told))
-            pickle.loads(packed)
-        except Exception:  # an error that cannot travel
-            packed = pickle.dumps(_Answer(None, RuntimeError(told), told))
-        return packed
+            copy.copy(error)  # from its parts, as it will be made again at the other end
+        except Exception:
+            return _Answer(None, RuntimeError(told), told)
+        return _Answer(None, error, told)
+
+
+def _reply(line: "Connection[Any, Any]", answer: _Answer) -> None:
+    """Send an answer, or say why it cannot be sent."""
+    try:
+        line.send(answer)
+    except OSError:
+        raise
+    except Exception:  # nothing was sent yet
+        told = format_exc()
+        line.send(_Answer(None, RuntimeError(told), told))
 
 
 @contextmanager
