@@ -265,7 +265,8 @@ def default_returns(
 def _check_alike(pools: Sequence[ExperiencePool], row: ControlProblem) -> None:
     """Refuse pools of videos with different ladders, where a rung is not the same bitrate."""
     ladders = []
-    for arguments in {json.dumps(pool.env_spec["arguments"]): None for pool in pools}:
+    cases = {json.dumps(pool.env_spec["arguments"]): None for pool in pools}
+    for arguments in cases if len(cases) > 1 else ():  # one has nothing to differ from
         video = getattr(row.make_env(1, **json.loads(arguments)), "video", None)
         ladders.append([] if video is None else [f"{each:g}" for each in video.ladder_mbps])
     for ladder in ladders[1:]:

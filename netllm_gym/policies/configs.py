@@ -29,6 +29,22 @@ def check_most(config: Any, **most: int) -> None:
         check(value <= bound, name, f"be at most {bound}", value)
 
 
+def check_schedule(config: Any, *at_once: str) -> None:
+    """Raise `InputError` unless what all training schedules have is in order.
+
+    Args:
+        config: With updates, validate_every, checkpoint_every, threads and seed.
+        at_once: Its fields that say how much an update takes.
+    """
+    for name in ("updates", *at_once):
+        check(getattr(config, name) >= 1, name, "be at least 1", getattr(config, name))
+    for name in ("validate_every", "checkpoint_every", "threads"):
+        check(getattr(config, name) >= 0, name, "be at least 0", getattr(config, name))
+    sizes = dict.fromkeys(at_once, MOST_AT_ONCE)
+    check_most(config, updates=MOST_UPDATES, threads=MOST_THREADS, **sizes)
+    check(0 <= config.seed <= MAX_SEED, "seed", f"be in 0..{MAX_SEED}", config.seed)
+
+
 def to_json(config: Any) -> dict[str, Any]:
     """Return a config as plain JSON values."""
     return dataclasses.asdict(config)

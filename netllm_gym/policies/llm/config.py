@@ -6,14 +6,7 @@ Apart from the model so that a command line can build and check them without loa
 import math
 from dataclasses import dataclass, field
 
-from netllm_gym.policies.configs import (
-    MAX_SEED,
-    MOST_AT_ONCE,
-    MOST_THREADS,
-    MOST_UPDATES,
-    check,
-    check_most,
-)
+from netllm_gym.policies.configs import MAX_SEED, MOST_AT_ONCE, check, check_most, check_schedule
 from netllm_gym.policies.returns import ReturnSpec
 
 ADAPTATIONS = ("lora", "frozen", "full")
@@ -189,20 +182,10 @@ class TrainConfig:
             self.objective in OBJECTIVES,
             *("objective", f"be {' or '.join(OBJECTIVES)}", self.objective),
         )
-        for name in ("updates", "accumulate"):
-            check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
-        for name in (
-            *("batch_episodes", "validate_every", "checkpoint_every", "threads", "weight_decay"),
-        ):
+        check_schedule(self, "accumulate")
+        for name in ("batch_episodes", "weight_decay"):
             check(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
-        check_most(
-            self,
-            updates=MOST_UPDATES,
-            batch_episodes=MOST_AT_ONCE,
-            accumulate=MOST_AT_ONCE,
-            threads=MOST_THREADS,
-        )
-        check(0 <= self.seed <= MAX_SEED, "seed", f"be in 0..{MAX_SEED}", self.seed)
+        check_most(self, batch_episodes=MOST_AT_ONCE)
         for name in ("adapter_learning_rate", "learning_rate", "clip_norm"):
             holds = 0 < getattr(self, name) < math.inf
             check(holds, name, "be above 0 and finite", getattr(self, name))

@@ -6,14 +6,7 @@ Apart from the trainers so that a command line can build and check them without 
 import math
 from dataclasses import dataclass
 
-from netllm_gym.policies.configs import (
-    MAX_SEED,
-    MOST_AT_ONCE,
-    MOST_THREADS,
-    MOST_UPDATES,
-    check,
-    check_most,
-)
+from netllm_gym.policies.configs import check, check_schedule
 
 
 @dataclass(frozen=True)
@@ -76,17 +69,8 @@ class PPOConfig:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("updates", "episodes", "epochs", "minibatch"):
-            check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
-        for name in ("validate_every", "checkpoint_every", "threads"):
-            check(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
-        check_most(
-            self,
-            updates=MOST_UPDATES,
-            episodes=MOST_AT_ONCE,
-            minibatch=MOST_AT_ONCE,
-            threads=MOST_THREADS,
-        )
+        check_schedule(self, "episodes", "minibatch")
+        check(self.epochs >= 1, "epochs", "be at least 1", self.epochs)
         for name in ("learning_rate", "clip", "advantage_limit", "reward_scale", "clip_norm"):
             holds = 0 < getattr(self, name) < math.inf
             check(holds, name, "be above 0 and finite", getattr(self, name))
@@ -98,7 +82,6 @@ class PPOConfig:
         for name in ("final_fraction", "gamma", "gae_lambda", "evenness"):
             check(0 <= getattr(self, name) <= 1, name, "lie in [0, 1]", getattr(self, name))
         check(0 <= self.averaging < 1, "averaging", "lie in [0, 1)", self.averaging)
-        check(0 <= self.seed <= MAX_SEED, "seed", f"be in 0..{MAX_SEED}", self.seed)
 
 
 @dataclass(frozen=True)
@@ -284,14 +267,9 @@ class ViewportSchedule:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name in ("updates", "batch_size"):
-            check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
-        for name in ("validate_every", "checkpoint_every", "threads"):
-            check(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
-        check_most(self, updates=MOST_UPDATES, batch_size=MOST_AT_ONCE, threads=MOST_THREADS)
+        check_schedule(self, "batch_size")
         for name in ("learning_rate", "clip_norm"):
             holds = 0 < getattr(self, name) < math.inf
             check(holds, name, "be above 0 and finite", getattr(self, name))
         for name in ("warmup_fraction", "final_fraction", "weight_decay"):
             check(0 <= getattr(self, name) <= 1, name, "lie in [0, 1]", getattr(self, name))
-        check(0 <= self.seed <= MAX_SEED, "seed", f"be in 0..{MAX_SEED}", self.seed)

@@ -4,14 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from netllm_gym.policies.configs import (
-    MAX_SEED,
-    MOST_AT_ONCE,
-    MOST_THREADS,
-    MOST_UPDATES,
-    check,
-    check_most,
-)
+from netllm_gym.policies.configs import MAX_SEED, check, check_schedule
 from netllm_gym.policies.returns import ReturnSpec
 
 GAMMA = 0.99  # discount of "cql"; 0.99 is d3rlpy's
@@ -138,14 +131,10 @@ class OfflineSchedule:
         return cls(**{**numbers, **changes})
 
     def __post_init__(self) -> None:
-        for name in ("updates", "batch_size", "target_every"):
-            check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
-        for name in ("validate_every", "checkpoint_every", "threads"):
-            check(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
-        check_most(self, updates=MOST_UPDATES, batch_size=MOST_AT_ONCE, threads=MOST_THREADS)
+        check_schedule(self, "batch_size")
+        check(self.target_every >= 1, "target_every", "be at least 1", self.target_every)
         rate = self.learning_rate
         check(0 < rate < math.inf, "learning_rate", "be above 0 and finite", rate)
         for name in ("imitation_penalty", "conservative_weight"):
             value = getattr(self, name)
             check(0 <= value < math.inf, name, "be at least 0 and finite", value)
-        check(0 <= self.seed <= MAX_SEED, "seed", f"be in 0..{MAX_SEED}", self.seed)
