@@ -52,7 +52,10 @@ WINDOWS = (
     *("dataset", "history", "future", "trim_head", "trim_tail", "euler_order", "stride", "device"),
 )
 METHOD_OPTIONS = {  # method of `train` -> its options, beside those that all methods have
-    "llm": (*FROM_POOL, *ADAPTING, "layout", "returns", "objective"),
+    "llm": (
+        *(*FROM_POOL, *ADAPTING, "layout", "context_steps", "throughput_weight"),
+        *("returns", "objective"),
+    ),
     "bc": OFFLINE,
     "cql": OFFLINE,
     "dt": (*OFFLINE, "returns", "ignore_padding"),
@@ -140,6 +143,17 @@ def train(
     layout: Annotated[
         str, typer.Option(help="ABR: compact, pair or netllm; CJS: compact.")
     ] = LLMConfig.layout,
+    context_steps: Annotated[
+        int | None,
+        typer.Option(help="ABR: steps that a decision sees, its own included.  [default: all]"),
+    ] = LLMConfig.context_steps,
+    throughput_weight: Annotated[
+        float,
+        typer.Option(
+            help="ABR: share in the loss of how far off the model is with the throughput of the "
+            "chunk that it asks for; 0: it does not predict it."
+        ),
+    ] = LLMConfig.throughput_weight,
     returns: Annotated[
         str,
         typer.Option(
@@ -262,6 +276,8 @@ def train(
         )
         config = LLMConfig(
             layout=layout,
+            context_steps=context_steps,
+            throughput_weight=throughput_weight,
             seed=seed,
             backbone=BackboneConfig(
                 name=backbone,

@@ -158,7 +158,10 @@ def test_a_trained_policy_is_benched_and_refused_without_its_adapter(capsys, tmp
     case = ["--traces", str(traces)]
     run(["collect", "abr", "--policies", "bba", "--episodes", "2", "--out", str(pool), *case])
     train = ["train", "abr", "--pool", str(pool), "--out", str(out), "--validate-on", str(traces)]
-    assert run([*train, "--adapt", "lora", "--init", "random", "--updates", "2"]) == 0
+    options = ["--context-steps", "8", "--throughput-weight", "0.1", "--updates", "2"]
+    assert run([*train, "--adapt", "lora", "--init", "random", *options]) == 0
+    config = json.loads((out / "best" / "config.json").read_text())["config"]
+    assert (config["context_steps"], config["throughput_weight"]) == (8, 0.1)
     bench = ["bench", "abr", *case, "--policies", f"{out},bba"]
     capsys.readouterr()
     assert run(bench) == 0

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from netllm_gym.policies.llm.model import LLMModel
 
 MOST_REGRET = 8.0  # QoE that counts of one decision
+LEAST = 0.01  # MB/s, tens of seconds, MB: added before a logarithm is taken
 LAYOUTS = {
     "netllm": TokenLayout(
         (
@@ -181,8 +182,8 @@ class ObservationEncoder(nn.Module):
             [
                 history.flatten(-2),
                 sizes,
-                (tailed + 0.01).log().flatten(-2),
-                (sizes + 0.01).log(),
+                (tailed + LEAST).log().flatten(-2),
+                (sizes + LEAST).log(),
             ],
             dim=-1,
         )
@@ -206,16 +207,19 @@ def _encoder(feature: str, rungs: int, feature_dim: int, width: int) -> nn.Modul
 
 
 class RungHead(nn.Linear):
-    """Logits of the rungs at the token that the layout reads."""
+    """Logits of the rungs at the token that the layout reads.
+
+    Behind them, where the config says so, the logarithm of the throughput that is to come.
+    """
 
     def __init__(self, config: LLMConfig, layout: TokenLayout, width: int) -> None:
-        super().__init__(width, config.num_actions)
+        super().__init__(width, config.num_actions + (config.throughput_weight > 0))
         self.reads = layout.reads
 
     def forward(  # type: ignore[override]
         self, hidden: Mapping[str, Tensor], inputs: Mapping[str, Any]
     ) -> Tensor:
-        """Return (B, T, rungs)."""
+        """Return (B, T, rungs), or one number more."""
         return super().forward(hidden[self.reads][:, :, -1])
 
 
@@ -234,18 +238,24 @@ def tensors(batch: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(each) for name, each in batch.items()}
 
 
-def score(logits: Tensor, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+def score(
+    config: LLMConfig, output: Tensor, batch: Mapping[str, Any]
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the summed loss, and which answers at valid steps were the teacher's.
 
     Where the batch holds what actions are worth, the loss is the regret and the best action, with
     the link's future known, takes the teacher's place.
     """
     actions, mask = batch["targets"], batch["mask"]
+    logits = output[..., : config.num_actions]
     if "values" in batch:
         actions = batch["values"].argmax(-1)
         loss = expected_regret(logits[mask], batch["values"][mask]).sum()
     else:
         loss = masked_cross_entropy(logits, actions, mask)
+    if config.throughput_weight > 0:
+        error = throughput_error(output[..., config.num_actions], batch["observations"], mask)
+        loss = loss + config.throughput_weight * error
     return loss, {"accuracy": (logits.detach().argmax(-1) == actions)[mask]}
 
 
@@ -256,7 +266,22 @@ def decide(
     pick: Callable[[Tensor], NDArray[np.int64]],
 ) -> NDArray[np.int64]:
     """Return (N,) rungs for (N, 1) steps."""
-    return pick(model(inputs, cache)[:, 0])
+    return pick(model(inputs, cache)[:, 0, : model.config.num_actions])
+
+
+def throughput_error(forecast: Tensor, observations: Tensor, mask: Tensor) -> Tensor:
+    """Return the summed error of what was expected of the chunks that were asked for.
+
+    A download's throughput stands in the next observation; that of the last one is not known.
+
+    Args:
+        forecast: (B, T) logarithms, as `observations` are in MB/s, with the least added.
+        observations: (B, T, 6, W).
+        mask: (B, T) bool.
+    """
+    known = mask[:, 1:]
+    reached = (observations[:, 1:, THROUGHPUT, -1] + LEAST).log()
+    return F.smooth_l1_loss(forecast[:, :-1][known], reached[known], reduction="sum")
 
 
 def expected_regret(logits: Tensor, values: Tensor) -> Tensor:

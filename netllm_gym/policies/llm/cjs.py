@@ -285,7 +285,9 @@ def tensors(batch: Mapping[str, Any]) -> dict[str, Any]:
     return inputs
 
 
-def score(logits: Logits, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+def score(
+    config: LLMConfig, logits: Logits, batch: Mapping[str, Any]
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the summed loss of both parts, and by name which answers were the teacher's."""
     counts = batch["mask"][:, 0]
     chosen, number = batch["actions"][counts, 0].T

@@ -95,6 +95,8 @@ class LLMConfig:
             with each observation (CJS).
         observation_shape: Shape of one observation, () where it has none (CJS).
         seed: Of every random initial weight.
+        throughput_weight: ABR: share in the loss of how far off the head is with the throughput of
+            the chunk that is asked for; at 0 it does not predict it.
         future: VP: samples that are predicted; `max_steps` are seen.
         euler_order: VP: of the angles.
         content_size: VP: features of a frame, 0 where none are seen.
@@ -110,6 +112,7 @@ class LLMConfig:
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     returns: ReturnSpec = field(default_factory=ReturnSpec)
     seed: int = 0
+    throughput_weight: float = 0.0
     future: int = 0
     euler_order: str = ""
     content_size: int = 0
@@ -128,6 +131,11 @@ class LLMConfig:
             *("num_actions", "be at least 2, or 0", self.num_actions),
         )
         check(0 <= self.seed <= MAX_SEED, "seed", f"be in 0..{MAX_SEED}", self.seed)
+        most = 1000.0 if self.problem == "abr" else 0.0
+        check(
+            0 <= self.throughput_weight <= most,
+            *("throughput_weight", f"be in 0..{most:g} for {self.problem}", self.throughput_weight),
+        )
 
     @property
     def history(self) -> int:

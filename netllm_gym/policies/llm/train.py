@@ -109,7 +109,8 @@ class _Imitation(Learner):
         with torch.random.fork_rng(devices=[]):  # dropout's draws belong to this update alone
             torch.manual_seed((train.seed << 32) + number)
             for batch in batches:
-                loss, answers = self.parts.score(self.network(inputs_of(batch)), batch)
+                output = self.network(inputs_of(batch))
+                loss, answers = self.parts.score(self.network.config, output, batch)
                 (loss / steps).backward()  # type: ignore[no-untyped-call]
                 loss_sum += float(loss.detach())
                 for name, each in answers.items():

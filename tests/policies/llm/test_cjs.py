@@ -155,7 +155,7 @@ def test_the_loss_is_that_of_both_parts_where_the_answer_is_allowed(tmp_path):
     model = model_of(tmp_path, "llama")
     batch = make_cjs_batch(make_cjs_episodes())
     logits = at_once(model, batch)
-    loss, right = cjs.score(logits, batch)
+    loss, right = cjs.score(model.config, logits, batch)
     expected, stages, numbers = 0.0, [], []
     for row, (chosen, number) in enumerate(batch["actions"][:, 0].tolist()):
         if not batch["mask"][row, 0]:

@@ -3,15 +3,19 @@ the steps that count."""
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from netllm_gym.envs.abr.vector_env import ABRVectorEnv
 from netllm_gym.errors import InputError
+from netllm_gym.policies.llm import abr
 from netllm_gym.policies.llm.abr import masked_cross_entropy
-from netllm_gym.policies.llm.config import TrainConfig
+from netllm_gym.policies.llm.checkpoint import load_llm_policy, save_llm_policy
+from netllm_gym.policies.llm.config import LLMConfig, TrainConfig
 from netllm_gym.policies.llm.model import LLMModel, inputs_of
 from netllm_gym.policies.llm.train import learning_rate_share, make_optimizer, train_llm
 from netllm_gym.policies.returns import ReturnSpec
@@ -239,3 +243,43 @@ def test_a_place_that_is_no_run_and_a_device_that_is_not_there_are_refused(tmp_p
             train_llm(make_episodes(8), config, train, TrainingRun(out, resume=True))
     assert sorted(files_of(tmp_path)) == ["llama/config.json", "pool/meta.json"]
     assert not (tmp_path / "new").exists()
+
+
+def test_the_throughput_that_comes_is_learned_too_and_is_no_rung(tmp_path):
+    config = dataclasses.replace(
+        make_config(shape_folder(tmp_path, "llama"), adapt="full"),
+        max_steps=47,
+        throughput_weight=0.5,
+    )
+    model = LLMModel(config)
+    episodes = make_episodes(3, lengths=[9, 1, 4])
+    batch = make_batch(episodes)
+    output = model(inputs_of(batch)).detach()
+    assert output.shape == (3, 9, 7)
+    loss, right = abr.score(config, output, batch)
+    by_hand = float(masked_cross_entropy(output[..., :6], batch["actions"], batch["mask"]))
+    for row, length in enumerate([9, 1, 4]):
+        for step in range(length - 1):  # what the last chunk reaches, no observation shows
+            reached = math.log(float(episodes.observations[row, step + 1, 2, -1]) + 0.01)
+            off = abs(float(output[row, step, 6]) - reached)
+            by_hand += 0.5 * (off**2 / 2 if off < 1 else off - 0.5)
+    assert float(loss) == pytest.approx(by_hand, rel=1e-5)
+    assert right["accuracy"].numel() == 14
+    # However sure it is of the throughput, the choice is among the rungs, also once it is read.
+    with torch.no_grad():
+        model.head.bias[6] = 1000.0
+    save_llm_policy(tmp_path / "policy", model)
+    env = ABRVectorEnv(num_envs=2)
+    policy = load_llm_policy(tmp_path / "policy")(env)
+    policy.reset(np.arange(2), np.arange(2))
+    observations, infos = env.reset(seed=[0, 1])
+    assert policy.logits(observations, np.zeros(2)).shape == (2, 6)
+    assert (policy.act(observations, np.zeros(2), infos) < 6).all()
+
+
+@pytest.mark.parametrize(("problem", "weight"), [("abr", -0.1), ("abr", 1001.0), ("cjs", 0.1)])
+def test_what_cannot_be_predicted_is_refused(problem, weight):
+    with pytest.raises(InputError, match=rf"throughput_weight must be in .* for {problem}, got"):
+        LLMConfig(problem=problem, throughput_weight=weight)
+    with pytest.raises(InputError, match="throughput_weight must be in"):
+        LLMConfig(throughput_weight=math.nan)
