@@ -80,24 +80,12 @@ def collect(
         raise InputError("policies must name at least one, got none")
     probe = row.make_env(1, **case)
     teachers = [load_policy(policy, problem) for policy in policies]
-    others: dict[str, LoadedPolicy] = {}  # role -> who does not play
-    if lookahead is not None:
-        if not hasattr(probe.batch, "stand_as"):
-            raise InputError(f"lookahead must be left out for {problem}, got {lookahead!r}")
-        others["lookahead"] = load_policy(lookahead, problem)
-    if expert is not None:
-        others["expert"] = load_policy(expert, problem)
-    actors = [teacher.factory(probe) for teacher in teachers]
-    for actor in actors:
-        if hasattr(actor, "limits"):
-            raise InputError(f"policies must be ones that play, got {actor.name}, a limit")
-    check_names(actor.name for actor in actors)
-    for role, other in others.items():
-        actor = other.factory(probe)
-        if hasattr(actor, "limits") or getattr(actor, "needs_own_episodes", False):
-            raise InputError(
-                f"{role} must be a policy that can go on where another was, got {other.name!r}"
-            )
+    others = {  # role -> who does not play
+        role: load_policy(policy, problem)
+        for role, policy in (("lookahead", lookahead), ("expert", expert))
+        if policy is not None
+    }
+    _check_roles(problem, probe, teachers, others)
     shards = [
         _Shard(
             problem,
@@ -119,17 +107,12 @@ def collect(
         **({} if expert is None else {"expert": expert}),
     }
     whole = probe.training_plan(range(seed, seed + episodes))
-    spec = {"id": row.env_id, "arguments": _arguments(case), "worlds": probe.provenance(whole)}
-    everybody = [*teachers, *others.values()]
-    seen = frozenset[str]().union(*(each.recordings | each.selected_on for each in everybody))
-    if seen:  # whoever learns from a trained policy inherits what made that one
-        spec["teachers_recordings"] = sorted(seen)
-    weights = {teacher.name: teacher.sha256 for teacher in teachers if teacher.sha256}
-    if weights:  # a folder that was trained on would give other episodes
-        spec["teachers_sha256"] = weights
-    for role, other in others.items():
-        if other.sha256:
-            spec[f"{role}_sha256"] = other.sha256
+    spec = {
+        "id": row.env_id,
+        "arguments": _arguments(case),
+        "worlds": probe.provenance(whole),
+        **_origin(teachers, others),
+    }
     writer = PoolWriter(out, problem, spec, plan)
     _loaded.cache_clear()  # files may have changed since an earlier collection
     missing = writer.missing()
@@ -142,6 +125,41 @@ def collect(
             if on_episode is not None:
                 on_episode(done, total)
     return ExperiencePool.load(out, problem)
+
+
+def _check_roles(
+    problem: str,
+    probe: Any,
+    teachers: Sequence[LoadedPolicy],
+    others: Mapping[str, LoadedPolicy],
+) -> None:
+    """Refuse what cannot play, or cannot go on where another did."""
+    actors = [teacher.factory(probe) for teacher in teachers]
+    for actor in actors:
+        if hasattr(actor, "limits"):
+            raise InputError(f"policies must be ones that play, got {actor.name}, a limit")
+    check_names(actor.name for actor in actors)
+    for role, other in others.items():
+        if role == "lookahead" and not hasattr(probe.batch, "stand_as"):
+            raise InputError(f"lookahead must be left out for {problem}, got {other.name!r}")
+        actor = other.factory(probe)
+        if hasattr(actor, "limits") or getattr(actor, "needs_own_episodes", False):
+            raise InputError(
+                f"{role} must be a policy that can go on where another was, got {other.name!r}"
+            )
+
+
+def _origin(teachers: Sequence[LoadedPolicy], others: Mapping[str, LoadedPolicy]) -> dict[str, Any]:
+    """Say what made the policies; a folder that was trained on would give other episodes."""
+    everybody = [*teachers, *others.values()]
+    seen = frozenset[str]().union(*(each.recordings | each.selected_on for each in everybody))
+    weights = {teacher.name: teacher.sha256 for teacher in teachers if teacher.sha256}
+    return {
+        # Whoever learns from a trained policy inherits what made that one.
+        **({"teachers_recordings": sorted(seen)} if seen else {}),
+        **({"teachers_sha256": weights} if weights else {}),
+        **{f"{role}_sha256": other.sha256 for role, other in others.items() if other.sha256},
+    }
 
 
 def _make(shard: _Shard) -> PackedShard:
