@@ -124,8 +124,8 @@ def evaluate(
         device: Where trained policies run.
         episodes: Play at least so many; a case has a number of its own. Windows have no other.
         on_episode: Told policy, episodes done and episodes in all.
-        versus: The one of `policies` that the others are compared with; None takes the best that
-            is neither learned nor a bound.
+        versus: The one of `policies`, as given or as tables call it, that the others are compared
+            with; None takes the best that is neither learned nor a bound.
 
     Raises:
         InputError: If a policy or a part of the case does not exist, two policies have the same
@@ -134,11 +134,12 @@ def evaluate(
     row = find_problem(problem)
     if not policies:
         raise InputError("policies must name at least one, got none")
-    if versus is not None and versus not in policies:
-        raise InputError(f"versus must be one of the policies, got {versus!r}")
     loaded = [
         load_policy(one, problem, device) if isinstance(one, str) else one for one in policies
     ]
+    names = [each.name for each in loaded]
+    if versus is not None and versus not in (*policies, *names):
+        raise InputError(f"versus must be one of the policies ({', '.join(names)}), got {versus!r}")
     if isinstance(row, PredictionProblem):
         if episodes != 1:
             raise InputError(f"episodes must be left out for {problem}, got {episodes}")
@@ -148,7 +149,8 @@ def evaluate(
     if versus is None:
         other = _strongest_baseline(row, found.results)
     else:
-        other = found.results[list(policies).index(versus)]
+        place = list(policies).index(versus) if versus in policies else names.index(versus)
+        other = found.results[place]
     rows = []
     for result in found.results:
         difference = None

@@ -38,7 +38,9 @@ def test_rows_are_compared_with_the_policy_that_is_asked_for():
     assert lowest.versus is None
     assert bba.versus["policy"] == "lowest"
     assert bba.versus["mean"] == pytest.approx(bba.mean - lowest.mean)
-    with pytest.raises(InputError, match="versus must be one of the policies, got 'bola'"):
+    with pytest.raises(
+        InputError, match=r"versus must be one of the policies \(bba, lowest\), got 'bola'"
+    ):
         evaluate("abr", ["bba", "lowest"], case, versus="bola")
 
 
