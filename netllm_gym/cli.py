@@ -154,8 +154,8 @@ def bench(
     versus: Annotated[
         str | None,
         typer.Option(
-            help="The one of the policies that the others are compared with; left out, the best "
-            "that is neither learned nor a bound."
+            help="The one of the policies, or the name of its folder, that the others are "
+            "compared with; left out, the best that is neither learned nor a bound."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the first episode, for policies that draw.")] = 0,

@@ -145,13 +145,13 @@ def train(
     ] = LLMConfig.layout,
     context_steps: Annotated[
         int | None,
-        typer.Option(help="ABR: steps that a decision sees, its own included.  [default: all]"),
+        typer.Option(help="ABR: steps that each block attends to.  [default: all]"),
     ] = LLMConfig.context_steps,
     throughput_weight: Annotated[
         float,
         typer.Option(
-            help="ABR: share in the loss of how far off the model is with the throughput of the "
-            "chunk that it asks for; 0: it does not predict it."
+            help="ABR: weight in the loss of the error in predicting the throughput of the "
+            "episode's next download; 0: it is not predicted."
         ),
     ] = LLMConfig.throughput_weight,
     returns: Annotated[

@@ -150,13 +150,14 @@ def _check_roles(
 
 
 def _origin(teachers: Sequence[LoadedPolicy], others: Mapping[str, LoadedPolicy]) -> dict[str, Any]:
-    """Say what made the policies; a folder that was trained on would give other episodes."""
+    """Say what made the policies."""
     everybody = [*teachers, *others.values()]
     seen = frozenset[str]().union(*(each.recordings | each.selected_on for each in everybody))
     weights = {teacher.name: teacher.sha256 for teacher in teachers if teacher.sha256}
     return {
         # Whoever learns from a trained policy inherits what made that one.
         **({"teachers_recordings": sorted(seen)} if seen else {}),
+        # A folder whose policy is trained further would play other episodes.
         **({"teachers_sha256": weights} if weights else {}),
         **{f"{role}_sha256": other.sha256 for role, other in others.items() if other.sha256},
     }

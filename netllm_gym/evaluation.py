@@ -124,8 +124,8 @@ def evaluate(
         device: Where trained policies run.
         episodes: Play at least so many; a case has a number of its own. Windows have no other.
         on_episode: Told policy, episodes done and episodes in all.
-        versus: The one of `policies`, as given or as tables call it, that the others are compared
-            with; None takes the best that is neither learned nor a bound.
+        versus: The one of `policies`, as given or by the name of its folder, that the others are
+            compared with; None takes the best that is neither learned nor a bound.
 
     Raises:
         InputError: If a policy or a part of the case does not exist, two policies have the same

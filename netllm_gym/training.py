@@ -104,8 +104,8 @@ def train(
     imitates = schedule.objective == "imitate"
     policies = policies or default_teachers(opened, imitates)
     config = config or LLMConfig(returns=default_returns(opened, policies))
-    lesson = _lesson(opened, policies, config.returns, validate_on, imitates)
     config = replace(config, problem=problem)
+    lesson = _lesson(opened, policies, config.returns, validate_on, imitates)
     config = parts_of(problem).sized(config, lesson.validation.env, lesson.episodes)
     run = lesson.validation.run(out, lesson.trained_on, on_progress)
     return train_llm(lesson.episodes, config, schedule, run)

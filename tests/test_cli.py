@@ -168,7 +168,7 @@ def test_a_trained_policy_is_benched_and_refused_without_its_adapter(capsys, tmp
     said = capsys.readouterr().out
     assert "leaky: saw" in said  # it was trained and chosen on what it plays here
     assert "selected on" in said
-    assert run([*bench, "--versus", out.name]) == 0  # as the table calls it
+    assert run([*bench, "--versus", out.name]) == 0  # the name of its folder
     assert f"vs {out.name} [95 %]" in capsys.readouterr().out
     adapter = out / "best" / "adapter" / "adapter_model.safetensors"
     for harm in (lambda: adapter.write_bytes(b""), adapter.unlink):

@@ -243,6 +243,8 @@ def score(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the summed loss, and which answers at valid steps were the teacher's.
 
+    With them, where it is predicted, how far off the throughput was, step by step.
+
     Where the batch holds what actions are worth, the loss is the regret and the best action, with
     the link's future known, takes the teacher's place.
     """
@@ -253,10 +255,12 @@ def score(
         loss = expected_regret(logits[mask], batch["values"][mask]).sum()
     else:
         loss = masked_cross_entropy(logits, actions, mask)
+    told = {"accuracy": (logits.detach().argmax(-1) == actions)[mask]}
     if config.throughput_weight > 0:
-        error = throughput_error(output[..., config.num_actions], batch["observations"], mask)
-        loss = loss + config.throughput_weight * error
-    return loss, {"accuracy": (logits.detach().argmax(-1) == actions)[mask]}
+        errors = throughput_errors(output[..., config.num_actions], batch["observations"], mask)
+        loss = loss + config.throughput_weight * errors.sum()
+        told["throughput_error"] = errors.detach()
+    return loss, told
 
 
 def decide(
@@ -269,10 +273,10 @@ def decide(
     return pick(model(inputs, cache)[:, 0, : model.config.num_actions])
 
 
-def throughput_error(forecast: Tensor, observations: Tensor, mask: Tensor) -> Tensor:
-    """Return the summed error of what was expected of the chunks that were asked for.
+def throughput_errors(forecast: Tensor, observations: Tensor, mask: Tensor) -> Tensor:
+    """Return (K,) how far off, as a smooth L1 distance, the next download's throughput was.
 
-    A download's throughput stands in the next observation; that of the last one is not known.
+    It stands in the next observation of the episode, so that of the last download is not known.
 
     Args:
         forecast: (B, T) logarithms, as `observations` are in MB/s, with the least added.
@@ -281,7 +285,7 @@ def throughput_error(forecast: Tensor, observations: Tensor, mask: Tensor) -> Te
     """
     known = mask[:, 1:]
     reached = (observations[:, 1:, THROUGHPUT, -1] + LEAST).log()
-    return F.smooth_l1_loss(forecast[:, :-1][known], reached[known], reduction="sum")
+    return F.smooth_l1_loss(forecast[:, :-1][known], reached[known], reduction="none")
 
 
 def expected_regret(logits: Tensor, values: Tensor) -> Tensor:

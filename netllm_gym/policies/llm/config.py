@@ -89,14 +89,14 @@ class LLMConfig:
             stages for each decision, are half as wide.
         max_steps: Most decisions of an episode; the size of the table of timesteps. For CJS 1: its
             state is whole, and a decision is not told how many came before.
-        context_steps: Steps that a decision sees, its own included; None sees the whole episode,
-            for CJS the decision itself.
+        context_steps: Steps N that a block attends to, the decision's own included, so that B
+            blocks reach 1 + B (N - 1); None: the whole episode, for CJS the decision itself.
         num_actions: Choices of the head; for ABR the rungs of the ladder, 0 where the choices come
             with each observation (CJS).
         observation_shape: Shape of one observation, () where it has none (CJS).
         seed: Of every random initial weight.
-        throughput_weight: ABR: share in the loss of how far off the head is with the throughput of
-            the chunk that is asked for; at 0 it does not predict it.
+        throughput_weight: ABR: weight in the loss of the error in predicting the throughput of the
+            episode's next download; at 0 the head does not predict it.
         future: VP: samples that are predicted; `max_steps` are seen.
         euler_order: VP: of the angles.
         content_size: VP: features of a frame, 0 where none are seen.
@@ -131,10 +131,13 @@ class LLMConfig:
             *("num_actions", "be at least 2, or 0", self.num_actions),
         )
         check(0 <= self.seed <= MAX_SEED, "seed", f"be in 0..{MAX_SEED}", self.seed)
-        most = 1000.0 if self.problem == "abr" else 0.0
         check(
-            0 <= self.throughput_weight <= most,
-            *("throughput_weight", f"be in 0..{most:g} for {self.problem}", self.throughput_weight),
+            0 <= self.throughput_weight <= 1000.0,
+            *("throughput_weight", "be in 0..1000", self.throughput_weight),
+        )
+        check(
+            self.throughput_weight == 0 or self.problem == "abr",
+            *("throughput_weight", f"be 0 for {self.problem}", self.throughput_weight),
         )
 
     @property

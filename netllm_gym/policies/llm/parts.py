@@ -33,7 +33,7 @@ class ProblemParts(NamedTuple):
     head: Make  # name -> (B, T, count, d) and the inputs -> logits
     split: Callable[[Batch, int], list[dict[str, Any]]]  # an update's windows -> forward passes
     tensors: Callable[[Batch], dict[str, Any]]  # arrays as `Windows` cuts them -> tensors
-    score: Callable[[LLMConfig, Any, Batch], tuple[Tensor, dict[str, Tensor]]]  # loss, right ones
+    score: Callable[[LLMConfig, Any, Batch], tuple[Tensor, dict[str, Tensor]]]  # loss, metrics
     decide: Callable[["LLMModel", Batch, Any, Pick], NDArray[np.int64]]  # inputs, cache -> actions
     sized: Callable[[LLMConfig, Any, PaddedEpisodes], LLMConfig]  # sizes of the environment
     check_episodes: Callable[[LLMConfig, PaddedEpisodes], None]  # raises InputError

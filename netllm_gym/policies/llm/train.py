@@ -124,7 +124,7 @@ class _Imitation(Learner):
         return {
             "loss": loss_sum / steps,
             **{
-                name: int(sum(each.sum() for each in found)) / max(1, sum(map(len, found)))
+                name: float(sum(each.sum() for each in found)) / max(1, sum(map(len, found)))
                 for name, found in right.items()
             },
             "gradient_norm": norm,

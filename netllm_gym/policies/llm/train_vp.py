@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from netllm_gym.data.viewport import ViewportWindows
+from netllm_gym.policies.configs import to_json
 from netllm_gym.policies.llm.checkpoint import load_model, write_policy
 from netllm_gym.policies.llm.config import LLMConfig, TrainConfig
 from netllm_gym.policies.llm.model import LLMModel
@@ -35,7 +36,7 @@ def llm_learner(
     kept = None
     if last is not None:
         model, values = load_model(last)
-        kept = {"config": values["config"], "trained_on": values["trained_on"]}
+        kept = {"config": to_json(model.config), "trained_on": values["trained_on"]}
     else:
         model = LLMModel(config)
         model.encoders.fit(windows)

@@ -53,7 +53,7 @@ def served(model, batch, begins, num_ticks):
 
 
 @pytest.mark.parametrize("layout", ["compact", "pair", "netllm"])
-@pytest.mark.parametrize("context_steps", [None, 3])
+@pytest.mark.parametrize("context_steps", [None, 1, 3])
 @pytest.mark.parametrize("kind", SHAPES)
 def test_cached_equals_uncached_also_when_rows_restart_at_different_times(
     tmp_path, kind, context_steps, layout

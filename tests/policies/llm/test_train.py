@@ -254,9 +254,15 @@ def test_the_throughput_that_comes_is_learned_too_and_is_no_rung(tmp_path):
     model = LLMModel(config)
     episodes = make_episodes(3, lengths=[9, 1, 4])
     batch = make_batch(episodes)
-    output = model(inputs_of(batch)).detach()
+    output = model(inputs_of(batch))
+    output.retain_grad()
     assert output.shape == (3, 9, 7)
-    loss, right = abr.score(config, output, batch)
+    loss, told = abr.score(config, output, batch)
+    loss.backward()
+    learns = torch.zeros(3, 9, dtype=torch.bool)
+    learns[0, :8], learns[2, :3] = True, True
+    assert torch.equal(output.grad[..., 6] != 0, learns)
+    loss, output = loss.detach(), output.detach()
     by_hand = float(masked_cross_entropy(output[..., :6], batch["actions"], batch["mask"]))
     for row, length in enumerate([9, 1, 4]):
         for step in range(length - 1):  # what the last chunk reaches, no observation shows
@@ -264,8 +270,15 @@ def test_the_throughput_that_comes_is_learned_too_and_is_no_rung(tmp_path):
             off = abs(float(output[row, step, 6]) - reached)
             by_hand += 0.5 * (off**2 / 2 if off < 1 else off - 0.5)
     assert float(loss) == pytest.approx(by_hand, rel=1e-5)
-    assert right["accuracy"].numel() == 14
+    assert len(told["throughput_error"]) == 11
     # However sure it is of the throughput, the choice is among the rungs, also once it is read.
+    sure = torch.cat([output[..., :6], torch.full((3, 9, 1), 1000.0)], dim=-1)
+    assert torch.equal(abr.score(config, sure, batch)[1]["accuracy"], told["accuracy"])
+    # Beside what actions are worth it is learned all the same.
+    worth = {**batch, "values": torch.rand(3, 9, 6)}
+    plain = dataclasses.replace(config, throughput_weight=0.0)
+    gained = abr.score(config, output, worth)[0] - abr.score(plain, output, worth)[0]
+    assert float(gained) == pytest.approx(0.5 * float(told["throughput_error"].sum()), rel=1e-4)
     with torch.no_grad():
         model.head.bias[6] = 1000.0
     save_llm_policy(tmp_path / "policy", model)
@@ -277,9 +290,12 @@ def test_the_throughput_that_comes_is_learned_too_and_is_no_rung(tmp_path):
     assert (policy.act(observations, np.zeros(2), infos) < 6).all()
 
 
-@pytest.mark.parametrize(("problem", "weight"), [("abr", -0.1), ("abr", 1001.0), ("cjs", 0.1)])
-def test_what_cannot_be_predicted_is_refused(problem, weight):
-    with pytest.raises(InputError, match=rf"throughput_weight must be in .* for {problem}, got"):
-        LLMConfig(problem=problem, throughput_weight=weight)
-    with pytest.raises(InputError, match="throughput_weight must be in"):
-        LLMConfig(throughput_weight=math.nan)
+@pytest.mark.parametrize("weight", [-0.1, 1001.0, math.nan, math.inf])
+def test_a_weight_without_sense_is_refused(weight):
+    with pytest.raises(InputError, match=r"throughput_weight must be in 0\.\.1000, got"):
+        LLMConfig(throughput_weight=weight)
+
+
+def test_no_throughput_is_predicted_of_clusters():
+    with pytest.raises(InputError, match=r"throughput_weight must be 0 for cjs, got 0\.1"):
+        LLMConfig(problem="cjs", throughput_weight=0.1)

@@ -1,5 +1,6 @@
 """The language model on viewports: one core, its law, both layouts, runs, what is kept."""
 
+import json
 from functools import partial
 
 import numpy as np
@@ -107,6 +108,10 @@ def test_a_run_that_stops_and_resumes_is_equal_to_the_last_bit(tmp_path, with_fr
 
     run(tmp_path / "whole")
     run(tmp_path / "parts", stop_after=2)
+    kept = tmp_path / "parts" / "last" / "config.json"
+    values = json.loads(kept.read_text())
+    del values["config"]["throughput_weight"]  # as a version without the setting left it
+    kept.write_text(json.dumps(values))
     done = run(tmp_path / "parts")
     for file in ("last/policy.safetensors", "last/backbone.safetensors", "last/state.json"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes()
