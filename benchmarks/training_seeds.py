@@ -23,17 +23,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", type=Path)
     parser.add_argument("--policies", required=True, help="rows of the table")
-    parser.add_argument("--versus", required=True, help="a row of the table")
+    parser.add_argument("--versus", required=True, help="a row, or one for each of the policies")
     asked = parser.parse_args()
     table = read_table(asked.table)
     values = {row.policy: np.array(row.per_episode) for row in table.rows}
-    names = asked.policies.split(",")
-    for name in (*names, asked.versus):
+    names, versus = asked.policies.split(","), asked.versus.split(",")
+    for name in (*names, *versus):
         if name not in values:
             raise InputError(f"policies must be rows of {asked.table}, got {name!r}")
+    if len(versus) not in (1, len(names)):
+        raise InputError(f"versus must name one row or {len(names)}, got {asked.versus!r}")
     if len(table.members) != 1:
         raise InputError(f"{asked.table} must group its episodes in one way: bench it again")
-    ours, other = np.array([values[name] for name in names]), values[asked.versus]
+    ours, other = (np.array([values[name] for name in each]) for each in (names, versus))
     seeds = np.repeat(np.arange(len(names)), ours.shape[1])
     groups = np.tile(np.array(table.members[0]), len(names))
     print(f"{len(names)} training seeds")

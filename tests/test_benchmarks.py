@@ -37,6 +37,10 @@ def test_the_mean_over_training_seeds_is_that_of_the_rows(tmp_path):
     assert f" {mean:.4f} [" in ended.stdout
     assert f" {less:.4f} [" in ended.stdout
     assert f"of each: {bba - lowest:.4f}, {bola - lowest:.4f}" in ended.stdout
+    ended = training_seeds(path, "--policies", "bba,bola", "--versus", "lowest,bba")  # each its own
+    assert f"of each: {bba - lowest:.4f}, {bola - bba:.4f}" in ended.stdout
+    ended = training_seeds(path, "--policies", "bba,bola", "--versus", "lowest,bba,bola")
+    assert ended.stderr == "training_seeds: versus must name one row or 2, got 'lowest,bba,bola'\n"
     ended = training_seeds(path, "--policies", "bba,ppo", "--versus", "lowest")
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == f"training_seeds: policies must be rows of {path}, got 'ppo'\n"
