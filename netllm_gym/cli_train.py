@@ -59,7 +59,7 @@ METHOD_OPTIONS = {  # method of `train` -> its options, beside those that all me
     "bc": OFFLINE,
     "cql": OFFLINE,
     "dt": (*OFFLINE, "returns", "ignore_padding"),
-    "ppo": PLAYING,
+    "ppo": (*PLAYING, "start", "critic"),
     "udr": (*PLAYING, "difficulty"),
     "genet": (*PLAYING, "difficulty"),
     "decima": ("workload", "num_executors", "num_jobs", "episodes", "clone_updates"),
@@ -95,6 +95,20 @@ def train(
     episodes: Annotated[
         int | None,
         typer.Option(help="Where it plays: in each update.  [default: 512; decima: 48]"),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="ppo: name or folder of the policy, a network or a language model, that goes on "
+            "learning; left out, a new network."
+        ),
+    ] = None,
+    critic: Annotated[
+        str | None,
+        typer.Option(
+            help="ppo: name or folder of the network whose critic judges a language model.  "
+            "[default: ppo]"
+        ),
     ] = None,
     workload: WorkloadName = None,
     num_executors: NumExecutors = None,
@@ -199,7 +213,8 @@ def train(
         float | None,
         typer.Option(
             help="Of encoders and head, or of the network.  "
-            "[default: 0.001; cql: 0.0003; dt: 0.0006; decima, track: 0.0005; gru: 0.002]"
+            "[default: 0.001; cql: 0.0003; dt: 0.0006; decima, track: 0.0005; "
+            "gru: 0.002; with --start: 0.0001]"
         ),
     ] = None,
     adapter_learning_rate: Annotated[
@@ -327,7 +342,7 @@ def train(
         worlds = _worlds_of(method, difficulty, clone_updates)
         if episodes is not None:
             schedule["episodes"] = episodes
-        _play(problem, method, out, case, worlds, schedule, validate_on)
+        _play(problem, method, out, case, worlds, schedule, validate_on, start, critic)
         return
     if pool is None:
         raise InputError(f"pool must be given for the method {method}, got none")
@@ -466,16 +481,21 @@ def _play(
     worlds: WorldsConfig | None,
     given_schedule: Mapping[str, Any],
     validate_on: str | None,
+    start: str | None,
+    critic: str | None,
 ) -> None:
     """Train by playing."""
-    from netllm_gym.playing import METHODS, train_by_playing
+    from netllm_gym.playing import METHODS, STARTED_SCHEDULE, train_by_playing
 
-    schedule = dataclasses.replace(METHODS[method].schedule, **given_schedule)
+    usual = METHODS[method].schedule if start is None else STARTED_SCHEDULE
+    schedule = dataclasses.replace(usual, **given_schedule)
     given = {name: value for name, value in case.items() if value is not None}
     with Progress("train", "updates") as progress:
         result = train_by_playing(
             *(problem, method, out, given, worlds, schedule, validate_on),
             on_progress=progress.metrics(schedule.updates, shown="reward"),
+            start=start,
+            critic=critic,
         )
     _tell_result(result)
 

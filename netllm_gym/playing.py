@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netllm_gym.envs.abr.trace_sets import load_trace_set
 from netllm_gym.envs.abr.traces import Trace
-from netllm_gym.envs.abr.video import load_video
+from netllm_gym.envs.abr.video import Video, load_video
 from netllm_gym.errors import InputError
 from netllm_gym.policies.configs import to_json
 from netllm_gym.policies.neural.config import (
@@ -17,10 +17,11 @@ from netllm_gym.policies.neural.config import (
     UDRConfig,
     WorldsConfig,
 )
-from netllm_gym.problems import ControlProblem, find_control
+from netllm_gym.problems import ControlProblem, find_control, weights_folder
 from netllm_gym.training import validation_on
 
 if TYPE_CHECKING:  # torch is loaded when training begins, not when this is imported
+    from netllm_gym.policies.neural.abr_start import Start
     from netllm_gym.policies.neural.ppo import Worlds
     from netllm_gym.policies.runs import TrainResult
 
@@ -32,6 +33,10 @@ class Method(NamedTuple):
     worlds: type[WorldsConfig] | None  # what its worlds are made by; None: a set of traces is all
     schedule: PPOConfig = PPOConfig()  # the default
 
+
+# A policy that knows its trade learns little from an update, and would forget much at full rates.
+STARTED_SCHEDULE = PPOConfig(learning_rate=1e-4, entropy=0.004)
+CRITIC = "ppo"  # of the package, unless another is named
 
 METHODS = {
     "ppo": Method("abr", None),
@@ -50,8 +55,11 @@ def train_by_playing(
     schedule: PPOConfig | None = None,
     validate_on: str | None = None,
     on_progress: Callable[[Mapping[str, Any]], None] | None = None,
+    *,
+    start: str | None = None,
+    critic: str | None = None,
 ) -> "TrainResult":
-    """Train a small network by letting it play; run again after an interruption, it goes on.
+    """Train a policy by letting it play; run again after an interruption, it goes on.
 
     Args:
         problem: Short name: abr for the first three methods, cjs for `decima`.
@@ -61,13 +69,17 @@ def train_by_playing(
         out: Folder of the run; `out/best` and `out/last` are policies that `load_policy` reads.
         case: Traces and video, or workload, executors and jobs, that are trained on.
         worlds: What is played, of the kind in `METHODS`.
-        schedule: How it is trained; None takes the method's own.
+        schedule: How it is trained; None takes the method's own, with a start `STARTED_SCHEDULE`.
         validate_on: Traces or workload to choose the best policy on; None takes what belongs to
             the case.
         on_progress: Told the metrics of each update and each validation.
+        start: `ppo`: folder, or name in the package, of the policy that goes on learning: a network
+            or a language model; None begins with a network of random weights.
+        critic: Likewise of the network whose critic judges a language model's decisions; None takes
+            that of the package's `ppo`.
 
     Raises:
-        InputError: If the case, the validation or an earlier run in `out` does not fit.
+        InputError: If the case, the validation, the start or an earlier run in `out` does not fit.
     """
     row = find_control(problem)
     if method not in METHODS:
@@ -81,7 +93,9 @@ def train_by_playing(
     if not isinstance(config, known.worlds or type(None)):
         wanted = "left out" if known.worlds is None else f"a {known.worlds.__name__}"
         raise InputError(f"worlds must be {wanted} for {method}, got {config!r}")
-    schedule = schedule or known.schedule
+    if start is not None and method != "ppo":
+        raise InputError(f"start must be left out for {method}, got {str(start)!r}")
+    schedule = schedule or (known.schedule if start is None else STARTED_SCHEDULE)
     case = row.checked_case(**(case or {}))
     if isinstance(config, DecimaConfig):
         return _train_decima(row, config, schedule, out, case, validate_on, on_progress)
@@ -93,12 +107,8 @@ def train_by_playing(
     traces = load_trace_set(case["traces"]).traces if "traces" in case else ()
     video = load_video(arguments["video"])
     validation = validation_on(row, arguments, validate_on)
-    from netllm_gym.policies.neural.abr_mlp import ABRNetwork, ABRNetworkConfig
-    from netllm_gym.policies.neural.abr_worlds import FORESIGHT
     from netllm_gym.policies.neural.ppo import train_ppo
 
-    ladder_mbps = tuple(video.ladder_mbps.tolist())
-    network = ABRNetworkConfig(ladder_mbps, foresight=FORESIGHT, seed=schedule.seed)
     named = row.make_env(1, **arguments).provenance([]) if traces else {}
     trained_on = {
         "recordings": [],  # of generated links there are none
@@ -108,12 +118,32 @@ def train_by_playing(
         "method": method,
         **({} if config is None else {"generated": to_json(config)}),
     }
+    begun = _start(start, critic, row, video, schedule.seed)
+    trained_on |= {
+        **begun.trained_on,
+        "recordings": sorted({*trained_on["recordings"], *begun.trained_on["recordings"]}),
+        "traces": " + ".join(dict.fromkeys([*begun.trained_on["traces"], trained_on["traces"]])),
+    }
     return train_ppo(
-        lambda: ABRNetwork(network),
+        lambda: begun.network,
         _worlds(config, traces, video, schedule),
         schedule,
         validation.run(out, trained_on, on_progress),
     )
+
+
+def _start(
+    start: str | None, critic: str | None, row: ControlProblem, video: Video, seed: int
+) -> "Start":
+    """Return what the training begins with."""
+    from netllm_gym.policies.neural.abr_start import fresh_start, later_start
+
+    if start is None:
+        if critic is not None:
+            raise InputError(f"critic must come with a start, got {critic!r} alone")
+        return fresh_start(video, seed)
+    folder = weights_folder(start, row)
+    return later_start(folder, weights_folder(critic or CRITIC, row), video)
 
 
 def _train_decima(

@@ -425,7 +425,7 @@ def load_policy(name_or_folder: str, problem: str = "abr", device: str = "cpu") 
                 f"policy {plain} must be named without :{decoding}, it decodes nothing"
             )
         if entry.is_folder:
-            return _shipped_policy(plain, entry, row, decoding, device)
+            return _read_policy(weights_folder(plain, row), plain, row, decoding, device)
         found = _imported(entry.target)
         factory = found(name_or_folder) if entry.by_name else found
         return LoadedPolicy(name_or_folder, factory, entry.learned, entry.trained_on, frozenset())
@@ -444,16 +444,29 @@ def _imported(target: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
-def _shipped_policy(
-    name: str, entry: PolicyEntry, problem: Problem, decoding: str, device: str
-) -> LoadedPolicy:
-    """Read the weights of a policy that came with the package."""
-    folder = PACKAGE / entry.target
+def weights_folder(name_or_folder: str, problem: Problem) -> Path:
+    """Return where the weights of a trained policy are: of the package, of a folder or of a run.
+
+    Raises:
+        InputError: If there is no such folder and the package has no weights of that name.
+    """
+    entry = problem.policies.get(name_or_folder)
+    if entry is not None and entry.is_folder:
+        folder = PACKAGE / entry.target
+        if not folder.is_dir():
+            raise MissingDataError(
+                f"policy {name_or_folder} must have its weights in {folder}, got none: install "
+                "netllm-gym anew"
+            )
+        return folder
+    folder = Path(name_or_folder)
     if not folder.is_dir():
-        raise MissingDataError(
-            f"policy {name} must have its weights in {folder}, got none: install netllm-gym anew"
+        named = [name for name, each in problem.policies.items() if each.is_folder]
+        raise InputError(
+            f"policy must be a folder or one of {', '.join(named)}, got {name_or_folder!r}"
         )
-    return _read_policy(folder, name, problem, decoding, device)
+    parts = [folder / part for part in ("best", "last") if (folder / part).is_dir()]
+    return parts[0] if parts else folder
 
 
 def _trained_policy(folder: Path, problem: Problem, decoding: str, device: str) -> LoadedPolicy:
@@ -464,8 +477,7 @@ def _trained_policy(folder: Path, problem: Problem, decoding: str, device: str) 
             f"{folder} must not have the name of the policy {plain} of {problem.name}, "
             "got a trained policy; rename the folder"
         )
-    parts = [folder / part for part in ("best", "last") if (folder / part).is_dir()]
-    return _read_policy(parts[0] if parts else folder, plain, problem, decoding, device)
+    return _read_policy(weights_folder(str(folder), problem), plain, problem, decoding, device)
 
 
 def _read_policy(

@@ -28,8 +28,8 @@ from netllm_gym.policies.baselines.abr_mpc import RobustMPC
 from netllm_gym.policies.configs import to_json
 from netllm_gym.policies.neural.abr_worlds import ForesightEnv
 from netllm_gym.policies.neural.config import GenetConfig, LinkRanges, PPOConfig, UDRConfig
-from netllm_gym.policies.neural.networks import NetworkPolicyFactory
 from netllm_gym.policies.neural.ppo import episode_seeds
+from netllm_gym.policies.policy import TrainedPolicyFactory
 from netllm_gym.rollout import rollout
 
 HEURISTICS = {"robust_mpc": RobustMPC, "bba": BBA}
@@ -119,7 +119,7 @@ class UDRWorlds:
         self._traces, self._video, self._udr, self._ppo = traces, video, udr, ppo
 
     def episodes(
-        self, update: int, policy: NetworkPolicyFactory
+        self, update: int, policy: TrainedPolicyFactory
     ) -> tuple[ABRVectorEnv, list[PlannedEpisode]]:
         """Return the environment and the plan of an update."""
         ppo, udr = self._ppo, self._udr
@@ -161,7 +161,7 @@ class GenetWorlds(UDRWorlds):
         self.finds: list[Link] = []
 
     def episodes(
-        self, update: int, policy: NetworkPolicyFactory
+        self, update: int, policy: TrainedPolicyFactory
     ) -> tuple[ABRVectorEnv, list[PlannedEpisode]]:
         """Return the environment and the plan of an update, after a search where one is due."""
         due = min(self._genet.rounds, update // self._genet.round_updates)
@@ -176,7 +176,7 @@ class GenetWorlds(UDRWorlds):
                 return find
         return super()._link(rng)
 
-    def _search(self, number: int, policy: NetworkPolicyFactory) -> Link:
+    def _search(self, number: int, policy: TrainedPolicyFactory) -> Link:
         """Return the link at which the rule is farthest ahead of the policy."""
         from bayes_opt import BayesianOptimization
         from bayes_opt.acquisition import UpperConfidenceBound
@@ -208,7 +208,7 @@ class GenetWorlds(UDRWorlds):
         assert best is not None  # a point was drawn at least
         return link_at(best["params"])
 
-    def _gap(self, link: Link, number: int, policy: NetworkPolicyFactory) -> float:
+    def _gap(self, link: Link, number: int, policy: TrainedPolicyFactory) -> float:
         """Return how much more QoE a chunk the rule earns on traces of a link."""
         rng = np.random.default_rng([self._ppo.seed, _SEARCH, number])
         traces = [

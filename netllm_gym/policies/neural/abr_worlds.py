@@ -21,8 +21,8 @@ from netllm_gym.envs.abr.video import Video
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.policies.neural.abr_mlp import with_rows
 from netllm_gym.policies.neural.config import PPOConfig
-from netllm_gym.policies.neural.networks import NetworkPolicyFactory
 from netllm_gym.policies.neural.ppo import episode_seeds
+from netllm_gym.policies.policy import TrainedPolicyFactory
 
 WINDOW_EDGES_S = np.array([0, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 160], np.float64)
 FORESIGHT = len(WINDOW_EDGES_S) - 1  # numbers that the critic sees besides
@@ -109,7 +109,7 @@ class TraceWorlds:
         )
 
     def episodes(
-        self, update: int, policy: NetworkPolicyFactory
+        self, update: int, policy: TrainedPolicyFactory
     ) -> tuple[ForesightEnv, list[PlannedEpisode]]:
         """Return the environment and the plan of an update; seeds draw trace and start."""
         seeds = episode_seeds(self._ppo.seed, update, self._ppo.episodes)

@@ -26,9 +26,9 @@ from netllm_gym.policies.baselines.cjs import SRPT, TunedSRPT
 from netllm_gym.policies.configs import to_json
 from netllm_gym.policies.neural.cjs import Choice, Decima, cluster_graph
 from netllm_gym.policies.neural.config import DecimaConfig, PPOConfig
-from netllm_gym.policies.neural.networks import Network, NetworkPolicyFactory
+from netllm_gym.policies.neural.networks import Network
 from netllm_gym.policies.neural.ppo import earned, episode_seeds
-from netllm_gym.policies.policy import FloatArray, IntArray, Policy
+from netllm_gym.policies.policy import FloatArray, IntArray, Policy, TrainedPolicyFactory
 from netllm_gym.randomness import EpisodeDraws
 from netllm_gym.rollout import rollout
 
@@ -92,7 +92,7 @@ class ArrivalWorlds:
         self._arrivals = _Arrivals(case, ppo.episodes, _PLAYING, ppo.seed)
 
     def episodes(
-        self, update: int, policy: NetworkPolicyFactory
+        self, update: int, policy: TrainedPolicyFactory
     ) -> tuple[CJSVectorEnv, list[PlannedEpisode]]:
         """Return the environment and the plan of an update."""
         first, last = self._decima.first_jobs, self._decima.last_jobs

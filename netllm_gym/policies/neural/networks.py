@@ -6,6 +6,7 @@ ragged view), actions whatever it takes. `ppo.py` trains one, `NetworkPolicy` le
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -13,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from netllm_gym.policies.policy import FloatArray, IntArray, TrainedPolicyFactory
+from netllm_gym.errors import InputError
+from netllm_gym.policies.policy import FloatArray, IntArray, Policy, TrainedPolicyFactory
 from netllm_gym.randomness import EpisodeDraws
 
 
@@ -95,6 +97,34 @@ class Network(KeptNetwork):
     draws_per_decision: ClassVar[int] = 1
     draws_by_default: ClassVar[bool] = False
 
+    @property
+    def steps_together(self) -> int:
+        """Decisions in a row that are judged together: 1, or all of an episode."""
+        return 1
+
+    def player(self, num_rows: int, *, sampled: bool) -> Policy:
+        """Return the network at work, for so many rows."""
+        return NetworkPolicy(self, num_rows, sampled=sampled, name="learner")
+
+    def write(self, folder: Path, trained_on: Mapping[str, Any]) -> None:
+        """Write the policy's files into an existing folder."""
+        from netllm_gym.policies.neural.checkpoint import write_network
+
+        write_network(folder, self, trained_on)
+
+    def read(self, folder: Path) -> tuple["Network", dict[str, Any]]:
+        """Return the network that `write` left there, and the values of its `config.json`.
+
+        Raises:
+            InputError: If the folder holds anything else.
+        """
+        from netllm_gym.policies.neural.checkpoint import load_network
+
+        found, values = load_network(folder)
+        if not isinstance(found, Network):
+            raise InputError(f"{folder} must hold a network that plays, got a predictor")
+        return found, values
+
     def decide(self, observations: Any, draws: FloatArray | None) -> IntArray:
         """Return (N, ...) actions.
 
@@ -129,7 +159,7 @@ class Network(KeptNetwork):
 
     def factory(
         self, *, sampled: bool | None, name: str, trained_on: Mapping[str, Any]
-    ) -> "NetworkPolicyFactory":
+    ) -> TrainedPolicyFactory:
         """Return what builds policies that share the network."""
         return NetworkPolicyFactory(self, sampled=sampled, name=name, trained_on=trained_on)
 

@@ -37,17 +37,14 @@ from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
 from netllm_gym.policies.checkpoint import check_tensors
 from netllm_gym.policies.configs import to_json
-from netllm_gym.policies.neural.checkpoint import load_network, write_network
 from netllm_gym.policies.neural.config import PPOConfig
 from netllm_gym.policies.neural.networks import (
     Judgement,
     Network,
-    NetworkPolicy,
-    NetworkPolicyFactory,
     remembered,
     together,
 )
-from netllm_gym.policies.policy import FloatArray, IntArray
+from netllm_gym.policies.policy import FloatArray, IntArray, TrainedPolicyFactory
 from netllm_gym.policies.runs import Learner, TrainingRun, TrainResult, cpu_threads
 from netllm_gym.rollout import rollout
 
@@ -66,7 +63,7 @@ class Worlds(Protocol):
         """What decides them, as JSON values."""
 
     def episodes(
-        self, update: int, policy: NetworkPolicyFactory
+        self, update: int, policy: TrainedPolicyFactory
     ) -> tuple[Any, Sequence[PlannedEpisode]]:
         """Return the environment, autoreset disabled, and the plan of an update.
 
@@ -125,10 +122,7 @@ def train_ppo(
     network, kept = make_network(), None
     asked = to_json(network.config)
     if last is not None:
-        loaded, values = load_network(last)
-        if not isinstance(loaded, Network):
-            raise InputError(f"{last} must hold a network that plays, got a predictor")
-        network = loaded
+        network, values = network.read(last)
         kept = {"config": to_json(network.config), "trained_on": values["trained_on"]}
     with cpu_threads(config.threads):
         learner = _PPO(network, asked, worlds, config, advantages, prelude)
@@ -191,7 +185,7 @@ class _PPO(Learner):
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         env, plan = self.worlds.episodes(played, self.policy({}))
-        player = NetworkPolicy(self.network, env.num_envs, sampled=True, name="learner")
+        player = self.network.player(env.num_envs, sampled=True)
         episodes = rollout(player, env, plan).episodes
         rng = np.random.default_rng([ppo.seed, number])
         batch = self._batch(episodes)
@@ -238,11 +232,11 @@ class _PPO(Learner):
     def _judged(self, observations: Any, actions: IntArray) -> Judgement:
         """Judge (D,) decisions without gradients."""
         with torch.no_grad():
+            together_ = self.network.steps_together
+            most = MOST_JUDGED // together_ * together_
             parts = [
                 self.network.judge(observations[rows], actions[rows])
-                for rows in np.split(
-                    np.arange(len(actions)), range(MOST_JUDGED, len(actions), MOST_JUDGED)
-                )
+                for rows in np.split(np.arange(len(actions)), range(most, len(actions), most))
             ]
         return together(parts)
 
@@ -263,11 +257,13 @@ class _PPO(Learner):
         """Make the epochs of an update; return means over its optimizer steps."""
         ppo, count = self.ppo, len(batch.actions)
         told = defaultdict[str, list[float]](list)
-        parts = max(1, round(count / ppo.minibatch))
+        # What is judged together stays together: single decisions, or those of an episode.
+        units = np.arange(count).reshape(-1, self.network.steps_together)
+        parts = min(len(units), max(1, round(count / ppo.minibatch)))
         epochs = 0
         while epochs < ppo.epochs:
             kls = []
-            for rows in np.array_split(rng.permutation(count), parts):
+            for rows in map(np.ravel, np.array_split(rng.permutation(units), parts)):
                 judged = self.network.judge(batch.observations[rows], batch.actions[rows])
                 index = torch.from_numpy(rows)
                 gain, moved = batch.advantages[index], judged.log_probs - batch.log_probs[index]
@@ -305,13 +301,13 @@ class _PPO(Learner):
                 break
         return {"epochs": epochs, **{name: float(np.mean(each)) for name, each in told.items()}}
 
-    def policy(self, trained_on: Mapping[str, Any]) -> NetworkPolicyFactory:
+    def policy(self, trained_on: Mapping[str, Any]) -> TrainedPolicyFactory:
         """Return the factory of the policy as it would act now."""
-        return NetworkPolicyFactory(self.average, trained_on=trained_on)
+        return self.average.factory(sampled=None, name="learner", trained_on=trained_on)
 
     def write(self, folder: Path, trained_on: Mapping[str, Any]) -> None:
         """Write the policy's files."""
-        write_network(folder, self.average, trained_on)
+        self.average.write(folder, trained_on)
 
     def moments(self) -> dict[str, Tensor]:
         """Return the optimizer's state and, since the files have their mean, the weights."""
