@@ -1,0 +1,223 @@
+"""A language model that goes on by playing: judged as it acts, resumed to equal bits, it learns."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from netllm_gym.cli import run as command_line
+from netllm_gym.envs.abr.traces import Trace
+from netllm_gym.envs.abr.video import load_video
+from netllm_gym.errors import InputError
+from netllm_gym.playing import train_by_playing
+from netllm_gym.policies.llm.checkpoint import load_llm_policy, save_llm_policy
+from netllm_gym.policies.llm.model import LLMModel
+from netllm_gym.policies.llm.playing import PlayingLLM
+from netllm_gym.policies.llm.policy import LLMPolicy
+from netllm_gym.policies.neural.abr_mlp import ABRNetwork, ABRNetworkConfig
+from netllm_gym.policies.neural.abr_worlds import FORESIGHT, TraceWorlds
+from netllm_gym.policies.neural.checkpoint import load_network, write_network
+from netllm_gym.policies.neural.config import PPOConfig
+from netllm_gym.policies.neural.networks import remembered
+from netllm_gym.policies.neural.ppo import end_to_end, train_ppo
+from netllm_gym.policies.returns import ReturnSpec
+from netllm_gym.policies.runs import TrainingRun
+from netllm_gym.problems import load_policy
+from netllm_gym.rollout import rollout
+from tests.policies.llm.made import make_config, shape_folder
+from tests.policies.test_ppo import files_of
+
+VIDEO = load_video("synthetic")
+STEPS = VIDEO.num_chunks - 1
+LINK = Trace("link", np.arange(61.0), np.linspace(0.5, 6.0, 61), "home")
+SHORT = PPOConfig(updates=3, episodes=4, epochs=2, minibatch=2 * STEPS, checkpoint_every=1)
+
+
+def made_model(tmp_path, layout="compact", spread=0.25, **more):
+    shape = shape_folder(tmp_path, "llama", initializer_range=spread)
+    config = make_config(shape, layout, adapt="full", **more)
+    return LLMModel(dataclasses.replace(config, max_steps=STEPS))
+
+
+def made_critic():
+    ladder_mbps = tuple(VIDEO.ladder_mbps.tolist())
+    return ABRNetwork(ABRNetworkConfig(ladder_mbps, width=16, foresight=FORESIGHT))
+
+
+def made_player(tmp_path, **more):
+    return PlayingLLM(made_model(tmp_path, **more), made_critic())
+
+
+@pytest.mark.parametrize("layout", ["compact", "netllm"])
+@pytest.mark.parametrize("context_steps", [None, 3])
+def test_a_whole_episode_is_judged_as_it_was_played_step_by_step(tmp_path, layout, context_steps):
+    network = made_player(tmp_path, layout=layout, context_steps=context_steps)
+    env, plan = TraceWorlds([LINK], VIDEO, SHORT).episodes(0, None)
+    episodes = rollout(network.player(env.num_envs, sampled=True), env, plan).episodes
+    read = end_to_end(remembered(network, [episode.observations for episode in episodes]))
+    actions = np.concatenate([episode.actions for episode in episodes])
+    with torch.no_grad():
+        judged = network.judge(read, actions)
+    assert len(set(actions)) > 2
+    for row, episode in enumerate(episodes):
+        alone = LLMPolicy(network.model, 1)
+        alone.reset(np.array([0]), np.array([0]))
+        wanted = []
+        for seen, action in zip(episode.observations, episode.actions, strict=True):
+            logits = torch.from_numpy(alone.logits(seen[None, :6], np.zeros(1)))[0]
+            wanted.append(float(torch.log_softmax(logits, 0)[action]))
+            alone._actions, alone._steps = np.array([action]), alone._steps + 1
+        got = judged.log_probs[row * STEPS : (row + 1) * STEPS]
+        assert got.tolist() == pytest.approx(wanted, abs=1e-4)
+
+
+def test_the_critic_is_that_of_the_network_and_its_actor_stays(tmp_path):
+    network, critic = made_player(tmp_path), made_critic()
+    env, plan = TraceWorlds([LINK], VIDEO, SHORT).episodes(0, None)
+    episodes = rollout(network.player(env.num_envs, sampled=True), env, plan).episodes
+    read = end_to_end(remembered(network, [episode.observations for episode in episodes]))
+    actions = np.concatenate([episode.actions for episode in episodes])
+    with torch.no_grad():
+        judged, wanted = network.judge(read, actions), critic.judge(read, actions)
+    assert torch.equal(judged.values, wanted.values)
+    assert torch.equal(judged.spreads, wanted.spreads)
+    train_ppo(
+        lambda: network, TraceWorlds([LINK], VIDEO, SHORT), SHORT, TrainingRun(tmp_path / "a")
+    )
+    changed = {
+        name.split(".")[0]
+        for name, each in network.reader.state_dict().items()
+        if not torch.equal(each, critic.state_dict()[name])
+    }
+    assert changed == {"critic"}
+
+
+def test_episodes_stay_whole_in_every_minibatch(tmp_path):
+    network, seen = made_player(tmp_path), []
+    judge = network.judge
+    network.judge = lambda read, actions: seen.append(read[:, 5, -1]) or judge(read, actions)
+    train_ppo(
+        lambda: network, TraceWorlds([LINK], VIDEO, SHORT), SHORT, TrainingRun(tmp_path / "a")
+    )
+    remaining = seen[0][:STEPS]
+    assert (np.diff(remaining) < 0).all()
+    assert {len(each) for each in seen} == {4 * STEPS, 2 * STEPS}
+    for each in seen:
+        assert (each.reshape(-1, STEPS) == remaining).all()
+
+
+def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path):
+    def train(out, **more):
+        run = TrainingRun(out, trained_on={"traces": "made"}, resume=True, **more)
+        worlds = TraceWorlds([LINK], VIDEO, SHORT)
+        return train_ppo(lambda: made_player(tmp_path), worlds, SHORT, run)
+
+    train(tmp_path / "whole")
+    train(tmp_path / "parts", stop_after=1)
+    torch.rand(7)  # the global generator may be anywhere
+    train(tmp_path / "parts")
+    assert files_of(tmp_path / "whole/last") == files_of(tmp_path / "parts/last")
+    assert load_llm_policy(tmp_path / "whole/last").trained_on == {"traces": "made"}
+
+
+def test_it_learns_that_a_fast_link_carries_high_rungs(tmp_path):
+    fast = Trace("fast", np.arange(61.0), np.full(61, 60.0))
+    config = PPOConfig(
+        updates=16, episodes=16, epochs=4, minibatch=4 * STEPS, learning_rate=3e-3, entropy=0.01
+    )
+    told = []
+    run = TrainingRun(tmp_path / "run", progress=told.append)
+    worlds = TraceWorlds([fast], VIDEO, config)
+    train_ppo(lambda: made_player(tmp_path, spread=0.05), worlds, config, run)
+    rewards = [each["reward"] for each in told]
+    assert rewards[0] < 1.0
+    assert np.mean(rewards[-3:]) > 2.5  # the top rung is 4.3 Mbit/s
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Return a folder of a trace, and those of a language model and a critic."""
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / "one.txt").write_text("".join(f"{second} 2.0\n" for second in range(60)))
+    save_llm_policy(tmp_path / "llm", made_model(tmp_path), {"traces": "a", "recordings": ["x"]})
+    (tmp_path / "critic").mkdir()
+    of_critic = {"traces": "b", "recordings": ["y", "x"]}
+    write_network(tmp_path / "critic", made_critic(), of_critic)
+    return tmp_path
+
+
+def test_the_command_goes_on_with_a_language_model_and_remembers_where_it_comes_from(
+    folders, capsys
+):
+    command = ["train", "abr", "--method", "ppo", "--traces", str(folders / "links")]
+    command += ["--validate-on", str(folders / "links"), "--episodes", "2", "--updates", "1"]
+    started = ["--start", str(folders / "llm"), "--critic", str(folders / "critic")]
+    assert command_line([*command, *started, "--out", str(folders / "run")]) == 0
+    assert command_line([*command, *started, "--out", str(folders / "run")]) == 0
+    loaded = load_policy(str(folders / "run"))
+    assert loaded.trained_on.startswith("a + b + links")
+    assert {"x", "y"} < loaded.recordings
+    told = json.loads((folders / "run/last/state.json").read_text())["train"]
+    assert (told["learning_rate"], told["entropy"]) == (1e-4, 0.004)
+    # Another start is another run.
+    save_llm_policy(folders / "llm", made_model(folders, spread=0.2), {"traces": "a"})
+    capsys.readouterr()
+    assert command_line([*command, *started, "--out", str(folders / "run")]) == 2
+    assert "trained_on must be that of the run in" in capsys.readouterr().err
+
+
+def test_a_network_goes_on_from_its_own_weights(folders):
+    schedule = dataclasses.replace(SHORT, updates=1, learning_rate=1e-12)
+    case = {"traces": str(folders / "links")}
+    where = (folders / "run", case, None, schedule, case["traces"])
+    train_by_playing("abr", "ppo", *where, start=str(folders / "critic"))
+    before, after = (load_network(folders / part)[0] for part in ("critic", "run/best"))
+    for name, weight in before.state_dict().items():
+        torch.testing.assert_close(after.state_dict()[name], weight)
+    assert load_policy(str(folders / "run")).trained_on.startswith("b + ")
+
+
+@pytest.mark.parametrize(
+    ("method", "start", "critic", "sentence"),
+    [
+        ("udr", "llm", None, "start must be left out for udr, got 'llm'"),
+        ("ppo", None, "critic", "critic must come with a start, got 'critic' alone"),
+        (
+            "ppo",
+            "nosuch",
+            None,
+            "policy must be a folder or one of ppo, genet, netllm, got 'nosuch'",
+        ),
+        ("ppo", "llm", "llm", "config.json must have the schema 'netllm-gym network 1'"),
+        (
+            "ppo",
+            "told",
+            "critic",
+            "start must be told no returns to go on by playing, got return_to",
+        ),
+        ("ppo", "short", "critic", "start must be of videos of 47 decisions, got 9"),
+        ("ppo", "narrow", "critic", "critic must be of a ladder of 5 rungs, got 6"),
+        ("ppo", "blind", None, "start must be a network that ppo, udr or genet trained, got blind"),
+    ],
+)
+def test_what_cannot_go_on_is_one_sentence(folders, monkeypatch, method, start, critic, sentence):
+    monkeypatch.chdir(folders)
+    told = ReturnSpec("return_to_go", center=0.0, scale=1.0, target=1.0)
+    save_llm_policy("told", made_model(folders, returns=told))
+    save_llm_policy("short", LLMModel(make_config(shape_folder(folders, "llama"))))
+    model = made_model(folders)
+    narrow = dataclasses.replace(model.config, num_actions=5)
+    save_llm_policy("narrow", LLMModel(narrow))
+    ladder_mbps = tuple(VIDEO.ladder_mbps.tolist())
+    (folders / "blind").mkdir()
+    write_network(folders / "blind", ABRNetwork(ABRNetworkConfig(ladder_mbps, width=16)))
+    with pytest.raises(InputError, match=sentence):
+        train_by_playing(
+            *("abr", method, folders / "run", {"traces": "links"}, None, SHORT, "links"),
+            start=start,
+            critic=critic,
+        )
+    assert not (folders / "run").exists()
