@@ -7,9 +7,6 @@ from typing import Any, NamedTuple
 from netllm_gym.envs.abr.video import Video
 from netllm_gym.errors import InputError
 from netllm_gym.policies.checkpoint import policy_sha256, read_schema
-from netllm_gym.policies.llm.checkpoint import SCHEMA as LLM_SCHEMA
-from netllm_gym.policies.llm.checkpoint import load_model
-from netllm_gym.policies.llm.playing import PlayingLLM
 from netllm_gym.policies.neural.abr_mlp import ABRNetwork, ABRNetworkConfig
 from netllm_gym.policies.neural.abr_worlds import FORESIGHT
 from netllm_gym.policies.neural.checkpoint import load_network
@@ -42,6 +39,11 @@ def later_start(policy: Path, critic: Path, video: Video) -> Start:
     Raises:
         InputError: If one of them is something else, or for other videos.
     """
+    # Transformers are loaded where one goes on, not for every small network.
+    from netllm_gym.policies.llm.checkpoint import SCHEMA as LLM_SCHEMA
+    from netllm_gym.policies.llm.checkpoint import load_model
+    from netllm_gym.policies.llm.playing import PlayingLLM
+
     if read_schema(policy) == LLM_SCHEMA:
         model, values = load_model(policy)
         judge, of_judge = _network(critic, "critic")
