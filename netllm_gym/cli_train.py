@@ -100,7 +100,7 @@ def train(
         str | None,
         typer.Option(
             help="ppo: name or folder of the policy, a network or a language model, that goes on "
-            "learning; left out, a new network."
+            "learning, with a smaller learning rate and less entropy; left out, a new network."
         ),
     ] = None,
     critic: Annotated[
@@ -258,6 +258,8 @@ def train(
     Example: netllm-gym train abr --method bc --pool pools/first --out runs/bc
 
     Example: netllm-gym train abr --method ppo --traces clean-train~12 --video video1 --out runs/own
+
+    Example: netllm-gym train abr --method ppo --start netllm --traces clean-train~12 --out runs/on
 
     Example: netllm-gym train abr --method udr --difficulty 2 --out runs/my-udr
 
@@ -485,10 +487,9 @@ def _play(
     critic: str | None,
 ) -> None:
     """Train by playing."""
-    from netllm_gym.playing import METHODS, STARTED_SCHEDULE, train_by_playing
+    from netllm_gym.playing import train_by_playing, usual_schedule
 
-    usual = METHODS[method].schedule if start is None else STARTED_SCHEDULE
-    schedule = dataclasses.replace(usual, **given_schedule)
+    schedule = dataclasses.replace(usual_schedule(method, start), **given_schedule)
     given = {name: value for name, value in case.items() if value is not None}
     with Progress("train", "updates") as progress:
         result = train_by_playing(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netllm_gym.envs.abr.trace_sets import load_trace_set
 from netllm_gym.envs.abr.traces import Trace
-from netllm_gym.envs.abr.video import Video, load_video
+from netllm_gym.envs.abr.video import load_video
 from netllm_gym.errors import InputError
 from netllm_gym.policies.configs import to_json
 from netllm_gym.policies.neural.config import (
@@ -17,11 +17,10 @@ from netllm_gym.policies.neural.config import (
     UDRConfig,
     WorldsConfig,
 )
-from netllm_gym.problems import ControlProblem, find_control, weights_folder
+from netllm_gym.problems import ControlProblem, find_control
 from netllm_gym.training import validation_on
 
 if TYPE_CHECKING:  # torch is loaded when training begins, not when this is imported
-    from netllm_gym.policies.neural.abr_start import Start
     from netllm_gym.policies.neural.ppo import Worlds
     from netllm_gym.policies.runs import TrainResult
 
@@ -36,7 +35,6 @@ class Method(NamedTuple):
 
 # A policy that knows its trade learns little from an update, and would forget much at full rates.
 STARTED_SCHEDULE = PPOConfig(learning_rate=1e-4, entropy=0.004)
-CRITIC = "ppo"  # of the package, unless another is named
 
 METHODS = {
     "ppo": Method("abr", None),
@@ -94,8 +92,10 @@ def train_by_playing(
         wanted = "left out" if known.worlds is None else f"a {known.worlds.__name__}"
         raise InputError(f"worlds must be {wanted} for {method}, got {config!r}")
     if start is not None and method != "ppo":
-        raise InputError(f"start must be left out for {method}, got {str(start)!r}")
-    schedule = schedule or (known.schedule if start is None else STARTED_SCHEDULE)
+        raise InputError(f"start must be left out for {method}, got {start!r}")
+    if start is None and critic is not None:
+        raise InputError(f"critic must come with a start, got {critic!r} alone")
+    schedule = schedule or usual_schedule(method, start)
     case = row.checked_case(**(case or {}))
     if isinstance(config, DecimaConfig):
         return _train_decima(row, config, schedule, out, case, validate_on, on_progress)
@@ -107,6 +107,7 @@ def train_by_playing(
     traces = load_trace_set(case["traces"]).traces if "traces" in case else ()
     video = load_video(arguments["video"])
     validation = validation_on(row, arguments, validate_on)
+    from netllm_gym.playing_start import fresh_start, later_start
     from netllm_gym.policies.neural.ppo import train_ppo
 
     named = row.make_env(1, **arguments).provenance([]) if traces else {}
@@ -118,32 +119,27 @@ def train_by_playing(
         "method": method,
         **({} if config is None else {"generated": to_json(config)}),
     }
-    begun = _start(start, critic, row, video, schedule.seed)
-    trained_on |= {
-        **begun.trained_on,
-        "recordings": sorted({*trained_on["recordings"], *begun.trained_on["recordings"]}),
-        "traces": " + ".join(dict.fromkeys([*begun.trained_on["traces"], trained_on["traces"]])),
-    }
+    if start is None:
+        begun = fresh_start(video, schedule.seed)
+    else:
+        begun = later_start(start, critic, row, video)
+        trained_on |= {
+            **begun.sha256,
+            "recordings": sorted(begun.recordings.union(trained_on["recordings"])),
+            "traces": " + ".join(dict.fromkeys([*begun.traces, trained_on["traces"]])),
+        }
     return train_ppo(
         lambda: begun.network,
         _worlds(config, traces, video, schedule),
         schedule,
         validation.run(out, trained_on, on_progress),
+        goes_on=start is not None,
     )
 
 
-def _start(
-    start: str | None, critic: str | None, row: ControlProblem, video: Video, seed: int
-) -> "Start":
-    """Return what the training begins with."""
-    from netllm_gym.policies.neural.abr_start import fresh_start, later_start
-
-    if start is None:
-        if critic is not None:
-            raise InputError(f"critic must come with a start, got {critic!r} alone")
-        return fresh_start(video, seed)
-    folder = weights_folder(start, row)
-    return later_start(folder, weights_folder(critic or CRITIC, row), video)
+def usual_schedule(method: str, start: str | None = None) -> PPOConfig:
+    """Return how a method trains unless told otherwise."""
+    return METHODS[method].schedule if start is None else STARTED_SCHEDULE
 
 
 def _train_decima(

@@ -444,8 +444,13 @@ def _imported(target: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
-def weights_folder(name_or_folder: str, problem: Problem) -> Path:
+def weights_folder(name_or_folder: str, problem: Problem, role: str = "policy") -> Path:
     """Return where the weights of a trained policy are: of the package, of a folder or of a run.
+
+    Args:
+        name_or_folder: Of the policy.
+        problem: That it is of.
+        role: What an error calls it.
 
     Raises:
         InputError: If there is no such folder and the package has no weights of that name.
@@ -455,7 +460,7 @@ def weights_folder(name_or_folder: str, problem: Problem) -> Path:
         folder = PACKAGE / entry.target
         if not folder.is_dir():
             raise MissingDataError(
-                f"policy {name_or_folder} must have its weights in {folder}, got none: install "
+                f"{role} {name_or_folder} must have its weights in {folder}, got none: install "
                 "netllm-gym anew"
             )
         return folder
@@ -463,8 +468,13 @@ def weights_folder(name_or_folder: str, problem: Problem) -> Path:
     if not folder.is_dir():
         named = [name for name, each in problem.policies.items() if each.is_folder]
         raise InputError(
-            f"policy must be a folder or one of {', '.join(named)}, got {name_or_folder!r}"
+            f"{role} must be a folder or one of {', '.join(named)}, got {name_or_folder!r}"
         )
+    return _kept_in(folder)
+
+
+def _kept_in(folder: Path) -> Path:
+    """Return the best (else the last) policy of a training run's folder, or a policy's own."""
     parts = [folder / part for part in ("best", "last") if (folder / part).is_dir()]
     return parts[0] if parts else folder
 
@@ -477,7 +487,7 @@ def _trained_policy(folder: Path, problem: Problem, decoding: str, device: str) 
             f"{folder} must not have the name of the policy {plain} of {problem.name}, "
             "got a trained policy; rename the folder"
         )
-    return _read_policy(weights_folder(str(folder), problem), plain, problem, decoding, device)
+    return _read_policy(_kept_in(folder), plain, problem, decoding, device)
 
 
 def _read_policy(

@@ -61,6 +61,10 @@ FLOORS = {  # file: what it may import, beside the standard library and its own 
         *LEARNERS_MAY,
         *("policies/neural/config.py", "rollout.py", "torch", "safetensors", "bayes_opt"),
     ),
+    "policies/llm/playing.py": (  # beside a critic, which is a small network's
+        *(*LEARNERS_MAY, "policies/llm/*", "torch"),
+        *("policies/neural/abr_mlp.py", "policies/neural/networks.py"),
+    ),
     "policies/llm/*": (
         *LEARNERS_MAY,
         *("torch", "transformers", "peft", "safetensors", "huggingface_hub"),

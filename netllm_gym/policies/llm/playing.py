@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 from netllm_gym.envs.abr.observation import NUM_ROWS
-from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.abr import Observations
 from netllm_gym.policies.llm.checkpoint import load_model, write_policy
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.model import LLMModel, inputs_of
+from netllm_gym.policies.llm.parts import parts_of
 from netllm_gym.policies.llm.policy import LLMPolicy, LLMPolicyFactory, for_acting
 from netllm_gym.policies.neural.abr_mlp import ABRNetwork, LinkMemory
 from netllm_gym.policies.neural.networks import Judgement, Network
@@ -29,30 +29,15 @@ class PlayingLLM(Network):
     """An ABR language model beside a critic.
 
     Args:
-        model: That acts; what of it is trained is for its own config to say.
-        network: Whose critic judges; its actor is not used.
-
-    Raises:
-        InputError: If they are of different ladders, or the model is told returns, which nobody
-            knows of what is being tried.
+        model: That acts, told no returns; what of it is trained is for its own config to say.
+        network: Of the same ladder, whose critic judges; its actor is not used.
     """
 
     config: LLMConfig
 
     def __init__(self, model: LLMModel, network: ABRNetwork) -> None:
         super().__init__()
-        config = model.config
-        if config.problem != "abr":
-            raise InputError(f"start must be a policy for abr, got one for {config.problem}")
-        if config.returns.kind != "none":
-            raise InputError(
-                f"start must be told no returns to go on by playing, got {config.returns.kind}"
-            )
-        if network.rungs != config.num_actions:
-            raise InputError(
-                f"critic must be of a ladder of {config.num_actions} rungs, got {network.rungs}"
-            )
-        self.config = config
+        self.config = model.config
         self.model = model.eval()  # no dropout: judging must agree with what was played
         self.reader = network.requires_grad_(False)
         self.reader.critic.requires_grad_(True)
@@ -95,7 +80,7 @@ class PlayingLLM(Network):
 
     def check_env(self, env: Any) -> None:
         """Refuse a video with another number of rungs or more chunks."""
-        LLMPolicyFactory(self.model)(env)
+        parts_of(self.config.problem).check_env(self.config, env)
 
     def factory(
         self, *, sampled: bool | None, name: str, trained_on: Mapping[str, Any]

@@ -10,7 +10,7 @@ a point even where the policy is ahead of the rule everywhere, as there.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,7 +119,7 @@ class UDRWorlds:
         self._traces, self._video, self._udr, self._ppo = traces, video, udr, ppo
 
     def episodes(
-        self, update: int, policy: TrainedPolicyFactory
+        self, update: int, policy: Callable[[], TrainedPolicyFactory]
     ) -> tuple[ABRVectorEnv, list[PlannedEpisode]]:
         """Return the environment and the plan of an update."""
         ppo, udr = self._ppo, self._udr
@@ -161,12 +161,12 @@ class GenetWorlds(UDRWorlds):
         self.finds: list[Link] = []
 
     def episodes(
-        self, update: int, policy: TrainedPolicyFactory
+        self, update: int, policy: Callable[[], TrainedPolicyFactory]
     ) -> tuple[ABRVectorEnv, list[PlannedEpisode]]:
         """Return the environment and the plan of an update, after a search where one is due."""
         due = min(self._genet.rounds, update // self._genet.round_updates)
         while len(self.finds) < due:
-            self.finds.append(self._search(len(self.finds), policy))
+            self.finds.append(self._search(len(self.finds), policy()))
         return super().episodes(update, policy)
 
     def _link(self, rng: np.random.Generator) -> Link:

@@ -112,13 +112,15 @@ class ABRNetwork(Network):
         log_probs = torch.log_softmax(self.actor(seen), dim=1)
         of_actions = log_probs.gather(1, torch.from_numpy(actions)[:, None])[:, 0]
         entropies = -(log_probs.exp() * log_probs).sum(1)
-        return Judgement(of_actions, entropies, *self.expected(observations))
+        return Judgement(of_actions, entropies, *self._expected(seen, observations))
 
     def expected(self, observations: Observations) -> tuple[Tensor, Tensor]:
         """Return (B,) what the critic expects of observations, and how far off it usually is."""
+        return self._expected(self.features(observations), observations)
+
+    def _expected(self, seen: Tensor, observations: Observations) -> tuple[Tensor, Tensor]:
         ahead = foresight_of(observations[:, : -self._below], self.config.foresight)
-        seen = torch.cat([self.features(observations), ahead], dim=1)
-        values, spreads = self.critic(seen).unbind(1)
+        values, spreads = self.critic(torch.cat([seen, ahead], dim=1)).unbind(1)
         return values, F.softplus(spreads) + _LEAST_SPREAD
 
     def towers(self) -> tuple[nn.Module, nn.Module]:

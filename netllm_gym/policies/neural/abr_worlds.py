@@ -8,7 +8,7 @@ Source: Mao et al., Variance Reduction for Reinforcement Learning in Input-Drive
 2019).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ class TraceWorlds:
         )
 
     def episodes(
-        self, update: int, policy: TrainedPolicyFactory
+        self, update: int, policy: Callable[[], TrainedPolicyFactory]
     ) -> tuple[ForesightEnv, list[PlannedEpisode]]:
         """Return the environment and the plan of an update; seeds draw trace and start."""
         seeds = episode_seeds(self._ppo.seed, update, self._ppo.episodes)

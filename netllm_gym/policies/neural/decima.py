@@ -92,7 +92,7 @@ class ArrivalWorlds:
         self._arrivals = _Arrivals(case, ppo.episodes, _PLAYING, ppo.seed)
 
     def episodes(
-        self, update: int, policy: TrainedPolicyFactory
+        self, update: int, policy: Callable[[], TrainedPolicyFactory]
     ) -> tuple[CJSVectorEnv, list[PlannedEpisode]]:
         """Return the environment and the plan of an update."""
         first, last = self._decima.first_jobs, self._decima.last_jobs

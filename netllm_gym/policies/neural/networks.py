@@ -1,4 +1,4 @@
-"""What a small trained network is: it decides, it says how likely its decisions were, it is kept.
+"""What a trained network is: it decides, it says how likely its decisions were, it is kept.
 
 A network of either problem fits: observations are whatever the environment gives (an array, a
 ragged view), actions whatever it takes. `ppo.py` trains one, `NetworkPolicy` lets it play,

@@ -1,4 +1,4 @@
-"""Proximal policy optimisation of a small network over native vector environments.
+"""Proximal policy optimisation of a network over native vector environments.
 
 One loop for every problem: what the network sees and does is its own affair (`networks.py`), which
 episodes an update plays is that of `Worlds`, and how good each decision was is said either by the
@@ -63,13 +63,13 @@ class Worlds(Protocol):
         """What decides them, as JSON values."""
 
     def episodes(
-        self, update: int, policy: TrainedPolicyFactory
+        self, update: int, policy: Callable[[], TrainedPolicyFactory]
     ) -> tuple[Any, Sequence[PlannedEpisode]]:
         """Return the environment, autoreset disabled, and the plan of an update.
 
         Args:
             update: Its number, the first is 0.
-            policy: That would be kept now, for a curriculum to look at.
+            policy: Returns what would be kept now, for a curriculum to look at.
         """
 
     def state(self) -> dict[str, Any]:
@@ -103,6 +103,7 @@ def train_ppo(
     *,
     advantages: Advantages | None = None,
     prelude: Prelude | None = None,
+    goes_on: bool = False,
 ) -> TrainResult:
     """Train a network and keep the best and the last.
 
@@ -113,6 +114,7 @@ def train_ppo(
         run: Where it is kept, and how the best is found.
         advantages: Of the decisions of episodes; None takes the network's expected returns.
         prelude: Makes the first of the updates; the others begin with a fresh optimizer.
+        goes_on: The network was trained before: it is scored, and kept, before it changes.
 
     Raises:
         InputError: If the run's folder holds something else, or a resumed run's settings or origin
@@ -126,6 +128,7 @@ def train_ppo(
         kept = {"config": to_json(network.config), "trained_on": values["trained_on"]}
     with cpu_threads(config.threads):
         learner = _PPO(network, asked, worlds, config, advantages, prelude)
+        learner.is_trained = goes_on
         return run.train(learner, kept, config)
 
 
@@ -165,6 +168,7 @@ class _PPO(Learner):
                 )
         self.optimizer = torch.optim.Adam(network.parameters(), ppo.learning_rate, fused=True)
         self.average = copy.deepcopy(network).requires_grad_(False)
+        self.trained = [name for name, each in network.named_parameters() if each.requires_grad]
 
     def update(self, number: int) -> dict[str, Any]:
         """Play, then learn from it."""
@@ -184,7 +188,7 @@ class _PPO(Learner):
         entropy = ppo.entropy + (ppo.final_entropy - ppo.entropy) * done
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        env, plan = self.worlds.episodes(played, self.policy({}))
+        env, plan = self.worlds.episodes(played, lambda: self.policy({}))
         player = self.network.player(env.num_envs, sampled=True)
         episodes = rollout(player, env, plan).episodes
         rng = np.random.default_rng([ppo.seed, number])
@@ -202,9 +206,9 @@ class _PPO(Learner):
         """Move the mean towards the network; the first updates that play are soon forgotten."""
         kept = min(self.ppo.averaging, max(0, played) / (max(0, played) + 10))
         with torch.no_grad():
-            newest = self.network.state_dict()
-            for name, mean in self.average.state_dict().items():
-                mean.lerp_(newest[name], 1.0 - kept)
+            for name in self.trained:
+                newest = self.network.get_parameter(name)
+                self.average.get_parameter(name).lerp_(newest, 1.0 - kept)
 
     def _batch(self, episodes: Sequence[Episode]) -> _Batch:
         """Lay episodes end to end and say how good each decision was."""
@@ -232,8 +236,8 @@ class _PPO(Learner):
     def _judged(self, observations: Any, actions: IntArray) -> Judgement:
         """Judge (D,) decisions without gradients."""
         with torch.no_grad():
-            together_ = self.network.steps_together
-            most = MOST_JUDGED // together_ * together_
+            steps = self.network.steps_together
+            most = max(1, MOST_JUDGED // steps) * steps
             parts = [
                 self.network.judge(observations[rows], actions[rows])
                 for rows in np.split(np.arange(len(actions)), range(most, len(actions), most))
@@ -311,7 +315,7 @@ class _PPO(Learner):
 
     def moments(self) -> dict[str, Tensor]:
         """Return the optimizer's state and, since the files have their mean, the weights."""
-        weights = {f"{name}|weight": each for name, each in self.network.state_dict().items()}
+        weights = {f"{name}|weight": self.network.get_parameter(name) for name in self.trained}
         return {**super().moments(), **weights}
 
     def load_moments(self, moments: Mapping[str, Tensor], path: Path) -> None:
@@ -321,8 +325,11 @@ class _PPO(Learner):
             for key, each in moments.items()
             if key.endswith("|weight")
         }
-        check_tensors(path, weights, self.network.state_dict())
-        self.network.load_state_dict(weights)
+        wanted = {name: self.network.get_parameter(name) for name in self.trained}
+        check_tensors(path, weights, wanted)
+        with torch.no_grad():
+            for name, each in wanted.items():
+                each.copy_(weights[name])
         others = {key: each for key, each in moments.items() if not key.endswith("|weight")}
         super().load_moments(others, path)
 

@@ -6,13 +6,15 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from netllm_gym.cli import run as command_line
 from netllm_gym.envs.abr.traces import Trace
 from netllm_gym.envs.abr.video import load_video
 from netllm_gym.errors import InputError
 from netllm_gym.playing import train_by_playing
-from netllm_gym.policies.llm.checkpoint import load_llm_policy, save_llm_policy
+from netllm_gym.policies.checkpoint import policy_sha256
+from netllm_gym.policies.llm.checkpoint import load_llm_policy, load_model, save_llm_policy
 from netllm_gym.policies.llm.model import LLMModel
 from netllm_gym.policies.llm.playing import PlayingLLM
 from netllm_gym.policies.llm.policy import LLMPolicy
@@ -24,7 +26,7 @@ from netllm_gym.policies.neural.networks import remembered
 from netllm_gym.policies.neural.ppo import end_to_end, train_ppo
 from netllm_gym.policies.returns import ReturnSpec
 from netllm_gym.policies.runs import TrainingRun
-from netllm_gym.problems import load_policy
+from netllm_gym.problems import PROBLEMS, PolicyEntry, load_policy
 from netllm_gym.rollout import rollout
 from tests.policies.llm.made import make_config, shape_folder
 from tests.policies.test_ppo import files_of
@@ -35,9 +37,9 @@ LINK = Trace("link", np.arange(61.0), np.linspace(0.5, 6.0, 61), "home")
 SHORT = PPOConfig(updates=3, episodes=4, epochs=2, minibatch=2 * STEPS, checkpoint_every=1)
 
 
-def made_model(tmp_path, layout="compact", spread=0.25, **more):
+def made_model(tmp_path, layout="compact", spread=0.25, adapt="full", **more):
     shape = shape_folder(tmp_path, "llama", initializer_range=spread)
-    config = make_config(shape, layout, adapt="full", **more)
+    config = make_config(shape, layout, adapt=adapt, **more)
     return LLMModel(dataclasses.replace(config, max_steps=STEPS))
 
 
@@ -108,11 +110,12 @@ def test_episodes_stay_whole_in_every_minibatch(tmp_path):
         assert (each.reshape(-1, STEPS) == remaining).all()
 
 
-def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path):
+@pytest.mark.parametrize("adapt", ["full", "lora", "frozen"])
+def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, adapt):
     def train(out, **more):
         run = TrainingRun(out, trained_on={"traces": "made"}, resume=True, **more)
         worlds = TraceWorlds([LINK], VIDEO, SHORT)
-        return train_ppo(lambda: made_player(tmp_path), worlds, SHORT, run)
+        return train_ppo(lambda: made_player(tmp_path, adapt=adapt), worlds, SHORT, run)
 
     train(tmp_path / "whole")
     train(tmp_path / "parts", stop_after=1)
@@ -120,6 +123,22 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path):
     train(tmp_path / "parts")
     assert files_of(tmp_path / "whole/last") == files_of(tmp_path / "parts/last")
     assert load_llm_policy(tmp_path / "whole/last").trained_on == {"traces": "made"}
+    # What is not trained is neither moved nor kept beside the policy.
+    before, (after, _) = made_model(tmp_path, adapt=adapt), load_model(tmp_path / "whole/last")
+    trained = {name for name, each in before.named_parameters() if each.requires_grad}
+    moved = {
+        name
+        for name, each in after.named_parameters()
+        if not torch.equal(each, before.get_parameter(name))
+    }
+    assert moved <= trained
+    assert any(name.startswith("backbone.") for name in moved) == (adapt != "frozen")
+    moments = load_file(tmp_path / "whole/last/optimizer.safetensors")
+    kept = {name.removesuffix("|weight") for name in moments if name.endswith("|weight")}
+    assert {name.removeprefix("model.") for name in kept if name.startswith("model.")} == trained
+    assert {name for name in kept if not name.startswith("model.")} == {
+        f"reader.critic.{name}" for name in made_critic().critic.state_dict()
+    }
 
 
 def test_it_learns_that_a_fast_link_carries_high_rungs(tmp_path):
@@ -137,14 +156,15 @@ def test_it_learns_that_a_fast_link_carries_high_rungs(tmp_path):
 
 
 @pytest.fixture
-def folders(tmp_path):
-    """Return a folder of a trace, and those of a language model and a critic."""
+def folders(tmp_path, monkeypatch):
+    """Return where a folder of a trace is, and those of a language model and a critic."""
+    monkeypatch.chdir(tmp_path)
     links = tmp_path / "links"
     links.mkdir()
     (links / "one.txt").write_text("".join(f"{second} 2.0\n" for second in range(60)))
     save_llm_policy(tmp_path / "llm", made_model(tmp_path), {"traces": "a", "recordings": ["x"]})
     (tmp_path / "critic").mkdir()
-    of_critic = {"traces": "b", "recordings": ["y", "x"]}
+    of_critic = {"traces": "b", "recordings": ["y", "x"], "validation_recordings": ["v"]}
     write_network(tmp_path / "critic", made_critic(), of_critic)
     return tmp_path
 
@@ -159,7 +179,7 @@ def test_the_command_goes_on_with_a_language_model_and_remembers_where_it_comes_
     assert command_line([*command, *started, "--out", str(folders / "run")]) == 0
     loaded = load_policy(str(folders / "run"))
     assert loaded.trained_on.startswith("a + b + links")
-    assert {"x", "y"} < loaded.recordings
+    assert {"x", "y", "v"} < loaded.recordings
     told = json.loads((folders / "run/last/state.json").read_text())["train"]
     assert (told["learning_rate"], told["entropy"]) == (1e-4, 0.004)
     # Another start is another run.
@@ -180,40 +200,72 @@ def test_a_network_goes_on_from_its_own_weights(folders):
     assert load_policy(str(folders / "run")).trained_on.startswith("b + ")
 
 
+def test_the_start_is_scored_and_kept_until_something_is_better(folders):
+    told, case = [], {"traces": str(folders / "links")}
+    schedule = dataclasses.replace(SHORT, validate_every=1, learning_rate=1.0)  # it forgets all
+    where = (folders / "run", case, None, schedule, case["traces"], told.append)
+    found = train_by_playing("abr", "ppo", *where, start=str(folders / "llm"), critic="critic")
+    scores = [each["score"] for each in told if "score" in each]
+    assert len(scores) == 4
+    assert found.best_score == max(scores)
+    assert told[0] == {
+        "update": 0,
+        "score": scores[0],
+        "best_score": scores[0],
+        "best_update": 0,
+    }
+
+
+def test_the_critic_of_the_package_is_the_usual_one(folders, monkeypatch):
+    monkeypatch.setitem(PROBLEMS["abr"].policies, "ppo", PolicyEntry(str(folders / "critic")))
+    train_by_playing(
+        *("abr", "ppo", folders / "run", {"traces": "links"}, None, SHORT, "links"),
+        start="llm",
+    )
+    told = json.loads((folders / "run/best/config.json").read_text())["trained_on"]
+    assert told["critic_sha256"] == policy_sha256(folders / "critic")
+
+
 @pytest.mark.parametrize(
     ("method", "start", "critic", "sentence"),
     [
         ("udr", "llm", None, "start must be left out for udr, got 'llm'"),
         ("ppo", None, "critic", "critic must come with a start, got 'critic' alone"),
         (
-            "ppo",
-            "nosuch",
-            None,
-            "policy must be a folder or one of ppo, genet, netllm, got 'nosuch'",
+            *("ppo", "critic", "critic"),
+            "critic must be left out for a network, which has its own, got 'critic'",
         ),
+        ("ppo", "nosuch", None, "start must be a folder or one of ppo, genet, netllm, got"),
+        ("ppo", "llm", "nosuch", "critic must be a folder or one of ppo, genet, netllm, got"),
         ("ppo", "llm", "llm", "config.json must have the schema 'netllm-gym network 1'"),
-        (
-            "ppo",
-            "told",
-            "critic",
-            "start must be told no returns to go on by playing, got return_to",
-        ),
+        ("ppo", "told", "critic", "start must be told no returns, .*, got return_to_go"),
         ("ppo", "short", "critic", "start must be of videos of 47 decisions, got 9"),
-        ("ppo", "narrow", "critic", "critic must be of a ladder of 5 rungs, got 6"),
-        ("ppo", "blind", None, "start must be a network that ppo, udr or genet trained, got blind"),
+        ("ppo", "narrow", "critic", "start must be of a ladder of 6 rungs, got 5"),
+        ("ppo", "half", "critic", "start must have weights of float32 .*, got bfloat16"),
+        ("ppo", "blind", None, "start must be a network that ppo, udr or genet trained, got"),
+        ("ppo", "other", None, "start must be of the ladder 0.3, 0.75, .* Mbit/s, got 0.1, 0.2"),
+        ("ppo", "llm", "other", "critic must be of the ladder 0.3, 0.75, .* Mbit/s, got 0.1, 0.2"),
     ],
 )
-def test_what_cannot_go_on_is_one_sentence(folders, monkeypatch, method, start, critic, sentence):
-    monkeypatch.chdir(folders)
+def test_what_cannot_go_on_is_one_sentence(folders, method, start, critic, sentence):
     told = ReturnSpec("return_to_go", center=0.0, scale=1.0, target=1.0)
-    save_llm_policy("told", made_model(folders, returns=told))
-    save_llm_policy("short", LLMModel(make_config(shape_folder(folders, "llama"))))
     model = made_model(folders)
-    narrow = dataclasses.replace(model.config, num_actions=5)
-    save_llm_policy("narrow", LLMModel(narrow))
+    config = model.config
+    half = dataclasses.replace(config.backbone, dtype="bfloat16")
+    for name, each in {
+        "told": dataclasses.replace(config, returns=told),
+        "short": dataclasses.replace(config, max_steps=9),
+        "narrow": dataclasses.replace(config, num_actions=5),
+        "half": dataclasses.replace(config, backbone=half),
+    }.items():
+        save_llm_policy(name, LLMModel(each))
     ladder_mbps = tuple(VIDEO.ladder_mbps.tolist())
-    (folders / "blind").mkdir()
-    write_network(folders / "blind", ABRNetwork(ABRNetworkConfig(ladder_mbps, width=16)))
+    for name, each in {
+        "blind": ABRNetworkConfig(ladder_mbps, width=16),
+        "other": ABRNetworkConfig((0.1, 0.2, 0.3, 0.4, 0.5, 0.6), foresight=FORESIGHT),
+    }.items():
+        (folders / name).mkdir()
+        write_network(folders / name, ABRNetwork(each))
     with pytest.raises(InputError, match=sentence):
         train_by_playing(
             *("abr", method, folders / "run", {"traces": "links"}, None, SHORT, "links"),
