@@ -207,7 +207,7 @@ class TrainingRun:
                 if self.progress is not None:
                     self.progress(values)
 
-            if kept is None and learner.is_trained and self.validate is not None:
+            if kept is None and learner.is_trained and self.validate and schedule.validate_every:
                 tell(self._score(self.validate, learner, standing))
             while standing.update < last_update:
                 start = time.perf_counter()

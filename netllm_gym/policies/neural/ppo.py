@@ -114,7 +114,8 @@ def train_ppo(
         run: Where it is kept, and how the best is found.
         advantages: Of the decisions of episodes; None takes the network's expected returns.
         prelude: Makes the first of the updates; the others begin with a fresh optimizer.
-        goes_on: The network was trained before: it is scored, and kept, before it changes.
+        goes_on: The network was trained before: it is scored, and kept, before it changes,
+            unless validation is left to the end.
 
     Raises:
         InputError: If the run's folder holds something else, or a resumed run's settings or origin

@@ -214,6 +214,10 @@ def test_the_start_is_scored_and_kept_until_something_is_better(folders):
         "best_score": scores[0],
         "best_update": 0,
     }
+    at_the_end = dataclasses.replace(schedule, validate_every=0)
+    where = (folders / "end", case, None, at_the_end, case["traces"])
+    found = train_by_playing("abr", "ppo", *where, start=str(folders / "llm"), critic="critic")
+    assert found.best_update == SHORT.updates
 
 
 def test_the_critic_of_the_package_is_the_usual_one(folders, monkeypatch):
