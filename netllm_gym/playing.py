@@ -126,7 +126,10 @@ def train_by_playing(
         trained_on |= {
             **begun.sha256,
             "recordings": sorted(begun.recordings.union(trained_on["recordings"])),
-            "traces": " + ".join(dict.fromkeys([*begun.traces, trained_on["traces"]])),
+            **{
+                key: " + ".join(dict.fromkeys([*names, trained_on[key]]))
+                for key, names in begun.names.items()
+            },
         }
     return train_ppo(
         lambda: begun.network,

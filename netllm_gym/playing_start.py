@@ -21,7 +21,7 @@ class Start(NamedTuple):
 
     network: Network
     recordings: frozenset[str] = frozenset()  # that anything of it saw or was selected on
-    traces: tuple[str, ...] = ()  # names of the sets that it was trained on
+    names: Mapping[str, tuple[str, ...]] = {}  # `traces` and `video` that it was trained on
     sha256: Mapping[str, str] = {}  # role -> of the files
 
 
@@ -109,8 +109,11 @@ def _start(
     """Return a start with all that its parts were trained or selected on."""
     keys = ("recordings", "validation_recordings")
     recordings = {name for each in sources for key in keys for name in each.get(key, ())}
-    named = [part for each in sources for part in str(each.get("traces", "")).split(" + ") if part]
-    return Start(network, frozenset(recordings), tuple(dict.fromkeys(named)), sha256)
+    names = {
+        key: tuple(name for each in sources for name in str(each.get(key, "")).split(" + ") if name)
+        for key in ("traces", "video")
+    }
+    return Start(network, frozenset(recordings), names, sha256)
 
 
 def _ladder(video: Video) -> tuple[float, ...]:

@@ -162,7 +162,8 @@ def folders(tmp_path, monkeypatch):
     links = tmp_path / "links"
     links.mkdir()
     (links / "one.txt").write_text("".join(f"{second} 2.0\n" for second in range(60)))
-    save_llm_policy(tmp_path / "llm", made_model(tmp_path), {"traces": "a", "recordings": ["x"]})
+    of_llm = {"traces": "a", "recordings": ["x"], "video": "other"}
+    save_llm_policy(tmp_path / "llm", made_model(tmp_path), of_llm)
     (tmp_path / "critic").mkdir()
     of_critic = {"traces": "b", "recordings": ["y", "x"], "validation_recordings": ["v"]}
     write_network(tmp_path / "critic", made_critic(), of_critic)
@@ -179,6 +180,7 @@ def test_the_command_goes_on_with_a_language_model_and_remembers_where_it_comes_
     assert command_line([*command, *started, "--out", str(folders / "run")]) == 0
     loaded = load_policy(str(folders / "run"))
     assert loaded.trained_on.startswith("a + b + links")
+    assert loaded.factory.trained_on["video"] == "other + synthetic"
     assert {"x", "y", "v"} < loaded.recordings
     told = json.loads((folders / "run/last/state.json").read_text())["train"]
     assert (told["learning_rate"], told["entropy"]) == (1e-4, 0.004)
