@@ -454,6 +454,7 @@ def weights_folder(name_or_folder: str, problem: Problem, role: str = "policy") 
 
     Raises:
         InputError: If there is no such folder and the package has no weights of that name.
+        MissingDataError: If the package lacks weights that it should have.
     """
     entry = problem.policies.get(name_or_folder)
     if entry is not None and entry.is_folder:

@@ -102,9 +102,10 @@ def check_device(device: str) -> None:
 
 
 def policy_sha256(folder: Path) -> str:
-    """Return a hash over the names and contents of a policy's files."""
+    """Return a hash over the names and contents of a policy's files; a card only tells of it."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "card.md")
+    for path in sorted(files):
         digest.update(f"{path.relative_to(folder).as_posix()} {file_sha256(path)}\n".encode())
     return digest.hexdigest()
 

@@ -84,14 +84,14 @@ class Learner:
         optimizer: Of these.
         config: The policy's config, as JSON values.
         settings: What decides an update beside config and weights, as JSON values.
-        is_trained: Whether the weights were trained before the run, so that they may be its best.
+        goes_on: Whether the weights were trained before the run, so that they may be its best.
     """
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
     config: Mapping[str, Any]
     settings: Mapping[str, Any]
-    is_trained: bool = False
+    goes_on: bool = False
 
     def update(self, number: int) -> dict[str, Any]:
         """Make update `number`, the first is 0, and return its metrics."""
@@ -207,7 +207,7 @@ class TrainingRun:
                 if self.progress is not None:
                     self.progress(values)
 
-            if kept is None and learner.is_trained and self.validate and schedule.validate_every:
+            if kept is None and learner.goes_on and self.validate and schedule.validate_every:
                 tell(self._score(self.validate, learner, standing))
             while standing.update < last_update:
                 start = time.perf_counter()

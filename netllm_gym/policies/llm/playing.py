@@ -18,7 +18,6 @@ from netllm_gym.policies.baselines.abr import Observations
 from netllm_gym.policies.llm.checkpoint import load_model, write_policy
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.model import LLMModel, inputs_of
-from netllm_gym.policies.llm.parts import parts_of
 from netllm_gym.policies.llm.policy import LLMPolicy, LLMPolicyFactory, for_acting
 from netllm_gym.policies.neural.abr_mlp import ABRNetwork, LinkMemory
 from netllm_gym.policies.neural.networks import Judgement, Network
@@ -78,10 +77,6 @@ class PlayingLLM(Network):
         """Return model and critic."""
         return self.model, self.reader.critic
 
-    def check_env(self, env: Any) -> None:
-        """Refuse a video with another number of rungs or more chunks."""
-        parts_of(self.config.problem).check_env(self.config, env)
-
     def factory(
         self, *, sampled: bool | None, name: str, trained_on: Mapping[str, Any]
     ) -> LLMPolicyFactory:
@@ -96,7 +91,7 @@ class PlayingLLM(Network):
     def read(self, folder: Path) -> tuple["PlayingLLM", dict[str, Any]]:
         """Return the model that `write` left there, beside this critic; see the base."""
         model, values = load_model(folder)
-        return PlayingLLM(model, self.reader), values
+        return PlayingLLM(model, self.reader), values  # the run's own critic is with its moments
 
 
 class _Player(LLMPolicy):

@@ -1,8 +1,8 @@
 """What a trained network is: it decides, it says how likely its decisions were, it is kept.
 
 A network of either problem fits: observations are whatever the environment gives (an array, a
-ragged view), actions whatever it takes. `ppo.py` trains one, `NetworkPolicy` lets it play,
-`checkpoint.py` keeps it on disk.
+ragged view), actions whatever it takes. `ppo.py` trains one; `NetworkPolicy` lets it play and
+`checkpoint.py` keeps it on disk, unless it brings its own `player`, `write` and `read`.
 """
 
 from collections.abc import Mapping, Sequence

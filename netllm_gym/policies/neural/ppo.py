@@ -128,8 +128,7 @@ def train_ppo(
         network, values = network.read(last)
         kept = {"config": to_json(network.config), "trained_on": values["trained_on"]}
     with cpu_threads(config.threads):
-        learner = _PPO(network, asked, worlds, config, advantages, prelude)
-        learner.is_trained = goes_on
+        learner = _PPO(network, asked, worlds, config, advantages, prelude, goes_on)
         return run.train(learner, kept, config)
 
 
@@ -156,8 +155,9 @@ class _PPO(Learner):
         ppo: PPOConfig,
         advantages: Advantages | None,
         prelude: Prelude | None,
+        goes_on: bool,
     ) -> None:
-        self.network, self.config, self.worlds = network, config, worlds
+        self.network, self.config, self.worlds, self.goes_on = network, config, worlds, goes_on
         self.ppo, self.advantages, self.prelude = ppo, advantages, prelude
         self.settings = {"train": to_json(ppo), "worlds": dict(worlds.settings)}
         self.first = 0  # update that plays

@@ -29,6 +29,7 @@ from netllm_gym.policies.runs import TrainingRun
 from netllm_gym.problems import PROBLEMS, PolicyEntry, load_policy
 from netllm_gym.rollout import rollout
 from tests.policies.llm.made import make_config, shape_folder
+from tests.policies.llm.made_cjs import make_cjs_model
 from tests.policies.test_ppo import files_of
 
 VIDEO = load_video("synthetic")
@@ -196,7 +197,7 @@ def test_a_network_goes_on_from_its_own_weights(folders):
     case = {"traces": str(folders / "links")}
     where = (folders / "run", case, None, schedule, case["traces"])
     train_by_playing("abr", "ppo", *where, start=str(folders / "critic"))
-    before, after = (load_network(folders / part)[0] for part in ("critic", "run/best"))
+    before, after = (load_network(folders / part)[0] for part in ("critic", "run/last"))
     for name, weight in before.state_dict().items():
         torch.testing.assert_close(after.state_dict()[name], weight)
     assert load_policy(str(folders / "run")).trained_on.startswith("b + ")
@@ -230,6 +231,8 @@ def test_the_critic_of_the_package_is_the_usual_one(folders, monkeypatch):
     )
     told = json.loads((folders / "run/best/config.json").read_text())["trained_on"]
     assert told["critic_sha256"] == policy_sha256(folders / "critic")
+    (folders / "critic" / "card.md").write_text("a card tells of a policy, it is none of it")
+    assert told["critic_sha256"] == policy_sha256(folders / "critic")
 
 
 @pytest.mark.parametrize(
@@ -244,6 +247,7 @@ def test_the_critic_of_the_package_is_the_usual_one(folders, monkeypatch):
         ("ppo", "nosuch", None, "start must be a folder or one of ppo, genet, netllm, got"),
         ("ppo", "llm", "nosuch", "critic must be a folder or one of ppo, genet, netllm, got"),
         ("ppo", "llm", "llm", "config.json must have the schema 'netllm-gym network 1'"),
+        ("ppo", "cluster", "critic", "start must be a policy for abr, got cjs"),
         ("ppo", "told", "critic", "start must be told no returns, .*, got return_to_go"),
         ("ppo", "short", "critic", "start must be of videos of 47 decisions, got 9"),
         ("ppo", "narrow", "critic", "start must be of a ladder of 6 rungs, got 5"),
@@ -265,6 +269,7 @@ def test_what_cannot_go_on_is_one_sentence(folders, method, start, critic, sente
         "half": dataclasses.replace(config, backbone=half),
     }.items():
         save_llm_policy(name, LLMModel(each))
+    save_llm_policy("cluster", make_cjs_model(shape_folder(folders, "llama")))
     ladder_mbps = tuple(VIDEO.ladder_mbps.tolist())
     for name, each in {
         "blind": ABRNetworkConfig(ladder_mbps, width=16),
