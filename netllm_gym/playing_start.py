@@ -61,9 +61,12 @@ def later_start(name: str, critic: str | None, row: ControlProblem, video: Video
 
 def _network(role: str, folder: Path, video: Video) -> tuple[ABRNetwork, dict[str, Any]]:
     """Return a network that plays a video and sees what is to come, and where it comes from."""
+    no_network = f"{role} must be a network that ppo, udr or genet trained, got {folder}"
+    if read_schema(folder) != SCHEMA:
+        raise InputError(no_network)
     network, values = load_network(folder)
     if not isinstance(network, ABRNetwork) or network.config.foresight != FORESIGHT:
-        raise InputError(f"{role} must be a network that ppo, udr or genet trained, got {folder}")
+        raise InputError(no_network)
     wanted, found = (_in_words(each) for each in (_ladder(video), network.config.ladder_mbps))
     if found != wanted:
         raise InputError(f"{role} must be of the ladder {wanted} Mbit/s, got {found}")

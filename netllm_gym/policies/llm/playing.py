@@ -14,8 +14,10 @@ import torch
 from torch import nn
 
 from netllm_gym.envs.abr.observation import NUM_ROWS
+from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.abr import Observations
-from netllm_gym.policies.llm.checkpoint import load_model, write_policy
+from netllm_gym.policies.checkpoint import read_schema
+from netllm_gym.policies.llm.checkpoint import SCHEMA, load_model, write_policy
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.model import LLMModel, inputs_of
 from netllm_gym.policies.llm.policy import LLMPolicy, LLMPolicyFactory, for_acting
@@ -90,6 +92,11 @@ class PlayingLLM(Network):
 
     def read(self, folder: Path) -> tuple["PlayingLLM", dict[str, Any]]:
         """Return the model that `write` left there, beside this critic; see the base."""
+        if read_schema(folder) != SCHEMA:
+            raise InputError(
+                f"start must be that of the run in {folder.parent}, which trains a network, "
+                "got a language model"
+            )
         model, values = load_model(folder)
         return PlayingLLM(model, self.reader), values  # the run's own critic is with its moments
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from netllm_gym.errors import InputError
+from netllm_gym.policies.checkpoint import read_schema
 from netllm_gym.policies.policy import FloatArray, IntArray, Policy, TrainedPolicyFactory
 from netllm_gym.randomness import EpisodeDraws
 
@@ -118,8 +119,13 @@ class Network(KeptNetwork):
         Raises:
             InputError: If the folder holds anything else.
         """
-        from netllm_gym.policies.neural.checkpoint import load_network
+        from netllm_gym.policies.neural.checkpoint import SCHEMA, load_network
 
+        if read_schema(folder) != SCHEMA:
+            raise InputError(
+                f"start must be the language model with which the run in {folder.parent} began, "
+                "got another or none"
+            )
         found, values = load_network(folder)
         if not isinstance(found, Network):
             raise InputError(f"{folder} must hold a network that plays, got a predictor")

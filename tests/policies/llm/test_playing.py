@@ -203,6 +203,26 @@ def test_a_network_goes_on_from_its_own_weights(folders):
     assert load_policy(str(folders / "run")).trained_on.startswith("b + ")
 
 
+def test_a_run_is_not_gone_on_with_by_another_kind_of_start(folders):
+    case = {"traces": "links"}
+    for kind, start in (("model", "llm"), ("network", None)):
+        train_by_playing("abr", "ppo", folders / kind, case, None, SHORT, "links", start=start)
+    for kind, start, sentence in (
+        (
+            "model",
+            None,
+            "start must be the language model with which the run in .*model began, got",
+        ),
+        (
+            "network",
+            "llm",
+            "start must be that of the run in .*network, which trains a network, got",
+        ),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            train_by_playing("abr", "ppo", folders / kind, case, None, SHORT, "links", start=start)
+
+
 def test_the_start_is_scored_and_kept_until_something_is_better(folders):
     told, case = [], {"traces": str(folders / "links")}
     schedule = dataclasses.replace(SHORT, validate_every=1, learning_rate=1.0)  # it forgets all
@@ -246,7 +266,7 @@ def test_the_critic_of_the_package_is_the_usual_one(folders, monkeypatch):
         ),
         ("ppo", "nosuch", None, "start must be a folder or one of ppo, genet, netllm, got"),
         ("ppo", "llm", "nosuch", "critic must be a folder or one of ppo, genet, netllm, got"),
-        ("ppo", "llm", "llm", "config.json must have the schema 'netllm-gym network 1'"),
+        ("ppo", "llm", "llm", "critic must be a network that ppo, udr or genet trained, got llm"),
         ("ppo", "cluster", "critic", "start must be a policy for abr, got cjs"),
         ("ppo", "told", "critic", "start must be told no returns, .*, got return_to_go"),
         ("ppo", "short", "critic", "start must be of videos of 47 decisions, got 9"),
