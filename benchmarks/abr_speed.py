@@ -20,8 +20,8 @@ import gymnasium as gym
 import numpy as np
 
 import netllm_gym  # noqa: F401
+from netllm_gym.data.abr.sets import trace_set_names
 from netllm_gym.data.datasets import data_folder
-from netllm_gym.envs.abr.trace_sets import trace_set_names
 
 ROUNDS, EPISODES, BATCH = 7, 100, 1024
 REAL = "fcc-test" in trace_set_names()

@@ -10,7 +10,8 @@ import time
 import numpy as np
 import torch
 
-from netllm_gym.problems import find_problem, load_policy
+from netllm_gym.policies.loading import load_policy
+from netllm_gym.problems.index import find_problem
 
 REFERENCE_MS = 3.6
 STEPS, WARM_UP = 300, 30

@@ -17,11 +17,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from netllm_gym.data.pool import ExperiencePool, PoolWriter
 from netllm_gym.envs.plan import PlannedEpisode
+from netllm_gym.evaluation.rollout import rollout
 from netllm_gym.policies.baselines.abr import BBA
-from netllm_gym.problems import find_problem
-from netllm_gym.rollout import rollout
+from netllm_gym.pools.pool import ExperiencePool, PoolWriter
+from netllm_gym.problems.index import find_problem
 
 EPISODE_STEPS = 47
 TIMES_THE_LIMIT = 10

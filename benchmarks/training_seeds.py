@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from netllm_gym.errors import InputError
-from netllm_gym.evaluation import bootstrap
-from netllm_gym.tables import read_table
+from netllm_gym.evaluation.statistics import bootstrap
+from netllm_gym.evaluation.tables import read_table
 
 
 def main() -> None:

@@ -11,9 +11,10 @@ import argparse
 
 import numpy as np
 
-from netllm_gym.evaluation import bootstrap
-from netllm_gym.prediction import predict
-from netllm_gym.problems import find_problem, load_policy
+from netllm_gym.evaluation.prediction import predict
+from netllm_gym.evaluation.statistics import bootstrap
+from netllm_gym.policies.loading import load_policy
+from netllm_gym.problems.index import find_problem
 
 
 def main() -> None:

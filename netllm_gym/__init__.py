@@ -18,23 +18,23 @@ from typing import TYPE_CHECKING, Any
 from netllm_gym.envs import register_envs
 
 if TYPE_CHECKING:
-    from netllm_gym.collection import collect as collect
-    from netllm_gym.data.pool import ExperiencePool as ExperiencePool
-    from netllm_gym.evaluation import evaluate as evaluate
-    from netllm_gym.playing import train_by_playing as train_by_playing
-    from netllm_gym.problems import load_policy as load_policy
-    from netllm_gym.training import train as train
-    from netllm_gym.training import train_offline as train_offline
+    from netllm_gym.collection.collect import collect as collect
+    from netllm_gym.evaluation.evaluate import evaluate as evaluate
+    from netllm_gym.policies.loading import load_policy as load_policy
+    from netllm_gym.pools.pool import ExperiencePool as ExperiencePool
+    from netllm_gym.training.from_pools import train as train
+    from netllm_gym.training.from_pools import train_offline as train_offline
+    from netllm_gym.training.online import train_by_playing as train_by_playing
 
 __version__ = "0.1.0"
 _HOMES = {
-    "ExperiencePool": "netllm_gym.data.pool",
-    "collect": "netllm_gym.collection",
-    "evaluate": "netllm_gym.evaluation",
-    "load_policy": "netllm_gym.problems",
-    "train": "netllm_gym.training",
-    "train_by_playing": "netllm_gym.playing",
-    "train_offline": "netllm_gym.training",
+    "ExperiencePool": "netllm_gym.pools.pool",
+    "collect": "netllm_gym.collection.collect",
+    "evaluate": "netllm_gym.evaluation.evaluate",
+    "load_policy": "netllm_gym.policies.loading",
+    "train": "netllm_gym.training.from_pools",
+    "train_by_playing": "netllm_gym.training.online",
+    "train_offline": "netllm_gym.training.from_pools",
 }
 __all__ = [
     "ExperiencePool",

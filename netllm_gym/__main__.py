@@ -1,5 +1,5 @@
 """`python -m netllm_gym`."""
 
-from netllm_gym.cli import main
+from netllm_gym.cli.main import main
 
 main()

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from netllm_gym.arrays import FloatArray, IntArray
+
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT_30, _SHIFT_27, _SHIFT_31 = np.uint64(30), np.uint64(27), np.uint64(31)
 _FACTOR_1, _FACTOR_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -42,7 +44,7 @@ def keys_of_seeds(seeds: Any) -> NDArray[np.uint64]:
         )
 
 
-def uniform(keys: NDArray[np.uint64], counter: Any) -> NDArray[np.float64]:
+def uniform(keys: NDArray[np.uint64], counter: Any) -> FloatArray:
     """Draw number `counter` of each key, uniform in [0, 1); (N,) keys give (N,) floats."""
     counter = np.asarray(counter, np.int64).astype(np.uint64)
     with np.errstate(over="ignore"):
@@ -56,12 +58,12 @@ class EpisodeDraws:
         self._keys = np.zeros(num_rows, np.uint64)
         self._drawn = np.zeros(num_rows, np.int64)
 
-    def reset(self, rows: NDArray[np.int64], seeds: NDArray[np.int64]) -> None:
+    def reset(self, rows: IntArray, seeds: IntArray) -> None:
         """Start the (K,) rows anew from the seeds of their episodes."""
         self._keys[rows] = keys_of_seeds(seeds)
         self._drawn[rows] = 0
 
-    def draw(self) -> NDArray[np.float64]:
+    def draw(self) -> FloatArray:
         """Return each row's next number, (N,) in [0, 1)."""
         numbers = uniform(self._keys, _POLICY_DRAWS + self._drawn)
         self._drawn += 1

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from netllm_gym.collection import collect
+from netllm_gym.collection.collect import collect
+from netllm_gym.data.cjs import tpch
 
 # A worker for each core: threads of torch, which is not loaded yet, would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -44,3 +45,22 @@ def valid(tmp_path):
     folder.mkdir()
     (folder / "one.txt").write_text("".join(f"{second} 2.5\n" for second in range(60)))
     return str(folder)
+
+
+@pytest.fixture
+def shared(shared_data):
+    """Return the folder that holds the data, golden runs and reference numbers, or skip."""
+    folder = shared_data.parent
+    for part in ("data/cjs/tpch", "golden/cjs", "reference/cjs"):
+        if not (folder / part).is_dir():
+            pytest.skip(f"{part} must lie beside the data of NETLLM_GYM_DATA")
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache_of_the_tests(tmp_path_factory):
+    """Convert TPC-H once for all tests, and leave the user's cache alone."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tpch, "cache_folder", lambda: folder)
+        yield

@@ -1,8 +1,8 @@
 """Small tables of every problem, played in a moment."""
 
-from netllm_gym.envs.abr.synthetic import UniformHold, generate_traces
-from netllm_gym.envs.abr.traces import write_cooked_trace
-from netllm_gym.evaluation import evaluate
+from netllm_gym.data.abr.synthetic import UniformHold, generate_traces
+from netllm_gym.data.abr.traces import write_cooked_trace
+from netllm_gym.evaluation.evaluate import evaluate
 
 
 def abr_table(folder):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from netllm_gym.evaluation import evaluate
-from netllm_gym.tables import read_table
+from netllm_gym.evaluation.evaluate import evaluate
+from netllm_gym.evaluation.tables import read_table
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 SMALL = {  # program -> options that give it little to do

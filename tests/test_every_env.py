@@ -9,7 +9,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import netllm_gym  # noqa: F401
-from netllm_gym.problems import PROBLEMS, ControlProblem
+from netllm_gym.problems.index import PROBLEMS
+from netllm_gym.problems.problem import ControlProblem
 
 IDS = sorted(env_id for env_id in gym.registry if env_id.startswith("NetLLM-"))
 ALLOWED = (  # both come from the published ABR observation: a matrix, without an upper bound

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from netllm_gym.cli import run
-from netllm_gym.progress import Progress
+from netllm_gym.cli.main import run
+from netllm_gym.cli.progress import Progress
 from tests.commands import files_of
 
 COLLECT = ["collect", "abr", "--policies", "bba,lowest", "--episodes", "2"]

@@ -10,10 +10,10 @@ import sys
 
 import pytest
 
-from netllm_gym import demo
-from netllm_gym.cli import run
-from netllm_gym.data.pool import ExperiencePool
-from netllm_gym.progress import Progress
+from netllm_gym.cli import demo
+from netllm_gym.cli.main import run
+from netllm_gym.cli.progress import Progress
+from netllm_gym.pools.pool import ExperiencePool
 from tests.commands import Command
 
 COLLECT = ["collect", "abr", "--policies", "bba", "--episodes", "2"]

@@ -13,22 +13,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netllm_gym.data.pool import ExperiencePool, PoolWriter
-from netllm_gym.data.windows import PaddedEpisodes
-from netllm_gym.envs.abr.trace_sets import load_trace_set
-from netllm_gym.envs.abr.traces import write_cooked_trace
+from netllm_gym.data.abr.sets import load_trace_set
+from netllm_gym.data.abr.traces import write_cooked_trace
 from netllm_gym.errors import InputError
 from netllm_gym.files import read_json
 from netllm_gym.policies.llm.backbone import load_backbone
-from netllm_gym.policies.llm.config import BackboneConfig, TrainConfig
-from netllm_gym.policies.llm.train import train_llm
+from netllm_gym.policies.llm.config import BackboneConfig
+from netllm_gym.policies.loading import load_policy
 from netllm_gym.policies.neural.abr import PensieveActor, read_actor
-from netllm_gym.policies.runs import TrainingRun
-from netllm_gym.problems import find_problem, load_policy
+from netllm_gym.pools.pool import ExperiencePool, PoolWriter
+from netllm_gym.pools.windows import PaddedEpisodes
+from netllm_gym.problems.index import find_problem
+from netllm_gym.training.config import TrainConfig
+from netllm_gym.training.llm import train_llm
+from netllm_gym.training.run import TrainingRun
 from tests.commands import files_of
-from tests.data import made_episode
 from tests.policies.llm.made import make_config, make_episodes, shape_folder
 from tests.policies.llm.test_checkpoint import weights_folder
+from tests.pools.made import made_episode
 
 ROW = find_problem("abr")
 FEW, MANY = 15, 2000

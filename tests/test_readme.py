@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from netllm_gym.cli import run
+from netllm_gym.cli.main import run
+from netllm_gym.data.abr.traces import write_cooked_trace
 from netllm_gym.data.datasets import data_folder
 from netllm_gym.data.published import find_published
-from netllm_gym.envs.abr.traces import write_cooked_trace
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)

@@ -5,10 +5,11 @@ import re
 import numpy as np
 import pytest
 
-from netllm_gym.envs.abr.trace_sets import load_trace_set
-from netllm_gym.evaluation import evaluate
+from netllm_gym.data.abr.sets import load_trace_set
+from netllm_gym.evaluation.evaluate import evaluate
 from netllm_gym.files import read_json
-from netllm_gym.problems import PACKAGE, PROBLEMS, load_policy
+from netllm_gym.policies.loading import PACKAGE, load_policy
+from netllm_gym.problems.index import PROBLEMS
 
 MOST_BYTES = 4_000_000
 SHIPPED = [

@@ -68,7 +68,7 @@ def clean_split() -> dict[str, SplitPart]:
     ferries, a metro and a car), to train on links of one kind and test on the other; `clean-fcc`
     and `clean-norway` are those of both.
     """
-    text = resources.files("netllm_gym.data").joinpath("clean_split.json").read_text("utf-8")
+    text = resources.files("netllm_gym.data.abr").joinpath("clean_split.json").read_text("utf-8")
     parts = {
         name: SplitPart(part["folder"], part["sha256"]) for name, part in json.loads(text).items()
     }

@@ -11,11 +11,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
+from netllm_gym.arrays import BoolArray, FloatArray
 from netllm_gym.errors import InputError
 from netllm_gym.randomness import GAMMA, keys_of_seeds, mix64
-
-BoolArray = NDArray[np.bool_]
-FloatArray = NDArray[np.float64]
 
 
 class Outcome(NamedTuple):

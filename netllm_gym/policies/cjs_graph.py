@@ -9,13 +9,11 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from netllm_gym.arrays import BoolArray, Float32Array, IntArray
 from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.policies.baselines.cjs import edge_ends, longest_paths, places_of_jobs
 
-FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int64]
 Array = Any  # of numpy, and a tensor of the same shape when it reaches the model
 
 NUM_STAGE, NUM_JOB, NUM_ROW = 19, 17, 11  # features of each
@@ -117,7 +115,7 @@ class _Cluster:
     """The features of stages, jobs and rows, which share their sums."""
 
     def __init__(
-        self, view: ClusterView, job_of: IntArray, work_s: FloatArray, path_s: FloatArray
+        self, view: ClusterView, job_of: IntArray, work_s: Float32Array, path_s: Float32Array
     ) -> None:
         self.view, self.job_of, self.work_s, self.path_s = view, job_of, work_s, path_s
         self.job_place = np.arange(len(view.job_id)) - view.job_ptr[view.job_row]  # (J,)
@@ -127,8 +125,8 @@ class _Cluster:
         self.wanted = np.where(view.schedulable, view.demand, 0)  # (M,)
 
     def stages(
-        self, duration_s: FloatArray, height: IntArray, waits: NDArray[np.bool_], fan_out: IntArray
-    ) -> FloatArray:
+        self, duration_s: Float32Array, height: IntArray, waits: BoolArray, fan_out: IntArray
+    ) -> Float32Array:
         """Return (M, NUM_STAGE)."""
         view, row = self.view, self.view.stage_row
         executors, offered = self.executors[row], self.offered[row]
@@ -155,7 +153,7 @@ class _Cluster:
             _first(ready, self.job_of),
         )
 
-    def jobs(self) -> FloatArray:
+    def jobs(self) -> Float32Array:
         """Return (J, NUM_JOB)."""
         view, row, count = self.view, self.view.job_row, len(self.view.job_id)
         executors, offered = self.executors[row], self.offered[row]
@@ -189,7 +187,7 @@ class _Cluster:
             self.job_place / others,
         )
 
-    def rows(self) -> FloatArray:
+    def rows(self) -> Float32Array:
         """Return (N, NUM_ROW)."""
         view, count = self.view, len(self.view)
         wanted = np.bincount(view.stage_row, self.wanted, count)
@@ -221,7 +219,7 @@ def _levels(edges: IntArray, height: IntArray) -> list[Level]:
     return levels
 
 
-def _first(flags: NDArray[np.bool_], group: IntArray) -> FloatArray:
+def _first(flags: BoolArray, group: IntArray) -> Float32Array:
     """Return 1 for the first that is flagged in its group, 1/2 for the second, ..., else 0."""
     running: IntArray = np.cumsum(flags)
     begins = np.flatnonzero(np.diff(group, prepend=-1))
@@ -230,11 +228,11 @@ def _first(flags: NDArray[np.bool_], group: IntArray) -> FloatArray:
     return np.where(flags, 1.0 / nth.clip(min=1), 0.0).astype(np.float32)
 
 
-def _log(values: Any) -> FloatArray:
+def _log(values: Any) -> Float32Array:
     """Return logarithms that take 0 too: a hundredth is as good as none."""
     return np.asarray(np.log(np.maximum(values, 0.0) + 0.01), np.float32)
 
 
-def _columns(*values: Any) -> FloatArray:
+def _columns(*values: Any) -> Float32Array:
     """Return (M, features)."""
     return np.stack([np.asarray(each, np.float32) for each in values], axis=1)

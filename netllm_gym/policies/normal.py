@@ -2,8 +2,9 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from netllm_gym.arrays import Float32Array
 
 
 class Normal(nn.Module):
@@ -17,7 +18,7 @@ class Normal(nn.Module):
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
 
-    def fit(self, features: NDArray[np.float32]) -> None:
+    def fit(self, features: Float32Array) -> None:
         """Learn from (M, size)."""
         spread = features.std(axis=0, dtype=np.float64)
         moves = spread > 1e-3

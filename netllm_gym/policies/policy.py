@@ -8,10 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
+from netllm_gym.arrays import Float32Array, FloatArray, IntArray
 
 
 class Policy(Protocol):
@@ -53,7 +51,7 @@ class Predictor(Protocol):
 
     name: str
 
-    def predict(self, history: FloatArray, content: NDArray[np.float32] | None) -> FloatArray:
+    def predict(self, history: FloatArray, content: Float32Array | None) -> FloatArray:
         """Return (N, future, 3) angles in degrees, whatever turns they count.
 
         Args:

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from netllm_gym.data.windows import PaddedEpisodes
+from netllm_gym.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from netllm_gym.errors import InputError
+from netllm_gym.pools.windows import PaddedEpisodes
 
 KINDS = ("return_to_go", "baseline", "none")
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ class ReturnSpec:
 
 
 def _baseline_returns(
-    totals: FloatArray, names: NDArray[np.str_], seeds: NDArray[np.int64], baseline: str
+    totals: FloatArray, names: NDArray[np.str_], seeds: IntArray, baseline: str
 ) -> FloatArray:
     """Return (E,) the baseline's return on each episode's seed."""
     is_baseline = names == baseline
@@ -144,11 +143,11 @@ class ReturnConditioner:
         self._target = target * self._scale + self._center
         self._wanted = np.full(num_rows, self._target)  # (N,) return still wanted
 
-    def reset(self, rows: NDArray[np.int64]) -> None:
+    def reset(self, rows: IntArray) -> None:
         """Ask the target of these rows."""
         self._wanted[rows] = self._target
 
-    def observe(self, rewards: FloatArray, goes_on: NDArray[np.bool_]) -> None:
+    def observe(self, rewards: FloatArray, goes_on: BoolArray) -> None:
         """Take the last reward off what is still wanted.
 
         Args:
@@ -159,6 +158,6 @@ class ReturnConditioner:
             left = (self._wanted - self._spec.reward(rewards)) / self._spec.gamma
             self._wanted = np.where(goes_on, left, self._wanted)
 
-    def tokens(self) -> NDArray[np.float32]:
+    def tokens(self) -> Float32Array:
         """Return (N,) tokens."""
         return ((self._wanted - self._center) / self._scale).astype(np.float32)

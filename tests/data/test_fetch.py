@@ -14,13 +14,13 @@ from urllib.parse import unquote
 
 import pytest
 
-from netllm_gym.cli import run
+from netllm_gym.cli.main import run
 from netllm_gym.data import fetch as fetching
 from netllm_gym.data import published as manifest
+from netllm_gym.data.abr.sets import load_trace_set
 from netllm_gym.data.datasets import clean_split
 from netllm_gym.data.fetch import fetch
 from netllm_gym.data.published import Published, PublishedFile, PublishedSet, published
-from netllm_gym.envs.abr.trace_sets import load_trace_set
 from netllm_gym.errors import InputError, MissingDataError
 
 NAMES = [f"trace {number} http---a%20b?c#d&é_{number}" for number in range(12)]  # must be quoted

@@ -2,9 +2,9 @@
 
 import torch
 
-from netllm_gym.data.head_motion import HeadMotion, generate_viewports
-from netllm_gym.data.video_features import VideoFeatures
-from netllm_gym.data.viewport import ViewportSet, ViewportWindows, WindowConfig
+from netllm_gym.data.vp.synthetic import HeadMotion, generate_viewports
+from netllm_gym.data.vp.video_features import VideoFeatures
+from netllm_gym.data.vp.viewport import ViewportSet, ViewportWindows, WindowConfig
 
 CONFIG = WindowConfig(history=6, future=4, trim_head=6, trim_tail=4, stride=5)
 

@@ -7,12 +7,12 @@ import sys
 import numpy as np
 import pytest
 
+from netllm_gym.data.abr.traces import Trace
+from netllm_gym.data.abr.video import PENSIEVE_LADDER_MBPS, Video
 from netllm_gym.envs.abr.env import ABREnv
 from netllm_gym.envs.abr.player import PlayerConfig
 from netllm_gym.envs.abr.qoe import LinearQoE
-from netllm_gym.envs.abr.traces import Trace
 from netllm_gym.envs.abr.vector_env import ABRVectorEnv
-from netllm_gym.envs.abr.video import PENSIEVE_LADDER_MBPS, Video
 from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.abr import BBA, BOLA, Lowest, Random, RateBased
 from netllm_gym.policies.baselines.abr_mpc import NetLLMMPC, RobustMPC, ThroughputForecast

@@ -15,9 +15,9 @@ import pytest
 
 from netllm_gym.envs.abr.vector_env import ABRVectorEnv
 from netllm_gym.envs.plan import PlannedEpisode
+from netllm_gym.evaluation.rollout import rollout
 from netllm_gym.policies.baselines.abr import BBA, BOLA, Lowest, RateBased
 from netllm_gym.policies.baselines.abr_mpc import NetLLMMPC, RobustMPC
-from netllm_gym.rollout import rollout
 
 SHARED = Path(os.environ.get("NETLLM_GYM_DATA", "nowhere")).parent
 needs_data = pytest.mark.skipif(

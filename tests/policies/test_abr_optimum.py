@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from netllm_gym.data.abr.sets import load_trace_set
+from netllm_gym.data.abr.traces import Trace
+from netllm_gym.data.abr.video import Video, load_video
 from netllm_gym.envs.abr.env import ABREnv
 from netllm_gym.envs.abr.player import PlayerConfig
 from netllm_gym.envs.abr.qoe import LinearQoE
-from netllm_gym.envs.abr.trace_sets import load_trace_set
-from netllm_gym.envs.abr.traces import Trace
 from netllm_gym.envs.abr.vector_env import ABRVectorEnv
-from netllm_gym.envs.abr.video import Video, load_video
 from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines import abr_optimum
 from netllm_gym.policies.baselines.abr_optimum import OptimumPolicy, offline_optimum

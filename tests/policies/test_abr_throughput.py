@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 
+from netllm_gym.data.abr.video import PENSIEVE_LADDER_MBPS
 from netllm_gym.envs.abr.observation import BITRATE, DOWNLOAD, TENS_S, THROUGHPUT
-from netllm_gym.envs.abr.video import PENSIEVE_LADDER_MBPS
+from netllm_gym.evaluation.rollout import rollout
 from netllm_gym.policies.baselines.abr_throughput import Festive, ThroughputRule
-from netllm_gym.rollout import rollout
 from tests.policies.test_abr_baselines import make_env, make_video
 
 LADDER = (1.0, 2.0, 4.0)

@@ -7,8 +7,9 @@ import time
 import numpy as np
 import pytest
 
+from netllm_gym.data.cjs.named import workload
+from netllm_gym.data.cjs.workload import Jobs, JobTemplate, Waves, Workload
 from netllm_gym.envs.cjs.vector_env import CJSVectorEnv
-from netllm_gym.envs.cjs.workload import Jobs, JobTemplate, Waves, Workload, workload
 from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.cjs import SRPT, Fair
 from netllm_gym.policies.baselines.cjs_bounds import _best_mix, lower_bound, stage_bounds_ms

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from netllm_gym.data.cjs.workload import Workload
 from netllm_gym.envs.cjs.vector_env import CJSVectorEnv
-from netllm_gym.envs.cjs.workload import Workload
 from netllm_gym.policies.cjs_graph import NUM_JOB, NUM_ROW, NUM_STAGE, choices_of, graph_of
-from tests.data.made_cjs import made_view
 from tests.policies.llm.made_cjs import concatenate, empty_row
+from tests.pools.made_cjs import made_view
 
 
 def edges_of(view, row):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from netllm_gym.envs.abr.traces import Trace
+from netllm_gym.data.abr.traces import Trace
+from netllm_gym.data.abr.video import PENSIEVE_LADDER_MBPS, Video
 from netllm_gym.envs.abr.vector_env import ABRVectorEnv
-from netllm_gym.envs.abr.video import PENSIEVE_LADDER_MBPS, Video
 from netllm_gym.errors import InputError, MissingDataError
 from netllm_gym.policies.neural.abr import (
     ACTOR_FILES,

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from netllm_gym import problems
-from netllm_gym.collection import collect
-from netllm_gym.envs.abr.trace_sets import load_trace_set
+from netllm_gym.collection.collect import collect
+from netllm_gym.data.abr.sets import load_trace_set
 from netllm_gym.errors import InputError, MissingDataError
-from netllm_gym.evaluation import evaluate
+from netllm_gym.evaluation.evaluate import evaluate
+from netllm_gym.policies import loading
+from netllm_gym.policies.loading import load_policy
 from netllm_gym.policies.neural.abr_mlp import (
     REMEMBERED,
     ABRNetwork,
@@ -19,7 +20,8 @@ from netllm_gym.policies.neural.abr_mlp import (
     LinkMemory,
 )
 from netllm_gym.policies.neural.checkpoint import load_network, write_network
-from netllm_gym.problems import PROBLEMS, PolicyEntry, find_problem, load_policy
+from netllm_gym.problems.index import PROBLEMS, find_problem
+from netllm_gym.problems.problem import PolicyEntry
 
 CASE = {"traces": "synthetic-test", "video": "synthetic"}
 RNG = np.random.default_rng(0)
@@ -128,7 +130,7 @@ def test_a_folder_is_benchmarked_and_collected_with_and_says_what_it_saw(tmp_pat
 
 
 def test_weights_in_the_package_go_by_their_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(problems, "PACKAGE", tmp_path)
+    monkeypatch.setattr(loading, "PACKAGE", tmp_path)
     entry = PolicyEntry("weights/abr/made", learned=True)
     monkeypatch.setitem(PROBLEMS["abr"].policies, "made", entry)
     with pytest.raises(MissingDataError, match=r"policy made must have its weights in "):

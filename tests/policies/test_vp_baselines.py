@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from netllm_gym.data.angles import angle_error_deg
-from netllm_gym.data.viewport import WindowConfig
-from netllm_gym.evaluation import evaluate
+from netllm_gym.data.vp.angles import angle_error_deg
+from netllm_gym.data.vp.viewport import WindowConfig
+from netllm_gym.evaluation.evaluate import evaluate
 from netllm_gym.policies.baselines.vp import (
     DampedVelocity,
     HoldLast,

@@ -10,19 +10,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netllm_gym.data.angles import angle_error_deg, wrapped_deg
+from netllm_gym.data.vp.angles import angle_error_deg, wrapped_deg
 from netllm_gym.errors import InputError
 from netllm_gym.files import replace_folder
+from netllm_gym.policies.loading import load_policy
 from netllm_gym.policies.neural.checkpoint import load_network_policy, write_network
-from netllm_gym.policies.neural.config import ViewportSchedule
-from netllm_gym.policies.neural.vp import (
-    ViewportNetwork,
-    ViewportNetworkConfig,
-    network_learner,
-)
-from netllm_gym.policies.runs import TrainingRun
-from netllm_gym.policies.viewport_learning import seen, train_on_windows
-from netllm_gym.problems import load_policy
+from netllm_gym.policies.neural.vp import ViewportNetwork, ViewportNetworkConfig
+from netllm_gym.policies.viewport import seen
+from netllm_gym.training.config import ViewportSchedule
+from netllm_gym.training.run import TrainingRun
+from netllm_gym.training.viewport import network_learner, train_on_windows
 from tests.policies.made_viewports import CONFIG, awaken, made_windows
 
 KINDS = ("gru", "track")

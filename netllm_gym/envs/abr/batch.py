@@ -12,14 +12,15 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 from gymnasium import spaces
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from netllm_gym.arrays import BoolArray, Float32Array, FloatArray, IntArray
+from netllm_gym.data.abr.sets import load_trace_set
+from netllm_gym.data.abr.traces import Trace, TraceSet, check_start_pointer
+from netllm_gym.data.abr.video import Video, load_video
 from netllm_gym.envs.abr.observation import HISTORY, NUM_ROWS
 from netllm_gym.envs.abr.player import DownloadNoise, PlayerConfig
 from netllm_gym.envs.abr.qoe import LinearQoE
-from netllm_gym.envs.abr.trace_sets import load_trace_set
-from netllm_gym.envs.abr.traces import Trace, TraceSet, check_start_pointer
-from netllm_gym.envs.abr.video import Video, load_video
 from netllm_gym.envs.rows import Outcome, keys_of, next_keys
 from netllm_gym.errors import InputError
 from netllm_gym.randomness import keys_of_seeds
@@ -98,22 +99,22 @@ class PlayerBatch:
             self._simulator = simulator
 
     @property
-    def trace_index(self) -> NDArray[np.int64]:
+    def trace_index(self) -> IntArray:
         """(N,) trace that each row plays now."""
         return np.array(self.rows["trace"])
 
     @property
-    def start_pointer(self) -> NDArray[np.int64]:
+    def start_pointer(self) -> IntArray:
         """(N,) trace row in which each row's episode began."""
         return np.array(self.rows["start_pointer"])
 
     @property
-    def done(self) -> NDArray[np.bool_]:
+    def done(self) -> BoolArray:
         """(N,) whether each row's episode is over, or has not begun."""
         self._simulate()
         return np.array(self.rows["done"])
 
-    def stand_as(self, other: "PlayerBatch", rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def stand_as(self, other: "PlayerBatch", rows: IntArray) -> Float32Array:
         """Let each row stand where a row of another batch of the same world and player stands.
 
         Args:
@@ -130,7 +131,7 @@ class PlayerBatch:
 
     def begin(
         self,
-        begins: NDArray[np.bool_],  # (N,)
+        begins: BoolArray,  # (N,)
         seeds: Sequence[int | None],  # (N,) None goes on with the row's own chain of episodes
         options: Mapping[str, Any] | None,
         generator: np.random.Generator,  # for rows that never had a seed
@@ -170,14 +171,14 @@ class PlayerBatch:
         )
         return self._outcome(info)
 
-    def noise_factors(self, row: int, num_chunks: int) -> NDArray[np.float64]:
+    def noise_factors(self, row: int, num_chunks: int) -> FloatArray:
         """Return (num_chunks,) what a row's download times were multiplied by, chunk 0 first."""
         factors = self._simulate().noise_factors(
             self.rows["key"][row], self.noises[row], num_chunks
         )
         return np.asarray(factors, np.float64)
 
-    def _outcome(self, info: NDArray[np.float64]) -> Outcome:
+    def _outcome(self, info: FloatArray) -> Outcome:
         names = self._simulate().INFO_KEYS
         return Outcome(
             observation=self._observation.copy(),
@@ -187,9 +188,7 @@ class PlayerBatch:
             info={name: info[:, place] for place, name in enumerate(names)},
         )
 
-    def _chosen_episodes(
-        self, options: Mapping[str, Any]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _chosen_episodes(self, options: Mapping[str, Any]) -> tuple[IntArray, IntArray]:
         """Return (N,) trace and start pointer from reset's options; -1 lets the kernel draw."""
         unknown = sorted(set(options) - {"trace", "start_pointer", "reset_mask"})
         if unknown:
@@ -215,7 +214,7 @@ class PlayerBatch:
             check_start_pointer(int(start), self.trace_set.traces[index])
         return trace, pointer
 
-    def _whole_per_row(self, name: str, value: ArrayLike) -> NDArray[np.int64]:
+    def _whole_per_row(self, name: str, value: ArrayLike) -> IntArray:
         numbers = np.asarray(value)
         if numbers.dtype.kind not in "iu" or numbers.shape not in ((), (self.num_rows,)):
             raise InputError(
@@ -226,7 +225,7 @@ class PlayerBatch:
 
     def _renew_keys(
         self,
-        begins: NDArray[np.bool_],
+        begins: BoolArray,
         seeds: Sequence[int | None],
         generator: np.random.Generator,
     ) -> None:

@@ -5,20 +5,20 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from numpy.typing import NDArray
 
+from netllm_gym.arrays import Float32Array, IntArray
+from netllm_gym.data.abr.traces import TraceSet
+from netllm_gym.data.abr.video import Video
 from netllm_gym.envs.abr.batch import NoiseLike, PlayerBatch, PlayerLike, TracesLike
 from netllm_gym.envs.abr.playback import Playback, link_capacity
 from netllm_gym.envs.abr.player import DownloadNoise, PlayerConfig
 from netllm_gym.envs.abr.qoe import LinearQoE
 from netllm_gym.envs.abr.rendering import Painter, Scene, episode_text
-from netllm_gym.envs.abr.traces import TraceSet
-from netllm_gym.envs.abr.video import Video
 from netllm_gym.envs.drawing import check_can_draw
 from netllm_gym.envs.rows import scalar_info
 from netllm_gym.errors import InputError
 
-Observation = NDArray[np.float32]
+Observation = Float32Array
 
 
 class ABREnv(gym.Env[Observation, np.int64]):
@@ -140,12 +140,12 @@ class ABREnv(gym.Env[Observation, np.int64]):
         return self.batch.noises
 
     @property
-    def trace_index(self) -> NDArray[np.int64]:
+    def trace_index(self) -> IntArray:
         """(1,) trace that is played now."""
         return self.batch.trace_index
 
     @property
-    def start_pointer(self) -> NDArray[np.int64]:
+    def start_pointer(self) -> IntArray:
         """(1,) trace row in which the episode began."""
         return self.batch.start_pointer
 

@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from netllm_gym.arrays import FloatArray
+from netllm_gym.data.abr.traces import Trace
+from netllm_gym.data.abr.video import Video
 from netllm_gym.envs.abr.player import PlayerConfig
-from netllm_gym.envs.abr.traces import Trace
-from netllm_gym.envs.abr.video import Video
 from netllm_gym.envs.curves import Line, Steps
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from netllm_gym.data.abr.video import Video
 from netllm_gym.envs.abr.playback import Playback
-from netllm_gym.envs.abr.video import Video
 from netllm_gym.envs.curves import Steps
 from netllm_gym.envs.drawing import (
     BLUE,

@@ -23,6 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netllm_gym import randomness
+from netllm_gym.arrays import Float32Array, FloatArray, IntArray
+from netllm_gym.data.abr.traces import Trace
+from netllm_gym.data.abr.video import Video
 from netllm_gym.envs.abr.observation import (
     BITRATE,
     BUFFER,
@@ -36,8 +39,6 @@ from netllm_gym.envs.abr.observation import (
 )
 from netllm_gym.envs.abr.player import DownloadNoise, PlayerConfig
 from netllm_gym.envs.abr.qoe import LinearQoE, chunk_qoe
-from netllm_gym.envs.abr.traces import Trace
-from netllm_gym.envs.abr.video import Video
 
 INFO_KEYS = (
     *("qoe", "bitrate_mbps", "rebuffer_s", "smoothness_mbps", "download_s", "throughput_mbps"),
@@ -68,8 +69,8 @@ class World(NamedTuple):
             rebuffer_penalty and smoothness_penalty.
     """
 
-    link: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
-    video: tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float64], float, float, float]
+    link: tuple[FloatArray, FloatArray, IntArray]
+    video: tuple[FloatArray, Float32Array, FloatArray, float, float, float]
 
 
 # Constants of one row's player and link, and the noise on its downloads.
@@ -138,7 +139,7 @@ def new_rows(num_rows: int) -> NDArray[np.void]:
     return rows
 
 
-def noise_factors(key: np.uint64, noise: DownloadNoise, num_chunks: int) -> NDArray[np.float64]:
+def noise_factors(key: np.uint64, noise: DownloadNoise, num_chunks: int) -> FloatArray:
     """Return (num_chunks,) the factors that an episode's first download times are multiplied by."""
     share = randomness.uniform(np.asarray(key, np.uint64), NOISE_COUNTER + np.arange(num_chunks))
     return noise.low + (noise.high - noise.low) * share

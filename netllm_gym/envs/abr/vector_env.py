@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
-from numpy.typing import NDArray
 
+from netllm_gym.arrays import IntArray
+from netllm_gym.data.abr.traces import TraceSet
+from netllm_gym.data.abr.video import Video
 from netllm_gym.envs.abr.batch import NoiseLike, PlayerBatch, PlayerLike, TracesLike
 from netllm_gym.envs.abr.player import DownloadNoise, PlayerConfig
 from netllm_gym.envs.abr.qoe import LinearQoE
-from netllm_gym.envs.abr.traces import TraceSet
-from netllm_gym.envs.abr.video import Video
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.envs.rows import RowVectorEnv
 
@@ -87,12 +86,12 @@ class ABRVectorEnv(RowVectorEnv):
         return {"traces": self.trace_set, "video": self.video}
 
     @property
-    def trace_index(self) -> NDArray[np.int64]:
+    def trace_index(self) -> IntArray:
         """(N,) trace that each row plays now."""
         return self.batch.trace_index
 
     @property
-    def start_pointer(self) -> NDArray[np.int64]:
+    def start_pointer(self) -> IntArray:
         """(N,) trace row in which each row's episode began."""
         return self.batch.start_pointer
 

@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from netllm_gym.arrays import BoolArray, FloatArray, IntArray
+from netllm_gym.data.cjs.named import workload as load_workload
+from netllm_gym.data.cjs.workload import Jobs, Workload
 from netllm_gym.envs.cjs.cluster import ClusterConfig, whole_number
 from netllm_gym.envs.cjs.observation import (
     JOB_FIELDS,
@@ -20,8 +23,6 @@ from netllm_gym.envs.cjs.observation import (
     STAGE_FIELDS,
     ClusterView,
 )
-from netllm_gym.envs.cjs.workload import Jobs, Workload
-from netllm_gym.envs.cjs.workload import workload as load_workload
 from netllm_gym.envs.rows import Outcome, keys_of, next_keys
 from netllm_gym.errors import InputError
 from netllm_gym.randomness import keys_of_seeds, mix64
@@ -110,14 +111,14 @@ class ClusterBatch:
             self._simulator = simulator
 
     @property
-    def done(self) -> NDArray[np.bool_]:
+    def done(self) -> BoolArray:
         """(N,) whether each row's episode is over, or has not begun."""
         self._simulate()
         return np.array(self.state[0]["done"])
 
     def begin(
         self,
-        begins: NDArray[np.bool_],  # (N,)
+        begins: BoolArray,  # (N,)
         seeds: Sequence[int | None],  # (N,) None goes on with the row's own chain of episodes
         options: Mapping[str, Any] | None,
         generator: np.random.Generator,  # for rows that never had a seed
@@ -204,12 +205,12 @@ class ClusterBatch:
             raise InputError("tasks must be noted to be read, got notes_tasks=False")
         return np.asarray(self.state[9][row][: self.state[0]["num_noted"][row]])
 
-    def completion_s(self, row: int) -> NDArray[np.float64]:
+    def completion_s(self, row: int) -> FloatArray:
         """Return (J,) completion times of a row, from arrival; inf where a job is unfinished."""
         jobs = self.job_records(row)
         return np.asarray((jobs["completion_ms"] - jobs["arrival_ms"]) / 1000.0, np.float64)
 
-    def _outcome(self, ended: NDArray[np.bool_]) -> Outcome:
+    def _outcome(self, ended: BoolArray) -> Outcome:
         """Return where the rows stand, and the sums of those that just ended.
 
         The view is left to those who want it.
@@ -235,7 +236,7 @@ class ClusterBatch:
             where=dict.fromkeys((*END_KEYS, "jct_list_s"), ended),
         )
 
-    def _sums(self, ended: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:
+    def _sums(self, ended: BoolArray) -> dict[str, FloatArray]:
         rows, jobs = self.state[0][ended], self.state[1][ended]
         jct_s = (jobs["completion_ms"] - jobs["arrival_ms"]) / 1000.0  # (ended, J)
         executor_ms = np.maximum(rows["now_ms"] * self.num_executors, 1e-9)
@@ -255,7 +256,7 @@ class ClusterBatch:
         keys = np.array([of_arrivals ^ ~apart, self.duration_seed], np.uint64)
         return np.uint64(np.bitwise_xor.reduce(mix64(keys)))
 
-    def _named_arrivals(self, options: Mapping[str, Any]) -> NDArray[np.int64] | None:
+    def _named_arrivals(self, options: Mapping[str, Any]) -> IntArray | None:
         unknown = sorted(set(options) - {"arrival_seed", "reset_mask"})
         if unknown:
             raise InputError(f"options must be arrival_seed or reset_mask, got {unknown[0]}")
@@ -274,7 +275,7 @@ class ClusterBatch:
 
     def _renew_keys(
         self,
-        begins: NDArray[np.bool_],
+        begins: BoolArray,
         seeds: Sequence[int | None],
         generator: np.random.Generator,
     ) -> None:

@@ -7,13 +7,14 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from netllm_gym.arrays import BoolArray, IntArray
+from netllm_gym.data.cjs.workload import Workload
 from netllm_gym.envs.cjs.batch import ClusterBatch
 from netllm_gym.envs.cjs.cluster import ClusterConfig
 from netllm_gym.envs.cjs.padding import PaddedSize, observation_space
 from netllm_gym.envs.cjs.playback import Playback
 from netllm_gym.envs.cjs.public import PublicFace
 from netllm_gym.envs.cjs.rendering import Painter, Snapshot, cluster_text
-from netllm_gym.envs.cjs.workload import Workload
 from netllm_gym.envs.drawing import check_can_draw
 from netllm_gym.envs.rows import Outcome, row_of, scalar_info
 from netllm_gym.errors import InputError
@@ -21,7 +22,7 @@ from netllm_gym.errors import InputError
 Observation = dict[str, NDArray[Any]]
 
 
-class CJSEnv(gym.Env[Observation, NDArray[np.int64]]):
+class CJSEnv(gym.Env[Observation, IntArray]):
     """Choose which stage of which job gets how many executors of a cluster.
 
     ## Description
@@ -157,9 +158,7 @@ class CJSEnv(gym.Env[Observation, NDArray[np.int64]]):
         outcome = self.face.begin(np.ones(1, np.bool_), [seed], options, self.np_random)
         return row_of(outcome.observation, 0), self._info(outcome)
 
-    def step(
-        self, action: NDArray[np.int64]
-    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def step(self, action: IntArray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Commit executors to a stage, or none; time goes on when all are committed."""
         if self.batch.done[0]:
             raise InputError("step must follow reset, got a step after the episode's end")
@@ -172,7 +171,7 @@ class CJSEnv(gym.Env[Observation, NDArray[np.int64]]):
             self._info(outcome),
         )
 
-    def action_masks(self) -> NDArray[np.bool_]:
+    def action_masks(self) -> BoolArray:
         """Return (max_stages + 1 + num_executors,) what each part of an action may be now."""
         return np.asarray(self.face.action_masks()[0])
 

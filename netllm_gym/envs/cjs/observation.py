@@ -14,10 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Int32Array = NDArray[np.int32]
-Int64Array = NDArray[np.int64]
-Float32Array = NDArray[np.float32]
-Float64Array = NDArray[np.float64]
+from netllm_gym.arrays import BoolArray, Float32Array, FloatArray, Int32Array, IntArray
 
 ROW_FIELDS = {
     "clock_ms": np.float64,
@@ -76,7 +73,7 @@ class ClusterView:
         edges: (L, 2) int32 (parent, child), positions among the row's stages.
     """
 
-    clock_ms: Float64Array
+    clock_ms: FloatArray
     committable: Int32Array
     source_job: Int32Array
     num_executors: Int32Array
@@ -86,13 +83,13 @@ class ClusterView:
     remaining: Int32Array
     demand: Int32Array
     duration_ms: Float32Array
-    schedulable: NDArray[np.bool_]
+    schedulable: BoolArray
     stage_id: Int32Array
     stage_job: Int32Array
     num_tasks: Int32Array
     job_id: Int32Array
     supply: Int32Array
-    arrival_ms: Float64Array
+    arrival_ms: FloatArray
     work_ms: Float32Array
     edges: Int32Array
 
@@ -100,32 +97,32 @@ class ClusterView:
         return len(self.clock_ms)
 
     @cached_property
-    def stage_ptr(self) -> Int64Array:
+    def stage_ptr(self) -> IntArray:
         """(N + 1,) where each row's stages begin."""
         return _offsets(self.num_stages)
 
     @cached_property
-    def job_ptr(self) -> Int64Array:
+    def job_ptr(self) -> IntArray:
         """(N + 1,) where each row's jobs begin."""
         return _offsets(self.num_jobs)
 
     @cached_property
-    def edge_ptr(self) -> Int64Array:
+    def edge_ptr(self) -> IntArray:
         """(N + 1,) where each row's edges begin."""
         return _offsets(self.num_edges)
 
     @cached_property
-    def stage_row(self) -> Int64Array:
+    def stage_row(self) -> IntArray:
         """(M,) row of each stage."""
         return np.repeat(np.arange(len(self)), self.num_stages)
 
     @cached_property
-    def job_row(self) -> Int64Array:
+    def job_row(self) -> IntArray:
         """(J,) row of each job."""
         return np.repeat(np.arange(len(self)), self.num_jobs)
 
     @cached_property
-    def edge_row(self) -> Int64Array:
+    def edge_row(self) -> IntArray:
         """(L,) row of each edge."""
         return np.repeat(np.arange(len(self)), self.num_edges)
 
@@ -156,11 +153,11 @@ class ClusterView:
         )
 
 
-def _offsets(counts: Int32Array) -> Int64Array:
+def _offsets(counts: Int32Array) -> IntArray:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
 
 
-def _places(begins: Int64Array, counts: Int64Array) -> Int64Array:
+def _places(begins: IntArray, counts: IntArray) -> IntArray:
     """Return begins[0], begins[0] + 1, ... for counts[0] places, then those of begins[1], ..."""
     ends = np.cumsum(counts)
     total = int(ends[-1]) if len(ends) else 0

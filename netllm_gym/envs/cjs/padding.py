@@ -7,6 +7,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from netllm_gym.arrays import BoolArray, IntArray
 from netllm_gym.envs.cjs.cluster import whole_number
 from netllm_gym.envs.cjs.observation import ClusterView
 
@@ -43,7 +44,7 @@ class Padded(NamedTuple):
     """What `pad` returns."""
 
     observation: dict[str, NDArray[Any]]  # (N, ...) each
-    hidden_stages: NDArray[np.int64]  # (N,) that did not fit
+    hidden_stages: IntArray  # (N,) that did not fit
 
 
 def observation_space(size: PaddedSize, num_executors: int) -> spaces.Dict:
@@ -118,10 +119,10 @@ def pad(view: ClusterView, size: PaddedSize, num_executors: int) -> Padded:
 def _fitting_jobs(
     view: ClusterView,
     size: PaddedSize,
-    job_of_stage: NDArray[np.int64],
-    job_of_edge: NDArray[np.int64],
-    job_place: NDArray[np.int64],
-) -> NDArray[np.bool_]:
+    job_of_stage: IntArray,
+    job_of_edge: IntArray,
+    job_place: IntArray,
+) -> BoolArray:
     """Return (J,) which jobs fit, together with all that are older."""
     num_jobs = len(view.job_id)
     begins = view.job_ptr[view.job_row]  # (J,) the row's first job

@@ -4,13 +4,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from netllm_gym.arrays import FloatArray, IntArray
 from netllm_gym.envs.cjs.batch import ClusterBatch
 from netllm_gym.envs.curves import Steps, how_many
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 class Spells(NamedTuple):

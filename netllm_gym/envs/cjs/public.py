@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from netllm_gym.arrays import BoolArray, IntArray
 from netllm_gym.envs.cjs.batch import ClusterBatch
 from netllm_gym.envs.cjs.padding import PaddedSize, pad
 from netllm_gym.envs.rows import Outcome
@@ -42,13 +43,13 @@ class PublicFace:
         self._executor_mask = np.zeros((batch.num_rows, batch.num_executors), np.int32)
 
     @property
-    def done(self) -> NDArray[np.bool_]:
+    def done(self) -> BoolArray:
         """(N,) whether each row's episode is over, or has not begun."""
         return self.batch.done
 
     def begin(
         self,
-        begins: NDArray[np.bool_],
+        begins: BoolArray,
         seeds: Sequence[int | None],
         options: Mapping[str, Any] | None,
         generator: np.random.Generator,
@@ -80,7 +81,7 @@ class PublicFace:
         inner = np.where(named, np.where(illegal, _NOT_IN_VIEW, slots), -1)
         return self._show(self.batch.step(np.stack([inner, actions[:, 1]], axis=1)))
 
-    def action_masks(self) -> NDArray[np.bool_]:
+    def action_masks(self) -> BoolArray:
         """Return (N, max_stages + 1 + num_executors) what each part of an action may be now."""
         always = np.ones((self.batch.num_rows, 1), np.bool_)  # "no stage"
         executors = self._executor_mask.astype(np.bool_)
@@ -96,7 +97,7 @@ class PublicFace:
             observation=padded.observation, info={**outcome.info, "hidden_stages": hidden}
         )
 
-    def _refuse(self, row: int, slots: NDArray[np.int64]) -> None:
+    def _refuse(self, row: int, slots: IntArray) -> None:
         legal = [*np.flatnonzero(self._stage_mask[row]).tolist(), self.size.max_stages]
         raise InputError(
             f"stage of an action must be schedulable, one of {', '.join(map(str, legal))} "

@@ -27,11 +27,11 @@ from typing import Any
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
 from netllm_gym import randomness
+from netllm_gym.arrays import FloatArray
+from netllm_gym.data.cjs.workload import FIRST, FRESH, LEVELS, REST, Workload
 from netllm_gym.envs.cjs.cluster import ClusterConfig
-from netllm_gym.envs.cjs.workload import FIRST, FRESH, LEVELS, REST, Workload
 
 NOWHERE = -1  # pool of a moving executor; source when nothing is asked
 COMMON = 0  # the common pool; job j's is 1 + j, that of the row's stage s is 1 + max_jobs + s
@@ -151,7 +151,7 @@ def pack_world(workload: Workload, config: ClusterConfig, num_executors: int) ->
     )
 
 
-def _level_table(num_executors: int, interpolation: str) -> NDArray[np.float64]:
+def _level_table(num_executors: int, interpolation: str) -> FloatArray:
     """Return (E + 1, 3): lower level, higher level, chance of the lower, per local executors."""
     table = np.zeros((num_executors + 1, 3))
     for local in range(num_executors + 1):

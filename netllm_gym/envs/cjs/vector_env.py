@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from netllm_gym.arrays import BoolArray
+from netllm_gym.data.cjs.named import VALID
+from netllm_gym.data.cjs.workload import Jobs, Workload
 from netllm_gym.envs.cjs.batch import ClusterBatch
 from netllm_gym.envs.cjs.cluster import ClusterConfig
 from netllm_gym.envs.cjs.padding import PaddedSize, observation_space
 from netllm_gym.envs.cjs.public import PublicFace
-from netllm_gym.envs.cjs.workload import VALID, Jobs, Workload
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.envs.rows import Outcome, RowVectorEnv
 from netllm_gym.errors import InputError
@@ -106,7 +108,7 @@ class CJSVectorEnv(RowVectorEnv):
         """Return the jobs of an episode."""
         return self.clusters.jobs(arrival_seed)
 
-    def action_masks(self) -> NDArray[np.bool_]:
+    def action_masks(self) -> BoolArray:
         """Return (N, max_stages + 1 + num_executors) what each part of an action may be now."""
         if self.batch is not self.face:
             raise InputError("padded must be True where masks are asked for, got False")
@@ -181,12 +183,12 @@ class _Unpadded:
         self._clusters = clusters
 
     @property
-    def done(self) -> NDArray[np.bool_]:
+    def done(self) -> BoolArray:
         return self._clusters.done
 
     def begin(
         self,
-        begins: NDArray[np.bool_],
+        begins: BoolArray,
         seeds: Sequence[int | None],
         options: Mapping[str, Any] | None,
         generator: np.random.Generator,

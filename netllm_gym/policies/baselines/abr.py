@@ -16,16 +16,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from netllm_gym.arrays import Float32Array, FloatArray, IntArray
 from netllm_gym.envs.abr.env import ABREnv
 from netllm_gym.envs.abr.observation import BITRATE, BUFFER, REMAINING, TENS_S, THROUGHPUT
 from netllm_gym.envs.abr.vector_env import ABRVectorEnv
 from netllm_gym.errors import InputError
-from netllm_gym.policies.policy import FloatArray, IntArray
 from netllm_gym.randomness import EpisodeDraws
 
-Observations = NDArray[np.float32]  # (N, 6, W)
+Observations = Float32Array  # (N, 6, W)
 AnyABREnv = ABRVectorEnv | ABREnv
 
 THROUGHPUT_SAMPLES = 5  # newest downloads that a throughput estimate rests on

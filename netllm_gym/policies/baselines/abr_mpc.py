@@ -20,8 +20,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from netllm_gym.arrays import FloatArray, IntArray
 from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.abr import (
     AnyABREnv,
@@ -32,7 +32,6 @@ from netllm_gym.policies.baselines.abr import (
     last_rungs,
     throughputs_mbs,
 )
-from netllm_gym.policies.policy import FloatArray, IntArray
 
 HORIZON = 5  # chunks that a plan looks ahead
 ERRORS_KEPT = 5  # newest forecast errors that caution rests on
@@ -161,9 +160,7 @@ class _PlanSearch:
         size_bytes: (chunks, rungs) sizes that the plan believes in.
     """
 
-    def __init__(
-        self, env: AnyABREnv, horizon: int, step_limit: int, size_bytes: NDArray[np.int64]
-    ) -> None:
+    def __init__(self, env: AnyABREnv, horizon: int, step_limit: int, size_bytes: IntArray) -> None:
         self._num_chunks, self._horizon = env.video.num_chunks, horizon
         self._ladder_mbps = env.video.ladder_mbps
         ladder_kbps = self._ladder_mbps * 1000.0

@@ -53,15 +53,15 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from netllm_gym.arrays import FloatArray, IntArray
+from netllm_gym.data.abr.traces import Trace, check_start_pointer
+from netllm_gym.data.abr.video import Video
 from netllm_gym.envs.abr import simulator
 from netllm_gym.envs.abr.env import ABREnv
 from netllm_gym.envs.abr.player import PlayerConfig
 from netllm_gym.envs.abr.qoe import LinearQoE, chunk_qoe
-from netllm_gym.envs.abr.traces import Trace, check_start_pointer
 from netllm_gym.envs.abr.vector_env import ABRVectorEnv
-from netllm_gym.envs.abr.video import Video
 from netllm_gym.errors import InputError
-from netllm_gym.policies.policy import FloatArray, IntArray
 
 _BEAM = 64  # labels per rung in the planning run
 _LIMITS = (4_000, 20_000)  # labels per rung in the proving runs, the second where the first fails

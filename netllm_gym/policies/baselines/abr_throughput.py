@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from netllm_gym.arrays import FloatArray, IntArray
 from netllm_gym.envs.abr.observation import BITRATE, DOWNLOAD, TENS_S, THROUGHPUT
 from netllm_gym.policies.baselines.abr import (
     AnyABREnv,
@@ -18,7 +19,6 @@ from netllm_gym.policies.baselines.abr import (
     last_rungs,
     throughputs_mbs,
 )
-from netllm_gym.policies.policy import FloatArray, IntArray
 
 SAFE_SHARE = 0.85  # of the estimate that FESTIVE takes for sure
 EFFICIENCY_WEIGHT = 12.0  # of the distance to the wanted bitrate, against switches

@@ -15,14 +15,13 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from netllm_gym.arrays import BoolArray, FloatArray, IntArray
+from netllm_gym.data.cjs.workload import LEVELS
 from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.envs.cjs.vector_env import CJSVectorEnv
-from netllm_gym.envs.cjs.workload import LEVELS
 from netllm_gym.errors import InputError
-from netllm_gym.policies.policy import FloatArray, IntArray
 from netllm_gym.randomness import EpisodeDraws
 
-BoolArray = NDArray[np.bool_]
 Counts = NDArray[np.integer[Any]]
 Length = TypeVar("Length", bound=np.number[Any])
 

@@ -29,14 +29,13 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
+from netllm_gym.arrays import FloatArray, IntArray
+from netllm_gym.data.cjs.workload import FIRST, FRESH, LEVELS, REST, Jobs, Workload
 from netllm_gym.envs.cjs.vector_env import CJSVectorEnv
-from netllm_gym.envs.cjs.workload import FIRST, FRESH, LEVELS, REST, Jobs, Workload
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.cjs import longest_paths
-from netllm_gym.policies.policy import FloatArray
 
 _jit = numba.njit(cache=True, error_model="numpy")
 
@@ -158,7 +157,7 @@ def _reduce(
     return reduced
 
 
-def _edges(workload: Workload) -> NDArray[np.int64]:
+def _edges(workload: Workload) -> IntArray:
     """Return (L, 2) parent and child among all stages."""
     first = np.repeat(workload.stage_offset[:-1], np.diff(workload.edge_offset))
     return np.asarray(workload.edges + first[:, None], np.int64)

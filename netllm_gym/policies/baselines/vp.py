@@ -9,9 +9,8 @@ turns away. The `_unwrapped` ones are the same formulas on angles from which suc
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from netllm_gym.policies.policy import FloatArray
+from netllm_gym.arrays import Float32Array, FloatArray
 
 
 class ViewportRule:
@@ -26,7 +25,7 @@ class ViewportRule:
     def __init__(self, windows: Any) -> None:
         self.future = np.arange(1, windows.config.future + 1, dtype=np.float64)  # (F,) samples on
 
-    def predict(self, history: FloatArray, content: NDArray[np.float32] | None) -> FloatArray:
+    def predict(self, history: FloatArray, content: Float32Array | None) -> FloatArray:
         """Return (N, F, 3) angles; see the protocol."""
         raise NotImplementedError
 
@@ -36,7 +35,7 @@ class HoldLast(ViewportRule):
 
     name = "hold_last"
 
-    def predict(self, history: FloatArray, content: NDArray[np.float32] | None) -> FloatArray:
+    def predict(self, history: FloatArray, content: Float32Array | None) -> FloatArray:
         """Return the last sample, again and again."""
         return np.repeat(history[:, -1:], len(self.future), axis=1)
 
@@ -49,7 +48,7 @@ class DampedVelocity(ViewportRule):
 
     name = "damped_velocity"
 
-    def predict(self, history: FloatArray, content: NDArray[np.float32] | None) -> FloatArray:
+    def predict(self, history: FloatArray, content: Float32Array | None) -> FloatArray:
         """Return the last sample and the sum of the changes so far."""
         change = (history[:, -1:] - history[:, -2:-1] + 180.0) % 360.0 - 180.0  # (N, 1, 3)
         ahead = 1.0 - 0.5**self.future  # (F,) 0.5, 0.75, ... changes
@@ -61,7 +60,7 @@ class Velocity(ViewportRule):
 
     name = "velocity"
 
-    def predict(self, history: FloatArray, content: NDArray[np.float32] | None) -> FloatArray:
+    def predict(self, history: FloatArray, content: Float32Array | None) -> FloatArray:
         """Return the last sample and the mean change, once, twice, ..."""
         speed = (history[:, -1:] - history[:, :1]) / (history.shape[1] - 1)  # (N, 1, 3)
         return np.asarray(history[:, -1:] + speed * self.future[:, None], np.float64)
@@ -76,7 +75,7 @@ class LinearRegression(ViewportRule):
 
     name = "linear_regression"
 
-    def predict(self, history: FloatArray, content: NDArray[np.float32] | None) -> FloatArray:
+    def predict(self, history: FloatArray, content: Float32Array | None) -> FloatArray:
         """Return the line's next points."""
         time = np.arange(history.shape[1]) - (history.shape[1] - 1) / 2  # (H,) of mean 0
         slope = np.einsum("h,nhc->nc", time, history)[:, None] / (time @ time)  # (N, 1, 3)
@@ -89,7 +88,7 @@ class VelocityUnwrapped(Velocity):
 
     name = "velocity_unwrapped"
 
-    def predict(self, history: FloatArray, content: NDArray[np.float32] | None) -> FloatArray:
+    def predict(self, history: FloatArray, content: Float32Array | None) -> FloatArray:
         """Return the last sample and the mean change, once, twice, ..."""
         return super().predict(np.unwrap(history, axis=1, period=360.0), content)
 
@@ -99,6 +98,6 @@ class LinearRegressionUnwrapped(LinearRegression):
 
     name = "linear_regression_unwrapped"
 
-    def predict(self, history: FloatArray, content: NDArray[np.float32] | None) -> FloatArray:
+    def predict(self, history: FloatArray, content: Float32Array | None) -> FloatArray:
         """Return the line's next points."""
         return super().predict(np.unwrap(history, axis=1, period=360.0), content)

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from netllm_gym.data.windows import PaddedEpisodes
+from netllm_gym.arrays import IntArray
 from netllm_gym.envs.abr.observation import (
     BITRATE,
     BUFFER,
@@ -34,6 +33,7 @@ from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.abr import check_trained_for
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.tokens import TokenLayout, TokenSpec
+from netllm_gym.pools.windows import PaddedEpisodes
 
 if TYPE_CHECKING:
     from netllm_gym.policies.llm.model import LLMModel
@@ -267,8 +267,8 @@ def decide(
     model: "LLMModel",
     inputs: Mapping[str, Any],
     cache: Any,
-    pick: Callable[[Tensor], NDArray[np.int64]],
-) -> NDArray[np.int64]:
+    pick: Callable[[Tensor], IntArray],
+) -> IntArray:
     """Return (N,) rungs for (N, 1) steps."""
     return pick(model(inputs, cache)[:, 0, : model.config.num_actions])
 

@@ -15,6 +15,7 @@ import torch
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor
 
+from netllm_gym.configs import from_json, to_json
 from netllm_gym.errors import InputError, MissingDataError
 from netllm_gym.files import one_line, replace_folder
 from netllm_gym.policies.checkpoint import (
@@ -26,7 +27,6 @@ from netllm_gym.policies.checkpoint import (
     write_config,
     write_tensors,
 )
-from netllm_gym.policies.configs import from_json, to_json
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.model import LLMModel
 from netllm_gym.policies.llm.policy import factory_of, for_acting

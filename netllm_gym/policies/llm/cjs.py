@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from netllm_gym.data.windows import PaddedEpisodes
+from netllm_gym.arrays import IntArray
 from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.errors import InputError
 from netllm_gym.policies.cjs_graph import (
@@ -40,11 +40,11 @@ from netllm_gym.policies.cjs_graph import (
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.tokens import TokenLayout, TokenSpec
 from netllm_gym.policies.normal import Normal
+from netllm_gym.pools.windows import PaddedEpisodes
 
 if TYPE_CHECKING:
     from netllm_gym.policies.llm.model import LLMModel
 
-IntArray = NDArray[np.int64]
 
 CHOICE, EXECUTORS = "choice", "executors"
 LAYOUTS = {

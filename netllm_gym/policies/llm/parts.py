@@ -7,22 +7,21 @@ tensors and logits an action, and what config, episodes and environment fit. All
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from netllm_gym.data.windows import PaddedEpisodes
+from netllm_gym.arrays import IntArray
 from netllm_gym.errors import InputError
 from netllm_gym.policies.llm import abr, cjs, vp
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.tokens import TokenLayout
+from netllm_gym.pools.windows import PaddedEpisodes
 
 if TYPE_CHECKING:
     from netllm_gym.policies.llm.model import LLMModel
 
 Make = Callable[[LLMConfig, TokenLayout, int], nn.Module]  # config, layout, width of the tokens
 Batch = Mapping[str, Any]
-Pick = Callable[[Tensor], NDArray[np.int64]]  # (N, choices) logits -> (N,)
+Pick = Callable[[Tensor], IntArray]  # (N, choices) logits -> (N,)
 
 
 class ProblemParts(NamedTuple):
@@ -34,7 +33,7 @@ class ProblemParts(NamedTuple):
     split: Callable[[Batch, int], list[dict[str, Any]]]  # an update's windows -> forward passes
     tensors: Callable[[Batch], dict[str, Any]]  # arrays as `Windows` cuts them -> tensors
     score: Callable[[LLMConfig, Any, Batch], tuple[Tensor, dict[str, Tensor]]]  # loss, metrics
-    decide: Callable[["LLMModel", Batch, Any, Pick], NDArray[np.int64]]  # inputs, cache -> actions
+    decide: Callable[["LLMModel", Batch, Any, Pick], IntArray]  # inputs, cache -> actions
     sized: Callable[[LLMConfig, Any, PaddedEpisodes], LLMConfig]  # sizes of the environment
     check_episodes: Callable[[LLMConfig, PaddedEpisodes], None]  # raises InputError
     check_env: Callable[[LLMConfig, Any], None]  # raises InputError

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from peft import PeftModel
 from torch import Tensor
 
+from netllm_gym.arrays import FloatArray, IntArray
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.model import LLMModel, on_device
 from netllm_gym.policies.llm.parts import Pick, PredictionParts, model_parts_of, parts_of
-from netllm_gym.policies.policy import FloatArray, IntArray, TrainedPolicyFactory, choose
+from netllm_gym.policies.policy import TrainedPolicyFactory, choose
 from netllm_gym.policies.returns import ReturnConditioner
-from netllm_gym.policies.viewport_learning import PredictorFactory
+from netllm_gym.policies.viewport import PredictorFactory
 from netllm_gym.randomness import EpisodeDraws
 
 
@@ -56,9 +56,7 @@ class LLMPolicy:
         if self._cache is not None:
             self._cache.forget(torch.from_numpy(rows))
 
-    def act(
-        self, observations: Any, rewards: FloatArray, infos: Mapping[str, Any]
-    ) -> NDArray[np.int64]:
+    def act(self, observations: Any, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
         """Return (N, ...) actions; see the protocol."""
         self._actions = self._decide(observations, rewards, self._pick)
         self._steps += 1

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from netllm_gym.data.angles import check_order
-from netllm_gym.data.viewport import ViewportWindows
-from netllm_gym.policies.configs import check
+from netllm_gym.configs import check
+from netllm_gym.data.vp.angles import check_order
+from netllm_gym.data.vp.viewport import ViewportWindows
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.tokens import TokenLayout, TokenSpec
 from netllm_gym.policies.normal import Normal
-from netllm_gym.policies.viewport_learning import NUM_FEATURES, silent_linear
+from netllm_gym.policies.viewport import NUM_FEATURES, silent_linear
 
 if TYPE_CHECKING:
     from netllm_gym.policies.llm.model import LLMModel

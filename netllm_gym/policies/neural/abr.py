@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from netllm_gym.arrays import Float32Array, FloatArray, IntArray
 from netllm_gym.data.datasets import find_data
 from netllm_gym.envs.abr.observation import (
     BITRATE,
@@ -32,7 +33,6 @@ from netllm_gym.envs.abr.observation import (
 from netllm_gym.errors import InputError
 from netllm_gym.files import one_line
 from netllm_gym.policies.baselines.abr import AnyABREnv, Observations, last_rungs
-from netllm_gym.policies.policy import FloatArray, IntArray
 from netllm_gym.randomness import EpisodeDraws
 
 ACTOR_FILES = {  # published network -> file below abr/weights
@@ -115,7 +115,7 @@ def read_actor(path: Path) -> PensieveActor:
 
 def _array(
     arrays: Mapping[str, NDArray[Any]], key: str, shape: tuple[int, ...], path: Path
-) -> NDArray[np.float32]:
+) -> Float32Array:
     found = arrays.get(key)
     if found is None or found.shape != shape or found.dtype != np.float32:
         got = "none" if found is None else f"{found.shape} of {found.dtype}"
@@ -123,7 +123,7 @@ def _array(
     return np.array(found)
 
 
-def choose_moves(probabilities: NDArray[np.float32], thousandths: IntArray) -> IntArray:
+def choose_moves(probabilities: Float32Array, thousandths: IntArray) -> IntArray:
     """Return the reference's draw from (N, 3) probabilities: 0, 1 or 2 for down, same, up.
 
     It is the first move whose cumulative probability exceeds k/1000, k in 1..999, and move 0 if

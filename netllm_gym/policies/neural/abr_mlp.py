@@ -14,12 +14,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from netllm_gym.arrays import Float32Array, FloatArray, IntArray
+from netllm_gym.configs import MAX_SEED, check
 from netllm_gym.envs.abr.observation import BITRATE, DOWNLOAD, HISTORY, NUM_ROWS, SIZES, THROUGHPUT
 from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.abr import Observations, check_trained_for
-from netllm_gym.policies.configs import MAX_SEED, check
 from netllm_gym.policies.neural.networks import Judgement, Network
-from netllm_gym.policies.policy import FloatArray, IntArray, choose
+from netllm_gym.policies.policy import choose
 
 _LOGARITHMIC = (THROUGHPUT, DOWNLOAD, SIZES)  # rows whose values span orders of magnitude
 _LEAST = 0.01  # MB/s, tens of seconds, MB: what is below is told apart no more
@@ -157,7 +158,7 @@ class LinkMemory:
         self._range[rows] = np.inf, -np.inf
         self._last[rows] = np.nan
 
-    def see(self, observations: Observations) -> NDArray[np.float32]:
+    def see(self, observations: Observations) -> Float32Array:
         """Take in (N, R, W) observations; return them with the numbers in further rows."""
         x = _logarithm(observations[:, THROUGHPUT, -1].astype(np.float64))
         powers = np.stack([np.ones_like(x), x, x**2], axis=1)
@@ -180,7 +181,7 @@ class LinkMemory:
         return with_rows(observations, np.concatenate(numbers, axis=1))
 
 
-def with_rows(observations: Observations, numbers: FloatArray) -> NDArray[np.float32]:
+def with_rows(observations: Observations, numbers: FloatArray) -> Float32Array:
     """Return (N, R + K, W) observations with (N, F) numbers in K further rows, 0 behind them."""
     width = observations.shape[2]
     rows = _rows_for(numbers.shape[1], width)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from netllm_gym.configs import from_json, to_json
 from netllm_gym.errors import InputError
 from netllm_gym.policies.checkpoint import (
     check_device,
@@ -20,7 +21,6 @@ from netllm_gym.policies.checkpoint import (
     write_config,
     write_tensors,
 )
-from netllm_gym.policies.configs import from_json, to_json
 from netllm_gym.policies.neural.networks import KeptNetwork
 from netllm_gym.policies.policy import TrainedPolicyFactory
 

@@ -21,14 +21,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from netllm_gym.arrays import BoolArray, Float32Array, FloatArray, IntArray
+from netllm_gym.configs import MAX_SEED, check
 from netllm_gym.data.datasets import find_data
 from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.errors import InputError
 from netllm_gym.files import one_line
 from netllm_gym.policies.baselines.cjs import edge_ends, longest_paths, places_of_jobs
-from netllm_gym.policies.configs import MAX_SEED, check
 from netllm_gym.policies.neural.networks import Judgement, Network, NetworkPolicyFactory
-from netllm_gym.policies.policy import FloatArray, IntArray
 
 WEIGHTS_FILE = "decima_tpch_weights.npz"
 DECODINGS = ("sampled", "greedy")
@@ -226,7 +226,7 @@ class Decima(Network):
         choice = self(cluster_graph(observations), actions=torch.from_numpy(actions))
         return Judgement(choice.log_prob, choice.entropy(), None)
 
-    def chooses(self, observations: ClusterView) -> NDArray[np.bool_]:
+    def chooses(self, observations: ClusterView) -> BoolArray:
         """Return (B,) where there are a stage and executors for it."""
         offered = observations.stage_row[observations.schedulable]
         offers = np.bincount(offered, minlength=len(observations)) > 0
@@ -387,7 +387,7 @@ def read_decima(path: Path) -> Decima:
 
 def _array(
     arrays: Mapping[str, NDArray[Any]], key: str, shape: tuple[int, ...], path: Path
-) -> NDArray[np.float32]:
+) -> Float32Array:
     found = arrays.get(key)
     if found is None or found.shape != shape or found.dtype != np.float32:
         got = "none" if found is None else f"{found.shape} of {found.dtype}"

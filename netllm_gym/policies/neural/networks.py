@@ -11,12 +11,12 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from netllm_gym.arrays import BoolArray, FloatArray, IntArray
 from netllm_gym.errors import InputError
 from netllm_gym.policies.checkpoint import read_schema
-from netllm_gym.policies.policy import FloatArray, IntArray, Policy, TrainedPolicyFactory
+from netllm_gym.policies.policy import Policy, TrainedPolicyFactory
 from netllm_gym.randomness import EpisodeDraws
 
 
@@ -147,7 +147,7 @@ class Network(KeptNetwork):
         """
         raise NotImplementedError
 
-    def chooses(self, observations: Any) -> NDArray[np.bool_]:
+    def chooses(self, observations: Any) -> BoolArray:
         """Return (B,) where there is a choice, from which something can be learned; everywhere."""
         return np.ones(len(observations), np.bool_)
 

@@ -9,25 +9,19 @@ the last sample, so that nothing jumps where it wraps around.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from netllm_gym.data.angles import check_order
-from netllm_gym.data.viewport import ViewportWindows
-from netllm_gym.policies.configs import MAX_SEED, check
-from netllm_gym.policies.neural.checkpoint import load_network, write_network
-from netllm_gym.policies.neural.config import ViewportSchedule
+from netllm_gym.configs import MAX_SEED, check
+from netllm_gym.data.vp.angles import check_order
 from netllm_gym.policies.neural.networks import KeptNetwork
-from netllm_gym.policies.viewport_learning import (
+from netllm_gym.policies.viewport import (
     NUM_FEATURES,
     OFFSET_DEG,
     PLACE_DEG,
-    Begun,
     PredictorFactory,
-    ViewportLearner,
     silent_linear,
 )
 
@@ -142,42 +136,3 @@ class ViewportNetwork(KeptNetwork):
         return PredictorFactory(
             *(self, self.forecast, self.config), sampled=sampled, name=name, trained_on=trained_on
         )
-
-
-def network_learner(
-    windows: ViewportWindows,
-    config: ViewportNetworkConfig,
-    schedule: ViewportSchedule,
-    last: Path | None,
-) -> Begun:
-    """Return what learns a network from windows; from `last`, an earlier run's, it goes on."""
-    network: Any = ViewportNetwork(config)
-    kept = None
-    if last is not None:
-        network, values = load_network(last)
-        kept = {"config": values["config"], "trained_on": values["trained_on"]}
-    learner = _NetworkLearner(
-        *(network, config, _optimizer(network, schedule), windows, schedule),
-        schedule.batch_size,
-    )
-    return Begun(learner, kept)
-
-
-def _optimizer(network: nn.Module, schedule: ViewportSchedule) -> torch.optim.AdamW:
-    rate = schedule.learning_rate
-    groups = [{"params": [*network.parameters()], "initial_lr": rate}]
-    return torch.optim.AdamW(groups, lr=rate, weight_decay=schedule.weight_decay, fused=True)
-
-
-class _NetworkLearner(ViewportLearner):
-    """A network, kept as the others are."""
-
-    def policy(self, trained_on: Mapping[str, Any]) -> PredictorFactory:
-        """Return the factory of the predictor as it would act now."""
-        name = self.network.config.kind
-        factory = self.network.eval().factory(sampled=None, name=name, trained_on=trained_on)
-        return factory  # type: ignore[no-any-return]
-
-    def write(self, folder: Path, trained_on: Mapping[str, Any]) -> None:
-        """Write the predictor's files."""
-        write_network(folder, self.network, trained_on)

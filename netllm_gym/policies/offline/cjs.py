@@ -17,21 +17,17 @@ is not shown has no action, and its decision is left out of training.
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from netllm_gym.arrays import BoolArray, Float32Array, IntArray
 from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.policies.baselines.cjs import Offers, work_left_ms
 from netllm_gym.policies.cjs_graph import NUM_JOB, NUM_ROW, NUM_STAGE, choices_of, graph_of
-from netllm_gym.policies.policy import IntArray
 
 NUM_SHOWN = 16
 NUM_LEVELS = 8
 NUM_ACTIONS = 1 + NUM_SHOWN * NUM_LEVELS
 NUM_FEATURES = NUM_SHOWN * (1 + NUM_STAGE + NUM_JOB) + NUM_ROW
 NO_ACTION = -1
-
-FloatArray = NDArray[np.float32]
-BoolArray = NDArray[np.bool_]
 
 
 class Menu(NamedTuple):
@@ -78,7 +74,7 @@ def menu_of(view: ClusterView) -> Menu:
     return Menu(stage, place, limit, choices.allowed[:, 0])
 
 
-def features_of(view: ClusterView, menu: Menu) -> FloatArray:
+def features_of(view: ClusterView, menu: Menu) -> Float32Array:
     """Return (N, NUM_FEATURES): of each rank 1 and its features, or zeros; then the cluster's."""
     graph = graph_of(view)
     exists = menu.place >= 0

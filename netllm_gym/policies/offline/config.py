@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from netllm_gym.policies.configs import MAX_SEED, check, check_schedule
+from netllm_gym.configs import MAX_SEED, check, check_schedule
 from netllm_gym.policies.returns import ReturnSpec
 
 GAMMA = 0.99  # discount of "cql"; 0.99 is d3rlpy's

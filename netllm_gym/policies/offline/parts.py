@@ -8,31 +8,30 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from netllm_gym.arrays import BoolArray, Float32Array, IntArray
 from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.abr import check_trained_for
 from netllm_gym.policies.offline import cjs
 from netllm_gym.policies.offline.config import OfflineConfig
-from netllm_gym.policies.policy import IntArray
 
 
 class Taught(NamedTuple):
     """N decisions of a teacher."""
 
-    features: NDArray[np.float32]  # (N, D)
+    features: Float32Array  # (N, D)
     actions: IntArray  # (N,) below 0 where there is none
-    is_exact: NDArray[np.bool_]  # (N,) whether the action does just what the teacher did
-    is_allowed: NDArray[np.bool_]  # (N,) whether it may be chosen
+    is_exact: BoolArray  # (N,) whether the action does just what the teacher did
+    is_allowed: BoolArray  # (N,) whether it may be chosen
 
 
 class Offered(NamedTuple):
     """N decisions to make."""
 
-    features: NDArray[np.float32]  # (N, D)
-    allowed: NDArray[np.bool_]  # (N, A), at least one in each row
-    decide: Callable[[IntArray], NDArray[np.int64]]  # (N,) actions -> what the environment takes
+    features: Float32Array  # (N, D)
+    allowed: BoolArray  # (N, A), at least one in each row
+    decide: Callable[[IntArray], IntArray]  # (N,) actions -> what the environment takes
 
 
 class Sizes(NamedTuple):
@@ -52,7 +51,7 @@ class ProblemParts(NamedTuple):
     check_env: Callable[[OfflineConfig, Any], None]  # raises InputError
 
 
-def _abr_features(config: OfflineConfig, observations: Any) -> NDArray[np.float32]:
+def _abr_features(config: OfflineConfig, observations: Any) -> Float32Array:
     """Return the published matrix laid flat, (N, 6 W)."""
     flat = np.asarray(observations, np.float32).reshape(len(observations), -1)
     if flat.shape[1] != config.num_features:

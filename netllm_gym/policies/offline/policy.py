@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from netllm_gym.arrays import Float32Array, FloatArray, IntArray
+from netllm_gym.configs import from_json, to_json
 from netllm_gym.errors import InputError
 from netllm_gym.policies.checkpoint import (
     check_device,
@@ -23,15 +25,24 @@ from netllm_gym.policies.checkpoint import (
     write_config,
     write_tensors,
 )
-from netllm_gym.policies.configs import from_json, to_json
 from netllm_gym.policies.normal import Normal
 from netllm_gym.policies.offline.config import OfflineConfig
 from netllm_gym.policies.offline.d3 import SCORES, new_network
-from netllm_gym.policies.offline.examples import timesteps_of
 from netllm_gym.policies.offline.parts import parts_of
-from netllm_gym.policies.policy import FloatArray, IntArray, TrainedPolicyFactory, choose
+from netllm_gym.policies.policy import TrainedPolicyFactory, choose
 from netllm_gym.policies.returns import ReturnConditioner
 from netllm_gym.randomness import EpisodeDraws
+
+
+def timesteps_of(step: IntArray, max_steps: int) -> IntArray:
+    """Return the number of each step from 1 on, 0 before the first; later ones look like the last.
+
+    Args:
+        step: From 0 on, below it before the first.
+        max_steps: That are told apart.
+    """
+    return np.asarray(np.clip(step + 1, 0, max_steps), np.int64)
+
 
 SCHEMA = "netllm-gym offline policy 1"
 POLICY_FILE = "policy.safetensors"
@@ -95,9 +106,7 @@ class OfflinePolicy:
         if self._recent is not None:
             self._recent.forget(rows)
 
-    def act(
-        self, observations: Any, rewards: FloatArray, infos: Mapping[str, Any]
-    ) -> NDArray[np.int64]:
+    def act(self, observations: Any, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
         """Return (N, ...) actions; see the protocol."""
         offered = self._parts.offered(self._config, observations)
         if self._recent is None:
@@ -137,9 +146,7 @@ class _Recent:
         self._step[rows] = -1
         self._returns.reset(rows)
 
-    def take_in(
-        self, features: NDArray[np.float32], rewards: FloatArray
-    ) -> dict[str, NDArray[Any]]:
+    def take_in(self, features: Float32Array, rewards: FloatArray) -> dict[str, NDArray[Any]]:
         """Take in the next step of all rows and return the batch that ends with it."""
         self._returns.observe(rewards, self._step >= 0)
         self._step += 1

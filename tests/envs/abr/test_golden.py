@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import netllm_gym  # noqa: F401  # registers the ids
-from netllm_gym.envs.abr.traces import Trace
-from netllm_gym.envs.abr.video import Video
+from netllm_gym.data.abr.traces import Trace
+from netllm_gym.data.abr.video import Video
 
 MADE = json.loads((Path(__file__).parents[2] / "golden/sim_made_traces.json").read_text())
 SHARED = Path(os.environ.get("NETLLM_GYM_DATA", "nowhere")).parent / "golden/abr"

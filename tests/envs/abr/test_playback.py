@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 import netllm_gym  # noqa: F401
+from netllm_gym.data.abr.traces import Trace
+from netllm_gym.data.abr.video import load_video
 from netllm_gym.envs.abr.playback import Playback, link_capacity
 from netllm_gym.envs.abr.player import PlayerConfig
-from netllm_gym.envs.abr.traces import Trace
-from netllm_gym.envs.abr.video import load_video
 
 # Chunk 0 takes 2 s. Chunk 1 takes 7 s with 4 s in the buffer: 3 s of stall. Chunk 2 takes 1 s;
 # the buffer, 4 - 1 + 4 = 7 s, is then above a cap of 6 s, so the player pauses for 1 s.

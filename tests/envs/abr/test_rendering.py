@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import netllm_gym
+from netllm_gym.data.abr.video import load_video
 from netllm_gym.envs import drawing
 from netllm_gym.envs.abr import rendering
 from netllm_gym.envs.abr.playback import Playback
 from netllm_gym.envs.abr.rendering import Scene, episode_text, sparkline
-from netllm_gym.envs.abr.video import load_video
 from netllm_gym.errors import InputError, MissingDataError
 from tests.envs.abr.test_playback import MADE
 

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import netllm_gym  # noqa: F401
+from netllm_gym.data.abr.traces import Trace
+from netllm_gym.data.abr.video import Video
 from netllm_gym.envs.abr.player import PlayerConfig
 from netllm_gym.envs.abr.qoe import LinearQoE
-from netllm_gym.envs.abr.traces import Trace
-from netllm_gym.envs.abr.video import Video
 from netllm_gym.errors import InputError
 
 PLAIN = PlayerConfig(rtt_s=0.0, payload_fraction=1.0)

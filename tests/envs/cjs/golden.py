@@ -3,7 +3,7 @@
 import gzip
 import json
 
-from netllm_gym.envs.cjs.workload import JobTemplate, Workload
+from netllm_gym.data.cjs.workload import JobTemplate, Workload
 
 
 def read_golden(path):

@@ -7,7 +7,7 @@ and one to the last stage of job 0. Executor 1 leaves and is there at 7 s; execu
 and goes on with job 0's last task until 7 s. Job 1 is complete at 10 s.
 """
 
-from netllm_gym.envs.cjs.workload import JobTemplate, Workload
+from netllm_gym.data.cjs.workload import JobTemplate, Workload
 
 MADE = Workload.of_jobs(
     "made",

@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
+from netllm_gym.data.cjs.workload import JobTemplate, Waves, Workload
 from netllm_gym.envs.cjs.cluster import ClusterConfig
 from netllm_gym.envs.cjs.env import CJSEnv
 from netllm_gym.envs.cjs.vector_env import CJSVectorEnv
-from netllm_gym.envs.cjs.workload import JobTemplate, Waves, Workload
 from netllm_gym.errors import InputError
-from tests.envs.cjs.made_jobs import recorded
+from tests.data.cjs.made_jobs import recorded
 
 NO_STAGE = 8
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import netllm_gym  # noqa: F401
+from netllm_gym.data.cjs.workload import JobTemplate, Workload
 from netllm_gym.envs.cjs.cluster import ClusterConfig
 from netllm_gym.envs.cjs.env import CJSEnv
-from netllm_gym.envs.cjs.workload import JobTemplate, Workload
 from netllm_gym.errors import InputError
-from tests.envs.cjs.made_jobs import made_workload, recorded
+from tests.data.cjs.made_jobs import made_workload, recorded
 
 AT_ONCE = {"moving_delay_s": 0.0}
 ONE_JOB = recorded((0, [[1, 3]], []))

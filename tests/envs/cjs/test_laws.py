@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from netllm_gym.data.cjs.workload import JobTemplate, Waves, Workload
 from netllm_gym.envs.cjs.batch import ClusterBatch
 from netllm_gym.envs.cjs.cluster import BACKUPS, INTERPOLATIONS, ClusterConfig
-from netllm_gym.envs.cjs.workload import JobTemplate, Waves, Workload
 from tests.test_readers import FEW, MANY
 
 NOWHERE, COMMON = -1, 0  # pools; then one per job, then one per stage

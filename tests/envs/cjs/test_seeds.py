@@ -7,11 +7,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from netllm_gym.data.cjs.named import workload
 from netllm_gym.envs.cjs.vector_env import FIRST_TRAINING_SEED, TEST_SEEDS, CJSVectorEnv
-from netllm_gym.envs.cjs.workload import workload
 from netllm_gym.errors import InputError
 from netllm_gym.randomness import keys_of_seeds, mix64
-from tests.envs.cjs.made_jobs import made_workload
+from tests.data.cjs.made_jobs import made_workload
 
 MADE = made_workload(seed=1)
 PAST_THE_LAST = 2**63

@@ -9,7 +9,7 @@ import netllm_gym  # noqa: F401
 from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.envs.cjs.vector_env import CJSVectorEnv
 from netllm_gym.errors import InputError
-from tests.envs.cjs.made_jobs import made_workload
+from tests.data.cjs.made_jobs import made_workload
 
 ROWS, STEPS = 12, 150
 STAGES = 14  # of the observation: fewer than there can be, so that some are hidden

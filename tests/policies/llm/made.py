@@ -5,10 +5,10 @@ import json
 import numpy as np
 import torch
 
-from netllm_gym.data.windows import PaddedEpisodes, Windows
 from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig
 from netllm_gym.policies.llm.model import LLMModel
 from netllm_gym.policies.returns import ReturnSpec
+from netllm_gym.pools.windows import PaddedEpisodes, Windows
 
 MAX_STEPS = 9
 NO_RETURNS = ReturnSpec(kind="none", center=0.0, scale=1.0, target=0.0)

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from netllm_gym.data.windows import PaddedEpisodes, Windows
 from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.policies.llm import cjs
 from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig
 from netllm_gym.policies.llm.model import LLMModel
-from tests.data.made_cjs import made_cluster_episode, made_view
+from netllm_gym.pools.windows import PaddedEpisodes, Windows
 from tests.policies.llm.made import NO_RETURNS
+from tests.pools.made_cjs import made_cluster_episode, made_view
 
 
 def make_cjs_config(name, returns=NO_RETURNS, **backbone):

@@ -8,17 +8,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from netllm_gym.data.windows import Windows
 from netllm_gym.errors import InputError
 from netllm_gym.policies.llm import cjs
 from netllm_gym.policies.llm.checkpoint import load_llm_policy, load_model, save_llm_policy
-from netllm_gym.policies.llm.config import TrainConfig
 from netllm_gym.policies.llm.model import LLMModel, inputs_of
 from netllm_gym.policies.llm.policy import LLMPolicy, LLMPolicyFactory
-from netllm_gym.policies.llm.train import train_llm
 from netllm_gym.policies.returns import ReturnSpec
-from netllm_gym.policies.runs import TrainingRun
-from tests.data.made_cjs import assert_equal_views, made_view
+from netllm_gym.pools.windows import Windows
+from netllm_gym.training.config import TrainConfig
+from netllm_gym.training.llm import train_llm
+from netllm_gym.training.run import TrainingRun
 from tests.policies.llm.made import SHAPES, shape_folder
 from tests.policies.llm.made_cjs import (
     concatenate,
@@ -28,6 +27,7 @@ from tests.policies.llm.made_cjs import (
     make_cjs_episodes,
     make_cjs_model,
 )
+from tests.pools.made_cjs import assert_equal_views, made_view
 
 KINDS = [*SHAPES, "tiny"]
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from netllm_gym.data.windows import PaddedEpisodes
-from netllm_gym.envs.abr.traces import Trace
+from netllm_gym.data.abr.traces import Trace
+from netllm_gym.data.abr.video import PENSIEVE_LADDER_MBPS, Video
 from netllm_gym.envs.abr.vector_env import ABRVectorEnv
-from netllm_gym.envs.abr.video import PENSIEVE_LADDER_MBPS, Video
 from netllm_gym.policies.llm.model import inputs_of
 from netllm_gym.policies.llm.policy import LLMPolicy, LLMPolicyFactory
 from netllm_gym.policies.returns import ReturnSpec
+from netllm_gym.pools.windows import PaddedEpisodes
 from tests.policies.llm.made import MAX_STEPS, make_batch, make_model, shape_folder
 
 RETURNS = ReturnSpec("return_to_go", gamma=0.9, center=2.0, scale=3.0, target=1.0)

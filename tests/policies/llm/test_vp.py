@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from netllm_gym.data.angles import angle_error_deg, wrapped_deg
+from netllm_gym.data.vp.angles import angle_error_deg, wrapped_deg
 from netllm_gym.errors import InputError
-from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig, TrainConfig
+from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig
 from netllm_gym.policies.llm.model import LLMModel
 from netllm_gym.policies.llm.policy import factory_of, for_acting
-from netllm_gym.policies.llm.train_vp import llm_learner, viewport_config
 from netllm_gym.policies.llm.vp import forecast
-from netllm_gym.policies.runs import TrainingRun
-from netllm_gym.policies.viewport_learning import seen, train_on_windows
-from netllm_gym.problems import load_policy
+from netllm_gym.policies.loading import load_policy
+from netllm_gym.policies.viewport import seen
+from netllm_gym.training.config import TrainConfig
+from netllm_gym.training.llm_viewport import llm_learner, viewport_config
+from netllm_gym.training.run import TrainingRun
+from netllm_gym.training.viewport import train_on_windows
 from tests.policies.made_viewports import awaken, made_features, made_windows
 
 BACKBONE = BackboneConfig("tiny", layers=1)

@@ -7,10 +7,10 @@ from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.policies.baselines.cjs import SRPT
 from netllm_gym.policies.cjs_graph import NUM_STAGE, choices_of, graph_of
 from netllm_gym.policies.offline import cjs
-from tests.data.made_cjs import made_view
 from tests.policies.llm.made_cjs import empty_row
 from tests.policies.made_clusters import MadeJob, MadeStage, made_row, scattered_rows
 from tests.policies.offline.made import parts_of_features
+from tests.pools.made_cjs import made_view
 
 # Job 0 has 9 + 3 tasks of a second left, job 1 has 4, job 2 cannot be chosen from.
 ROW = made_row(

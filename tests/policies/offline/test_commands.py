@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from netllm_gym.cli import run
-from netllm_gym.collection import collect
-from netllm_gym.data.pool import ExperiencePool
+from netllm_gym.cli.main import run
+from netllm_gym.collection.collect import collect
 from netllm_gym.errors import InputError
+from netllm_gym.policies.loading import load_policy
 from netllm_gym.policies.offline.config import OfflineSchedule
 from netllm_gym.policies.returns import ReturnSpec
-from netllm_gym.problems import load_policy
-from netllm_gym.training import train_offline
+from netllm_gym.pools.pool import ExperiencePool
+from netllm_gym.training.from_pools import train_offline
 from tests.policies.offline.made import METHODS
 
 

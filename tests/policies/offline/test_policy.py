@@ -9,7 +9,6 @@ import torch
 from netllm_gym.errors import InputError
 from netllm_gym.policies.checkpoint import read_tensors, write_tensors
 from netllm_gym.policies.offline import cjs
-from netllm_gym.policies.offline.examples import Examples
 from netllm_gym.policies.offline.policy import (
     POLICY_FILE,
     OfflineModel,
@@ -18,9 +17,10 @@ from netllm_gym.policies.offline.policy import (
     load_offline_policy,
     write_policy,
 )
-from tests.data.made_cjs import made_view
+from netllm_gym.training.offline_examples import Examples
 from tests.policies.llm.made import MAX_STEPS, make_episodes
 from tests.policies.offline.made import METHODS, lively, make_config
+from tests.pools.made_cjs import made_view
 
 
 def make_model(method, problem="abr", **changes):

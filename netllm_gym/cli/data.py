@@ -1,0 +1,247 @@
+"""`netllm-gym data`: what is on this machine, and what is brought to it, looked at, or split."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from netllm_gym.cli.options import check_json_file, names_in
+from netllm_gym.cli.progress import Progress
+from netllm_gym.errors import InputError
+from netllm_gym.files import check_can_be_folder, replace_folder, write_whole
+
+data_app = typer.Typer(help="Traces, videos and workloads on this machine.", no_args_is_help=True)
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List what can be named, where it is, and what can be fetched.
+
+    Example: netllm-gym data list
+    """
+    from netllm_gym.cli.catalogue import render_catalogue
+
+    typer.echo(render_catalogue())
+
+
+@data_app.command("generate")
+def data_generate(
+    out: Annotated[Path, typer.Option(help="New folder for the traces.")],
+    family: Annotated[
+        str, typer.Option(help="synthetic, synthetic-uniform or synthetic-markov.")
+    ] = ("synthetic"),
+    count: Annotated[int, typer.Option(help="Number of traces.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of the whole set.")] = 0,
+) -> None:
+    """Write generated traces as cooked trace files.
+
+    Example: netllm-gym data generate --family synthetic-markov --count 20 --out traces
+    """
+    from netllm_gym.data.abr.synthetic import FAMILIES, generate_traces
+    from netllm_gym.data.abr.traces import write_cooked_trace
+
+    if family not in FAMILIES:
+        raise InputError(f"family must be one of {', '.join(FAMILIES)}, got {family!r}")
+    check_can_be_folder("out", out)
+    if out.exists() and (any(out.iterdir()) or out.samefile(Path.cwd())):
+        raise InputError(f"out must be a new or empty folder, not the one you are in, got {out}")
+    traces = generate_traces(FAMILIES[family], count, seed)
+
+    def write(folder: Path) -> None:
+        for number, trace in enumerate(traces):
+            write_cooked_trace(folder / f"{family}-{seed}-{number:04d}", *trace)
+
+    replace_folder(out, write)  # half of the traces would be taken for a whole set
+    typer.echo(f"{count} traces of the family {family} in {out}")
+
+
+@data_app.command("fetch")
+def data_fetch(
+    names: Annotated[list[str], typer.Argument(help="fcc, norway, video1 or video2.")],
+    to: Annotated[
+        Path | None, typer.Option(help="Data folder; the one that is in use if left out.")
+    ] = None,
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            help="Folder of a clone of the repository at the pinned commit, or another address of "
+            "one; GitHub if left out.",
+        ),
+    ] = "",
+) -> None:
+    """Fetch published traces and videos, each file checked by its SHA-256.
+
+    Run again, it goes on where it was interrupted, and mends what was altered.
+
+    Example: netllm-gym data fetch fcc video1
+    """
+    from netllm_gym.data.datasets import DATA_VARIABLE, data_folder
+    from netllm_gym.data.fetch import fetch
+    from netllm_gym.data.published import find_published, published
+
+    folder = to or data_folder()
+    sets = [find_published(name) for name in names]
+    for each in sets:
+        with Progress(f"fetch {each.name}", "files") as progress:
+            done = fetch(each, folder, source, progress.update)
+        mended = f", {done.replaced} of them in place of altered ones" if done.replaced else ""
+        typer.echo(f"{each.name}: {done.files} files, {done.brought} fetched{mended}, in {folder}")
+        for place in each.folders:
+            typer.echo(f"  {place}")
+        for work in each.cite:
+            typer.echo(f"  cite: {work}")
+    pinned = published()
+    typer.echo(f"from {pinned.repository} at commit {pinned.commit}")
+    typer.echo(f"licence: {pinned.licence}")
+    if folder.resolve() != data_folder().resolve():
+        typer.echo(f"set {DATA_VARIABLE}={folder.resolve()} to use them by name")
+
+
+@data_app.command("inspect")
+def data_inspect(
+    name: Annotated[str, typer.Argument(help="A trace set's name, folder or list.")],
+    against: Annotated[
+        list[str] | None, typer.Argument(help="More sets, compared with it and each other.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write everything to this file.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the sets to this PNG, SVG or PDF file.")
+    ] = None,
+) -> None:
+    """Print statistics and outliers of trace sets, and which traces leak from one into another.
+
+    A trace leaks if its file is byte-identical to one of the other set, if its capacities are
+    contained in one of the other set's traces, if the two overlap, or if their names say the
+    same recording. A trace is counted once, for the first of these that holds.
+
+    Example: netllm-gym data inspect fcc-test fcc-train
+    """
+    from netllm_gym.data.abr.inspection import check_different, inspect, render_inspection
+    from netllm_gym.data.abr.picture import check_can_draw, draw_traces
+    from netllm_gym.data.abr.sets import load_trace_set
+
+    names = [name, *(against or ())]
+    check_different(names)
+    check_json_file(json_file)
+    if picture is not None:
+        check_can_draw(picture)
+    sets = {each: load_trace_set(each) for each in names}
+    inspection = inspect(sets)
+    typer.echo(render_inspection(inspection))
+    if json_file is not None:
+        write_whole(json_file.resolve(), inspection.to_json().encode())
+    if picture is not None:
+        draw_traces(sets, picture)
+
+
+@data_app.command("split")
+def data_split(
+    name: Annotated[str, typer.Argument(help="A trace set's name, folder or list.")],
+    out: Annotated[Path, typer.Option(help="New folder for the lists.")],
+    by: Annotated[str, typer.Option(help="What is kept together: recording.")] = "recording",
+    shares: Annotated[
+        str, typer.Option(help="Shares of train, valid and test, or of train and test.")
+    ] = "0.7,0.15,0.15",
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal parts.")] = 0,
+) -> None:
+    """Split a trace set so that all pieces of one recording land in one part.
+
+    Writes lists of names and SHA-256, which --traces and data inspect accept as OUT/train.json and
+    so on. Pieces belong together if their names say so or if their contents are identical,
+    contained in each other, or overlap.
+
+    Example: netllm-gym data split fcc-train --shares 0.7,0.15,0.15 --seed 0 --out splits/mine
+    """
+    from netllm_gym.data.abr.sets import load_trace_set
+    from netllm_gym.data.abr.splits import split_by_recording
+
+    if by != "recording":
+        raise InputError(f"by must be recording, got {by!r}")
+    try:
+        numbers = [float(share) for share in names_in(shares)]
+    except ValueError:
+        raise InputError(f"shares must be numbers separated by commas, got {shares!r}") from None
+    parts = split_by_recording(load_trace_set(name), numbers, seed, out)
+    for part, kept in parts.items():
+        typer.echo(
+            f"{part}: {len(kept.traces.sha256)} traces of {kept.num_recordings} recordings "
+            f"in {out / part}.json"
+        )
+
+
+@data_app.command("convert")
+def data_convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="A trace file or a folder.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="New folder for the traces.")],
+    file_format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="cooked, mahimahi, csv, hsdpa or fcc; left out, each file's first line decides.",
+        ),
+    ] = "",
+) -> None:
+    """Write traces of other formats as cooked trace files; docs/formats.md has the formats.
+
+    Example: netllm-gym data convert curr_webget.csv --out traces/fcc
+    """
+    from netllm_gym.data.abr.traces import convert_traces
+
+    traces = convert_traces(source, out, file_format)
+    together_s = sum(float(trace.time_s[-1]) for trace in traces)
+    typer.echo(f"{len(traces)} traces, {together_s:,.0f} s together, in {out}")
+
+
+@data_app.command("import-pool")
+def data_import_pool(
+    file: Annotated[Path, typer.Argument(help="NetLLM's exp_pool.pkl.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the pool; run again to go on.")],
+    traces: Annotated[
+        str | None, typer.Option(help="What was played, on your word; needed to train.")
+    ] = None,
+    video: Annotated[
+        str | None, typer.Option(help="What was played, checked by chunk sizes; needed to train.")
+    ] = None,
+    noise: Annotated[bool, typer.Option("--noise", help="Download times were noisy.")] = False,
+    policy: Annotated[str, typer.Option(help="Who acted; the file does not say.")] = "unknown",
+) -> None:
+    """Read a pickled pool of NetLLM, without unpickling it, into an experience pool.
+
+    The file names no traces, video, seeds or policy; `train` takes the pool only if traces and
+    video are named here.
+
+    Example: netllm-gym data import-pool exp_pool.pkl --out pools/netllm --traces fcc-train
+    --video video1 --policy genet
+    """
+    from netllm_gym.collection.import_pool import import_netllm_pool
+
+    pool = import_netllm_pool(file, out, traces, video, noise, policy)
+    typer.echo(f"{len(pool)} episodes, {pool.num_steps} steps of {policy} in {out}")
+    if traces is None:
+        typer.echo("what was played is unknown: to train on it, import it with --traces, --video")
+
+
+@data_app.command("log-reward")
+def data_log_reward(
+    folder: Annotated[Path, typer.Argument(help="Folder of the logs.", show_default=False)],
+    all_lines: Annotated[
+        bool, typer.Option("--all-lines", help="Count the first line of each file too.")
+    ] = False,
+) -> None:
+    """Print the mean reward of NetLLM's text logs (last column), as NetLLM counts it.
+
+    Example: netllm-gym data log-reward results/mpc
+    """
+    from netllm_gym.data.abr.netllm_logs import log_reward
+
+    found = log_reward(folder, skip_first_line=not all_lines)
+    skipped = "" if all_lines else ", the first of each left out"
+    typer.echo(
+        f"mean reward {found.mean:.6f} over {found.num_lines} lines of {found.num_files} files"
+        f"{skipped}"
+    )

@@ -1,0 +1,352 @@
+"""`netllm-gym`: a thin skin over the Python functions of the same names."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from netllm_gym.cli.arguments import (
+    ConfigFile,
+    Dataset,
+    Device,
+    EulerOrder,
+    Features,
+    Future,
+    History,
+    NumExecutors,
+    NumJobs,
+    Policies,
+    ProblemName,
+    Stride,
+    Traces,
+    TrimHead,
+    TrimTail,
+    VideoName,
+    WorkloadName,
+)
+from netllm_gym.cli.data import data_app
+from netllm_gym.cli.doctor import EXTRA_OF, examine, how_to_install
+from netllm_gym.cli.options import check_json_file, names_in
+from netllm_gym.cli.progress import Progress
+from netllm_gym.cli.train import train
+from netllm_gym.errors import InputError
+from netllm_gym.files import one_line, write_whole
+
+INTERRUPTED = 130  # exit status: 128 and the number of SIGINT
+
+app = typer.Typer(
+    name="netllm-gym",
+    help="Networking problems as Gymnasium environments, and language models adapted to them.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(data_app, name="data")
+
+
+@app.command()
+def envs() -> None:
+    """List the problems, their environments and policies.
+
+    Example: netllm-gym envs
+    """
+    from netllm_gym.problems.index import PROBLEMS
+    from netllm_gym.problems.problem import ControlProblem
+
+    for problem in PROBLEMS.values():
+        env_id = problem.env_id if isinstance(problem, ControlProblem) else "no environment"
+        typer.echo(f"{env_id}  {problem.name}: {problem.title}")
+        typer.echo(f"  policies: {', '.join(problem.policies)}")
+
+
+@app.command()
+def collect(
+    problem: ProblemName,
+    policies: Annotated[str, typer.Option(help="Names or folders, separated by commas.")],
+    episodes: Annotated[int, typer.Option(help="Episodes of each policy.")],
+    out: Annotated[Path, typer.Option(help="Folder of the pool; run again to go on.")],
+    traces: Traces = None,
+    video: VideoName = None,
+    noise: Annotated[
+        bool | None, typer.Option("--noise", help="ABR: download times times 0.9 to 1.1.")
+    ] = None,
+    workload: WorkloadName = None,
+    num_executors: NumExecutors = None,
+    num_jobs: NumJobs = None,
+    seed: Annotated[int, typer.Option(help="Seed of the first episode.")] = 0,
+    workers: Annotated[
+        int, typer.Option(help="Processes; the pool is the same for any number.")
+    ] = 1,
+    lookahead: Annotated[
+        str | None,
+        typer.Option(
+            help="ABR: a policy, or its folder, that plays on after each action that could have "
+            "been taken, so that the pool holds what each is worth."
+        ),
+    ] = None,
+    expert: Annotated[
+        str | None,
+        typer.Option(
+            help="A policy, or its folder, that is asked at each step what it would do. Language "
+            "model and bc then imitate that, whoever played."
+        ),
+    ] = None,
+    config_file: ConfigFile = None,
+) -> None:
+    """Let policies play training episodes and keep them as an experience pool.
+
+    Example: netllm-gym collect abr --policies robust_mpc,bba --episodes 500 --out pools/first
+    """
+    from netllm_gym.collection.collect import collect as run
+    from netllm_gym.problems.index import find_control
+
+    row = find_control(problem)
+    case = {**row.default_case} | row.checked_case(
+        traces=traces,
+        video=video,
+        noise=noise,
+        workload=workload,
+        num_executors=num_executors,
+        num_jobs=num_jobs,
+    )
+    with Progress("collect", "episodes") as progress:
+        pool = run(
+            *(problem, names_in(policies), episodes, out, case, seed, workers),
+            on_episode=progress.update,
+            lookahead=lookahead,
+            expert=expert,
+        )
+    typer.echo(
+        f"{len(pool)} episodes, {pool.num_steps} steps, {pool.num_bytes / 1e6:.1f} MB in {out}"
+    )
+    for name, teacher in pool.summary().policies.items():
+        typer.echo(
+            f"  {name}: {teacher.num_episodes} episodes, mean reward {teacher.mean_reward:.3f}"
+        )
+
+
+app.command()(train)
+
+
+@app.command()
+def bench(
+    problem: ProblemName,
+    policies: Policies = None,
+    traces: Traces = None,
+    video: VideoName = None,
+    workload: WorkloadName = None,
+    num_executors: NumExecutors = None,
+    num_jobs: NumJobs = None,
+    dataset: Dataset = None,
+    history: History = None,
+    future: Future = None,
+    trim_head: TrimHead = None,
+    trim_tail: TrimTail = None,
+    stride: Stride = None,
+    euler_order: EulerOrder = None,
+    features: Features = None,
+    episodes: Annotated[
+        int, typer.Option(help="ABR, CJS: play at least so many; CJS: never under 6 arrival seeds.")
+    ] = 1,
+    versus: Annotated[
+        str | None,
+        typer.Option(
+            help="The one of the policies, or the name of its folder, that the others are "
+            "compared with; left out, the best that is neither learned nor a bound."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the first episode, for policies that draw.")] = 0,
+    device: Device = "cpu",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the table, per episode, to this file.")
+    ] = None,
+    config_file: ConfigFile = None,
+) -> None:
+    """Play every episode, or predict every window, of a case with every policy; print the table.
+
+    Example: netllm-gym bench abr --policies bba,robust_mpc,optimum --json table.json
+
+    Example: netllm-gym bench vp --dataset jin2022-test --history 10 --future 20 --trim-tail 60
+    """
+    from netllm_gym.evaluation.evaluate import evaluate
+    from netllm_gym.problems.index import find_problem
+    from netllm_gym.report.text import render_table
+
+    row = find_problem(problem)
+    names = names_in(policies) if policies else list(row.default_policies)
+    case = {**row.default_case, row.worlds: row.test_worlds} | row.checked_case(
+        traces=traces,
+        video=video,
+        workload=workload,
+        num_executors=num_executors,
+        num_jobs=num_jobs,
+        dataset=dataset,
+        history=history,
+        future=future,
+        trim_head=trim_head,
+        trim_tail=trim_tail,
+        stride=stride,
+        euler_order=euler_order,
+        features=features,
+    )
+    check_json_file(json_file)
+    with Progress("bench", f"{row.sample}s") as progress:
+        table = evaluate(
+            *(problem, names, case, seed, device, episodes),
+            on_episode=lambda policy, done, total: progress.update(done, total, policy),
+            versus=versus,
+        )
+    typer.echo(render_table(table))
+    if json_file is not None:
+        write_whole(json_file.resolve(), table.to_json().encode())
+
+
+@app.command()
+def report(
+    tables: Annotated[list[Path], typer.Argument(help="Files of bench --json, one or more.")],
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")],
+    play: Annotated[
+        str,
+        typer.Option(
+            help="One or two policies, names or folders, to play an episode of each table; auto "
+            "takes the best row known by name and the bound, else the two best; or none."
+        ),
+    ] = "auto",
+    episode: Annotated[
+        int | None,
+        typer.Option(help="Episode to play, from 0; left out, that of the median difference."),
+    ] = None,
+) -> None:
+    """Write tables as one HTML file that needs no network, with charts.
+
+    Example: netllm-gym report table.json --play runs/first,optimum --out report.html
+    """
+    from netllm_gym.evaluation.tables import read_table
+    from netllm_gym.report.html import check_can_report, play_episode, render_report
+    from netllm_gym.report.replay import nameable_policies
+
+    check_can_report()
+    if out.is_dir() or not out.parent.is_dir():
+        raise InputError(f"out must be a file in an existing folder, got {out}")
+    if play == "none" and episode is not None:
+        raise InputError(f"episode must be left out where nothing is played, got {episode}")
+    if any(path.exists() and out.exists() and path.samefile(out) for path in tables):
+        raise InputError(f"out must not be one of the tables, got {out}")
+    asked = () if play in ("auto", "none") else names_in(play)
+    read, played = [read_table(path) for path in tables], []
+    for path, table in zip(tables, read, strict=True):
+        names = nameable_policies(table) if play == "auto" else asked
+        played.append(play_episode(table, names, episode) if names else None)
+        if play == "auto":
+            by = f"episode played by {' and '.join(names)}" if names else "no policy known by name"
+            typer.echo(f"{path}: {by}; --play FOLDER,POLICY plays trained ones")
+    write_whole(out.resolve(), render_report(read, played).encode())
+    typer.echo(f"report in {out}")
+
+
+@app.command()
+def demo(
+    problem: Annotated[str, typer.Argument(help="The problem: abr, cjs or vp.")] = "abr",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for pool, policies and table; run again to go on. Left out: runs/demo-abr "
+            "or the like."
+        ),
+    ] = None,
+) -> None:
+    """Collect, train and bench on embedded data, in a few minutes; ends with the table.
+
+    Example: netllm-gym demo cjs
+    """
+    from netllm_gym.cli.demo import run_demo
+    from netllm_gym.report.text import render_table
+
+    table = run_demo(problem, out or Path(f"runs/demo-{problem}"), typer.echo)
+    typer.echo("")
+    typer.echo(render_table(table))
+
+
+@app.command()
+def doctor(
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the findings to this file too.")
+    ] = None,
+) -> None:
+    """Say what this machine has, and what is amiss; exit status 1 if something is broken.
+
+    Example: netllm-gym doctor
+    """
+    check_json_file(json_file)
+    findings = []
+    for check in examine():
+        findings.append(check)
+        mark = "" if check.state == "ok" else f" [{check.state}]"
+        typer.echo(f"{check.name:22} {check.found}{mark}")
+    if json_file is not None:
+        content = [check._asdict() for check in findings]
+        write_whole(json_file.resolve(), (json.dumps(content, indent=1) + "\n").encode())
+    if any(check.state == "broken" for check in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def version() -> None:
+    """Print the version.
+
+    Example: netllm-gym version
+    """
+    from netllm_gym import __version__
+
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Run the command line; what `run` returns is the exit status."""
+    status = run(sys.argv[1:])
+    if status == INTERRUPTED:  # die of the signal, so that a shell's loop around us ends too
+        sys.excepthook = lambda *_: None  # the sentence was said
+        raise KeyboardInterrupt
+    sys.exit(status)
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; whatever goes wrong is one sentence on stderr.
+
+    Returns:
+        The exit status: 0; 1 if the machine failed (full disk, no permission, killed process); 2 if
+        the input is wrong; 130, which is how shells show a process that died of Ctrl-C.
+    """
+    try:
+        status = int(
+            app(arguments or ["--help"], prog_name="netllm-gym", standalone_mode=False) or 0
+        )
+    except TyperException as error:
+        return _fail(error.format_message(), 2)
+    except InputError as error:
+        return _fail(str(error), 2)
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    except ModuleNotFoundError as error:
+        wanted = how_to_install(EXTRA_OF.get(error.name or "", "all"))
+        return _fail(f"{error.name} must be installed, got none: {wanted}", 2)
+    except MemoryError as error:
+        return _fail(f"this machine has too little memory for that: {one_line(error)}", 1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return _fail(f"{where}{error.strerror or one_line(error)}", 1)
+    if status == INTERRUPTED:  # typer makes this status of a Ctrl-C within a command
+        again = shlex.join(["netllm-gym", *arguments])
+        goes_on = arguments[:1] in (["collect"], ["train"], ["demo"])
+        kept = "what is finished is kept, it goes on with" if goes_on else "begin again with"
+        return _fail(f"interrupted; {kept} `{again}`", INTERRUPTED)
+    return status
+
+
+def _fail(sentence: str, status: int) -> int:
+    typer.echo(f"netllm-gym: {sentence}", err=True)
+    return status

@@ -1,0 +1,1 @@
+"""Policies x episodes -> experience pools."""

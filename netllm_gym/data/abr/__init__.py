@@ -1,0 +1,1 @@
+"""Throughput traces and videos."""

@@ -1,0 +1,116 @@
+"""Trace sets by name: generated ones, folders of the data folder, lists, any of them altered."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from netllm_gym.data.abr import synthetic
+from netllm_gym.data.abr.altered import altered_set, read_altered_name
+from netllm_gym.data.abr.lists import TraceList, read_trace_list
+from netllm_gym.data.abr.traces import (
+    Trace,
+    TraceSet,
+    check_start_pointer,
+    read_cooked_trace,
+    read_trace_folder,
+)
+from netllm_gym.data.datasets import check_sha256, clean_split, data_folder, find_data
+from netllm_gym.data.published import how_to_fetch
+from netllm_gym.errors import InputError
+from netllm_gym.files import read_json
+
+
+def trace_set_names() -> list[str]:
+    """Return every name that `load_trace_set` knows on this machine."""
+    folder = data_folder() / "abr" / "traces"
+    found = (
+        sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    )
+    lists = [name for name, part in clean_split().items() if part.folder in found]
+    return [*synthetic.set_names(), *found, *lists]
+
+
+def load_trace_set(name: "str | Path | TraceSet | Sequence[Trace]") -> TraceSet:
+    """Return a set by name (`synthetic`, `fcc-test`, `clean-train`), by folder, or from traces.
+
+    The path of a JSON file is a list of traces, as `data split` writes it. The files of a folder
+    may be in any of the formats of `trace_formats`. Behind a name or a path, `~COPIES+GENERATED`
+    puts altered copies and generated traces around the set (`altered.py`).
+
+    Raises:
+        InputError: If there is no such set or folder, or a file in it breaks a rule.
+    """
+    if isinstance(name, TraceSet):
+        return name
+    if not isinstance(name, str | Path):
+        given = tuple(name) if isinstance(name, Sequence) else (name,)
+        if not all(isinstance(one, Trace) for one in given):
+            raise InputError(f"traces must be a name, a folder or a list of Trace, got {name!r}")
+        return TraceSet("given", cast(tuple[Trace, ...], given))
+    named = None if Path(name).exists() else read_altered_name(str(name))
+    if named is not None:
+        return altered_set(str(name), load_trace_set(named.base), named.alteration)
+    if str(name) in synthetic.set_names():
+        return _generated_set(str(name))
+    if str(name) in clean_split():
+        part = clean_split()[str(name)]
+        folder = find_data("abr", "traces", part.folder)
+        return _listed_set(TraceList(str(name), folder, part.sha256, {}))
+    if isinstance(name, str) and "/" not in name and name in trace_set_names():
+        traces = read_trace_folder(find_data("abr", "traces", name), name)
+        return TraceSet(name, traces.traces, _published_pointers(traces))
+    if not Path(name).exists():
+        raise InputError(
+            f"traces must be a folder or one of {', '.join(trace_set_names())}, "
+            f"got {str(name)!r}{how_to_fetch(f'abr/traces/{name}')}"
+        )
+    if Path(name).is_file():
+        return _listed_set(read_trace_list(Path(name)))
+    return read_trace_folder(Path(name))
+
+
+def _listed_set(traces: TraceList) -> TraceSet:
+    for file, sha256 in traces.sha256.items():
+        check_sha256(traces.folder / file, sha256)
+    return TraceSet(
+        traces.name,
+        tuple(
+            read_cooked_trace(traces.folder / file, traces.recordings.get(file, ""))
+            for file in traces.sha256
+        ),
+    )
+
+
+def _generated_set(name: str) -> TraceSet:
+    traces = tuple(
+        Trace(f"{name}-{number:03d}", time_s, capacity_mbps)
+        for number, (time_s, capacity_mbps) in enumerate(synthetic.generate_set(name))
+    )
+    return TraceSet(name, traces)
+
+
+def _published_pointers(traces: TraceSet) -> tuple[int, ...] | None:
+    path = data_folder() / "abr" / "start_pointers.json"
+    if not path.is_file():
+        return None
+    published = read_json(path)
+    for name, kind in (("split", str), ("start_pointers", dict)):
+        found = published.get(name) if isinstance(published, dict) else None
+        if not isinstance(found, kind):
+            raise InputError(f"{path} must have {name} of {kind.__name__}, got {found!r}")
+    if published["split"] != traces.name:
+        return None
+    pointers = []
+    for trace in traces.traces:
+        pointer = published["start_pointers"].get(trace.name)
+        if type(pointer) is not int:
+            raise InputError(
+                f"{path} must have a whole number for each trace of {traces.name}, "
+                f"got {pointer!r} for {trace.name}"
+            )
+        try:
+            check_start_pointer(pointer, trace)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        pointers.append(pointer)
+    return tuple(pointers)

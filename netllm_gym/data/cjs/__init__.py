@@ -1,0 +1,1 @@
+"""Workloads of the cluster: jobs, their stages and durations."""

@@ -1,0 +1,246 @@
+"""TPC-H queries on Spark: the measured durations that decima-sim published, read safely.
+
+`<size>/adj_mat_<q>.npy` is the graph of query q at one size of the data, (n, n) of 0 and 1, parents
+in rows; `<size>/task_duration_<q>.npy` is a pickled dict: stage -> wave -> level -> list of ms.
+There are 22 queries at 7 sizes. Every file must have its published SHA-256; the pickles are
+replayed by `pickled.py`, which runs nothing of them.
+
+What was read is kept as arrays in the user's cache folder, because replaying takes seconds.
+"""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import fields
+from functools import lru_cache
+from hashlib import sha256
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netllm_gym.data.cjs.workload import MOST_MS, JobTemplate, Waves, Workload, mean_ms
+from netllm_gym.data.datasets import cache_folder, find_data
+from netllm_gym.data.pickled import ARRAY_NAMES, Array, replay
+from netllm_gym.errors import InputError, MissingDataError
+from netllm_gym.files import one_line, write_whole
+
+SIZES = ("2g", "5g", "10g", "20g", "50g", "80g", "100g")  # in the order in which they are drawn
+NUM_QUERIES = 22
+WAVES = ("fresh_durations", "first_wave", "rest_wave")  # as `Waves` has them
+CACHE_FORMAT = 1  # changes whenever the conversion gives other arrays
+
+
+def published_tpch() -> Workload:
+    """Return the TPC-H workload of the data folder."""
+    return read_tpch(find_data("cjs", "tpch"))
+
+
+def read_tpch(folder: Path) -> Workload:
+    """Read the TPC-H workload from the folder that holds `2g`, `5g` and the other sizes.
+
+    Raises:
+        MissingDataError: If a file is not there.
+        InputError: If a file has not the published bytes.
+    """
+    contents = _checked_contents(folder, file_hashes())
+    cached = cache_file()
+    with suppress(Exception):  # whatever is wrong with it, it can be made again
+        return _read_cache(cached)
+    workload = Workload.of_jobs("tpch", _templates(folder, contents), (NUM_QUERIES, len(SIZES)))
+    with suppress(OSError):  # a cache only saves time
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(cached, _cache_bytes(workload))
+    return workload
+
+
+@lru_cache(maxsize=1)
+def file_hashes() -> dict[str, str]:
+    """Return the SHA-256 of each file, by its path below the folder."""
+    package = resources.files("netllm_gym.data.cjs")
+    hashes: dict[str, str] = json.loads(package.joinpath("tpch_sha256.json").read_text("utf-8"))
+    return hashes
+
+
+def cache_file() -> Path:
+    """Return where the arrays are kept: another place for other files or another format."""
+    key = sha256(json.dumps([CACHE_FORMAT, sorted(file_hashes().items())]).encode()).hexdigest()
+    return cache_folder() / f"tpch-{key[:16]}.npz"
+
+
+def read_durations(data: bytes) -> list[dict[str, dict[int, list[int]]]]:
+    """Return, for each stage, wave -> level -> durations of a `task_duration` file.
+
+    Raises:
+        InputError: If it is no such file, or its pickle asks for a name beside numpy's arrays.
+    """
+    try:
+        header, body = _npy(data)
+        if not header.dtype.hasobject:
+            raise InputError(f"it must hold objects, got {header.dtype}")
+        made = replay(body, ARRAY_NAMES)
+        if not (isinstance(made, Array) and isinstance(made.values, list)):
+            raise InputError(f"an array of objects must come out of it, got {type(made).__name__}")
+        (stages,) = made.values
+        if not isinstance(stages, dict) or set(stages) != set(range(len(stages))) or not stages:
+            raise InputError(f"it must be a dict of stages, got {stages!r:.40}")
+        for number, stage in stages.items():
+            _check_stage(stage, number)
+        return [stages[number] for number in range(len(stages))]
+    except Exception as error:  # any bytes may stand there
+        raise InputError(f"must be durations of TPC-H: {one_line(error)}") from None
+
+
+def read_edges(data: bytes) -> list[tuple[int, int]]:
+    """Return (parent, child) of an `adj_mat` file, by rows, and check that it is one."""
+    try:
+        header, body = _npy(data)
+        matrix = np.frombuffer(body, header.dtype).reshape(header.shape)
+        if matrix.dtype != np.float64 or matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+            raise InputError(f"it must be a square of float64, got {matrix.dtype} {matrix.shape}")
+        if not np.isin(matrix, (0.0, 1.0)).all():
+            raise InputError("it must hold 0 and 1, got other numbers")
+    except Exception as error:  # any bytes may stand there
+        raise InputError(f"must be a graph of TPC-H: {one_line(error)}") from None
+    return [(int(parent), int(child)) for parent, child in np.argwhere(matrix)]
+
+
+class _Header(NamedTuple):
+    """What a `.npy` file says of its array."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def _npy(data: bytes) -> tuple[_Header, bytes]:
+    """Split a `.npy` file; numpy's own reader would unpickle, or reserve what a header claims."""
+    file = io.BytesIO(data)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise InputError("it must be a .npy file of version 1.0, got another version")
+    shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
+    if by_columns:
+        raise InputError("it must be laid out by rows, got columns")
+    return _Header(shape, dtype), file.read()
+
+
+def _check_stage(stage: Any, number: int) -> None:
+    if not isinstance(stage, dict) or set(stage) != set(WAVES):
+        raise InputError(f"stage {number} must have {', '.join(WAVES)}, got {stage!r:.40}")
+    levels = stage["first_wave"]
+    for wave in stage.values():
+        if not isinstance(wave, dict) or not wave or set(wave) != set(levels):
+            raise InputError(f"waves of stage {number} must have the same levels, got {wave!r:.40}")
+        for level, durations in wave.items():
+            if type(level) is not int or not isinstance(durations, list):
+                raise InputError(f"levels of stage {number} must be lists, got {durations!r:.40}")
+            if not all(type(each) is int and 0 < each <= MOST_MS for each in durations):
+                raise InputError(
+                    f"durations of stage {number} must be whole ms, got {durations!r:.40}"
+                )
+
+
+def _checked_contents(folder: Path, hashes: Mapping[str, str]) -> dict[str, bytes]:
+    """Read all files, and refuse those that are not the published ones."""
+    contents = {}
+    for name, expected in hashes.items():
+        path = folder / name
+        if not path.is_file():
+            raise MissingDataError(
+                f"{path} must be there, since a workload's folder holds TPC-H, got no such file"
+            )
+        contents[name] = path.read_bytes()
+        found = sha256(contents[name]).hexdigest()
+        if found != expected:
+            raise InputError(f"{path} must have SHA-256 {expected}, got {found}: get it again")
+    return contents
+
+
+def _templates(folder: Path, contents: Mapping[str, bytes]) -> list[JobTemplate]:
+    """Convert the files, queries in the outer loop, as the reference draws them."""
+    templates = []
+    for query in range(1, NUM_QUERIES + 1):
+        for size in SIZES:
+            graph, durations = f"{size}/adj_mat_{query}.npy", f"{size}/task_duration_{query}.npy"
+            with _named(folder / graph):
+                edges = read_edges(contents[graph])
+            with _named(folder / durations):
+                stages = read_durations(contents[durations])
+            templates.append(template_of(f"q{query}-{size}", edges, stages))
+    return templates
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let a refusal begin with the file."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path} {error}") from None
+
+
+def template_of(
+    name: str,
+    edges: Sequence[tuple[int, int]],
+    stages: Sequence[Mapping[str, Mapping[int, list[int]]]],
+) -> JobTemplate:
+    """Make a job of what the files say, prepared as the reference does.
+
+    The first wave as measured contains the fresh tasks; they are taken out of it, each value once.
+    A level that is left without first tasks gets those of the level below.
+    """
+    durations = []
+    for stage in stages:
+        fresh, first, rest = (stage[wave] for wave in WAVES)
+        cleaned: dict[int, list[int]] = {}
+        below: list[int] = []
+        for level in sorted(first):
+            below = _without(first[level], fresh[level]) or below
+            cleaned[level] = below
+        durations.append(Waves(fresh, cleaned, rest))
+    return JobTemplate(
+        name=name,
+        # By the level that the file names first: only q15 has counts that depend on it.
+        num_tasks=[
+            len(stage["first_wave"][level]) + len(stage["rest_wave"][level])
+            for stage in stages
+            for level in [next(iter(stage["first_wave"]))]
+        ],
+        edges=edges,
+        durations=durations,
+        rough_ms=[mean_ms(each) for each in durations],
+    )
+
+
+def _without(values: Sequence[int], taken: Sequence[int]) -> list[int]:
+    """Return the values in order, less one of them for each equal value that is taken."""
+    left = Counter(taken)
+    kept = []
+    for value in values:
+        if left[value] > 0:
+            left[value] -= 1
+        else:
+            kept.append(value)
+    return kept
+
+
+def _cache_bytes(workload: Workload) -> bytes:
+    arrays: dict[str, NDArray[Any]] = {
+        each.name: np.asarray(getattr(workload, each.name))
+        for each in fields(Workload)
+        if each.name not in ("name", "arrival_ms")
+    }
+    arrays["durations_ms"] = arrays["durations_ms"].astype(np.int32)  # whole ms; half the size
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+    return file.getvalue()
+
+
+def _read_cache(path: Path) -> Workload:
+    with np.load(path, allow_pickle=False) as arrays:
+        values: dict[str, Any] = {name: arrays[name] for name in arrays.files}
+    values |= {name: values[name].tolist() for name in ("choices", "template_names")}
+    return Workload(name="tpch", **values)

@@ -1,0 +1,325 @@
+"""Head movements of people who watch 360-degree videos, and the windows cut from them.
+
+A trace is one person watching one video: roll, pitch and yaw in degrees, `FREQUENCY_HZ` times a
+second. A window is a history and the future after it, both from one trace. What the readers repair
+or refuse is counted in an `InputReport`, which every table shows.
+
+Source: windows and trims as in NetLLM (SIGCOMM 2024), whose default they are.
+"""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from netllm_gym.arrays import Float32Array, FloatArray, IntArray
+from netllm_gym.data.vp.angles import angles_of, check_order, matrices
+from netllm_gym.data.vp.video_features import VideoFeatures
+from netllm_gym.errors import InputError
+
+FREQUENCY_HZ = 5
+MOST_SAMPLES = 1_000_000  # two days and more
+STRETCH = 10  # samples with movement in a row that two people do not have in common
+STRETCHES_KEPT = 8  # of a trace: its half shares about 4 of them
+
+
+@dataclass(frozen=True, eq=False)
+class ViewportTrace:
+    """One person watching one video.
+
+    Where files have times there is no gap in it; packed sets have none, so a gap there is unseen.
+
+    Attributes:
+        video: Number of the video.
+        user: Number of the person.
+        angles_deg: (n, 3) float32 roll, pitch and yaw.
+        first_sample: Samples of the video that passed before the first one.
+    """
+
+    video: int
+    user: int
+    angles_deg: Float32Array
+    first_sample: int = 0
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the angles, to a hundredth of a degree."""
+        hundredths = np.rint(self.angles_deg.astype(np.float64) * 100).astype("<i4")
+        return hashlib.sha256(hundredths.tobytes()).hexdigest()
+
+    @cached_property
+    def known_by(self) -> frozenset[str]:
+        """Of all angles, and of some stretches, by which a part of a trace is known as well.
+
+        A stretch are `STRETCH` rows to a tenth of a degree, rows without movement left out. Those
+        of the smallest hashes are kept, whatever the row that they begin at.
+        """
+        hundredths = np.rint(self.angles_deg.astype(np.float64) * 100).astype(np.int64)
+        tenths = (hundredths % 36_000 // 10).astype("<i4")  # -180 and 180 degrees are one
+        moved = np.ones(len(tenths), np.bool_)
+        moved[1:] = (tenths[1:] != tenths[:-1]).any(axis=1)
+        rows = tenths[moved]
+        stretches = {
+            hashlib.blake2b(rows[begin : begin + STRETCH].tobytes(), digest_size=8).hexdigest()
+            for begin in range(len(rows) - STRETCH + 1)
+        }
+        return frozenset([self.sha256, *sorted(stretches)[:STRETCHES_KEPT]])
+
+
+@dataclass(frozen=True)
+class InputReport:
+    """What was amiss in the files of a set, and was repaired or left out.
+
+    Attributes:
+        traces_back_in_time: Traces whose time went backwards or stood still somewhere,
+        rows_back_in_time: and the rows, left out, that were not later than all before them.
+        rows_not_finite: Left out: NaN, infinite, or a quaternion of length 0.
+        rows_out_of_range: Angles beyond -180..180, of pitch beyond -90..90, said as the same
+            orientation within.
+        gaps: Pauses above 1 s, at which a trace was cut in two.
+    """
+
+    traces_back_in_time: int = 0
+    rows_back_in_time: int = 0
+    rows_not_finite: int = 0
+    rows_out_of_range: int = 0
+    gaps: int = 0
+
+    def __add__(self, other: "InputReport") -> "InputReport":
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return InputReport(*(one + another for one, another in pairs))
+
+    def sentences(self) -> list[str]:
+        """Say what there was, nothing where all was well."""
+        said = {
+            f"{self.rows_back_in_time} rows left out of {self.traces_back_in_time} traces whose "
+            "time goes backwards": self.rows_back_in_time,
+            f"{self.rows_not_finite} rows without finite angles left out": self.rows_not_finite,
+            f"{self.rows_out_of_range} rows of angles out of range turned back into it": (
+                self.rows_out_of_range
+            ),
+            f"traces cut at {self.gaps} gaps above 1 s": self.gaps,
+        }
+        return [sentence for sentence, count in said.items() if count]
+
+
+@dataclass(frozen=True, eq=False)
+class ViewportSet:
+    """Traces, and where they came from.
+
+    Attributes:
+        name: As it was asked for.
+        euler_order: That of the angles; see `data/angles.py`.
+        traces: At least one.
+        report: What was amiss in the files.
+        features: Of the videos' frames, if there are any.
+    """
+
+    name: str
+    euler_order: str
+    traces: tuple[ViewportTrace, ...]
+    report: InputReport = InputReport()
+    features: VideoFeatures | None = None
+
+    def __post_init__(self) -> None:
+        check_order(self.euler_order)
+        if not self.traces:
+            raise InputError(f"dataset must hold traces, got none in {self.name}")
+
+    def in_order(self, euler_order: str) -> "ViewportSet":
+        """Return the same orientations as angles of another Euler order."""
+        check_order(euler_order)
+        if euler_order == self.euler_order:
+            return self
+
+        def turned(trace: ViewportTrace) -> ViewportTrace:
+            angles = angles_of(matrices(trace.angles_deg, self.euler_order), euler_order)
+            return dataclasses.replace(trace, angles_deg=angles.astype(np.float32))
+
+        traces = tuple(turned(trace) for trace in self.traces)
+        return dataclasses.replace(self, euler_order=euler_order, traces=traces)
+
+    def provenance(self) -> dict[str, Any]:
+        """Say what was seen by whoever trains on the set, as JSON."""
+        digest = hashlib.sha256("".join(trace.sha256 for trace in self.traces).encode())
+        seen = {} if self.features is None else {"features_sha256": self.features.sha256}
+        return {
+            **seen,
+            "dataset": self.name,
+            "euler_order": self.euler_order,
+            "recordings": sorted(frozenset().union(*(trace.known_by for trace in self.traces))),
+            "sha256": digest.hexdigest(),
+        }
+
+
+@dataclass(frozen=True)
+class WindowConfig:
+    """Which windows are cut from a trace; everything in samples.
+
+    A window stands at t = trim_head, trim_head + stride, ... below n - trim_tail of n samples: its
+    history are the samples before t, its future those from t on.
+
+    Attributes:
+        history: Samples that are seen.
+        future: Samples that are predicted.
+        trim_head: No future begins before this sample, at least `history`.
+        trim_tail: Nor in so many at the end, at least `future`.
+        stride: From one window to the next.
+    """
+
+    history: int = 10
+    future: int = 20
+    trim_head: int = 30
+    trim_tail: int = 30
+    stride: int = 15
+
+    def __post_init__(self) -> None:
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            if value > MOST_SAMPLES:
+                raise InputError(f"{each.name} must be at most {MOST_SAMPLES}, got {value}")
+        rules = {
+            "history": (self.history >= 2, "be at least 2"),
+            "future": (self.future >= 1, "be at least 1"),
+            "trim_head": (self.trim_head >= self.history, f"be at least history, {self.history}"),
+            "trim_tail": (self.trim_tail >= self.future, f"be at least future, {self.future}"),
+            "stride": (self.stride >= 1, "be at least 1"),
+        }
+        for name, (holds, rule) in rules.items():
+            if not holds:
+                raise InputError(f"{name} must {rule}, got {getattr(self, name)}")
+
+    def dense(self, stride: int) -> "WindowConfig":
+        """Return the windows to train on: every `stride` samples of a whole trace.
+
+        The last one may be left out: as everywhere, a future begins below n - trim_tail.
+        """
+        return dataclasses.replace(
+            self, trim_head=self.history, trim_tail=self.future, stride=stride
+        )
+
+
+class ViewportWindows:
+    """All windows of a set; a row of angles is kept once, however many windows hold it.
+
+    Args:
+        dataset: The traces.
+        config: Which windows.
+
+    Attributes:
+        trace: (N,) the trace of each window.
+        start: (N,) where its future begins in the trace.
+        video: (N,) number of the video.
+        user: (N,) number of the person.
+        too_short: Traces that give no window.
+    """
+
+    def __init__(self, dataset: ViewportSet, config: WindowConfig) -> None:
+        self.dataset, self.config = dataset, config
+        lengths = np.array([len(trace.angles_deg) for trace in dataset.traces])  # (T,)
+        room = np.maximum(lengths - config.trim_tail - config.trim_head, 0)
+        counts = -(-room // config.stride)  # (T,) rounded up
+        self.too_short = int((counts == 0).sum())
+        if self.too_short == len(lengths):
+            raise InputError(
+                f"traces of {dataset.name} must have more than {config.trim_head} + "
+                f"{config.trim_tail} samples, got {lengths.max()} in the longest"
+            )
+        self.trace = np.repeat(np.arange(len(lengths)), counts)
+        nth = np.arange(len(self.trace)) - np.repeat(np.cumsum(counts) - counts, counts)
+        self.start = config.trim_head + nth * config.stride
+        self._angles_deg = np.concatenate([trace.angles_deg for trace in dataset.traces])
+        self._row = (np.cumsum(lengths) - lengths)[self.trace] + self.start  # (N,) of its future
+        self.video = np.array([trace.video for trace in dataset.traces], np.int64)[self.trace]
+        self.user = np.array([trace.user for trace in dataset.traces], np.int64)[self.trace]
+
+    def __len__(self) -> int:
+        return len(self.trace)
+
+    def history_deg(self, windows: IntArray | slice = slice(None)) -> FloatArray:
+        """Return what is seen in some windows: (B, history, 3)."""
+        return self._cut(windows, -self.config.history, 0)
+
+    def future_deg(self, windows: IntArray | slice = slice(None)) -> FloatArray:
+        """Return what is to be predicted: (B, future, 3)."""
+        return self._cut(windows, 0, self.config.future)
+
+    def content(self, windows: IntArray | slice = slice(None)) -> Float32Array | None:
+        """Return features of the frames that were shown at each sample of the history.
+
+        (B, history, D), or None for a set without any.
+        """
+        features = self.dataset.features
+        if features is None:
+            return None
+        first = np.array([trace.first_sample for trace in self.dataset.traces])[self.trace[windows]]
+        sample = (first + self.start[windows])[:, None] + np.arange(-self.config.history, 0)
+        return features.at(self.video[windows], sample / FREQUENCY_HZ)
+
+    @property
+    def recordings(self) -> list[frozenset[str]]:
+        """By what each trace is known, whole or in part."""
+        return [trace.known_by for trace in self.dataset.traces]
+
+    @property
+    def groups(self) -> tuple[IntArray, IntArray]:
+        """(N,) each, counted from 0: video and user, within which windows are not independent."""
+        video, user = (
+            np.unique(ids, return_inverse=True)[1].astype(np.int64)
+            for ids in (self.video, self.user)
+        )
+        return video, user
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """How the windows were cut and in which Euler order, as a table's case has it."""
+        return {**dataclasses.asdict(self.config), "euler_order": self.dataset.euler_order}
+
+    @property
+    def groups_text(self) -> str:
+        """How many `groups` there are, in words."""
+        videos, users = (int(group.max()) + 1 for group in self.groups)
+        return f"{videos} videos and {users} users"
+
+    def report(self) -> list[str]:
+        """Say what was amiss in the files, and which traces give no window."""
+        said = self.dataset.report.sentences()
+        if self.too_short:
+            said.append(f"{self.too_short} traces too short for a window")
+        return said
+
+    def _cut(self, windows: IntArray | slice, begin: int, end: int) -> FloatArray:
+        rows = self._row[windows][:, None] + np.arange(begin, end)  # (B, end - begin)
+        return np.asarray(self._angles_deg[rows], np.float64)
+
+
+def cut_at_gaps(
+    video: int,
+    user: int,
+    time_s: FloatArray,
+    angles_deg: FloatArray,
+    most_s: float = 1.0,
+) -> Sequence[ViewportTrace]:
+    """Return the pieces of a recording between pauses of more than `most_s` seconds.
+
+    Args:
+        video: Number of the video.
+        user: Number of the person.
+        time_s: (n,) rising.
+        angles_deg: (n, 3).
+        most_s: A longer pause is a gap.
+    """
+    borders = [0, *(np.flatnonzero(np.diff(time_s) > most_s) + 1).tolist(), len(time_s)]
+    return [
+        ViewportTrace(
+            *(video, user, angles_deg[begin:end].astype(np.float32)),
+            first_sample=max(0, math.floor(float(time_s[begin]) * FREQUENCY_HZ + 0.5)),
+        )
+        for begin, end in pairwise(borders)
+    ]

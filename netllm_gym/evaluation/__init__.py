@@ -1,0 +1,1 @@
+"""Policies x a case -> a table."""

@@ -1,0 +1,1 @@
+"""Experience pools: episodes that policies played, on disk."""

@@ -1,0 +1,412 @@
+"""Experience pools on disk: episodes plus where they came from.
+
+A pool is a folder of shards (`data/shard.py` says what one holds) and `meta.json`: schema version,
+problem, environment, the plan (what was asked for), and for each shard its SHA-256, sizes, policies
+and seeds (`data/meta.py`).
+
+Nothing holds a time, and the plan names data as the caller did, so equal runs give equal bytes.
+Every file appears whole or not at all, and `meta.json` is written after the shard that it speaks
+of, so a run that was killed at any moment goes on to the same bytes. What does not match its hash
+is refused before it is parsed.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+
+from netllm_gym.arrays import IntArray
+from netllm_gym.errors import InputError
+from netllm_gym.files import check_can_be_folder, part_of, write_whole
+from netllm_gym.pools.episode import Episode
+from netllm_gym.pools.meta import META, Meta, ShardEntry
+from netllm_gym.pools.shard import (
+    CODECS,
+    Codec,
+    Column,
+    PackedShard,
+    Shard,
+    offsets_of,
+    pack_shard,
+    parse_shard,
+)
+
+
+def shard_name(number: int) -> str:
+    """Return the file name of a shard."""
+    return f"shard-{number:05d}.npz"
+
+
+# Reading -----------------------------------------------------------------------------------------
+
+
+class PolicySummary(NamedTuple):
+    """What one policy left in a pool."""
+
+    num_episodes: int
+    num_steps: int
+    mean_return: float  # per episode, undiscounted
+    mean_reward: float  # per step
+
+
+class PoolSummary(NamedTuple):
+    """What is in a pool."""
+
+    problem: str
+    num_shards: int
+    num_planned: int
+    num_episodes: int
+    num_steps: int
+    num_bytes: int
+    policies: dict[str, PolicySummary]
+
+
+class ExperiencePool:
+    """Episodes on disk; one shard at a time is in memory. Made by `load`.
+
+    Attributes:
+        folder: Where it lies.
+        problem: Name of the problem.
+        env_spec: What the environment was made from.
+        plan: What was asked for.
+    """
+
+    def __init__(self, folder: Path, meta: Meta, codec: Codec) -> None:
+        self.folder, self.codec, self._meta = folder, codec, meta
+        self.problem, self.env_spec, self.plan = meta.problem, meta.env_spec, meta.plan
+        self._numbers = sorted(meta.shards)
+        self._held: tuple[int, Shard] | None = None
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        problem: str | None = None,
+        allow_unfinished: bool = False,
+        codec: Codec | None = None,
+    ) -> "ExperiencePool":
+        """Open a pool; every shard's hash is checked here, its content when it is read.
+
+        Args:
+            folder: Where the pool lies.
+            problem: Refuse a pool of another problem.
+            allow_unfinished: Take the shards that are there, where the plan asked for more.
+            codec: Of the observations; by default that of the pool's problem.
+
+        Raises:
+            InputError: If there is no pool, or it is unfinished or of another problem or schema
+                version, or a shard is missing, truncated or altered.
+        """
+        folder = Path(folder)
+        meta = _read_meta(folder)
+        if problem is not None and meta.problem != problem:
+            raise InputError(f"{folder} must be a pool of {problem}, got one of {meta.problem}")
+        codec = _codec_of(meta.problem, codec, f"{folder}: ")
+        if len(meta.shards) < meta.num_planned and not allow_unfinished:
+            raise InputError(
+                f"{folder} must be finished, got {len(meta.shards)} of {meta.num_planned} shards: "
+                "run the command that began it once more, or allow unfinished pools"
+            )
+        if not meta.shards:
+            raise InputError(f"{folder} must hold at least one shard, got none yet")
+        for number, entry in meta.shards.items():
+            _read_whole(folder / shard_name(number), entry)
+        return cls(folder, meta, codec)
+
+    def __len__(self) -> int:
+        return sum(entry.num_episodes for entry in self._meta.shards.values())
+
+    @property
+    def num_steps(self) -> int:
+        """Decisions in all episodes."""
+        return sum(entry.num_steps for entry in self._meta.shards.values())
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the shards on disk."""
+        return sum(entry.num_bytes for entry in self._meta.shards.values())
+
+    @property
+    def sha256(self) -> str:
+        """Hash of what is in the pool: over the hashes of its shards, in order."""
+        hashes = [self._meta.shards[number].sha256 for number in self._numbers]
+        return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all planned shards are there."""
+        return len(self._numbers) == self._meta.num_planned
+
+    @cached_property
+    def has_expert(self) -> bool:
+        """Whether an expert was asked at every step, and not at none.
+
+        Raises:
+            InputError: If one was asked in some shards only.
+        """
+        asked = [shard.expert_actions is not None for shard in self.shards()]
+        if any(asked) and not all(asked):
+            raise InputError(
+                f"{self.folder} must hold expert_actions in all shards or in none, "
+                f"got {sum(asked)} of {len(asked)}"
+            )
+        return asked[0]
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """Names of the policies that acted, sorted."""
+        return tuple(
+            sorted({name for entry in self._meta.shards.values() for name in entry.policies})
+        )
+
+    @property
+    def episodes(self) -> "PoolEpisodes":
+        """The episodes in order; iterating reads shard after shard."""
+        return PoolEpisodes(self)
+
+    def shards(self) -> Iterator[Shard]:
+        """Read shard after shard; what is not kept is freed."""
+        for place in range(len(self._numbers)):
+            yield self._read(place)
+
+    def columns(self, *names: str) -> dict[str, Column]:
+        """Read columns of the whole pool, all episodes one after the other.
+
+        Args:
+            names: Per episode (E,): `lengths`, `seeds`, `terminated`, `truncated`, `policy` (index
+                into `policies` of the pool). Per step (S,): `actions`, `rewards`, `info.<name>`,
+                `expert_actions` where there are any.
+                Of the observations: `column.<name>`.
+        """
+        parts: dict[str, list[Column]] = {name: [] for name in names}
+        for shard in self.shards():
+            asked = shard.expert_actions
+            found = {
+                **{"lengths": shard.lengths, "seeds": shard.seeds, "actions": shard.actions},
+                **{"terminated": shard.terminated, "truncated": shard.truncated},
+                **{"rewards": shard.rewards, "policy": self._pool_policy(shard)},
+                **{f"info.{name}": values for name, values in shard.infos.items()},
+                **({} if asked is None else {"expert_actions": asked}),
+                **{f"column.{name}": values for name, values in shard.columns.items()},
+            }
+            for name in names:
+                if name not in found:
+                    raise InputError(f"columns must be among {', '.join(found)}, got {name!r}")
+                parts[name].append(found[name])
+        return {name: np.concatenate(values) for name, values in parts.items()}
+
+    def summary(self) -> PoolSummary:
+        """Count steps and rewards per policy."""
+        names = self.policies
+        episodes, steps, paid = (np.zeros(len(names)) for _ in range(3))
+        for shard in self.shards():
+            policy = self._pool_policy(shard)
+            returns = np.add.reduceat(shard.rewards, shard.steps[:-1])
+            episodes += np.bincount(policy, minlength=len(names))
+            steps += np.bincount(policy, shard.lengths, minlength=len(names))
+            paid += np.bincount(policy, returns, minlength=len(names))
+        rows = zip(names, episodes.tolist(), steps.tolist(), paid.tolist(), strict=True)
+        return PoolSummary(
+            problem=self.problem,
+            num_shards=len(self._numbers),
+            num_planned=self._meta.num_planned,
+            num_episodes=len(self),
+            num_steps=self.num_steps,
+            num_bytes=self.num_bytes,
+            policies={
+                name: PolicySummary(int(count), int(length), total / count, total / length)
+                for name, count, length, total in rows
+            },
+        )
+
+    @cached_property
+    def _begins(self) -> IntArray:  # (shards + 1,) episodes before each shard
+        return offsets_of(np.array([self._meta.shards[n].num_episodes for n in self._numbers]))
+
+    def _episode(self, index: int) -> Episode:
+        place = int(np.searchsorted(self._begins, index, side="right")) - 1
+        if self._held is None or self._held[0] != place:
+            self._held = None  # free it first
+            self._held = (place, self._read(place))
+        return self._held[1].episode(index - int(self._begins[place]), self.codec)
+
+    def _read(self, place: int) -> Shard:
+        number = self._numbers[place]
+        path, entry = self.folder / shard_name(number), self._meta.shards[number]
+        shard = parse_shard(_read_whole(path, entry), path)
+        here = (len(shard), int(shard.lengths.sum()), shard.policies)
+        if here != (entry.num_episodes, entry.num_steps, entry.policies):
+            raise InputError(
+                f"{path} must hold {entry.num_episodes} episodes, {entry.num_steps} steps "
+                f"of {', '.join(entry.policies)} as {META} says, got {here}"
+            )
+        return shard
+
+    def _pool_policy(self, shard: Shard) -> IntArray:
+        mine = [self.policies.index(name) for name in shard.policies]
+        return np.array(mine, np.int64)[shard.policy]
+
+
+class PoolEpisodes(Sequence[Episode]):
+    """The episodes of a pool, read when they are asked for; the last shard read is kept."""
+
+    def __init__(self, pool: ExperiencePool) -> None:
+        self._pool = pool
+
+    def __len__(self) -> int:
+        return len(self._pool)
+
+    @overload
+    def __getitem__(self, index: int) -> Episode: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Episode]: ...
+    def __getitem__(self, index: int | slice) -> Episode | list[Episode]:
+        if isinstance(index, slice):
+            return [self._pool._episode(one) for one in range(*index.indices(len(self)))]
+        return self._pool._episode(range(len(self))[index])
+
+    def __iter__(self) -> Iterator[Episode]:
+        for shard in self._pool.shards():
+            for index in range(len(shard)):
+                yield shard.episode(index, self._pool.codec)
+            del shard  # before the next one is read
+
+
+# Writing -----------------------------------------------------------------------------------------
+
+
+class PoolWriter:
+    """Writes a pool shard by shard against a plan; opened again with the same plan, it goes on.
+
+    One process holds the writer; others may pack (`pack_shard`) and hand it what they packed.
+
+    Args:
+        folder: Made if it is not there; else it must be empty or hold a pool of the same plan.
+        problem: Name of the problem.
+        env_spec: What the environment is made from; JSON.
+        plan: All that decides what the pool will hold, policies and seeds included; JSON.
+            `num_shards` says how many shards make it whole.
+        codec: Of the observations; by default that of the problem.
+
+    Raises:
+        InputError: If the folder holds something else; nothing is written then.
+        OSError: If the machine cannot write; what was there before stays.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        problem: str,
+        env_spec: Mapping[str, Any],
+        plan: Mapping[str, Any],
+        codec: Codec | None = None,
+    ) -> None:
+        self.folder, self.codec = Path(folder), _codec_of(problem, codec)
+        asked = Meta.asked(problem, env_spec, plan)
+        check_can_be_folder("pool", self.folder)
+        listing = {path.name for path in self.folder.iterdir()} if self.folder.exists() else set()
+        if listing - {part_of(self.folder / META).name}:
+            self._meta = _read_meta(self.folder, "be empty or an experience pool")
+            _check_same_plan(self.folder, asked, self._meta)
+            for name in listing:  # what a killed run left half written
+                if re.fullmatch(r"\.shard-\d{5}\.npz\.part|\.meta\.json\.part", name):
+                    (self.folder / name).unlink()
+        else:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._meta = asked
+            write_whole(self.folder / META, asked.to_json())
+
+    @property
+    def num_shards(self) -> int:
+        """How many shards the plan asks for."""
+        return self._meta.num_planned
+
+    def has(self, number: int) -> bool:
+        """Whether a shard is written, and as `meta.json` says."""
+        entry = self._meta.shards.get(number)
+        if entry is None:
+            return False
+        try:
+            _read_whole(self.folder / shard_name(number), entry)
+        except InputError:
+            return False
+        return True
+
+    def missing(self) -> list[int]:
+        """Numbers of the shards that are still to be written, or broken."""
+        return [number for number in range(self.num_shards) if not self.has(number)]
+
+    def write(self, number: int, episodes: Sequence[Episode]) -> None:
+        """Write one shard; it is there, whole, when this returns."""
+        self.write_packed(number, pack_shard(episodes, self.codec))
+
+    def write_packed(self, number: int, shard: PackedShard) -> None:
+        """Write a shard that `pack_shard` made, perhaps in another process."""
+        if not 0 <= number < self.num_shards:
+            raise InputError(f"shard must be in 0..{self.num_shards - 1} as planned, got {number}")
+        entry = ShardEntry(hashlib.sha256(shard.data).hexdigest(), len(shard.data), *shard[1:])
+        meta = replace(self._meta, shards={**self._meta.shards, number: entry})
+        write_whole(self.folder / shard_name(number), shard.data)
+        write_whole(self.folder / META, meta.to_json())
+        self._meta = meta
+
+
+# Inner parts -------------------------------------------------------------------------------------
+
+
+def _codec_of(problem: str, codec: Codec | None, where: str = "") -> Codec:
+    if codec is not None:
+        return codec
+    if problem not in CODECS:
+        raise InputError(f"{where}problem must be one of {', '.join(CODECS)}, got {problem!r}")
+    return CODECS[problem]
+
+
+def _read_meta(folder: Path, rule: str = "be an experience pool") -> Meta:
+    path = folder / META
+    if not folder.is_dir():
+        raise InputError(f"{folder} must {rule}, got no such folder")
+    if not path.exists():
+        raise InputError(f"{folder} must {rule}, got a folder without {META}")
+    return Meta.from_json(path.read_bytes(), path)
+
+
+def _read_whole(path: Path, entry: ShardEntry) -> bytes:
+    """Return a shard's bytes if they are the ones that were written."""
+    advice = "run the command that made the pool once more, it writes only this shard anew"
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path} must be in the pool, got no such file: {advice}") from None
+    if len(data) < entry.num_bytes:
+        raise InputError(
+            f"{path} must have {entry.num_bytes} bytes, got {len(data)}, it is truncated: {advice}"
+        )
+    found = hashlib.sha256(data).hexdigest()
+    if found != entry.sha256:
+        raise InputError(
+            f"{path} must have SHA-256 {entry.sha256}, got {found}, it was altered: {advice}"
+        )
+    return data
+
+
+def _check_same_plan(folder: Path, asked: Meta, found: Meta) -> None:
+    if asked.problem != found.problem:
+        raise InputError(
+            f"{folder} must be a pool of {asked.problem} to go on with, got one of {found.problem}"
+        )
+    for what in ("plan", "env_spec"):
+        ours, theirs = getattr(asked, what), getattr(found, what)
+        for key in sorted({*ours, *theirs}):
+            if json.dumps(ours.get(key)) != json.dumps(theirs.get(key)):  # 1 and True differ
+                raise InputError(
+                    f"{folder} must have the same {what} to go on with it, got "
+                    f"{key} {theirs.get(key)!r} there and {ours.get(key)!r} asked for: "
+                    "choose another folder"
+                )

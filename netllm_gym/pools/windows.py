@@ -1,0 +1,338 @@
+"""From episodes to what a model trains on: returns-to-go, padded arrays, windows, batches.
+
+A window lies inside one episode. Where the episode ends first, the window is padded on the right
+and masked, so short contexts are trained too and nothing is read across an end. Observations of
+varying size (CJS) are never padded: they stay rows laid end to end, and the mask says whose they
+are.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import pairwise
+from typing import Any, TypedDict
+
+import numpy as np
+
+from netllm_gym.arrays import BoolArray, Float32Array, FloatArray, IntArray
+from netllm_gym.errors import InputError
+from netllm_gym.pools.episode import Episode
+from netllm_gym.pools.pool import ExperiencePool
+
+
+def returns_to_go(rewards: FloatArray, ends: BoolArray, gamma: float = 1.0) -> FloatArray:
+    """Sum the rewards from each step to the end of its episode, later ones discounted.
+
+    Rewards 1, 2, 3, 4 with an end after the third and gamma 0.9 give 5.23, 4.7, 3, 4. Rewards
+    after the last end count as an episode that ends with the array.
+
+    Args:
+        rewards: (T,) of episodes one after the other.
+        ends: (T,) True on the last step of each episode.
+        gamma: Weight of a reward one step later, 0 to 1.
+
+    Returns:
+        (T,) float64.
+    """
+    if rewards.ndim != 1 or ends.shape != rewards.shape or ends.dtype != np.bool_:
+        raise InputError(
+            "ends must be bool of the same shape (T,) as rewards, "
+            f"got {ends.dtype} of {ends.shape} for {rewards.shape}"
+        )
+    if not 0.0 <= gamma <= 1.0:
+        raise InputError(f"gamma must be in 0..1, got {gamma}")
+    last = len(rewards) - 1
+    end_after = np.where(ends, np.arange(len(rewards)), last)  # (T,) the next end, once accumulated
+    end_after = np.minimum.accumulate(end_after[::-1])[::-1]
+    steps_left = end_after - np.arange(len(rewards))
+    # All steps at one distance from their end at once, nearest first: few passes, many episodes.
+    order = np.argsort(steps_left, kind="stable")
+    borders = np.cumsum(np.bincount(steps_left)).tolist()
+    result = rewards.astype(np.float64)
+    for begin, end in pairwise(borders):
+        steps = order[begin:end]
+        result[steps] += gamma * result[steps + 1]
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class PaddedEpisodes:
+    """E episodes as dense arrays, each padded with zeros on the right to the longest, T.
+
+    Attributes:
+        observations: (E, T, ...) as the policies saw them; for ABR (E, T, 6, W) float32. Of
+            varying size: one row for each real step, those of the first episode first, unpadded;
+            for CJS a `ClusterView`.
+        actions: (E, T) int64, or (E, T, parts).
+        rewards: (E, T) float64.
+        mask: (E, T) bool, True where a step is real.
+        policies: Names of all policies.
+        policy: (E,) index into `policies`.
+        seed: (E,) int64.
+        cases: What each episode played.
+        values: (E, T, A) what each action was worth, where the pool says so (`lookahead.py`).
+        expert_actions: As `actions`, what an expert would have done where one was asked, and what
+            was done elsewhere; None if none was asked anywhere.
+    """
+
+    observations: Any
+    actions: IntArray
+    rewards: FloatArray
+    mask: BoolArray
+    policies: tuple[str, ...]
+    policy: IntArray
+    seed: IntArray
+    cases: tuple[Mapping[str, str | int], ...]
+    values: FloatArray | None = None
+    expert_actions: IntArray | None = None
+
+    @classmethod
+    def of(cls, episodes: Sequence[Episode]) -> "PaddedEpisodes":
+        """Lay episodes out that are in memory."""
+        return cls._fill(episodes, [episode.num_steps for episode in episodes])
+
+    @classmethod
+    def from_pool(
+        cls, pool: ExperiencePool, policies: Collection[str] | None = None
+    ) -> "PaddedEpisodes":
+        """Lay a pool out, shard by shard; see `from_pools`."""
+        return cls.from_pools([pool], policies)
+
+    @classmethod
+    def from_pools(
+        cls, pools: Sequence[ExperiencePool], policies: Collection[str] | None = None
+    ) -> "PaddedEpisodes":
+        """Lay pools out, one after the other, shard by shard.
+
+        Args:
+            pools: Where the episodes are.
+            policies: Keep only what these did; None keeps all.
+        """
+        there = sorted({name for pool in pools for name in pool.policies})
+        for name in policies or ():
+            if name not in there:
+                raise InputError(f"policies must be in the pool ({', '.join(there)}), got {name!r}")
+        lengths: list[int] = []
+        for pool in pools:
+            wanted = [policies is None or name in policies for name in pool.policies]
+            found = pool.columns("lengths", "policy")
+            lengths += found["lengths"][np.array(wanted, np.bool_)[found["policy"]]].tolist()
+        chosen = (
+            episode
+            for pool in pools
+            for episode in pool.episodes
+            if policies is None or episode.policy in policies
+        )
+        return cls._fill(chosen, lengths)
+
+    @classmethod
+    def _fill(cls, episodes: Iterable[Episode], lengths: Sequence[int]) -> "PaddedEpisodes":
+        if not lengths:
+            raise InputError("episodes must be at least one, got none")
+        shape = (len(lengths), max(lengths))
+        mask = np.arange(shape[1]) < np.array(lengths)[:, None]
+        rewards, seed = np.zeros(shape), np.zeros(shape[0], np.int64)
+        names: list[str] = []
+        cases: list[Mapping[str, str | int]] = []
+        ragged: list[Any] = []
+        observations: Any = None
+        worth: list[FloatArray] = []
+        asked: dict[int, IntArray] = {}  # of the episodes in which an expert was asked
+        for row, episode in enumerate(episodes):
+            seen, num_steps = episode.observations, episode.num_steps
+            if row == 0:
+                actions = np.zeros((*shape, *episode.actions.shape[1:]), np.int64)
+            if not isinstance(seen, np.ndarray):
+                ragged.append(seen)
+            else:
+                if row == 0:
+                    observations = np.zeros((*shape, *seen.shape[1:]), seen.dtype)
+                if seen.shape[1:] != observations.shape[2:]:
+                    raise InputError(
+                        f"observations must have shape {observations.shape[2:]} in all episodes, "
+                        f"got {seen.shape[1:]}"
+                    )
+                observations[row, :num_steps] = seen
+            actions[row, :num_steps] = episode.actions
+            rewards[row, :num_steps] = episode.rewards
+            seed[row] = episode.seed
+            if (of_actions := episode.action_values) is not None:
+                worth.append(np.zeros((shape[1], of_actions.shape[1])))
+                worth[-1][:num_steps] = of_actions
+            if episode.expert_actions is not None:
+                asked[row] = episode.expert_actions
+            names.append(episode.policy)
+            cases.append(episode.case)
+        if ragged:
+            observations = type(ragged[0]).concatenate(ragged)
+        policies = tuple(sorted(set(names)))
+        policy = np.array([policies.index(name) for name in names], np.int64)
+        values = np.stack(worth) if len(worth) == len(names) else None
+        targets = actions.copy() if asked else actions
+        for row, answers in asked.items():
+            targets[row, : len(answers)] = answers
+        return cls(
+            *(observations, actions, rewards, mask, policies, policy, seed, tuple(cases)),
+            values,
+            expert_actions=targets if asked else None,
+        )
+
+    def __len__(self) -> int:
+        return len(self.mask)
+
+    @cached_property
+    def lengths(self) -> IntArray:
+        """(E,) steps of each episode."""
+        return np.asarray(np.count_nonzero(self.mask, axis=1), np.int64)
+
+    @property
+    def targets(self) -> IntArray:
+        """What is imitated, shaped as `actions`: an expert's answers, or what was done."""
+        return self.actions if self.expert_actions is None else self.expert_actions
+
+    @property
+    def seen(self) -> Any:
+        """(S, ...) the observations of the real steps, those of the first episode first."""
+        observations = self.observations
+        return observations[self.mask] if isinstance(observations, np.ndarray) else observations
+
+    @cached_property
+    def first_row(self) -> IntArray:
+        """(E,) where each episode begins in `seen`."""
+        return np.asarray(np.cumsum(self.lengths) - self.lengths, np.int64)
+
+    @property
+    def timesteps(self) -> IntArray:
+        """(E, T) index of each step in its episode, 0 in the padding."""
+        return np.where(self.mask, np.arange(self.mask.shape[1]), 0)
+
+    def returns_to_go(self, gamma: float = 1.0) -> FloatArray:
+        """(E, T) discounted sum of the rewards from each step on, 0 in the padding."""
+        ends = np.zeros(int(self.lengths.sum()), np.bool_)
+        ends[np.cumsum(self.lengths) - 1] = True
+        result = np.zeros(self.mask.shape)
+        result[self.mask] = returns_to_go(self.rewards[self.mask], ends, gamma)
+        return result
+
+
+class _Decisions(TypedDict):
+    """What every batch holds."""
+
+    observations: Any  # (B, T, ...); of varying size: one row for each valid step, in this order
+    actions: IntArray  # (B, T), or (B, T, parts): what was done
+    targets: IntArray  # as actions: what is imitated
+    returns: Float32Array  # (B, T)
+    timesteps: IntArray  # (B, T) counted from the episode's beginning
+    mask: BoolArray  # (B, T)
+
+
+class Batch(_Decisions, total=False):
+    """B windows of T steps, valid steps first, zeros in the padding."""
+
+    values: Float32Array  # (B, T, A) where the pool holds what actions are worth
+
+
+class Windows:
+    """All windows of one length over padded episodes; every step is in at least one.
+
+    Windows begin every `stride` steps; one more ends with the episode where the last of these
+    would leave steps out. An episode that is no longer than the window gives one window.
+
+    Args:
+        episodes: What the windows are cut from.
+        returns: (E, T) what the model is told to reach at each step.
+        num_steps: Length of a window.
+        stride: Steps between the beginnings of windows, at most `num_steps`.
+
+    Attributes:
+        episode: (N,) the episode of each window.
+        start: (N,) its first step.
+    """
+
+    def __init__(
+        self, episodes: PaddedEpisodes, returns: FloatArray, num_steps: int, stride: int = 1
+    ) -> None:
+        if num_steps < 1:
+            raise InputError(f"num_steps must be at least 1, got {num_steps}")
+        if not 1 <= stride <= num_steps:
+            raise InputError(f"stride must be in 1..{num_steps}, the window, got {stride}")
+        if returns.shape != episodes.mask.shape:
+            raise InputError(
+                f"returns must have shape {episodes.mask.shape} as the episodes, "
+                f"got {returns.shape}"
+            )
+        self.episodes, self.returns, self.num_steps = episodes, returns, num_steps
+        last_start = np.maximum(episodes.lengths - num_steps, 0)  # (E,)
+        count = -(-last_start // stride) + 1  # (E,) windows of each episode, rounded up
+        self.episode = np.repeat(np.arange(len(episodes)), count)
+        nth = np.arange(len(self.episode)) - np.repeat(np.cumsum(count) - count, count)
+        self.start = np.minimum(nth * stride, last_start[self.episode])
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def batch(self, windows: IntArray) -> Batch:
+        """Cut B windows out; `windows` are their indices (B,)."""
+        rows = self.episode[windows][:, None]  # (B, 1)
+        steps = self.start[windows][:, None] + np.arange(self.num_steps)  # (B, T)
+        mask = steps < self.episodes.lengths[rows]
+        steps = np.where(mask, steps, 0)
+        observations = self.episodes.observations
+        if isinstance(observations, np.ndarray):
+            observations = observations[rows, steps]
+            observations[~mask] = 0
+        else:
+            observations = observations.take((self.episodes.first_row[rows] + steps)[mask])
+        actions, targets = (
+            each[rows, steps] for each in (self.episodes.actions, self.episodes.targets)
+        )
+        actions[~mask], targets[~mask] = 0, 0
+        returns = np.where(mask, self.returns[rows, steps], 0.0).astype(np.float32)
+        batch = Batch(
+            observations=observations,
+            actions=actions,
+            targets=targets,
+            returns=returns,
+            timesteps=steps,
+            mask=mask,
+        )
+        if self.episodes.values is not None:
+            batch["values"] = self.episodes.values[rows, steps].astype(np.float32)
+        return batch
+
+    def sample(self, seed: int, update: int, batch_size: int) -> IntArray:
+        """Return which windows an update trains on; see `draw_windows`."""
+        return draw_windows(len(self), seed, update, batch_size)
+
+
+def draw_windows(num_windows: int, seed: int, update: int, batch_size: int) -> IntArray:
+    """Return which of some windows an update trains on: a function of its arguments, no state.
+
+    All windows are shuffled anew in each pass, and each is taken once per pass. So a run that was
+    stopped goes on with the batches it would have seen.
+
+    Args:
+        num_windows: There are.
+        seed: Of the run.
+        update: Number of the update, from 0.
+        batch_size: B.
+
+    Returns:
+        (B,) indices of windows.
+    """
+    if batch_size < 1 or seed < 0 or update < 0:
+        raise InputError(
+            "batch_size must be at least 1, seed and update at least 0, "
+            f"got {batch_size}, {seed} and {update}"
+        )
+    places = update * batch_size + np.arange(batch_size)
+    passes, nth = np.divmod(places, num_windows)
+    picked = np.empty(batch_size, np.int64)
+    for one in np.unique(passes):
+        picked[passes == one] = _shuffle(seed, int(one), num_windows)[nth[passes == one]]
+    return picked
+
+
+@lru_cache(maxsize=2)  # an update looks at one pass, at most at two
+def _shuffle(seed: int, nth_pass: int, num_windows: int) -> IntArray:
+    return np.random.default_rng([seed, nth_pass]).permutation(num_windows)

@@ -1,0 +1,1 @@
+"""Which problems there are, and what belongs to each."""

@@ -1,0 +1,58 @@
+"""Adaptive bitrate streaming."""
+
+from netllm_gym.problems.problem import ControlProblem, PolicyEntry
+
+_RULES = "netllm_gym.policies.baselines.abr"
+_SMOOTHED = "netllm_gym.policies.baselines.abr_throughput"
+_MPC = "netllm_gym.policies.baselines.abr_mpc"
+_ACTORS = PolicyEntry(
+    "netllm_gym.policies.neural.abr:reference_actor",
+    by_name=True,
+    learned=True,
+    trained_on="unknown (published weights)",
+)
+
+ABR = ControlProblem(
+    name="abr",
+    title="adaptive bitrate streaming",
+    env_id="NetLLM-ABR-v0",
+    metric="qoe",
+    metric_unit="Mbit/s per chunk",
+    components=("bitrate_mbps", "rebuffer_s", "smoothness_mbps"),
+    default_case={"traces": "synthetic", "video": "synthetic"},
+    worlds="traces",
+    validation={
+        "synthetic": "synthetic-valid",
+        "synthetic-uniform": "synthetic-uniform-valid",
+        "synthetic-markov": "synthetic-markov-valid",
+        "clean-train": "clean-valid",
+        "clean-train-fcc": "clean-valid-fcc",
+        "clean-train-norway": "clean-valid-norway",
+    },
+    test_worlds="synthetic-test",
+    interval_over="recording",
+    policies={
+        "lowest": PolicyEntry(f"{_RULES}:Lowest"),
+        "random": PolicyEntry(f"{_RULES}:Random"),
+        "rate_based": PolicyEntry(f"{_RULES}:RateBased"),
+        "throughput_rule": PolicyEntry(f"{_SMOOTHED}:ThroughputRule"),
+        "festive": PolicyEntry(f"{_SMOOTHED}:Festive"),
+        "bba": PolicyEntry(f"{_RULES}:BBA"),
+        "bola": PolicyEntry(f"{_RULES}:BOLA"),
+        "robust_mpc": PolicyEntry(f"{_MPC}:RobustMPC"),
+        "netllm_mpc": PolicyEntry(f"{_MPC}:NetLLMMPC"),
+        "genet_reference": _ACTORS,
+        "udr_1_reference": _ACTORS,
+        "udr_2_reference": _ACTORS,
+        "udr_3_reference": _ACTORS,
+        "udr_real_reference": _ACTORS,
+        "ppo": PolicyEntry("weights/abr/ppo", learned=True),
+        "genet": PolicyEntry("weights/abr/genet", learned=True),
+        "netllm": PolicyEntry("weights/abr/netllm", learned=True),
+        "optimum": PolicyEntry("netllm_gym.policies.baselines.abr_optimum:OptimumPolicy"),
+    },
+    bound="optimum",
+    case_options={"traces": str, "video": str, "noise": bool},
+    validation_case={"noise": False},
+    default_policies=(*("lowest", "random", "rate_based", "bba", "bola", "robust_mpc", "optimum"),),
+)

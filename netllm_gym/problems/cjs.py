@@ -1,0 +1,56 @@
+"""Cluster job scheduling."""
+
+from netllm_gym.problems.problem import ControlProblem, PolicyEntry
+
+_SCHEDULERS = "netllm_gym.policies.baselines.cjs"
+
+CJS = ControlProblem(
+    name="cjs",
+    title="cluster job scheduling",
+    env_id="NetLLM-CJS-v0",
+    metric="jct_s",
+    metric_unit="seconds from arrival to completion, mean over jobs",
+    components=("jct_p95_s", "makespan_s", "utilisation"),
+    default_case={"workload": "synthetic", "num_executors": 50, "num_jobs": 200},
+    worlds="workload",
+    validation={"synthetic": "synthetic-valid", "tpch": "tpch-valid"},
+    test_worlds="synthetic",
+    interval_over="arrivals",
+    policies={
+        "random": PolicyEntry(f"{_SCHEDULERS}:Random"),
+        "fifo": PolicyEntry(f"{_SCHEDULERS}:FIFO"),
+        "fifo_half": PolicyEntry(f"{_SCHEDULERS}:FIFOHalf"),
+        "fair": PolicyEntry(f"{_SCHEDULERS}:Fair"),
+        "weighted_fair": PolicyEntry(f"{_SCHEDULERS}:WeightedFair"),
+        "sjf_cp": PolicyEntry(f"{_SCHEDULERS}:SJFCP"),
+        "srpt": PolicyEntry(f"{_SCHEDULERS}:SRPT"),
+        "tuned_srpt": PolicyEntry(f"{_SCHEDULERS}:TunedSRPT"),
+        "decima_reference": PolicyEntry(
+            "netllm_gym.policies.neural.cjs:decima_reference",
+            by_name=True,
+            learned=True,
+            trained_on="tpch (published weights)",
+        ),
+        "decima": PolicyEntry("weights/cjs/decima", learned=True),
+        "netllm": PolicyEntry("weights/cjs/netllm", learned=True),
+        "bound": PolicyEntry(f"{_SCHEDULERS}_bounds:Bound"),
+        "bound_sure": PolicyEntry(f"{_SCHEDULERS}_bounds:SureBound"),
+    },
+    bound="bound",
+    case_options={"workload": str, "num_executors": int, "num_jobs": int},
+    native={"padded": False},
+    validation_episodes=10,
+    shard_episodes=5,
+    default_policies=(
+        "random",
+        "fifo_half",
+        "fair",
+        "weighted_fair",
+        "sjf_cp",
+        "srpt",
+        "tuned_srpt",
+        "bound",
+    ),
+    metric_over="last",
+    higher_is_better=False,
+)

@@ -1,0 +1,156 @@
+"""ABR's part of a report: one trace laid on a time axis, once per policy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from netllm_gym.envs.abr.playback import Playback, link_capacity
+from netllm_gym.envs.curves import Steps
+from netllm_gym.evaluation.tables import Table
+from netllm_gym.pools.episode import Episode
+from netllm_gym.report.charts import (
+    Axis,
+    Chart,
+    Mark,
+    area_path,
+    band_path,
+    line_path,
+    nice_axis,
+    segments_path,
+    step_path,
+)
+from netllm_gym.report.replay import Key, Replay, Side, View, replay, show
+
+
+@dataclass(frozen=True)
+class PlayedTrace:
+    """What one policy did with the trace.
+
+    Attributes:
+        playback: Its episode.
+        link: Capacity of the link on the clock of its episode.
+    """
+
+    playback: Playback
+    link: Steps
+
+    @property
+    def bitrate_mbps(self) -> float:
+        """Mean bitrate of the chunks that count."""
+        return float(self.playback.bitrate_mbps[1:].mean())
+
+    @property
+    def rebuffer_s(self) -> float:
+        """Seconds that playback stood still after it had begun."""
+        return float(self.playback.rebuffer_s[1:].sum())
+
+    @property
+    def switches(self) -> int:
+        """How often the bitrate changed."""
+        return int(np.count_nonzero(np.diff(self.playback.bitrate_mbps)))
+
+
+def play(table: Table, policies: Sequence[str], number: int | None = None) -> Replay:
+    """Play one trace of a table's case anew; see `replay`."""
+    return replay(table, policies, number, lambda env: None, _record, _world)
+
+
+def view(played: Replay) -> View:
+    """Return rates and buffer of every policy, all on the same axes."""
+    records: list[PlayedTrace] = [side.record for side in played.sides]
+    time = nice_axis(0.0, max(float(each.playback.clock_s[-1]) for each in records), widen=False)
+    rate = nice_axis(0.0, max(_highest_mbps(each) for each in records))
+    full = nice_axis(0.0, max(float(each.playback.buffer().value.max()) for each in records), 3)
+    return show(
+        played,
+        "One trace, played through",
+        _facts,
+        [(_rates(side, time, rate), _buffer(side, time, full)) for side in played.sides],
+        (
+            Key("link", "link capacity", is_line=False),
+            Key("measured", "measured throughput"),
+            Key("bitrate", "bitrate"),
+            Key("buffer", "buffer"),
+            Key("stall", "stall", is_line=False),
+            Key("startup", "start-up", is_line=False),
+        ),
+        note="The axes are the same for both; what is faster than the upper one is cut.",
+    )
+
+
+def _record(env: Any, episode: Episode) -> PlayedTrace:
+    playback = Playback.after_reset(episode.infos, env.video)
+    trace, pointer = env.trace_set.traces[env.trace_index[0]], int(env.start_pointer[0])
+    return PlayedTrace(playback, link_capacity(playback, trace, pointer, env.players[0]))
+
+
+def _world(env: Any) -> str:
+    trace = env.trace_set.traces[env.trace_index[0]]
+    return f"trace {trace.name} from row {int(env.start_pointer[0])}"
+
+
+def _facts(side: Side) -> tuple[tuple[str, str], ...]:
+    record: PlayedTrace = side.record
+    return (
+        ("qoe", f"{side.value:.4f}"),
+        ("bitrate, Mbit/s", f"{record.bitrate_mbps:.3f}"),
+        ("stalled, s", f"{record.rebuffer_s:.2f}"),
+        ("switches", f"{record.switches}"),
+    )
+
+
+def _highest_mbps(record: PlayedTrace) -> float:
+    """Return what the axis must reach: every bitrate, and the link for 95 % of the time."""
+    lasts_s = np.diff(record.link.border_s)
+    order = np.argsort(record.link.value)
+    elapsed_s = np.cumsum(lasts_s[order])
+    usual = record.link.value[order][np.searchsorted(elapsed_s, 0.95 * elapsed_s[-1])]
+    return max(float(usual), float(record.playback.bitrate_mbps.max()))
+
+
+def _rates(side: Side, time: Axis, rate: Axis) -> Chart:
+    record: PlayedTrace = side.record
+    playback, chosen = record.playback, record.playback.bitrate()
+    measured = segments_path(
+        time, rate, playback.request_s, playback.arrival_s, playback.throughput_mbps
+    )
+    return Chart(
+        title=f"{side.policy}: link capacity, measured throughput and bitrate over time; "
+        f"mean bitrate {record.bitrate_mbps:.2f} Mbit/s, {record.switches} switches",
+        x=time,
+        y=rate,
+        x_label="",
+        y_label="Mbit/s",
+        marks=(
+            Mark("area", "link", area_path(time, rate, *record.link)),
+            *_bands(record.playback, time),
+            Mark("line", "measured", measured),
+            Mark("line", "bitrate", step_path(time, rate, *chosen)),
+        ),
+        height="middle",
+    )
+
+
+def _buffer(side: Side, time: Axis, full: Axis) -> Chart:
+    record: PlayedTrace = side.record
+    return Chart(
+        title=f"{side.policy}: buffer over time; stalled {record.rebuffer_s:.2f} s "
+        f"after a start-up of {record.playback.startup_s:.2f} s",
+        x=time,
+        y=full,
+        x_label="seconds since the episode began",
+        y_label="buffer, s",
+        marks=(
+            *_bands(record.playback, time),
+            Mark("line", "buffer", line_path(time, full, *record.playback.buffer())),
+        ),
+        height="low",
+    )
+
+
+def _bands(playback: Playback, time: Axis) -> tuple[Mark, ...]:
+    stalls_s = playback.stalls_s
+    startup = Mark("band", "startup", band_path(time, [0.0], [playback.startup_s]))
+    return (startup, Mark("band", "stall", band_path(time, stalls_s[:, 0], stalls_s[:, 1])))

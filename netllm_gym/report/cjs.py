@@ -1,0 +1,135 @@
+"""CJS's part of a report: one episode laid on a time axis, and how long its jobs took."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from netllm_gym.envs.cjs.playback import Playback
+from netllm_gym.evaluation.tables import Table
+from netllm_gym.pools.episode import Episode
+from netllm_gym.report.charts import (
+    Axis,
+    Chart,
+    Mark,
+    area_path,
+    cdf_path,
+    fenced,
+    nice_axis,
+    step_path,
+)
+from netllm_gym.report.replay import Key, Replay, Side, View, replay, show
+
+PIECES = 240  # of the time axis, over each of which executors in use are averaged
+
+
+def play(table: Table, policies: Sequence[str], number: int | None = None) -> Replay:
+    """Play one episode of a table's case anew; see `replay`."""
+    return replay(table, policies, number, _prepare, _record, _world)
+
+
+def view(played: Replay) -> View:
+    """Return executors and jobs of every policy over time, and how long their jobs took."""
+    records: list[Playback] = [side.record for side in played.sides]
+    end_s = max(each.now_s for each in records)
+    time = nice_axis(0.0, end_s, widen=False)
+    executors = nice_axis(0.0, float(records[0].num_executors), widen=False)
+    jobs = nice_axis(0.0, max(float(each.in_system().value.max()) for each in records), 3)
+    return show(
+        played,
+        "One episode, played through",
+        _facts,
+        [
+            (_executors(side, time, executors), _jobs(side, time, jobs, end_s))
+            for side in played.sides
+        ],
+        (Key("busy", "executors in use", is_line=False), Key("jobs", "jobs in the system")),
+        charts=(_distribution(played),),
+        note=f"The axes are the same for both; executors in use are means of {end_s / PIECES:.3g} "
+        f"s.{_beyond(played)}",
+    )
+
+
+def _prepare(env: Any) -> None:
+    env.clusters.notes_tasks = True
+
+
+def _record(env: Any, episode: Episode) -> Playback:  # of every problem
+    return Playback.of(env.clusters)
+
+
+def _world(env: Any) -> str:
+    if env.workload.is_recording:
+        return f"recording {env.workload.name}"
+    return f"workload {env.workload.name}, arrival seed {int(env.clusters.arrival_seeds[0])}"
+
+
+def _facts(side: Side) -> tuple[tuple[str, str], ...]:
+    record: Playback = side.record
+    in_use = record.busy().averaged([0.0, record.now_s]).value[0] / record.num_executors
+    return (
+        ("mean job completion time, s", f"{side.value:.2f}"),
+        ("median, s", f"{np.median(record.jct_s):.2f}"),
+        ("longest, s", f"{record.jct_s.max():.2f}"),
+        ("last completion, s", f"{record.now_s:.1f}"),
+        ("executors in use", f"{100.0 * in_use:.1f} %"),
+    )
+
+
+def _jct_axis(played: Replay) -> Axis:
+    times_s = np.concatenate([side.record.jct_s for side in played.sides])
+    return nice_axis(0.0, fenced(times_s)[1], about=6)
+
+
+def _beyond(played: Replay) -> str:
+    """Say which jobs the axis of the distribution leaves out."""
+    high_s = _jct_axis(played).high
+    beyond = [(side.policy, int((side.record.jct_s > high_s).sum())) for side in played.sides]
+    parts = [f"{count} of {policy}" for policy, count in beyond if count]
+    return f" Jobs that took longer than the axis: {', '.join(parts)}." if parts else ""
+
+
+def _distribution(played: Replay) -> Chart:
+    x, y = _jct_axis(played), nice_axis(0.0, 1.0)
+    return Chart(
+        title="Distribution of job completion times over the jobs of the episode, a staircase per "
+        "policy",
+        x=x,
+        y=y,
+        x_label="completion time of a job, s",
+        y_label="share of jobs at or below",
+        marks=tuple(
+            Mark("line", side.style, cdf_path(x, y, side.record.jct_s)) for side in played.sides
+        ),
+        height="middle",
+    )
+
+
+def _executors(side: Side, time: Axis, executors: Axis) -> Chart:
+    record: Playback = side.record
+    pieces = max(1, round(PIECES * record.now_s / time.high))
+    busy = record.busy().averaged(np.linspace(0.0, record.now_s, pieces + 1))
+    return Chart(
+        title=f"{side.policy}: executors in use over time, of {record.num_executors}",
+        x=time,
+        y=executors,
+        x_label="",
+        y_label="executors in use",
+        marks=(Mark("area", "busy", area_path(time, executors, *busy)),),
+        height="middle",
+    )
+
+
+def _jobs(side: Side, time: Axis, jobs: Axis, end_s: float) -> Chart:
+    record: Playback = side.record
+    count = record.in_system()
+    return Chart(
+        title=f"{side.policy}: jobs in the system over time, at most {count.value.max():.0f}; "
+        f"the last is complete after {record.now_s:.1f} s of {end_s:.1f} s drawn",
+        x=time,
+        y=jobs,
+        x_label="seconds since the episode began",
+        y_label="jobs in the system",
+        marks=(Mark("line", "jobs", step_path(time, jobs, *count)),),
+        height="low",
+    )

@@ -1,0 +1,286 @@
+"""One episode of a table's case, played anew for a report: which, by whom, and what is shown of it.
+
+Shared by the problems; what a problem records and draws stands in its own `report_*.py`.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from netllm_gym.errors import InputError
+from netllm_gym.evaluation.rollout import rollout
+from netllm_gym.evaluation.tables import Row, Table
+from netllm_gym.policies.loading import LoadedPolicy, check_names, load_policy
+from netllm_gym.pools.episode import Episode
+from netllm_gym.problems.index import find_control, find_problem
+from netllm_gym.problems.problem import Problem
+from netllm_gym.report.charts import Chart
+from netllm_gym.report.text import ranked
+
+SAME = 1e-6  # the metric of one episode, played twice, may differ by rounding
+COLOURS, DASHES = 6, 4  # of lines, as in report.css; more rows than their product look alike
+
+Record = Callable[[Any, Episode], Any]  # the environment after an episode -> what is drawn of it
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one policy did with the episode.
+
+    Attributes:
+        policy: Its name.
+        style: Classes of its lines.
+        value: Of the metric.
+        in_table: The same number in the table, if the policy has a row there.
+        record: What the problem's charts are drawn from.
+    """
+
+    policy: str
+    style: str
+    value: float
+    in_table: float | None
+    record: Any
+
+    @property
+    def differs(self) -> bool:
+        """Whether the table says something else of this episode."""
+        return self.in_table is not None and abs(self.value - self.in_table) > SAME
+
+
+@dataclass(frozen=True)
+class Replay:
+    """One episode played through by one or two policies.
+
+    Attributes:
+        problem: Short name.
+        number: Of the episode in the case, from 0.
+        world: What was played, in words.
+        chosen: Why this one.
+        sides: One per policy.
+    """
+
+    problem: str
+    number: int
+    world: str
+    chosen: str
+    sides: tuple[Side, ...]
+
+
+class Key(NamedTuple):
+    """An entry of a legend."""
+
+    style: str
+    text: str
+    is_line: bool = True
+
+
+class SideView(NamedTuple):
+    """What a page shows of one policy."""
+
+    policy: str
+    facts: tuple[tuple[str, str], ...]  # name, number
+    charts: tuple[Chart, ...]
+    warning: str
+
+
+class View(NamedTuple):
+    """What a page shows of a replay."""
+
+    title: str
+    words: str
+    charts: tuple[Chart, ...]  # of all policies together
+    chart_keys: tuple[Key, ...]
+    side_keys: tuple[Key, ...]
+    sides: tuple[SideView, ...]
+
+
+def nameable_policies(table: Table) -> tuple[str, ...]:
+    """Return the best row that can be played by its name alone and the bound, else the two best.
+
+    Rows of trained policies are named after folders, which a table does not know; a limit plays
+    nothing.
+    """
+    problem = find_problem(table.problem)
+    names = [row.policy for row in ranked(table) if row.decision_ms is not None]
+    named = [name for name in names if name.partition(":")[0] in problem.policies]
+    bound = [name for name in named if name == problem.bound]
+    return (*[name for name in named if name not in bound][: 2 - len(bound)], *bound)
+
+
+def replay(
+    table: Table,
+    policies: Sequence[str],
+    number: int | None,
+    prepare: Callable[[Any], None],
+    record: Record,
+    world: Callable[[Any], str],
+) -> Replay:
+    """Play one episode of a table's case anew.
+
+    Args:
+        table: Names the case, which must be on this machine.
+        policies: One or two names or folders of trained policies.
+        number: Of the episode; left out, the one whose difference between the two policies is the
+            median of all (of one policy, its median episode; without rows of them, the first).
+        prepare: Told the environment before it plays.
+        record: Asked for what is drawn of an episode that just ended.
+        world: Asked what the environment played, in words.
+
+    Raises:
+        InputError: If a policy or the case is not on this machine, or is not the table's.
+    """
+    problem = find_control(table.problem)
+    loaded = load_players(table, policies, problem.default_case)
+    with naming_the_way_out():
+        env = problem.make_env(1, **problem.case_from_text(table.case))
+    prepare(env)
+    plan = env.evaluation_plan(table.rows[0].n)
+    actors = [policy.factory(env) for policy in loaded]
+    for actor in actors:
+        if hasattr(actor, "limits"):
+            raise InputError(f"play must name policies that play, got {actor.name}, a limit")
+    chosen = choose_episode(table, [actor.name for actor in actors], number, len(plan))
+    sides = []
+    for actor, style in zip(actors, chosen.styles, strict=True):
+        planned = [plan[chosen.number]]
+        (episode,) = rollout(actor, env, planned, keep_observations=False).episodes
+        value = problem.metric_of(episode)
+        in_table = chosen.in_table.get(actor.name)
+        sides.append(Side(actor.name, style, value, in_table, record(env, episode)))
+    return Replay(table.problem, chosen.number, world(env), chosen.why, tuple(sides))
+
+
+class Chosen(NamedTuple):
+    """Which episode or window of a table is shown, and what the table says of it."""
+
+    number: int
+    why: str
+    styles: list[str]  # of each policy
+    in_table: dict[str, float]  # of the policies that have a row
+
+
+def load_players(
+    table: Table, policies: Sequence[str], may_name: Collection[str]
+) -> list[LoadedPolicy]:
+    """Load the one or two policies that are to be shown.
+
+    Args:
+        table: Of the case.
+        policies: Names or folders of trained policies.
+        may_name: Parts that a case may have to be made again.
+    """
+    if not 1 <= len(policies) <= 2:
+        raise InputError(f"play must name one or two policies, got {len(policies)}")
+    unknown = sorted(set(table.case) - set(may_name))
+    if unknown:
+        raise InputError(
+            f"case must be {' and '.join(may_name)} alone to be played again, "
+            f"got {unknown[0]}; --play none leaves it out"
+        )
+    return [load_policy(policy, table.problem) for policy in policies]
+
+
+@contextmanager
+def naming_the_way_out() -> Iterator[None]:
+    """Let a case that cannot be made on this machine say how to do without."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{error}; --play none leaves the played episode out") from None
+
+
+def choose_episode(table: Table, names: Sequence[str], number: int | None, found: int) -> Chosen:
+    """Choose the episode, or window, that is shown.
+
+    Args:
+        table: Of the case.
+        names: Of the policies, as they call themselves.
+        number: As asked; None takes that of the median difference.
+        found: How many the case has on this machine.
+    """
+    problem = find_problem(table.problem)
+    if found != table.rows[0].n:
+        raise InputError(
+            f"case must have the table's {table.rows[0].n} {problem.sample}s, "
+            f"got {found} on this machine; --play none leaves the played episode out"
+        )
+    check_names(names)
+    rows = [next((row for row in table.rows if row.policy == name), None) for name in names]
+    why = "as asked"
+    if number is None:
+        number, why = _median_episode(rows)
+    if not 0 <= number < found:
+        raise InputError(f"episode must be in 0..{found - 1}, got {number}")
+    in_table = {row.policy: row.per_episode[number] for row in rows if row is not None}
+    return Chosen(number, why, _side_styles(problem, table, names), in_table)
+
+
+def show(
+    played: Replay,
+    title: str,
+    facts: Callable[[Side], tuple[tuple[str, str], ...]],
+    side_charts: Sequence[tuple[Chart, ...]],
+    side_keys: tuple[Key, ...],
+    charts: tuple[Chart, ...] = (),
+    note: str = "",
+    chart_keys: tuple[Key, ...] = (),
+) -> View:
+    """Return what a page shows of a replay.
+
+    Args:
+        played: The replay.
+        title: Of this part of the page.
+        facts: Asked what stands above a policy's charts.
+        side_charts: Of each policy.
+        side_keys: What is in them.
+        charts: Of all policies together, a line in the style of each.
+        note: A sentence about the charts.
+        chart_keys: What else is in the charts of all policies.
+    """
+    sample = find_problem(played.problem).sample
+    sides = tuple(
+        SideView(
+            side.policy,
+            facts(side),
+            drawn,
+            f"The table says {side.in_table:.4f} of this {sample}: the policy depends on the "
+            f"{sample}s before it, or case, policy or code are not those of the table."
+            if side.differs
+            else "",
+        )
+        for side, drawn in zip(played.sides, side_charts, strict=True)
+    )
+    words = f"{sample.capitalize()} {played.number}, {played.chosen}: {played.world}. "
+    keys = tuple(Key(side.style, side.policy) for side in played.sides) if charts else ()
+    keys = (*chart_keys, *keys)
+    return View(title, words + note, charts, keys, side_keys, sides)
+
+
+def row_styles(rows: Sequence[Row], problem: Problem) -> list[str]:
+    """Return a colour and a dash for each row; the bound has the ink's own."""
+    others = iter(range(len(rows)))
+    return ["bound" if row.policy == problem.bound else _style(next(others)) for row in rows]
+
+
+def _style(number: int) -> str:
+    return f"c{number % COLOURS} d{number // COLOURS % DASHES}"
+
+
+def _side_styles(problem: Problem, table: Table, names: Sequence[str]) -> list[str]:
+    """Return the styles that policies have in the table; those that it lacks get further ones."""
+    rows = ranked(table)
+    known = dict(zip([row.policy for row in rows], row_styles(rows, problem), strict=True))
+    return [known.get(name, _style(len(rows) + place)) for place, name in enumerate(names)]
+
+
+def _median_episode(rows: Sequence[Row | None]) -> tuple[int, str]:
+    known = [np.array(row.per_episode) for row in rows if row is not None]
+    if len(known) < len(rows):
+        return 0, "the first"
+    values = known[0] - known[1] if len(known) == 2 else known[0]
+    median = int(np.argsort(values, kind="stable")[(len(values) - 1) // 2])
+    of = "difference between the two" if len(known) == 2 else "result"
+    return median, f"the one of median {of}, chosen by the table"

@@ -1,0 +1,83 @@
+"""Tables as text."""
+
+from netllm_gym.evaluation.tables import Row, Table
+from netllm_gym.problems.index import PROBLEMS
+
+
+def render_table(table: Table) -> str:
+    """Return a table as plain text, best policy first, with what its numbers mean below it."""
+    problem, rows, versus = PROBLEMS[table.problem], ranked(table), compared_with(table)
+    head = ["policy", f"{problem.metric} [95 %]", *problem.components]
+    head += [f"vs {versus} [95 %]"] if versus else []
+    head += ["ms/decision", "trained on"]
+    cells = [head, *(_cells(row, problem.components, versus is not None) for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column in (0, len(head) - 1) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", *table_notes(table)])
+
+
+def ranked(table: Table) -> list[Row]:
+    """Return the rows of a table, best first."""
+    problem = PROBLEMS[table.problem]
+    return sorted(table.rows, key=lambda row: -problem.goodness(row.mean))
+
+
+def compared_with(table: Table) -> str | None:
+    """Return the policy that the others are compared with, if there is one."""
+    return next((row.versus["policy"] for row in table.rows if row.versus), None)
+
+
+def table_notes(table: Table) -> list[str]:
+    """Say what the numbers of a table mean, a sentence each."""
+    problem, rows = PROBLEMS[table.problem], ranked(table)
+    beat = "exceed" if problem.higher_is_better else "fall below"
+    return [
+        f"{problem.title}, {case_text(table)}: {rows[0].n} {problem.sample}s, the same for every "
+        f"policy; {problem.metric} in {problem.metric_unit}.",
+        f"Intervals: bootstrap over {table.groups or problem.groups}; "
+        f"differences are paired by {problem.sample}.",
+        *(f"Input: {remark}." for remark in table.remarks),
+        *(
+            f"No policy can {beat} {row.upper_bound:.6f} here (certified by {row.policy})."
+            for row in rows
+            if row.upper_bound is not None
+        ),
+    ]
+
+
+def case_text(table: Table) -> str:
+    """Name a table's case in one line; what counts something says what."""
+    return " x ".join(_part_text(name, str(value)) for name, value in table.case.items())
+
+
+def _part_text(name: str, value: str) -> str:
+    if name.startswith("num_"):
+        return f"{value} {name.removeprefix('num_')}"
+    says_nothing_alone = value.isdigit() or name == "euler_order"
+    return f"{name.replace('_', ' ')} {value}" if says_nothing_alone else value
+
+
+def interval_text(ci95: tuple[float, float] | None, sign: str = "") -> str:
+    """Return the ends of an interval; `sign` is "+" where both signs are to be shown."""
+    return f"[{ci95[0]:{sign}.3f}, {ci95[1]:{sign}.3f}]" if ci95 is not None else "-"
+
+
+def number_text(value: float | None, digits: int) -> str:
+    """Return a number, or nothing where there is none."""
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _cells(row: Row, components: tuple[str, ...], has_versus: bool) -> list[str]:
+    cells = [row.policy, f"{row.mean:.4f} {interval_text(row.ci95)}"]
+    cells += [number_text(row.components[name], 4) for name in components]
+    if has_versus and row.versus:
+        cells.append(f"{row.versus['mean']:+.4f} {interval_text(row.versus['ci95'], '+')}")
+    elif has_versus:
+        cells.append("")
+    return [*cells, number_text(row.decision_ms, 3), row.trained_on]

@@ -1,0 +1,84 @@
+"""Adapt a language model to predict viewports: its learner, around the loss that all share."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from netllm_gym.configs import to_json
+from netllm_gym.data.vp.viewport import ViewportWindows
+from netllm_gym.policies.llm.checkpoint import load_model, write_policy
+from netllm_gym.policies.llm.config import LLMConfig
+from netllm_gym.policies.llm.model import LLMModel
+from netllm_gym.policies.llm.policy import factory_of, for_acting
+from netllm_gym.policies.llm.vp import BATCH_WINDOWS, forecast
+from netllm_gym.policies.policy import TrainedPolicyFactory
+from netllm_gym.policies.returns import ReturnSpec
+from netllm_gym.training.config import TrainConfig
+from netllm_gym.training.llm import make_optimizer
+from netllm_gym.training.viewport import Begun, ViewportLearner
+
+
+def llm_learner(
+    windows: ViewportWindows, config: LLMConfig, train: TrainConfig, last: Path | None
+) -> Begun:
+    """Return what adapts a language model to windows; from `last`, an earlier run's, it goes on.
+
+    Args:
+        windows: To learn from.
+        config: The predictor, for such windows; see `viewport_config`.
+        train: How; a window is an "episode" of it.
+        last: Folder of the policy of the run that is resumed; None begins anew.
+    """
+    if not train.batch_episodes:
+        train = dataclasses.replace(train, batch_episodes=BATCH_WINDOWS)
+    kept = None
+    if last is not None:
+        model, values = load_model(last)
+        kept = {"config": to_json(model.config), "trained_on": values["trained_on"]}
+    else:
+        model = LLMModel(config)
+        model.encoders.fit(windows)
+    learner = _Adaptation(
+        *(model, config, make_optimizer(model, train), windows, train),
+        batch=train.batch_episodes,
+        accumulate=train.accumulate,
+    )
+    return Begun(learner, kept)
+
+
+def viewport_config(config: LLMConfig, windows: ViewportWindows) -> LLMConfig:
+    """Return the config for some windows: their sizes, and a token for frames if there are any."""
+    features = windows.dataset.features
+    return dataclasses.replace(
+        config,
+        problem="vp",
+        layout="compact" if features is None else "content",
+        max_steps=windows.config.history,
+        num_actions=0,
+        observation_shape=(),
+        returns=ReturnSpec(kind="none", center=0.0, scale=1.0, target=0.0),
+        future=windows.config.future,
+        euler_order=windows.dataset.euler_order,
+        content_size=0 if features is None else features.size,
+    )
+
+
+class _Adaptation(ViewportLearner):
+    """The language model, kept as its policies are."""
+
+    network: LLMModel
+
+    def forecast(self, features: Tensor, content: Tensor | None) -> Tensor:
+        """Return (B, F, 3) offsets."""
+        return forecast(self.network, features, content)
+
+    def policy(self, trained_on: Mapping[str, Any]) -> TrainedPolicyFactory:
+        """Return the factory of the predictor as it would act now."""
+        return factory_of(for_acting(self.network), trained_on=trained_on)
+
+    def write(self, folder: Path, trained_on: Mapping[str, Any]) -> None:
+        """Write the predictor's files."""
+        write_policy(folder, self.network, trained_on)

@@ -1,0 +1,137 @@
+"""Train bc, cql or dt on a pool's episodes: d3rlpy's updates in a run of ours.
+
+A run that stops and resumes is equal, bit for bit, to one that does not: batches and dropout follow
+from the seed and the number of the update, and beside the weights a run keeps Adam's moments, the
+target network of "cql" and where "dt" stands in its schedule.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from netllm_gym.configs import to_json
+from netllm_gym.errors import InputError
+from netllm_gym.policies.checkpoint import check_device
+from netllm_gym.policies.offline.config import OfflineConfig, OfflineSchedule
+from netllm_gym.policies.offline.d3 import D3Algorithm
+from netllm_gym.policies.offline.policy import (
+    OfflineModel,
+    OfflinePolicyFactory,
+    for_acting,
+    load_model,
+    write_policy,
+)
+from netllm_gym.pools.windows import PaddedEpisodes
+from netllm_gym.training.offline_examples import Examples
+from netllm_gym.training.run import Learner, TrainingRun, TrainResult, cpu_threads
+
+TARGET = "target|"  # before the names of the target network's weights, among the moments
+
+
+def train_offline(
+    episodes: PaddedEpisodes, config: OfflineConfig, schedule: OfflineSchedule, run: TrainingRun
+) -> TrainResult:
+    """Train a policy on episodes and keep the best and the last.
+
+    Args:
+        episodes: The pool.
+        config: The policy; the constants of its `returns` are fitted here if they are not yet.
+        schedule: How.
+        run: Where it is kept, and how the best is found; what became of the pool's decisions is
+            added to its `trained_on`.
+
+    Raises:
+        InputError: If the episodes do not fit the config, the run's folder holds something else,
+            or a resumed run's settings or origin differ; nothing is written then.
+    """
+    check_device(schedule.device)
+    if not config.returns.is_fitted:
+        config = dataclasses.replace(config, returns=config.returns.fit(episodes))
+    examples = Examples.of(episodes, config)
+    trained_on = {**run.trained_on, "decisions": examples.counts._asdict()}
+    run = dataclasses.replace(run, trained_on=trained_on)
+    last = run.open()
+    with cpu_threads(schedule.threads):
+        learner = _OfflineLearner(examples, config, schedule)
+        kept = None
+        if last is not None:
+            model, values = load_model(last)
+            learner.model.load_state_dict(model.state_dict())
+            kept = {"config": to_json(model.config), "trained_on": values["trained_on"]}
+        else:
+            learner.model.normal.fit(examples.features)
+        return run.train(learner, kept, schedule)
+
+
+class _OfflineLearner(Learner):
+    """d3rlpy's algorithm, and the pool."""
+
+    def __init__(
+        self, examples: Examples, config: OfflineConfig, schedule: OfflineSchedule
+    ) -> None:
+        self.examples, self.schedule = examples, schedule
+        self.algorithm = D3Algorithm(config, schedule)
+        self.network, self.optimizer = self.algorithm.network, self.algorithm.optimizer
+        self.model = OfflineModel(config, self.algorithm.network).to(schedule.device)
+        self.config = to_json(config)
+        self.settings = {"train": to_json(schedule)}
+
+    def update(self, number: int) -> dict[str, Any]:
+        """Let d3rlpy make an update on a batch of ours."""
+        schedule, config = self.schedule, self.model.config
+        batch = self.examples.batch(config, schedule.seed, number, schedule.batch_size)
+        batch = {name: each.to(schedule.device) for name, each in batch.items()}
+        metrics = self.algorithm.update(self.model.normalised(batch), number)
+        if not math.isfinite(metrics["loss"]):
+            raise InputError(f"loss must be finite, got {metrics['loss']} in update {number + 1}")
+        return {**metrics, "learning_rate": self._learning_rate}
+
+    @property
+    def _learning_rate(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def policy(self, trained_on: Mapping[str, Any]) -> OfflinePolicyFactory:
+        """Return the factory of the policy as it would act now."""
+        return OfflinePolicyFactory(for_acting(self.model), trained_on=trained_on)
+
+    def write(self, folder: Path, trained_on: Mapping[str, Any]) -> None:
+        """Write the policy's files."""
+        write_policy(folder, self.model, trained_on)
+
+    def moments(self) -> dict[str, Tensor]:
+        """Return Adam's moments, and the target network."""
+        return super().moments() | {TARGET + name: each for name, each in self._target().items()}
+
+    def load_moments(self, moments: Mapping[str, Tensor], path: Path) -> None:
+        """Put back what `moments` gave."""
+        target = self._target()
+        for name, each in target.items():
+            found = moments.get(TARGET + name)
+            if found is None or found.shape != each.shape:
+                raise InputError(f"{path} must fit the policy, got {TARGET + name} amiss")
+            each.copy_(found)
+        of_adam = {name: each for name, each in moments.items() if not name.startswith(TARGET)}
+        super().load_moments(of_adam, path)
+
+    def _target(self) -> dict[str, Tensor]:
+        """Return the target network's weights, nothing where there is none."""
+        network = self.algorithm.networks.get("targ_q_funcs")
+        return {} if network is None else dict(network.state_dict())
+
+    def state(self) -> dict[str, Any]:
+        """Return where the learning rate stands."""
+        return {"tokens_seen": self.algorithm.tokens_seen, "learning_rate": self._learning_rate}
+
+    def restore(self, state: Mapping[str, Any], path: Path) -> None:
+        """Put back what `state` gave."""
+        tokens_seen, rate = state.get("tokens_seen"), state.get("learning_rate")
+        if type(tokens_seen) is not int or type(rate) is not float:
+            raise InputError(
+                f"{path} must have tokens_seen and learning_rate as numbers, "
+                f"got {tokens_seen!r} and {rate!r}"
+            )
+        self.algorithm.recall(tokens_seen, rate)

@@ -1,0 +1,201 @@
+"""How predictors of viewports learn from windows: the loss, mirroring, one update."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from netllm_gym.arrays import BoolArray, IntArray
+from netllm_gym.configs import to_json
+from netllm_gym.data.vp.angles import wrapped_deg
+from netllm_gym.data.vp.viewport import ViewportWindows
+from netllm_gym.errors import InputError
+from netllm_gym.policies.checkpoint import check_device
+from netllm_gym.policies.neural.checkpoint import load_network, write_network
+from netllm_gym.policies.neural.vp import ViewportNetwork, ViewportNetworkConfig
+from netllm_gym.policies.viewport import (
+    OFFSET_DEG,
+    PredictorFactory,
+    seen,
+)
+from netllm_gym.pools.windows import draw_windows
+from netllm_gym.training.config import ViewportSchedule
+from netllm_gym.training.run import (
+    Learner,
+    Rates,
+    TrainingRun,
+    TrainResult,
+    cpu_threads,
+    learning_rate_share,
+)
+from netllm_gym.training.run import Schedule as RunSchedule
+
+_MIRRORED = np.array([-1.0, 1.0, -1.0])  # left for right: roll and yaw change their sign
+
+
+class Schedule(RunSchedule, Rates, Protocol):
+    """What is read of a method's settings, beside what a run reads of them."""
+
+    @property
+    def updates(self) -> int: ...  # noqa: D102
+    @property
+    def learning_rate(self) -> float: ...  # noqa: D102
+    @property
+    def clip_norm(self) -> float: ...  # noqa: D102
+    @property
+    def seed(self) -> int: ...  # noqa: D102
+    @property
+    def threads(self) -> int: ...  # noqa: D102
+    @property
+    def device(self) -> str: ...  # noqa: D102
+
+
+class ViewportLearner(Learner):
+    """A model, its optimizer and the windows that it learns from; how it is kept is left open.
+
+    Args:
+        network: With a `config`, which is a `Shape`.
+        config: Asked for; a resumed network has its own, which must be equal.
+        optimizer: Of its weights; each group has its full rate as `initial_lr`.
+        windows: To learn from.
+        schedule: How.
+        batch: Windows of a forward pass.
+        accumulate: Forward passes of an update.
+    """
+
+    network: Any
+
+    def __init__(
+        self,
+        network: Any,
+        config: Any,
+        optimizer: torch.optim.Optimizer,
+        windows: ViewportWindows,
+        schedule: Schedule,
+        batch: int,
+        accumulate: int = 1,
+    ) -> None:
+        self.network, self.optimizer = network.to(schedule.device), optimizer
+        self.windows, self.schedule = windows, schedule
+        self.batch, self.accumulate = batch, accumulate
+        self.config = to_json(config)
+        self.settings = {"train": to_json(schedule), "windows": len(windows)}
+
+    def forecast(self, features: Tensor, content: Tensor | None) -> Tensor:
+        """Return (B, F, 3) offsets, through which gradients flow."""
+        return self.network.forecast(features, content)  # type: ignore[no-any-return]
+
+    def update(self, number: int) -> dict[str, Any]:
+        """Accumulate the gradient of one update, clip it once, step."""
+        schedule = self.schedule
+        share = learning_rate_share(number, schedule)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * share
+        self.network.train()
+        total = self.batch * self.accumulate
+        drawn = draw_windows(len(self.windows), schedule.seed, number, total)
+        mirrored = np.random.default_rng([schedule.seed, number]).random(total) < 0.5
+        loss_sum = 0.0
+        with torch.random.fork_rng(devices=[]):  # dropout's draws belong to this update alone
+            torch.manual_seed((schedule.seed << 32) + number)
+            for begin in range(0, total, self.batch):
+                part = slice(begin, begin + self.batch)
+                loss = self._loss(drawn[part], mirrored[part])
+                (loss / self.accumulate).backward()  # type: ignore[no-untyped-call]
+                loss_sum += float(loss.detach())
+        trained = [each for group in self.optimizer.param_groups for each in group["params"]]
+        norm = float(nn.utils.clip_grad_norm_(trained, schedule.clip_norm))
+        if not math.isfinite(norm):
+            raise InputError(f"gradient must be finite, got {norm} in update {number + 1}")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return {
+            "loss": loss_sum / self.accumulate,
+            "gradient_norm": norm,
+            "learning_rate": schedule.learning_rate * share,
+        }
+
+    def _loss(self, which: IntArray, mirrored: BoolArray) -> Tensor:
+        """Return the mean error of some windows in degrees."""
+        device, size = self.schedule.device, self.network.config.content_size
+        content = self.windows.content(which) if size else None
+        history, future = self.windows.history_deg(which), self.windows.future_deg(which)
+        if content is None:  # frames are not mirrored, so then neither are heads
+            sign = np.where(mirrored[:, None, None], _MIRRORED, 1.0)
+            history, future = history * sign, future * sign
+        offsets = wrapped_deg(future - history[:, -1:])
+        shown = None if content is None else torch.from_numpy(content).to(device)
+        features = torch.from_numpy(seen(history)).to(device)
+        answer = OFFSET_DEG * self.forecast(features, shown)  # (B, F, 3)
+        apart = answer - torch.from_numpy(offsets.astype(np.float32)).to(device)
+        return (torch.remainder(apart + 180.0, 360.0) - 180.0).abs().mean()
+
+
+class Begun(NamedTuple):
+    """What learns, and what an earlier run kept of it."""
+
+    learner: ViewportLearner
+    kept: Mapping[str, Any] | None  # config and origin of the run that is resumed; None anew
+
+
+def train_on_windows(
+    begin: Callable[[Path | None], Begun], schedule: Schedule, run: TrainingRun
+) -> TrainResult:
+    """Train a predictor on windows and keep the best and the last.
+
+    Args:
+        begin: Makes what learns, given the folder of an earlier run's last policy or None.
+        schedule: How.
+        run: Where it is kept, and how the best is found.
+
+    Raises:
+        InputError: If the run's folder holds something else, or a resumed run's settings or origin
+            differ; nothing is written then.
+    """
+    check_device(schedule.device)
+    with cpu_threads(schedule.threads):
+        learner, kept = begin(run.open())
+        return run.train(learner, kept, schedule)
+
+
+def network_learner(
+    windows: ViewportWindows,
+    config: ViewportNetworkConfig,
+    schedule: ViewportSchedule,
+    last: Path | None,
+) -> Begun:
+    """Return what learns a network from windows; from `last`, an earlier run's, it goes on."""
+    network: Any = ViewportNetwork(config)
+    kept = None
+    if last is not None:
+        network, values = load_network(last)
+        kept = {"config": values["config"], "trained_on": values["trained_on"]}
+    learner = _NetworkLearner(
+        *(network, config, _optimizer(network, schedule), windows, schedule),
+        schedule.batch_size,
+    )
+    return Begun(learner, kept)
+
+
+def _optimizer(network: nn.Module, schedule: ViewportSchedule) -> torch.optim.AdamW:
+    rate = schedule.learning_rate
+    groups = [{"params": [*network.parameters()], "initial_lr": rate}]
+    return torch.optim.AdamW(groups, lr=rate, weight_decay=schedule.weight_decay, fused=True)
+
+
+class _NetworkLearner(ViewportLearner):
+    """A network, kept as the others are."""
+
+    def policy(self, trained_on: Mapping[str, Any]) -> PredictorFactory:
+        """Return the factory of the predictor as it would act now."""
+        name = self.network.config.kind
+        factory = self.network.eval().factory(sampled=None, name=name, trained_on=trained_on)
+        return factory  # type: ignore[no-any-return]
+
+    def write(self, folder: Path, trained_on: Mapping[str, Any]) -> None:
+        """Write the predictor's files."""
+        write_network(folder, self.network, trained_on)

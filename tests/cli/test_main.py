@@ -1,0 +1,202 @@
+"""The command line: what it prints, and one sentence with exit status 2 for whatever is wrong."""
+
+import json
+import sys
+
+import pytest
+
+from netllm_gym.cli.main import app, run
+from netllm_gym.pools.pool import ExperiencePool
+
+GOOD_TRACE = "0 1\n100 2\n200 1.5\n"
+
+
+@pytest.fixture
+def traces(tmp_path):
+    folder = tmp_path / "traces"
+    folder.mkdir()
+    for name in ("a", "b"):
+        (folder / name).write_text(GOOD_TRACE)
+    return folder
+
+
+def refused(capsys, *arguments):
+    """Run a command that must fail as bad input, and return its one sentence."""
+    assert run([str(argument) for argument in arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("netllm-gym: ")
+    assert printed.err.count("\n") == 1
+    assert "Traceback" not in printed.err
+    return printed.err
+
+
+def test_bench_prints_the_table_and_writes_it(capsys, tmp_path, traces):
+    file = tmp_path / "table.json"
+    arguments = ["bench", "abr", "--policies", "bba,lowest", "--traces", traces, "--json", file]
+    assert run([str(argument) for argument in arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {lines[2].split()[0], lines[3].split()[0]} == {"bba", "lowest"}
+    table = json.loads(file.read_text())
+    assert [row["n"] for row in table["rows"]] == [2, 2]
+
+
+def test_collect_writes_a_pool(capsys, tmp_path, traces):
+    out = tmp_path / "pool"
+    asked = ["collect", "abr", "--policies", "bba", "--episodes", "3", "--out", str(out)]
+    assert run([*asked, "--traces", str(traces)]) == 0
+    assert "3 episodes, 141 steps" in capsys.readouterr().out
+    assert len(ExperiencePool.load(out, "abr")) == 3
+
+
+def test_generated_traces_can_be_played(capsys, tmp_path):
+    out = tmp_path / "made"
+    assert run(["data", "generate", "--out", str(out), "--count", "2"]) == 0
+    assert run(["bench", "abr", "--policies", "lowest", "--traces", str(out)]) == 0
+    assert "2 episodes" in capsys.readouterr().out
+
+
+def test_lists_name_what_there_is(capsys):
+    assert run(["envs"]) == 0
+    assert "NetLLM-ABR-v0" in capsys.readouterr().out
+    assert run(["data", "list"]) == 0
+    assert "synthetic-markov-test" in capsys.readouterr().out
+
+
+def test_every_command_has_help_with_an_example(capsys):
+    commands = [[each.callback.__name__] for each in app.registered_commands]
+    assert ["collect"] in commands
+    for group in app.registered_groups:
+        below = group.typer_instance.registered_commands
+        commands += [[group.name, each.name] for each in below]
+    assert ["data", "generate"] in commands
+    for command in commands:
+        assert run([*command, "--help"]) == 0
+        assert "Example: netllm-gym" in capsys.readouterr().out, command
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "sentence"),
+    [
+        ("a", "0 1\n1 x\n", "a:2: a line must be two numbers"),
+        ("a", "0 1\n1 1\n1 1\n", "time_s of trace a must rise from row to row"),
+        ("b", "0 1\n1 -1\n", "capacity_mbps of trace b must be at least 0, got -1.0"),
+        ("b", "0 0\n1 0\n", "capacity_mbps of trace b must be above 0"),
+    ],
+)
+def test_bad_trace_is_one_sentence_with_its_file(capsys, tmp_path, traces, file, text, sentence):
+    (traces / file).write_text(text)
+    for command in (
+        ["bench", "abr", "--policies", "bba", "--json", tmp_path / "out.json"],
+        ["collect", "abr", "--policies", "bba", "--episodes", "1", "--out", tmp_path / "out"],
+    ):
+        said = refused(capsys, *command, "--traces", traces)
+        assert sentence in said
+        assert str(traces / file) in said
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_missing_and_empty_folders(capsys, tmp_path):
+    said = refused(capsys, "bench", "abr", "--traces", tmp_path / "none")
+    assert "traces must be a folder or one of synthetic" in said
+    (tmp_path / "empty").mkdir()
+    assert "got the empty folder" in refused(capsys, "bench", "abr", "--traces", tmp_path / "empty")
+
+
+def test_sizes_of_unequal_length(capsys, tmp_path):
+    for rung, column in enumerate(("1\n2\n3\n", "1\n2\n")):
+        (tmp_path / f"video_size_{rung}").write_text(column)
+    said = refused(capsys, "bench", "abr", "--video", tmp_path)
+    assert "video_size_1 must list as many chunks as video_size_0, got 2 instead of 3" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["bench", "abr", "--policies", "robust_mcp"], "did you mean robust_mpc"),
+        (["bench", "abr", "--policies", ","], "names must be one or more"),
+        (["bench", "vpn"], "problem must be one of abr"),
+        (
+            ["bench", "abr", "--json", "/no/such/folder/t.json"],
+            "json must be a file in an existing",
+        ),
+        (["bench", "abr", "--polices", "bba"], "No such option"),
+        (["collect", "abr", "--policies", "bba", "--episodes", "x", "--out", "o"], "Invalid value"),
+        (["data", "generate", "--out", "o", "--family", "5g"], "family must be one of synthetic"),
+        (["data", "generate", "--out", "o", "--count", "0"], "count must be at least 1, got 0"),
+        (["data", "generate", "--out", "o", "--seed", "-5"], "seed must be at least 0, got -5"),
+        (["bench", "abr", "--json", "/"], "json must be a file in an existing folder, got /"),
+        (["frobnicate"], "No such command"),
+    ],
+)
+def test_wrong_arguments(capsys, monkeypatch, tmp_path, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    assert sentence in refused(capsys, *arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_altered_shard_and_foreign_pool(capsys, tmp_path, traces):
+    pool, out = tmp_path / "pool", tmp_path / "run"
+    case = ["--traces", str(traces)]
+    run(["collect", "abr", "--policies", "bba", "--episodes", "2", "--out", str(pool), *case])
+    capsys.readouterr()
+    train = ["train", "abr", "--pool", pool, "--out", out, "--validate-on", traces]
+    shard = pool / "shard-00000.npz"
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    assert "shard-00000.npz" in refused(capsys, *train)
+    meta = json.loads((pool / "meta.json").read_text())
+    (pool / "meta.json").write_text(json.dumps(meta | {"problem": "cjs"}))
+    said = refused(capsys, *train)
+    assert "must be a pool of abr, got one of cjs" in said
+    assert not out.exists()
+
+
+def test_a_trained_policy_is_benched_and_refused_without_its_adapter(capsys, tmp_path, traces):
+    pool, out = tmp_path / "pool", tmp_path / "run"
+    case = ["--traces", str(traces)]
+    run(["collect", "abr", "--policies", "bba", "--episodes", "2", "--out", str(pool), *case])
+    train = ["train", "abr", "--pool", str(pool), "--out", str(out), "--validate-on", str(traces)]
+    options = ["--context-steps", "8", "--throughput-weight", "0.1", "--updates", "2"]
+    assert run([*train, "--adapt", "lora", "--init", "random", *options]) == 0
+    config = json.loads((out / "best" / "config.json").read_text())["config"]
+    assert (config["context_steps"], config["throughput_weight"]) == (8, 0.1)
+    bench = ["bench", "abr", *case, "--policies", f"{out},bba"]
+    capsys.readouterr()
+    assert run(bench) == 0
+    said = capsys.readouterr().out
+    assert "leaky: saw" in said  # it was trained and chosen on what it plays here
+    assert "selected on" in said
+    assert run([*bench, "--versus", out.name]) == 0  # the name of its folder
+    assert f"vs {out.name} [95 %]" in capsys.readouterr().out
+    adapter = out / "best" / "adapter" / "adapter_model.safetensors"
+    for harm in (lambda: adapter.write_bytes(b""), adapter.unlink):
+        harm()
+        said = refused(capsys, *bench, "--json", tmp_path / "table.json")
+        assert str(adapter) in said
+        assert not (tmp_path / "table.json").exists()
+
+
+def test_a_missing_library_is_one_sentence(capsys, tmp_path, monkeypatch, traces):
+    # As after `pip install netllm-gym` without an extra.
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for module in [name for name in sys.modules if name.startswith("netllm_gym.policies.neural")]:
+        monkeypatch.delitem(sys.modules, module)
+    bench = ["bench", "abr", "--traces", traces, "--policies", "genet_reference"]
+    assert "torch must be installed, got none: pip install 'netllm-gym[llm]'" in refused(
+        capsys, *bench
+    )
+
+
+def test_no_arguments_show_the_help(capsys):
+    assert run([]) == 0
+    assert "bench" in capsys.readouterr().out
+
+
+def test_an_option_of_another_problem_is_answered_with_what_the_command_takes(capsys, tmp_path):
+    bench = ("bench", "abr", "--policies", "bba", "--num-jobs", 3)
+    assert "left out for abr, which has traces, video, got 3" in refused(capsys, *bench)
+    collect = ("collect", "abr", "--policies", "bba", "--episodes", 1, "--num-jobs", 3)
+    said = refused(capsys, *collect, "--out", tmp_path / "pool")
+    assert "left out for abr, which has traces, video, noise, got 3" in said

@@ -1,0 +1,184 @@
+"""Files of head movements: cooked and raw, and whatever may be wrong with them."""
+
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from netllm_gym.data.vp.angles import angles_of, matrices, of_quaternions
+from netllm_gym.data.vp.formats import read_packed, read_recording
+from netllm_gym.data.vp.sets import load_viewports
+from netllm_gym.data.vp.viewport import InputReport
+from netllm_gym.errors import InputError
+
+
+def cooked(folder, rows, video=1, user=2):
+    path = folder / f"video{video}/5Hz/simple_5Hz_user{user}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{','.join(f'{each:.6f}' for each in row)}\n" for row in rows))
+    return path
+
+
+def rows_at(times_s):
+    return [(time, 1.0, 2.0, 3.0) for time in times_s]
+
+
+def test_cooked_rows_are_kept_and_their_time_counts_from_the_first(tmp_path):
+    cooked(tmp_path, [(0.0, 1, 2, 179.5), (0.2, 1, 2, -179.5)], video=3, user=4)
+    cooked(tmp_path, [(480.0, 1, 2, 3)], video=12, user=7)
+    dataset = load_viewports(tmp_path)
+    assert (dataset.euler_order, dataset.report) == ("zxy", InputReport())
+    assert [(trace.video, trace.user) for trace in dataset.traces] == [(12, 7), (3, 4)]
+    np.testing.assert_array_equal(dataset.traces[1].angles_deg, [[1, 2, 179.5], [1, 2, -179.5]])
+    assert [trace.first_sample for trace in dataset.traces] == [0, 0]  # the video begins there
+
+
+def test_what_is_amiss_is_repaired_and_counted(tmp_path):
+    rows = [
+        *rows_at([0.0, 0.2, 0.4]),
+        (0.3, 0, 0, 0),  # back in time
+        (0.4, 0, 0, 0),  # stands still
+        (0.6, np.nan, 0, 0),
+        (0.8, 0, np.inf, 0),
+        (1.0, 10.0, 100.0, 350.0),  # pitch past the vertical, yaw beyond a half turn
+        *rows_at([2.5, 2.7]),  # after a gap of 1.5 s
+        *rows_at([3.7]),  # 1.0 s is none
+    ]
+    cooked(tmp_path, rows)
+    dataset = load_viewports(tmp_path)
+    assert dataset.report == InputReport(1, 2, 2, 1, 1)
+    first, second = dataset.traces
+    assert (len(first.angles_deg), len(second.angles_deg)) == (4, 3)
+    assert (first.first_sample, second.first_sample) == (0, 13)  # 2.5 s of 0.2 s, rounded
+    # (10, 100, 350) is the orientation of (190, 80, 530), which is (-170, 80, 170).
+    np.testing.assert_allclose(first.angles_deg[-1], [-170.0, 80.0, 170.0], atol=1e-4)
+
+
+def quaternions_of(angles, order="yxz"):
+    rotation = pytest.importorskip("scipy.spatial.transform").Rotation
+    return rotation.from_matrix(matrices(angles, order)).as_quat()
+
+
+@pytest.mark.parametrize("order", ["yxz", "zxy"])
+def test_raw_logs_of_wu2017_are_read_in_both_orders(tmp_path, order):
+    time_s = np.arange(0.0, 3.0, 0.011)
+    angles = np.stack([0 * time_s + 1, 10 * np.sin(time_s), 60 * time_s - 90], axis=1)
+    path = tmp_path / "Experiment_2/17/video_3.csv"
+    path.parent.mkdir(parents=True)
+    names = [f"UnitQuaternion.{axis}" for axis in "xyzw"]
+    lines = [",".join(["Timestamp", "PlaybackTime", *names, "HmdPosition.x"])]
+    rows = zip(time_s, quaternions_of(angles), strict=True)
+    lines += [f"2017-01-01 10:00,{t:.3f},{','.join(map(str, q))},0.1" for t, q in rows]
+    path.write_text("\n".join(lines) + "\n")
+    (trace,) = load_viewports(tmp_path, order).traces
+    assert (trace.video, trace.user, len(trace.angles_deg)) == (13, 17, 15)
+    # The first row at or after 0, 0.2, 0.4, ... s.
+    kept = [np.flatnonzero(np.round(time_s, 3) >= 0.2 * k - 1e-9)[0] for k in range(15)]
+    expected = angles_of(matrices(angles[kept], "yxz"), order)
+    np.testing.assert_allclose(trace.angles_deg, expected, atol=1e-3)
+
+
+def test_raw_logs_of_jin2022_count_from_their_first_row_and_skip_what_came_before(tmp_path):
+    path = tmp_path / "V2 (9)/user_video_21_x.csv"
+    path.parent.mkdir(parents=True)
+    quaternion = f'"[0.0, {np.sin(0.5):.6f}, 0.0, {np.cos(0.5):.6f}]"'
+    times_s = np.arange(300.0, 302.0, 0.05)
+    lines = ["time,a,b,c,quaternion", *(f"{time_s:.2f},0,0,0,{quaternion}" for time_s in times_s)]
+    path.write_text("\n".join(lines) + "\n")
+    (trace,) = load_viewports(tmp_path).traces
+    assert (trace.video, trace.user, len(trace.angles_deg)) == (21, 9, 10)
+    # A turn of 1 rad about the vertical.
+    np.testing.assert_allclose(trace.angles_deg, [[0, 0, np.rad2deg(1.0)]] * 10, atol=1e-3)
+
+
+def test_quaternions_of_length_0_are_no_orientation(tmp_path):
+    path = tmp_path / "Experiment_1/1/video_0.csv"
+    path.parent.mkdir(parents=True)
+    header = (
+        "Timestamp,PlaybackTime,UnitQuaternion.x,UnitQuaternion.y,UnitQuaternion.z,UnitQuaternion.w"
+    )
+    path.write_text(f"{header}\nx,0.0,0,0,0,0\nx,0.2,0,0,0,2\n")
+    recording = read_recording(path, "wu2017", 1, 1, "yxz")
+    assert recording.report.rows_not_finite == 1
+    np.testing.assert_array_equal(recording.pieces[0].angles_deg, [[0, 0, 0]])
+    np.testing.assert_allclose(of_quaternions([0, 0, 0, 2.0], "zxy"), [0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("0.0,1,2\n", ":1: a row must have numbers in columns 1, 2, 3, 4, got '0.0,1,2'"),
+        ("0.0,1,2,3\n0.2,a,2,3\n", ":2: a row must have numbers"),
+        ("", "must hold rows with finite numbers, got none"),
+        ("nan,nan,nan,nan\n", "must hold rows with finite numbers, got none"),
+    ],
+)
+def test_what_is_no_table_is_refused_with_its_line(tmp_path, text, sentence):
+    path = cooked(tmp_path, [])
+    path.write_text(text)
+    with pytest.raises(InputError, match=sentence):
+        load_viewports(tmp_path)
+
+
+@settings(max_examples=60)
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("any") / "x.csv"
+    path.write_bytes(data)
+    for kind in ("cooked", "wu2017", "jin2022"):
+        with suppress(InputError):
+            read_recording(path, kind, 1, 1, "yxz")
+
+
+def packed(path, angles, **changes):
+    """Write traces as the packed files hold them."""
+    hundredths = [np.rint(each * 100).astype(np.int16) for each in angles]
+    parts = [np.concatenate([each[:1], np.diff(each, axis=0)]).T for each in hundredths]
+    arrays = {
+        "angles_delta_cdeg": np.concatenate(parts, axis=1),
+        "offsets": np.cumsum([0, *map(len, angles)]).astype(np.int32),
+        "video": np.arange(1, len(angles) + 1, dtype=np.uint8),
+        "user": np.full(len(angles), 5, np.uint8),
+    }
+    np.savez(path, **{**arrays, **changes})
+    return path
+
+
+def test_packed_traces_come_back_across_the_overflow(tmp_path):
+    # -180 to 180 is 36,000 hundredths: beyond int16, which the sum undoes.
+    angles = [np.array([[1.0, 2.0, -179.99], [1.5, 2.5, 179.98]]), np.array([[0.0, 0.0, 5.0]])]
+    read = read_packed(packed(tmp_path / "p.npz", angles), {1, 2}, {5})
+    for trace, expected in zip(read, angles, strict=True):
+        np.testing.assert_allclose(trace.angles_deg, expected, atol=1e-5)
+    assert read_packed(tmp_path / "p.npz", {2}, {5})[0].video == 2
+    assert read_packed(tmp_path / "p.npz", {1, 2}, {6}) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"offsets": np.array([0, 2, 2])}, "must hold traces of one row or more"),
+        ({"offsets": np.array([0, 3])}, "must hold traces of one row or more"),
+        ({"angles_delta_cdeg": np.zeros((3, 3))}, "must be numbers in 2 dimensions"),
+        ({"video": np.array(["a", "b"])}, "must be numbers in 1 dimensions"),
+        ({"angles_delta_cdeg": np.full((3, 3), 9500, np.int16)}, "pitch within"),
+    ],
+)
+def test_packed_files_that_are_not_are_refused(tmp_path, changes, sentence):
+    path = packed(tmp_path / "p.npz", [np.zeros((2, 3)), np.zeros((1, 3))], **changes)
+    with pytest.raises(InputError, match=sentence):
+        read_packed(path, {1, 2}, {5})
+
+
+def test_a_broken_packed_file_is_refused(tmp_path):
+    path = tmp_path / "p.npz"
+    with pytest.raises(InputError, match=r"must be an \.npz file, got no such file"):
+        read_packed(path, {1}, {1})
+    path.write_bytes(b"PK not a zip")
+    with pytest.raises(InputError, match=r"must be an \.npz without pickle"):
+        read_packed(path, {1}, {1})
+    np.savez(path, offsets=np.array([0, 1]))
+    with pytest.raises(InputError, match="must have the array angles_delta_cdeg, got none"):
+        read_packed(path, {1}, {1})

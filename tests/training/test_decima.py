@@ -1,0 +1,197 @@
+"""How Decima learns: its sums by hand, what it plays, and runs that resume to equal bits."""
+
+import dataclasses
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from netllm_gym.cli.main import run
+from netllm_gym.errors import InputError
+from netllm_gym.evaluation.evaluate import evaluate
+from netllm_gym.evaluation.rollout import rollout
+from netllm_gym.policies.loading import load_policy
+from netllm_gym.policies.neural.checkpoint import load_network
+from netllm_gym.policies.neural.cjs import Choice, Decima, DecimaNetworkConfig
+from netllm_gym.policies.neural.networks import NetworkPolicyFactory
+from netllm_gym.training.config import DECIMA_SCHEDULE, DecimaConfig, PPOConfig
+from netllm_gym.training.decima import (
+    ArrivalAdvantages,
+    ArrivalWorlds,
+    Cloning,
+    cloning_loss,
+    discounted_returns,
+)
+from netllm_gym.training.online import train_by_playing
+from netllm_gym.training.ppo import earned, train_ppo
+from netllm_gym.training.run import MOMENTS_FILE, TrainingRun
+
+CASE = {"workload": "synthetic", "num_executors": 8, "num_jobs": 4}
+SMALL = DecimaConfig(rollouts=2, first_jobs=1, last_jobs=3, clone_updates=2, clone_episodes=3)
+SHORT = dataclasses.replace(
+    DECIMA_SCHEDULE, updates=4, episodes=4, minibatch=32, checkpoint_every=1, threads=0
+)
+HALVES_S = 100.0 * math.log(2.0)  # in which a horizon of 100 s halves a reward
+
+
+def played(times_s, rewards):
+    """Return what the advantages read of an episode."""
+    clock_ms = 1000.0 * np.array(times_s)
+    return SimpleNamespace(
+        rewards=np.array(rewards, float), observations=SimpleNamespace(clock_ms=clock_ms)
+    )
+
+
+ONE = played([0.0, HALVES_S, 2 * HALVES_S], [4.0, 2.0, 1.0])  # returns 5.25, 2.5, 1
+OTHER = played([0.0, HALVES_S / 2, HALVES_S], [0.0, 0.0, 3.0])  # returns 1.5, 3 / sqrt(2), 3
+OF_ONE = [5.25 - 1.5, 2.5 - 3.0, 1.0 - 0.0]  # the other has ended by the last decision
+OF_OTHER = [1.5 - 5.25, 3.0 / math.sqrt(2.0) - (5.25 + 2.5) / 2.0, 3.0 - 2.5]
+
+
+def test_returns_are_discounted_by_simulated_time():
+    got = discounted_returns(ONE.rewards, ONE.observations.clock_ms / 1000.0, 100.0)
+    assert got.tolist() == pytest.approx([5.25, 2.5, 1.0])
+
+
+def test_a_decision_is_compared_with_the_other_rollouts_of_its_arrivals():
+    shifted = played([0.0, HALVES_S], [7.0, 8.0])
+    config = DecimaConfig(rollouts=2, horizon_s=100.0)
+    first, second, third, fourth = ArrivalAdvantages(config)([ONE, OTHER, shifted, shifted])
+    assert first.tolist() == pytest.approx(OF_ONE)
+    assert second.tolist() == pytest.approx(OF_OTHER)
+    assert third.tolist() == fourth.tolist() == pytest.approx([0.0, 0.0])  # equal rollouts
+    three = dataclasses.replace(config, rollouts=3)
+    of_three = ArrivalAdvantages(three)([ONE, OTHER, OTHER])
+    assert of_three[0].tolist() == pytest.approx(OF_ONE)  # the mean of two equal ones
+    assert of_three[1][2] == pytest.approx(3.0 - (2.5 + 3.0) / 2.0)
+
+
+def test_cloning_counts_every_number_from_the_demand_up_as_right():
+    of_stage = torch.tensor([[0.5, 0.5], [0.25, 0.75], [0.25, 0.75]]).log()
+    of_executors = torch.tensor([[0.1, 0.2, 0.3, 0.4]] * 3).log()
+    # Stage and executors less one; demands 4, 3 and 2: too few, just enough, more than enough.
+    actions = torch.tensor([[0, 1], [1, 2], [1, 3]])
+    own = of_stage.gather(1, actions[:, :1])[:, 0] + of_executors.gather(1, actions[:, 1:])[:, 0]
+    choice = Choice(actions, own, of_stage, of_executors)
+    got = cloning_loss(choice, torch.tensor([4, 3, 2])).tolist()
+    wanted = [0.5 * 0.2, 0.75 * (0.3 + 0.4), 0.75 * (0.2 + 0.3 + 0.4)]
+    assert got == pytest.approx([-math.log(each) for each in wanted], abs=1e-5)
+
+
+def test_an_update_plays_each_of_its_arrivals_several_times():
+    worlds = ArrivalWorlds(CASE, SMALL, SHORT)
+    policy = NetworkPolicyFactory(Decima())
+    seen, jobs = [], []
+    for update in range(2):
+        env, plan = worlds.episodes(update, policy)
+        jobs.append(env.num_jobs)
+        arrivals = [planned.options["arrival_seed"] for planned in plan]
+        assert arrivals[0] == arrivals[1] != arrivals[2] == arrivals[3]
+        assert min(arrivals) >= 10_000
+        assert len({planned.seed for planned in plan}) == len(plan)  # draws of their own
+        seen += arrivals
+    assert jobs == [1, 3]  # of the updates that play, the first and the last
+    assert len(set(seen)) == 4
+    few = ArrivalWorlds({**CASE, "num_jobs": 2}, SMALL, SHORT)
+    assert few.episodes(1, policy)[0].num_jobs == 2
+    assert few.settings["num_jobs"] == 2
+    assert few.settings["rollouts"] == 2
+
+
+def test_cloning_comes_to_do_as_the_teacher_does():
+    config = DecimaConfig(clone_updates=4, clone_episodes=4)
+    network = Decima()
+    optimizer = torch.optim.Adam(network.parameters())
+    cloning = Cloning(CASE, config, seed=0)
+    told = [cloning.update(number, network, optimizer) for number in range(4)]
+    assert [each["teacher_share"] for each in told] == [1.0, 0.5, 0.0, 0.0]
+    rates = [each["learning_rate"] for each in told]
+    assert rates == pytest.approx([3e-3 * share for share in (0.875, 0.625, 0.375, 0.125)])
+    for number in (0, 3):  # the teacher plays, the network plays
+        env, plan = cloning._arrivals.episodes(number, num_jobs=4, rollouts=1)
+        teacher = load_policy("tuned_srpt", "cjs").factory(env)
+        of_teacher = earned(rollout(teacher, env, plan).episodes)["return"]
+        assert (told[number]["return"] == of_teacher) == (number == 0)
+    again = cloning.update(0, network, optimizer)  # the same decisions, seen by what was learned
+    assert again["decisions"] == told[0]["decisions"]
+    assert again["cloning_loss"] < 0.95 * told[0]["cloning_loss"]
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path):
+    def train(out, **more):
+        return train_ppo(
+            lambda: Decima(DecimaNetworkConfig(seed=3)),
+            ArrivalWorlds(CASE, SMALL, SHORT),
+            *(SHORT, TrainingRun(out, resume=True, **more)),
+            advantages=ArrivalAdvantages(SMALL),
+            prelude=Cloning(CASE, SMALL, SHORT.seed),
+        )
+
+    train(tmp_path / "whole")
+    for stop in (1, 2, 3):  # while it clones, between the two, while it plays
+        train(tmp_path / "parts", stop_after=stop)
+        torch.rand(7), np.random.default_rng().random()  # generators may be anywhere
+    train(tmp_path / "parts")
+    assert files_of(tmp_path / "whole/last") == files_of(tmp_path / "parts/last")
+    text = (tmp_path / "whole/metrics.jsonl").read_text()
+    told = [json.loads(line) for line in text.splitlines()]
+    assert ["cloning_loss" in each for each in told] == [True, True, False, False]
+    moments = load_file(tmp_path / "whole/last" / MOMENTS_FILE)
+    steps = [each["epochs"] * max(1, round(each["decisions"] / 32)) for each in told[2:]]
+    assert {float(each) for name, each in moments.items() if name.endswith("step")} == {sum(steps)}
+
+
+def test_a_command_trains_a_policy_that_draws_its_actions(tmp_path, capsys):
+    out = tmp_path / "mine"
+    command = ["train", "cjs", "--method", "decima", "--num-executors", "8", "--num-jobs", "3"]
+    command += ["--episodes", "6", "--clone-updates", "1", "--out", str(out)]
+    assert run([*command, "--updates", "1"]) == 2
+    assert "updates must be above the 1 that clone first, got 1" in capsys.readouterr().err
+    assert run([*command, "--episodes", "4", "--updates", "2"]) == 2
+    assert "episodes must be a multiple of the 6 rollouts" in capsys.readouterr().err
+    assert not out.exists()
+    assert run([*command, "--updates", "2"]) == 0
+    assert "policy in" in capsys.readouterr().out
+    network, values = load_network(out / "best")
+    assert isinstance(network, Decima)
+    origin = values["trained_on"]
+    assert (origin["method"], origin["recordings"]) == ("decima", [])
+    assert origin["validated_on"] == "synthetic-valid"
+    assert len(origin["validation_recordings"]) == 10
+    loaded = load_policy(str(out), "cjs")
+    assert (loaded.factory.sampled, loaded.trained_on) == (True, "synthetic")
+    assert load_policy(f"{out}:greedy", "cjs").name == "mine:greedy"
+    table = evaluate("cjs", [str(out)], {"num_executors": 8, "num_jobs": 3})
+    assert math.isfinite(table.rows[0].mean)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"rollouts": 1}, "rollouts must be at least 2, got 1"),
+        ({"first_jobs": 60}, "last_jobs must be at least first_jobs, 60, got 50"),
+        ({"horizon_s": math.inf}, "horizon_s must be above 0 and finite, got inf"),
+        ({"teacher": "fifo"}, "teacher must be tuned_srpt or srpt, got 'fifo'"),
+    ],
+)
+def test_nonsense_is_refused_at_birth(values, sentence):
+    with pytest.raises(InputError, match=sentence):
+        DecimaConfig(**values)
+
+
+def test_decima_is_for_clusters_and_its_worlds_are_its_own(tmp_path):
+    with pytest.raises(InputError, match="problem must be cjs for the method decima, got 'abr'"):
+        train_by_playing("abr", "decima", tmp_path / "run")
+    with pytest.raises(InputError, match="traces must be left out for cjs"):
+        train_by_playing("cjs", "decima", tmp_path / "run", {"traces": "synthetic"})
+    worlds, schedule = ArrivalWorlds(CASE, SMALL, SHORT), PPOConfig(updates=1, threads=0)
+    with pytest.raises(InputError, match="advantages must be given for a network without"):
+        train_ppo(Decima, worlds, schedule, TrainingRun(tmp_path / "run"))
