@@ -7,7 +7,7 @@ used, so that neither torch nor numba is loaded for an environment's sake.
     ExperiencePool.load(folder)                       read one
     train(problem, pool, out)                         adapt a language model to a pool
     train_offline(problem, method, pool, out)         train a small network on a pool, by d3rlpy
-    train_by_playing(problem, method, out)            train a small network by letting it play
+    train_online(problem, method, out)            train a small network by letting it play
     load_policy(name_or_folder)                       find a baseline or read a trained policy
     evaluate(problem, policies, case)                 play a case with every policy -> Table
 """
@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from netllm_gym.envs import register_envs
+from netllm_gym.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from netllm_gym.collection.collect import collect as collect
@@ -24,16 +25,16 @@ if TYPE_CHECKING:
     from netllm_gym.pools.pool import ExperiencePool as ExperiencePool
     from netllm_gym.training.from_pools import train as train
     from netllm_gym.training.from_pools import train_offline as train_offline
-    from netllm_gym.training.online import train_by_playing as train_by_playing
+    from netllm_gym.training.online import train_online as train_online
 
-__version__ = "0.1.0"
+
 _HOMES = {
     "ExperiencePool": "netllm_gym.pools.pool",
     "collect": "netllm_gym.collection.collect",
     "evaluate": "netllm_gym.evaluation.evaluate",
     "load_policy": "netllm_gym.policies.loading",
     "train": "netllm_gym.training.from_pools",
-    "train_by_playing": "netllm_gym.training.online",
+    "train_online": "netllm_gym.training.online",
     "train_offline": "netllm_gym.training.from_pools",
 }
 __all__ = [
@@ -43,8 +44,8 @@ __all__ = [
     "load_policy",
     "register_envs",
     "train",
-    "train_by_playing",
     "train_offline",
+    "train_online",
 ]
 
 register_envs()

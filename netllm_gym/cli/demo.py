@@ -93,7 +93,7 @@ def run_demo(problem: str, out: Path, say: Callable[[str], None]) -> Table:
     policies = [*row.default_policies, *(str(out / name) for name in trained)]
     with Progress("bench", f"{row.sample}s") as progress:
         table = evaluate(
-            *(problem, policies, {**case, row.worlds: row.test_worlds}),
+            *(problem, policies, {**case, row.dataset_option: row.test_dataset}),
             on_episode=lambda policy, done, total: progress.update(done, total, policy),
         )
     write_whole(out / "table.json", table.to_json().encode())
@@ -120,7 +120,7 @@ def _play(
     """Collect a pool and adapt language models to it; return their names."""
     from netllm_gym.training.from_pools import default_returns, train
 
-    worlds = case[find_problem(problem).worlds]
+    worlds = case[find_problem(problem).dataset_option]
     say(f"1. collect: {shown.episodes} episodes of each of {', '.join(shown.teachers)} on {worlds}")
     with Progress("collect", "episodes") as progress:
         pool = collect(
@@ -155,12 +155,12 @@ def _predict(
         LLM_SCHEDULE,
         SCHEDULES,
         adapt_predictor,
-        lesson_of,
         train_predictor,
+        window_training_data,
     )
 
-    windows = lesson_of(row.name, None, shown.stride, None).windows
-    world = row.default_case[row.worlds]
+    windows = window_training_data(row.name, None, shown.stride, None).windows
+    world = row.default_case[row.dataset_option]
     say(f"1. windows: {len(windows)} of {world}, one every {shown.stride} samples")
     backbones, trained = _backbones(shown.updates, say), []
     for name, updates in shown.updates.items():

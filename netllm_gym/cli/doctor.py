@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from netllm_gym import __version__
 from netllm_gym.data.datasets import DATA_VARIABLE, data_folder
 from netllm_gym.errors import MissingDataError
+from netllm_gym.version import __version__
 
 PACKAGE = "netllm-gym"
 EXTRA_OF = {  # module or package -> the extra to get it by, where several bring it

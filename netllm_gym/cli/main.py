@@ -54,10 +54,10 @@ def envs() -> None:
 
     Example: netllm-gym envs
     """
-    from netllm_gym.problems.index import PROBLEMS
+    from netllm_gym.problems.index import problems
     from netllm_gym.problems.problem import ControlProblem
 
-    for problem in PROBLEMS.values():
+    for problem in problems().values():
         env_id = problem.env_id if isinstance(problem, ControlProblem) else "no environment"
         typer.echo(f"{env_id}  {problem.name}: {problem.title}")
         typer.echo(f"  policies: {', '.join(problem.policies)}")
@@ -178,7 +178,7 @@ def bench(
 
     row = find_problem(problem)
     names = names_in(policies) if policies else list(row.default_policies)
-    case = {**row.default_case, row.worlds: row.test_worlds} | row.checked_case(
+    case = {**row.default_case, row.dataset_option: row.test_dataset} | row.checked_case(
         traces=traces,
         video=video,
         workload=workload,
@@ -300,7 +300,7 @@ def version() -> None:
 
     Example: netllm-gym version
     """
-    from netllm_gym import __version__
+    from netllm_gym.version import __version__
 
     typer.echo(__version__)
 

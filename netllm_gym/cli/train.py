@@ -33,10 +33,10 @@ from netllm_gym.policies.returns import ReturnSpec
 from netllm_gym.training.config import (
     DIFFICULTIES,
     DecimaConfig,
+    EpisodesConfig,
     GenetConfig,
     TrainConfig,
     UDRConfig,
-    WorldsConfig,
 )
 
 if TYPE_CHECKING:
@@ -443,7 +443,7 @@ def _learn_to_predict(
 
 def _worlds_of(
     method: str, difficulty: int | None, clone_updates: int | None
-) -> WorldsConfig | None:
+) -> EpisodesConfig | None:
     """Return what a method that plays makes its worlds by; None where a set of traces is all."""
     if method == "decima":
         asked = DecimaConfig.clone_updates if clone_updates is None else clone_updates
@@ -482,19 +482,19 @@ def _play(
     method: str,
     out: Path,
     case: Mapping[str, str | int | None],
-    worlds: WorldsConfig | None,
+    worlds: EpisodesConfig | None,
     given_schedule: Mapping[str, Any],
     validate_on: str | None,
     start: str | None,
     critic: str | None,
 ) -> None:
     """Train by playing."""
-    from netllm_gym.training.online import train_by_playing, usual_schedule
+    from netllm_gym.training.online import train_online, usual_schedule
 
     schedule = dataclasses.replace(usual_schedule(method, start), **given_schedule)
     given = {name: value for name, value in case.items() if value is not None}
     with Progress("train", "updates") as progress:
-        result = train_by_playing(
+        result = train_online(
             *(problem, method, out, given, worlds, schedule, validate_on),
             on_progress=progress.metrics(schedule.updates, shown="reward"),
             start=start,

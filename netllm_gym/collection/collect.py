@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from netllm_gym.collection.engines import map_in_order
-from netllm_gym.collection.expert import Accompanied
+from netllm_gym.collection.expert import ExpertLabelledPolicy
 from netllm_gym.collection.lookahead import action_values
 from netllm_gym.envs.plan import check_seeds
 from netllm_gym.errors import InputError
@@ -171,7 +171,7 @@ def _make(shard: _Shard) -> PackedShard:
         played = rollout(factory(env), env, plan).episodes
     else:
         expert = load_policy(shard.expert, shard.problem).factory
-        both = Accompanied(factory(env), expert(env))
+        both = ExpertLabelledPolicy(factory(env), expert(env))
         played = both.answered(rollout(both, env, plan).episodes)
     # The infos can be had again by playing the episode's seed and actions; a pool keeps none.
     infos: Sequence[Mapping[str, Any]] = [{}] * len(played)

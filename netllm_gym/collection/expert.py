@@ -18,7 +18,7 @@ from netllm_gym.policies.policy import Policy
 from netllm_gym.pools.episode import Episode
 
 
-class Accompanied:
+class ExpertLabelledPolicy:
     """A policy that plays, and an expert that sees all that it sees and says what it would do.
 
     Keeps `policies/policy.py`'s protocol.

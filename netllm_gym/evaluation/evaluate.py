@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from netllm_gym import __version__
 from netllm_gym.arrays import FloatArray, IntArray
 from netllm_gym.envs.plan import PlannedEpisode, check_seeds
 from netllm_gym.errors import InputError
@@ -20,6 +19,7 @@ from netllm_gym.policies.policy import Limit, Policy
 from netllm_gym.pools.episode import Episode
 from netllm_gym.problems.index import find_control, find_problem
 from netllm_gym.problems.problem import ControlProblem, PredictionProblem, Problem
+from netllm_gym.version import __version__
 
 MOST_ROWS = 256  # episodes that are played side by side
 
@@ -152,7 +152,7 @@ def _result(row: ControlProblem, policy: LoadedPolicy, actor: Policy, played: Ro
         values=values,
         decision_ms=1000.0 * played.decision_s,
         components={
-            name: float(np.mean([row.value_of(name, each) for each in episodes]))
+            name: float(np.mean([row.value_of(name, each.infos) for each in episodes]))
             for name in row.components
         },
         trained_on=_provenance(policy, *_recordings(row, episodes)),
@@ -174,7 +174,7 @@ def _predicted(
     for policy, predictor in built:
         count = _Counter(predictor.name, len(windows), on_episode)
         done = predict(predictor, windows, count)
-        scores = row.score(done.predictions, windows)
+        scores = row.score_predictions(done.predictions, windows)
         results.append(
             _Result(
                 policy=policy,
@@ -262,7 +262,7 @@ def _check_finished(problem: Problem, name: str, values: FloatArray) -> None:
 
 
 def _metric(problem: ControlProblem, episodes: Sequence[Episode]) -> FloatArray:
-    return np.array([problem.metric_of(episode) for episode in episodes])
+    return np.array([problem.metric_of(episode.infos) for episode in episodes])
 
 
 def _certified(actor: Policy, episodes: int) -> float | None:
@@ -312,7 +312,7 @@ def _strongest_baseline(problem: Problem, results: Sequence[_Result]) -> _Result
         and not result.policy.learned
         and result.policy.name != problem.bound
     ]
-    return max(rules, key=lambda rule: problem.goodness(float(rule.values.mean())), default=None)
+    return max(rules, key=lambda rule: problem.score(float(rule.values.mean())), default=None)
 
 
 def _made_of(env: Any, name: str, asked: Any) -> Any:

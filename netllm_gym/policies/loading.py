@@ -154,7 +154,7 @@ def _read_policy(
         factory.name,
         factory,
         learned=True,
-        trained_on=str(provenance.get(problem.worlds, "unknown")) + chosen,
+        trained_on=str(provenance.get(problem.dataset_option, "unknown")) + chosen,
         recordings=recordings,
         selected_on=selected_on,
         sha256=policy_sha256(folder),

@@ -147,16 +147,16 @@ class ReturnConditioner:
         """Ask the target of these rows."""
         self._wanted[rows] = self._target
 
-    def observe(self, rewards: FloatArray, goes_on: BoolArray) -> None:
+    def observe(self, rewards: FloatArray, has_begun: BoolArray) -> None:
         """Take the last reward off what is still wanted.
 
         Args:
             rewards: (N,) rewards of the last step.
-            goes_on: (N,) rows to which a reward belongs; false at an episode's first step.
+            has_begun: (N,) rows to which a reward belongs; false at an episode's first step.
         """
         if self._spec.kind == "return_to_go":
             left = (self._wanted - self._spec.reward(rewards)) / self._spec.gamma
-            self._wanted = np.where(goes_on, left, self._wanted)
+            self._wanted = np.where(has_begun, left, self._wanted)
 
     def tokens(self) -> Float32Array:
         """Return (N,) tokens."""

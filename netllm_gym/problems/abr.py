@@ -1,6 +1,6 @@
 """Adaptive bitrate streaming."""
 
-from netllm_gym.problems.problem import ControlProblem, PolicyEntry
+from netllm_gym.problems.problem import CaseOption, ControlProblem, PolicyEntry
 
 _RULES = "netllm_gym.policies.baselines.abr"
 _SMOOTHED = "netllm_gym.policies.baselines.abr_throughput"
@@ -20,7 +20,7 @@ ABR = ControlProblem(
     metric_unit="Mbit/s per chunk",
     components=("bitrate_mbps", "rebuffer_s", "smoothness_mbps"),
     default_case={"traces": "synthetic", "video": "synthetic"},
-    worlds="traces",
+    dataset_option="traces",
     validation={
         "synthetic": "synthetic-valid",
         "synthetic-uniform": "synthetic-uniform-valid",
@@ -29,7 +29,7 @@ ABR = ControlProblem(
         "clean-train-fcc": "clean-valid-fcc",
         "clean-train-norway": "clean-valid-norway",
     },
-    test_worlds="synthetic-test",
+    test_dataset="synthetic-test",
     interval_over="recording",
     policies={
         "lowest": PolicyEntry(f"{_RULES}:Lowest"),
@@ -52,7 +52,15 @@ ABR = ControlProblem(
         "optimum": PolicyEntry("netllm_gym.policies.baselines.abr_optimum:OptimumPolicy"),
     },
     bound="optimum",
-    case_options={"traces": str, "video": str, "noise": bool},
+    case_options={
+        "traces": CaseOption(
+            str,
+            "A trace set's name, a folder of trace files, or a list of data split; "
+            "NAME~12+400 adds 12 altered copies of each trace and 400 generated ones.",
+        ),
+        "video": CaseOption(str, "A video's name, a folder of chunk sizes, or a DASH .mpd."),
+        "noise": CaseOption(bool, "Multiply download times by 0.9 to 1.1."),
+    },
     validation_case={"noise": False},
     default_policies=(*("lowest", "random", "rate_based", "bba", "bola", "robust_mpc", "optimum"),),
 )

@@ -1,6 +1,6 @@
 """Cluster job scheduling."""
 
-from netllm_gym.problems.problem import ControlProblem, PolicyEntry
+from netllm_gym.problems.problem import CaseOption, ControlProblem, PolicyEntry
 
 _SCHEDULERS = "netllm_gym.policies.baselines.cjs"
 
@@ -12,9 +12,9 @@ CJS = ControlProblem(
     metric_unit="seconds from arrival to completion, mean over jobs",
     components=("jct_p95_s", "makespan_s", "utilisation"),
     default_case={"workload": "synthetic", "num_executors": 50, "num_jobs": 200},
-    worlds="workload",
+    dataset_option="workload",
     validation={"synthetic": "synthetic-valid", "tpch": "tpch-valid"},
-    test_worlds="synthetic",
+    test_dataset="synthetic",
     interval_over="arrivals",
     policies={
         "random": PolicyEntry(f"{_SCHEDULERS}:Random"),
@@ -37,7 +37,11 @@ CJS = ControlProblem(
         "bound_sure": PolicyEntry(f"{_SCHEDULERS}_bounds:SureBound"),
     },
     bound="bound",
-    case_options={"workload": str, "num_executors": int, "num_jobs": int},
+    case_options={
+        "workload": CaseOption(str, "synthetic, tpch, a folder of TPC-H files, or a file of jobs."),
+        "num_executors": CaseOption(int, "Executors of the cluster."),
+        "num_jobs": CaseOption(int, "Jobs of an episode."),
+    },
     native={"padded": False},
     validation_episodes=10,
     shard_episodes=5,

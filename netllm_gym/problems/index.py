@@ -1,28 +1,70 @@
-"""The index: which problems there are."""
+"""The index: which problems there are, those of the package and those that others register."""
+
+from importlib.metadata import entry_points
 
 from netllm_gym.errors import InputError
 from netllm_gym.problems.abr import ABR
 from netllm_gym.problems.cjs import CJS
-from netllm_gym.problems.problem import ControlProblem, Problem
+from netllm_gym.problems.problem import ControlProblem, PredictionProblem, Problem, imported
 from netllm_gym.problems.vp import VP
 
+ENTRY_POINTS = "netllm_gym.problems"  # group in which another package names its rows
+
 PROBLEMS: dict[str, Problem] = {each.name: each for each in (ABR, CJS, VP)}
+_is_complete = False  # whether the rows of other packages were read
+
+
+def register_problem(problem: Problem) -> None:
+    """Add a problem to the index, so that every command and function knows it by its name.
+
+    A package that is installed needs no call: it names its row in the entry-point group
+    `netllm_gym.problems`, for example `cc = "congestion_control.problem:CC"`.
+
+    Raises:
+        InputError: If another problem has the name.
+    """
+    known = PROBLEMS.get(problem.name)
+    if known is not None and known != problem:
+        raise InputError(f"problem must have a name that is not taken, got {problem.name!r}")
+    PROBLEMS[problem.name] = problem
+
+
+def problems() -> dict[str, Problem]:
+    """Return all problems by their short names."""
+    global _is_complete
+    if not _is_complete:
+        _is_complete = True
+        for entry in entry_points(group=ENTRY_POINTS):
+            found = imported(entry.value)
+            if not isinstance(found, Problem):
+                raise InputError(f"entry point {entry.name} must name a Problem, got {found!r:.80}")
+            register_problem(found)
+    return PROBLEMS
 
 
 def find_problem(name: str) -> Problem:
     """Return a problem by its short name."""
-    if name not in PROBLEMS:
-        raise InputError(f"problem must be one of {', '.join(PROBLEMS)}, got {name!r}")
-    return PROBLEMS[name]
+    known = problems()
+    if name not in known:
+        raise InputError(f"problem must be one of {', '.join(known)}, got {name!r}")
+    return known[name]
 
 
 def find_control(name: str) -> ControlProblem:
-    """Return a problem that is played by its short name."""
+    """Return a control problem, in which a policy acts in an environment, by its short name."""
     problem = find_problem(name)
     if not isinstance(problem, ControlProblem):
-        played = [each.name for each in PROBLEMS.values() if isinstance(each, ControlProblem)]
+        control = [each.name for each in problems().values() if isinstance(each, ControlProblem)]
         raise InputError(
-            f"problem must be one that is played, {' or '.join(played)}, got {name!r}, "
-            "of which there are only predictions"
+            f"problem must be a control problem, {' or '.join(control)}, got {name!r}, "
+            "which has predictions only"
         )
+    return problem
+
+
+def find_prediction(name: str) -> PredictionProblem:
+    """Return a prediction problem by its short name."""
+    problem = find_problem(name)
+    if not isinstance(problem, PredictionProblem):
+        raise InputError(f"problem must be one of predictions, got {name!r}, which has actions")
     return problem

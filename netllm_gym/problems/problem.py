@@ -1,4 +1,8 @@
-"""What a problem is: the names of all that belongs to it."""
+"""What a problem is: one row that names everything that belongs to it.
+
+A row is data. What is heavy (an environment's kernel, torch) is named as "module:attribute" and
+imported when it is first used.
+"""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -7,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 
 import gymnasium as gym
 
+from netllm_gym.arrays import FloatArray
 from netllm_gym.errors import InputError
-from netllm_gym.pools.episode import Episode
 
 PolicyFactory = Callable[[Any], Any]  # an environment -> its policy; windows -> their predictor
 
@@ -27,6 +31,13 @@ class PolicyEntry(NamedTuple):
         return ":" not in self.target
 
 
+class CaseOption(NamedTuple):
+    """A part of a case that a command line may set."""
+
+    kind: type
+    help: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Problem:
     """One problem in all layers: what those that are played and those that are not both have.
@@ -38,16 +49,24 @@ class Problem:
         metric_unit: Its unit.
         components: What is reported beside it.
         default_case: What makes a case, as trained on by default.
-        worlds: Which of these names the worlds that are split into training, validation and test.
-        validation: Worlds to train on -> worlds to choose the best policy on, no recording shared.
-        test_worlds: What `bench` takes when it is not told.
+        dataset_option: Which of these names the data set (traces, workload, head movements).
+        validation: Data set to train on -> data set to choose the best policy on; the two share no
+            recording.
+        test_dataset: What `bench` takes when it is not told.
         policies: Name -> entry.
         default_policies: What `bench` runs when it is not told.
-        case_options: Parts of a case that a command may set -> their type.
+        case_options: Parts of a case that a command may set, by their names.
         bound: Name of the policy that no other can beat; empty where there is none.
         higher_is_better: Of two values of the metric.
         groups: In words, what intervals are bootstrapped over.
         sample: What the metric is of, in a word.
+        language_model: Class with the language model's parts for this problem, a `ProblemParts` or
+            `PredictionParts` of `policies/llm/parts.py`; empty if it has none.
+        pictures: Class that replays an episode or window for a report, a `Pictures` of
+            `report/replay.py`; empty if a report shows tables only.
+        demo: What `netllm-gym demo` runs, an attribute that is a `Demo` of `cli/demo.py`; empty if
+            there is no demo.
+        method_defaults: Training method -> fields of its config that have another default here.
     """
 
     name: str
@@ -56,18 +75,22 @@ class Problem:
     metric_unit: str
     components: tuple[str, ...]
     default_case: Mapping[str, Any]
-    worlds: str
+    dataset_option: str
     validation: Mapping[str, str]
-    test_worlds: str
+    test_dataset: str
     policies: Mapping[str, PolicyEntry]
     default_policies: tuple[str, ...]
-    case_options: Mapping[str, type]
+    case_options: Mapping[str, CaseOption]
     bound: str = ""
     higher_is_better: bool = True
     groups: str = ""
     sample: str = "episode"
+    language_model: str = ""
+    pictures: str = ""
+    demo: str = ""
+    method_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def goodness(self, value: float) -> float:
+    def score(self, value: float) -> float:
         """Return a number that grows as the metric gets better."""
         return value if self.higher_is_better else -value
 
@@ -99,14 +122,14 @@ class Problem:
         """Return the arguments of a case that was written down as text, as a table does."""
         arguments: dict[str, Any] = {}
         for name, text in case.items():
-            kind = self.case_options[name]
+            kind = self.case_options[name].kind
             try:
                 arguments[name] = kind(text)
             except ValueError:
                 raise InputError(f"{name} must be {kind.__name__}, got {text!r}") from None
         return arguments
 
-    def validation_worlds(self, arguments: Mapping[str, Any], named: str | None) -> str:
+    def validation_dataset(self, arguments: Mapping[str, Any], named: str | None) -> str:
         """Return the worlds to validate on that are named, else those of what is trained on.
 
         Altered worlds (`NAME~12`) have the same as those that were altered.
@@ -116,12 +139,13 @@ class Problem:
         """
         if named is not None:
             return named
-        trained_on = str(arguments.get(self.worlds, self.default_case[self.worlds]))
+        option = self.dataset_option
+        trained_on = str(arguments.get(option, self.default_case[option]))
         plain = trained_on if trained_on in self.validation else trained_on.partition("~")[0]
         if plain not in self.validation:
             raise InputError(
-                f"validate_on must name {self.worlds}, since {trained_on} has no validation list "
-                f"of its own, as {', '.join(self.validation)} have"
+                f"validate_on must name {option}, since {trained_on} has no validation list of its "
+                f"own, as {', '.join(self.validation)} have"
             )
         return self.validation[plain]
 
@@ -140,6 +164,12 @@ class ControlProblem(Problem):
         validation_episodes: That a policy is chosen on, at least.
         shard_episodes: That a pool keeps in one file.
         metric_over: Which number of an episode's column: its mean or the last one.
+        codec: Object that turns observations into columns of a pool and back, a `Codec` of
+            `pools/shard.py`; empty for observations that are arrays of one shape.
+        offline: Class with what the offline methods of d3rlpy need, a `ProblemParts` of
+            `policies/offline/parts.py`; empty if they cannot learn this problem.
+        online: Class with what online RL needs, an `OnlineParts` of `training/online.py`; empty if
+            it cannot learn this problem.
     """
 
     env_id: str
@@ -149,17 +179,20 @@ class ControlProblem(Problem):
     validation_episodes: int = 100
     shard_episodes: int = 250
     metric_over: Literal["mean", "last"] = "mean"
+    codec: str = ""
+    offline: str = ""
+    online: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "groups", self.interval_over.removesuffix("s") + "s")
 
-    def metric_of(self, episode: Episode) -> float:
-        """Return what an episode counts for in a table."""
-        return self.value_of(self.metric, episode)
+    def metric_of(self, infos: Mapping[str, FloatArray]) -> float:
+        """Return what an episode with these infos counts for in a table."""
+        return self.value_of(self.metric, infos)
 
-    def value_of(self, name: str, episode: Episode) -> float:
+    def value_of(self, name: str, infos: Mapping[str, FloatArray]) -> float:
         """Return what a column of an episode's infos counts for in a table."""
-        column = episode.infos[name]
+        column = infos[name]
         return float(column.mean() if self.metric_over == "mean" else column[-1])
 
     @property
@@ -195,7 +228,7 @@ class PredictionProblem(Problem):
         """Make the windows of a case; left-out parts are those of the default case."""
         return imported(self.windows)(**{**self.default_case, **arguments})
 
-    def score(self, predictions: Any, windows: Any) -> Any:
+    def score_predictions(self, predictions: Any, windows: Any) -> Any:
         """Return the `PredictionScores` of predictions."""
         return imported(self.scorer)(predictions, windows)
 

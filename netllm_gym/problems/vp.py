@@ -1,6 +1,6 @@
 """Viewport prediction."""
 
-from netllm_gym.problems.problem import PolicyEntry, PredictionProblem
+from netllm_gym.problems.problem import CaseOption, PolicyEntry, PredictionProblem
 
 _PREDICTORS = "netllm_gym.policies.baselines.vp"
 
@@ -11,13 +11,13 @@ VP = PredictionProblem(
     metric_unit="degrees, mean over future samples and roll, pitch, yaw",
     components=("mae_published_deg", "rmse_deg", "great_circle_deg"),
     default_case={"dataset": "synthetic", "history": 10, "future": 20, "trim_tail": 30},
-    worlds="dataset",
+    dataset_option="dataset",
     validation={
         "synthetic": "synthetic-valid",
         "jin2022-train": "jin2022-valid",
         "wu2017-train": "wu2017-valid",
     },
-    test_worlds="synthetic-test",
+    test_dataset="synthetic-test",
     policies={
         "hold_last": PolicyEntry(f"{_PREDICTORS}:HoldLast"),
         "damped_velocity": PolicyEntry(f"{_PREDICTORS}:DampedVelocity"),
@@ -28,14 +28,16 @@ VP = PredictionProblem(
     },
     default_policies=("hold_last", "damped_velocity", "velocity", "linear_regression"),
     case_options={
-        "dataset": str,
-        "history": int,
-        "future": int,
-        "trim_head": int,
-        "trim_tail": int,
-        "stride": int,
-        "euler_order": str,
-        "features": str,
+        "dataset": CaseOption(
+            str, "A set of head movements by name, a folder of them, or several with + between."
+        ),
+        "history": CaseOption(int, "Samples that are seen, 5 a second."),
+        "future": CaseOption(int, "Samples that are predicted."),
+        "trim_head": CaseOption(int, "First samples of a trace for which nothing is predicted."),
+        "trim_tail": CaseOption(int, "Last samples of a trace in which no future begins."),
+        "stride": CaseOption(int, "Samples from one window to the next."),
+        "euler_order": CaseOption(str, "zxy (NetLLM's files) or yxz; left out, that of the files."),
+        "features": CaseOption(str, "Folder with video<v>.npz, features of the videos' frames."),
     },
     higher_is_better=False,
     groups="videos and users",

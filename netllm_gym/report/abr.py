@@ -54,7 +54,7 @@ class PlayedTrace:
 
 def play(table: Table, policies: Sequence[str], number: int | None = None) -> Replay:
     """Play one trace of a table's case anew; see `replay`."""
-    return replay(table, policies, number, lambda env: None, _record, _world)
+    return replay(table, policies, number, lambda env: None, _record, _described)
 
 
 def view(played: Replay) -> View:
@@ -86,7 +86,7 @@ def _record(env: Any, episode: Episode) -> PlayedTrace:
     return PlayedTrace(playback, link_capacity(playback, trace, pointer, env.players[0]))
 
 
-def _world(env: Any) -> str:
+def _described(env: Any) -> str:
     trace = env.trace_set.traces[env.trace_index[0]]
     return f"trace {trace.name} from row {int(env.start_pointer[0])}"
 

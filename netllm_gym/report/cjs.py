@@ -25,7 +25,7 @@ PIECES = 240  # of the time axis, over each of which executors in use are averag
 
 def play(table: Table, policies: Sequence[str], number: int | None = None) -> Replay:
     """Play one episode of a table's case anew; see `replay`."""
-    return replay(table, policies, number, _prepare, _record, _world)
+    return replay(table, policies, number, _prepare, _record, _described)
 
 
 def view(played: Replay) -> View:
@@ -58,7 +58,7 @@ def _record(env: Any, episode: Episode) -> Playback:  # of every problem
     return Playback.of(env.clusters)
 
 
-def _world(env: Any) -> str:
+def _described(env: Any) -> str:
     if env.workload.is_recording:
         return f"recording {env.workload.name}"
     return f"workload {env.workload.name}, arrival seed {int(env.clusters.arrival_seeds[0])}"

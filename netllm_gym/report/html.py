@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from netllm_gym import __version__
 from netllm_gym.errors import MissingDataError
 from netllm_gym.evaluation.tables import Row, Table
-from netllm_gym.problems.index import PROBLEMS
+from netllm_gym.problems.index import find_problem
 from netllm_gym.problems.problem import PredictionProblem, Problem
 from netllm_gym.report import abr as report_abr
 from netllm_gym.report import cjs as report_cjs
@@ -29,6 +28,7 @@ from netllm_gym.report.text import (
     ranked,
     table_notes,
 )
+from netllm_gym.version import __version__
 
 UNITS = {"mbps": "Mbit/s", "s": "s", "ms": "ms", "deg": "degrees", "bytes": "bytes"}
 
@@ -172,7 +172,7 @@ def render_report(tables: Sequence[Table], played: Sequence[Replay | None]) -> s
 
 
 def _section(number: int, table: Table, played: Replay | None) -> Section:
-    problem, rows, versus = PROBLEMS[table.problem], ranked(table), compared_with(table)
+    problem, rows, versus = find_problem(table.problem), ranked(table), compared_with(table)
     styles = row_styles(rows, problem)
     ends = [end for row in rows for end in (row.mean, *(row.ci95 or ()))]
     axis = nice_axis(*fenced(ends), about=3)

@@ -57,14 +57,14 @@ class Replay:
     Attributes:
         problem: Short name.
         number: Of the episode in the case, from 0.
-        world: What was played, in words.
+        described: What was played, in words.
         chosen: Why this one.
         sides: One per policy.
     """
 
     problem: str
     number: int
-    world: str
+    described: str
     chosen: str
     sides: tuple[Side, ...]
 
@@ -116,7 +116,7 @@ def replay(
     number: int | None,
     prepare: Callable[[Any], None],
     record: Record,
-    world: Callable[[Any], str],
+    described: Callable[[Any], str],
 ) -> Replay:
     """Play one episode of a table's case anew.
 
@@ -127,7 +127,7 @@ def replay(
             median of all (of one policy, its median episode; without rows of them, the first).
         prepare: Told the environment before it plays.
         record: Asked for what is drawn of an episode that just ended.
-        world: Asked what the environment played, in words.
+        described: Asked what the environment played, in words.
 
     Raises:
         InputError: If a policy or the case is not on this machine, or is not the table's.
@@ -147,10 +147,10 @@ def replay(
     for actor, style in zip(actors, chosen.styles, strict=True):
         planned = [plan[chosen.number]]
         (episode,) = rollout(actor, env, planned, keep_observations=False).episodes
-        value = problem.metric_of(episode)
+        value = problem.metric_of(episode.infos)
         in_table = chosen.in_table.get(actor.name)
         sides.append(Side(actor.name, style, value, in_table, record(env, episode)))
-    return Replay(table.problem, chosen.number, world(env), chosen.why, tuple(sides))
+    return Replay(table.problem, chosen.number, described(env), chosen.why, tuple(sides))
 
 
 class Chosen(NamedTuple):
@@ -253,7 +253,7 @@ def show(
         )
         for side, drawn in zip(played.sides, side_charts, strict=True)
     )
-    words = f"{sample.capitalize()} {played.number}, {played.chosen}: {played.world}. "
+    words = f"{sample.capitalize()} {played.number}, {played.chosen}: {played.described}. "
     keys = tuple(Key(side.style, side.policy) for side in played.sides) if charts else ()
     keys = (*chart_keys, *keys)
     return View(title, words + note, charts, keys, side_keys, sides)

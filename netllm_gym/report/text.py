@@ -1,12 +1,12 @@
 """Tables as text."""
 
 from netllm_gym.evaluation.tables import Row, Table
-from netllm_gym.problems.index import PROBLEMS
+from netllm_gym.problems.index import find_problem
 
 
 def render_table(table: Table) -> str:
     """Return a table as plain text, best policy first, with what its numbers mean below it."""
-    problem, rows, versus = PROBLEMS[table.problem], ranked(table), compared_with(table)
+    problem, rows, versus = find_problem(table.problem), ranked(table), compared_with(table)
     head = ["policy", f"{problem.metric} [95 %]", *problem.components]
     head += [f"vs {versus} [95 %]"] if versus else []
     head += ["ms/decision", "trained on"]
@@ -24,8 +24,8 @@ def render_table(table: Table) -> str:
 
 def ranked(table: Table) -> list[Row]:
     """Return the rows of a table, best first."""
-    problem = PROBLEMS[table.problem]
-    return sorted(table.rows, key=lambda row: -problem.goodness(row.mean))
+    problem = find_problem(table.problem)
+    return sorted(table.rows, key=lambda row: -problem.score(row.mean))
 
 
 def compared_with(table: Table) -> str | None:
@@ -35,7 +35,7 @@ def compared_with(table: Table) -> str | None:
 
 def table_notes(table: Table) -> list[str]:
     """Say what the numbers of a table mean, a sentence each."""
-    problem, rows = PROBLEMS[table.problem], ranked(table)
+    problem, rows = find_problem(table.problem), ranked(table)
     beat = "exceed" if problem.higher_is_better else "fall below"
     return [
         f"{problem.title}, {case_text(table)}: {rows[0].n} {problem.sample}s, the same for every "

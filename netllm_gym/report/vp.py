@@ -73,7 +73,7 @@ def play(table: Table, policies: Sequence[str], number: int | None = None) -> Re
         record = _record(windows, one, predicted)
         in_table = chosen.in_table.get(predictor.name)
         sides.append(Side(predictor.name, style, float(record.error_deg.mean()), in_table, record))
-    return Replay(table.problem, chosen.number, _world(windows, one), chosen.why, tuple(sides))
+    return Replay(table.problem, chosen.number, _described(windows, one), chosen.why, tuple(sides))
 
 
 def view(played: Replay) -> View:
@@ -115,7 +115,7 @@ def _plane(angles_deg: FloatArray, order: str) -> FloatArray:
     return np.stack([heading, np.rad2deg(np.arcsin(np.clip(up, -1.0, 1.0)))], axis=1)
 
 
-def _world(windows: ViewportWindows, one: IntArray) -> str:
+def _described(windows: ViewportWindows, one: IntArray) -> str:
     trace = windows.dataset.traces[int(windows.trace[one][0])]
     start_s = (trace.first_sample + int(windows.start[one][0])) / FREQUENCY_HZ
     return f"person {trace.user} watching video {trace.video}, from {start_s:.1f} s on"

@@ -1,4 +1,4 @@
-"""Worlds of traces in which ABR networks train by playing, and what their critic sees of them.
+"""Episodes over traces in which ABR networks train by playing, and what their critic sees of them.
 
 What the links will carry stands below the observation, for the critic alone: it is the same
 whatever is done, so a return judged against it leaves the policy's gradient where it was and takes
@@ -37,7 +37,7 @@ class Outlook:
     """
 
     def __init__(self, traces: Sequence[Trace]) -> None:
-        grids = [_sent_mb(trace) for trace in traces]
+        grids = [_sent_mbit(trace) for trace in traces]
         self._begin = np.cumsum([0, *map(len, grids[:-1])])
         self._sent = np.concatenate(grids)
 
@@ -56,7 +56,7 @@ class Outlook:
         return np.diff(sent, axis=1) / np.diff(WINDOW_EDGES_S)
 
 
-def _sent_mb(trace: Trace) -> FloatArray:
+def _sent_mbit(trace: Trace) -> FloatArray:
     """Return what a trace has carried, in Mbit, at each half second, wrapped beyond its end."""
     period_s = trace.time_s[-1]
     upto = np.concatenate([[0.0], np.cumsum(np.diff(trace.time_s) * trace.capacity_mbps[1:])])
@@ -86,8 +86,8 @@ class ForesightEnv(ABRVectorEnv):
         return with_rows(observations, ahead)
 
 
-class TraceWorlds:
-    """Episodes over the traces of a set: a `Worlds`.
+class TraceEpisodes:
+    """Episodes over the traces of a set: an `EpisodeSource`.
 
     Args:
         traces: Trained on.

@@ -101,8 +101,8 @@ def player_of(link: Link) -> PlayerConfig:
     return PlayerConfig(rtt_s=link.rtt_s, buffer_cap_s=link.buffer_cap_s)
 
 
-class UDRWorlds:
-    """Episodes over links drawn anew, and over named traces if there are any: a `Worlds`.
+class UDREpisodes:
+    """Episodes over links drawn anew, and over named traces if there are any: an `EpisodeSource`.
 
     Args:
         traces: Named ones; may be none.
@@ -145,7 +145,7 @@ class UDRWorlds:
         """Put nothing back."""
 
 
-class GenetWorlds(UDRWorlds):
+class GenetEpisodes(UDREpisodes):
     """Uniform domain randomisation whose mixture takes in what a search finds.
 
     Attributes:

@@ -26,7 +26,7 @@ class TrainConfig:
         learning_rate: Of encoders, norm and head.
         warmup_fraction: Share of the updates over which the rates rise.
         final_fraction: Share of the rates at the end of the cosine.
-        clip_norm: Most that the gradient's norm may be, once per update.
+        max_grad_norm: Most that the gradient's norm may be, once per update.
         validate_every: Updates between validations; 0 validates only at the end.
         checkpoint_every: Updates between checkpoints; 0 keeps only the end.
         threads: CPU threads of torch; 0 leaves its setting.
@@ -41,7 +41,7 @@ class TrainConfig:
     weight_decay: float = 1e-4
     warmup_fraction: float = 0.05
     final_fraction: float = 0.0
-    clip_norm: float = 1.0
+    max_grad_norm: float = 1.0
     validate_every: int = 200
     checkpoint_every: int = 200
     seed: int = 0
@@ -57,7 +57,7 @@ class TrainConfig:
         for name in ("batch_episodes", "weight_decay"):
             check(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
         check_most(self, batch_episodes=MOST_AT_ONCE)
-        for name in ("adapter_learning_rate", "learning_rate", "clip_norm"):
+        for name in ("adapter_learning_rate", "learning_rate", "max_grad_norm"):
             holds = 0 < getattr(self, name) < math.inf
             check(holds, name, "be above 0 and finite", getattr(self, name))
         for name in ("warmup_fraction", "final_fraction"):
@@ -76,21 +76,22 @@ class PPOConfig:
         learning_rate: Of Adam at first; it falls in a line,
         final_fraction: to this share of it.
         clip: Farthest that the probability ratio of a decision is rewarded to move from 1.
-        kl_limit: An update ends once its decisions are this far, in nats, from the policy that
+        target_kl: An update ends once its decisions are this far, in nats, from the policy that
             made them; 0 never.
-        entropy: Weight of the policy's entropy at first; it falls in a line,
-        final_entropy: to this.
+        entropy_coef: Weight of the policy's entropy at first; it falls in a line,
+        final_entropy_coef: to this.
         gamma: Discount of rewards.
         gae_lambda: Of generalised advantage estimation.
-        value_weight: Of the error of the expected return.
-        evenness: Power of the usual distance of returns from what is expected by which advantages
-            are divided: at 0 the states decide whose returns are the wildest, at 1 all alike.
+        value_coef: Of the error of the expected return.
+        advantage_scaling_power: Power of the standard deviation of returns around their expected
+            value by which advantages are divided. At 0 the states with the widest returns decide;
+            at 1 all states count alike.
         advantage_limit: Advantages beyond so many standard deviations count as at it.
         reward_scale: Rewards are multiplied by this, so that returns are of the order of 1.
         reward_floor: What a reward is below it counts a tenth: one stall of minutes would drown all
             else.
-        clip_norm: Most that the gradient's norm may be.
-        averaging: Share of the mean of the weights, which is what is validated and kept, that an
+        max_grad_norm: Most that the gradient's norm may be.
+        ema_decay: Share of the mean of the weights, which is what is validated and kept, that an
             update leaves as it was, at most: k / (k + 10) after k updates, if that is less. 0 keeps
             the newest weights.
         validate_every: Updates between validations; 0 validates only at the end.
@@ -106,18 +107,18 @@ class PPOConfig:
     learning_rate: float = 1e-3
     final_fraction: float = 0.05
     clip: float = 0.2
-    kl_limit: float = 0.03
-    entropy: float = 0.05
-    final_entropy: float = 0.002
+    target_kl: float = 0.03
+    entropy_coef: float = 0.05
+    final_entropy_coef: float = 0.002
     gamma: float = 1.0
     gae_lambda: float = 0.95
-    value_weight: float = 0.5
-    evenness: float = 0.5
+    value_coef: float = 0.5
+    advantage_scaling_power: float = 0.5
     advantage_limit: float = 6.0
     reward_scale: float = 0.2
     reward_floor: float = -10.0
-    clip_norm: float = 0.5
-    averaging: float = 0.98
+    max_grad_norm: float = 0.5
+    ema_decay: float = 0.98
     validate_every: int = 10
     checkpoint_every: int = 10
     seed: int = 0
@@ -126,17 +127,17 @@ class PPOConfig:
     def __post_init__(self) -> None:
         check_schedule(self, "episodes", "minibatch")
         check(self.epochs >= 1, "epochs", "be at least 1", self.epochs)
-        for name in ("learning_rate", "clip", "advantage_limit", "reward_scale", "clip_norm"):
+        for name in ("learning_rate", "clip", "advantage_limit", "reward_scale", "max_grad_norm"):
             holds = 0 < getattr(self, name) < math.inf
             check(holds, name, "be above 0 and finite", getattr(self, name))
         holds = -math.inf < self.reward_floor < math.inf
         check(holds, "reward_floor", "be finite", self.reward_floor)
-        for name in ("kl_limit", "entropy", "final_entropy", "value_weight"):
+        for name in ("target_kl", "entropy_coef", "final_entropy_coef", "value_coef"):
             holds = 0 <= getattr(self, name) < math.inf
             check(holds, name, "be at least 0 and finite", getattr(self, name))
-        for name in ("final_fraction", "gamma", "gae_lambda", "evenness"):
+        for name in ("final_fraction", "gamma", "gae_lambda", "advantage_scaling_power"):
             check(0 <= getattr(self, name) <= 1, name, "lie in [0, 1]", getattr(self, name))
-        check(0 <= self.averaging < 1, "averaging", "lie in [0, 1)", self.averaging)
+        check(0 <= self.ema_decay < 1, "ema_decay", "lie in [0, 1)", self.ema_decay)
 
 
 @dataclass(frozen=True)
@@ -246,7 +247,7 @@ class DecimaConfig:
         clone_updates: First updates of the run, which learn to do as the teacher would.
         clone_episodes: Played in each of them, side by side, each of other arrivals.
         clone_learning_rate: Of Adam at first; it falls in a line to 0.
-        clone_clip_norm: Most that the gradient's norm may be there.
+        clone_max_grad_norm: Most that the gradient's norm may be there.
         teacher: The rule that is cloned: tuned_srpt or srpt.
     """
 
@@ -257,7 +258,7 @@ class DecimaConfig:
     clone_updates: int = 12
     clone_episodes: int = 96
     clone_learning_rate: float = 3e-3
-    clone_clip_norm: float = 1.0
+    clone_max_grad_norm: float = 1.0
     teacher: str = "tuned_srpt"
 
     def __post_init__(self) -> None:
@@ -267,7 +268,7 @@ class DecimaConfig:
         check(holds, "last_jobs", f"be at least first_jobs, {self.first_jobs}", self.last_jobs)
         check(self.clone_updates >= 0, "clone_updates", "be at least 0", self.clone_updates)
         check(self.clone_episodes >= 1, "clone_episodes", "be at least 1", self.clone_episodes)
-        for name in ("horizon_s", "clone_learning_rate", "clone_clip_norm"):
+        for name in ("horizon_s", "clone_learning_rate", "clone_max_grad_norm"):
             holds = 0 < getattr(self, name) < math.inf
             check(holds, name, "be above 0 and finite", getattr(self, name))
         known = ("tuned_srpt", "srpt")
@@ -281,13 +282,13 @@ DECIMA_SCHEDULE = PPOConfig(
     minibatch=2048,
     learning_rate=5e-4,
     final_fraction=0.1,
-    entropy=0.0,
-    final_entropy=0.0,
+    entropy_coef=0.0,
+    final_entropy_coef=0.0,
     advantage_limit=4.0,
-    averaging=0.0,
+    ema_decay=0.0,
 )
 
-WorldsConfig = UDRConfig | GenetConfig | DecimaConfig
+EpisodesConfig = UDRConfig | GenetConfig | DecimaConfig
 
 
 @dataclass(frozen=True)
@@ -301,7 +302,7 @@ class ViewportSchedule:
         warmup_fraction: Share of the updates over which it rises.
         final_fraction: Share of it at the end.
         weight_decay: Of all weights.
-        clip_norm: Most that the gradient's norm may be.
+        max_grad_norm: Most that the gradient's norm may be.
         validate_every: Updates between validations; 0 validates only at the end.
         checkpoint_every: Updates between checkpoints; 0 keeps only the end.
         seed: Of initial weights and batches.
@@ -314,7 +315,7 @@ class ViewportSchedule:
     warmup_fraction: float = 0.05
     final_fraction: float = 0.0
     weight_decay: float = 0.01
-    clip_norm: float = 1.0
+    max_grad_norm: float = 1.0
     validate_every: int = 50
     checkpoint_every: int = 50
     seed: int = 0
@@ -323,7 +324,7 @@ class ViewportSchedule:
 
     def __post_init__(self) -> None:
         check_schedule(self, "batch_size")
-        for name in ("learning_rate", "clip_norm"):
+        for name in ("learning_rate", "max_grad_norm"):
             holds = 0 < getattr(self, name) < math.inf
             check(holds, name, "be above 0 and finite", getattr(self, name))
         for name in ("warmup_fraction", "final_fraction", "weight_decay"):

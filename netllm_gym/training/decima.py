@@ -69,8 +69,8 @@ class _Arrivals:
         ]
 
 
-class ArrivalWorlds:
-    """Several rollouts of each of an update's arrivals, none of any evaluation: a `Worlds`.
+class ArrivalEpisodes:
+    """Several rollouts of each of an update's arrivals, none of any evaluation: an `EpisodeSource`.
 
     Args:
         case: Workload, executors and jobs.
@@ -165,7 +165,7 @@ def discounted_returns(rewards: FloatArray, time_s: FloatArray, horizon_s: float
 
 
 class Cloning:
-    """A network learns what a rule would do wherever it gets to: a `Prelude`.
+    """A network learns what a rule would do wherever it gets to: a `Pretraining`.
 
     The rule plays at first; from update to update the network takes over more of the decisions, and
     from half of the updates on makes all of them. Every step of the clusters is one step of Adam.
@@ -195,7 +195,7 @@ class Cloning:
         teacher = _TEACHERS[decima.teacher](env)
         teacher_share = max(0.0, 1.0 - 2.0 * number / self.updates)
         apprentice = _Apprentice(
-            network, optimizer, teacher, teacher_share, decima.clone_clip_norm, env.num_envs
+            network, optimizer, teacher, teacher_share, decima.clone_max_grad_norm, env.num_envs
         )
         episodes = rollout(apprentice, env, plan, keep_observations=False).episodes
         return {
@@ -217,11 +217,11 @@ class _Apprentice:
         optimizer: torch.optim.Optimizer,
         teacher: Policy,
         teacher_share: float,
-        clip_norm: float,
+        max_grad_norm: float,
         num_rows: int,
     ) -> None:
         self._network, self._optimizer, self._teacher = network, optimizer, teacher
-        self._teacher_share, self._clip_norm = teacher_share, clip_norm
+        self._teacher_share, self._clip_norm = teacher_share, max_grad_norm
         self._draws = EpisodeDraws(num_rows)
         self._loss = self._agreed = 0.0
         self._decisions = 0

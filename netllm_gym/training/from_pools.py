@@ -58,7 +58,7 @@ class Validation:
 
     def score(self, factory: Callable[[Any], Policy]) -> float:
         """Return how good a policy is; higher is better."""
-        return self.row.goodness(score(self.row, factory, self.env, self.plan))
+        return self.row.score(score(self.row, factory, self.env, self.plan))
 
     def provenance(self) -> dict[str, Any]:
         """Say on what the best policy is chosen, as JSON."""
@@ -90,7 +90,7 @@ def train(
         schedule: How it is trained.
         policies: Whose episodes to learn from; None takes those of the highest mean return, or all
             where an expert was asked and is imitated. To be named where only some pools have one.
-        validate_on: Worlds (traces, workload) to choose the best policy on; None takes those that
+        validate_on: Data set (traces, workload) to choose the best policy on; None takes those that
             belong to the first pool's. All else is as in the first pool.
         on_progress: Told the metrics of each update and each validation.
 
@@ -108,10 +108,10 @@ def train(
     policies = policies or default_teachers(opened, imitates)
     config = config or LLMConfig(returns=default_returns(opened, policies))
     config = replace(config, problem=problem)
-    lesson = _lesson(opened, policies, config.returns, validate_on, imitates)
-    config = parts_of(problem).sized(config, lesson.validation.env, lesson.episodes)
-    run = lesson.validation.run(out, lesson.trained_on, on_progress)
-    return train_llm(lesson.episodes, config, schedule, run)
+    data = _training_data(opened, policies, config.returns, validate_on, imitates)
+    config = parts_of(problem).sized(config, data.validation.env, data.episodes)
+    run = data.validation.run(out, data.trained_on, on_progress)
+    return train_llm(data.episodes, config, schedule, run)
 
 
 def train_offline(
@@ -137,7 +137,7 @@ def train_offline(
             "bc" all where an expert was asked.
         returns: What "dt" is told; None the return still to come, and to ask for the 90 % quantile
             of the teachers' episodes. The others are told nothing.
-        validate_on: Worlds (traces, workload) to choose the best policy on; None takes those that
+        validate_on: Data set (traces, workload) to choose the best policy on; None takes those that
             belong to the first pool's. All else is as in the first pool.
         on_progress: Told the metrics of each update and each validation.
 
@@ -156,16 +156,16 @@ def train_offline(
     returns = returns or ReturnSpec(kind="return_to_go" if method == "dt" else "none")
     clones = method == "bc"
     policies = policies or default_teachers(opened, clones)
-    lesson = _lesson(opened, policies, returns, validate_on, clones)
-    sizes = parts_of(problem).sizes(lesson.validation.env, lesson.episodes.mask.shape[1])
+    data = _training_data(opened, policies, returns, validate_on, clones)
+    sizes = parts_of(problem).sizes(data.validation.env, data.episodes.mask.shape[1])
     config = OfflineConfig(
         problem=problem, method=method, returns=returns, seed=schedule.seed, **sizes._asdict()
     )
-    run = lesson.validation.run(out, lesson.trained_on, on_progress)
-    return learn(lesson.episodes, config, schedule, run)
+    run = data.validation.run(out, data.trained_on, on_progress)
+    return learn(data.episodes, config, schedule, run)
 
 
-class _Lesson(NamedTuple):
+class TrainingData(NamedTuple):
     """What is learned from, and what on."""
 
     episodes: PaddedEpisodes
@@ -187,13 +187,13 @@ def open_pools(problem: str, pools: PoolsLike) -> list[ExperiencePool]:
     return opened
 
 
-def _lesson(
+def _training_data(
     pools: Sequence[ExperiencePool],
     policies: Sequence[str],
     returns: "ReturnSpec",
     validate_on: str | None,
     imitates: bool,
-) -> _Lesson:
+) -> TrainingData:
     """Return the episodes of some policies, and the validation."""
     row = find_control(pools[0].problem)
     asked = [pool.has_expert for pool in pools] if imitates else []
@@ -208,7 +208,7 @@ def _lesson(
         _check_env_spec(pool, row)
     _check_alike(pools, row)
     validation = validation_on(row, pools[0].env_spec["arguments"], validate_on)
-    return _Lesson(episodes, validation, _provenance(pools, policies))
+    return TrainingData(episodes, validation, _provenance(pools, policies))
 
 
 def best_teacher(pools: Sequence[ExperiencePool], among: Sequence[str] | None = None) -> tuple[str]:
@@ -350,8 +350,8 @@ def validation_on(
     row: ControlProblem, arguments: Mapping[str, Any], named: str | None
 ) -> Validation:
     """Return the validation worlds that are named, else those that belong to what is trained on."""
-    named = row.validation_worlds(arguments, named)
-    case = {**arguments, row.worlds: named, **row.validation_case}
+    named = row.validation_dataset(arguments, named)
+    case = {**arguments, row.dataset_option: named, **row.validation_case}
     probe = row.make_env(1, **case)
     plan = probe.evaluation_plan(row.validation_episodes)
     return Validation(row, row.make_env(len(plan), **case), plan, named)

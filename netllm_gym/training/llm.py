@@ -117,7 +117,7 @@ class _Imitation(Learner):
                 for name, each in answers.items():
                     right[name].append(each)
         trained = [each for group in self.optimizer.param_groups for each in group["params"]]
-        norm = float(nn.utils.clip_grad_norm_(trained, train.clip_norm))
+        norm = float(nn.utils.clip_grad_norm_(trained, train.max_grad_norm))
         if not math.isfinite(norm):
             raise InputError(f"gradient must be finite, got {norm} in update {number + 1}")
         self.optimizer.step()

@@ -23,7 +23,7 @@ from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.model import LLMModel, inputs_of
 from netllm_gym.policies.llm.policy import LLMPolicy, LLMPolicyFactory, for_acting
 from netllm_gym.policies.neural.abr_mlp import ABRNetwork, LinkMemory
-from netllm_gym.policies.neural.networks import Judgement, Network
+from netllm_gym.policies.neural.networks import ActionEvaluation, Network
 
 
 class PlayingLLM(Network):
@@ -56,7 +56,7 @@ class PlayingLLM(Network):
         """Return the model at work."""
         return _Player(for_acting(self.model), num_rows, sampled=sampled)
 
-    def judge(self, observations: Observations, actions: IntArray) -> Judgement:
+    def evaluate_actions(self, observations: Observations, actions: IntArray) -> ActionEvaluation:
         """Say of (E * T,) rungs, episode by episode, how likely they were."""
         steps = self.steps_together
         shape = (len(actions) // steps, steps)
@@ -72,8 +72,8 @@ class PlayingLLM(Network):
         log_probs = torch.log_softmax(logits, dim=-1)  # (E, T, rungs)
         entropies = -(log_probs.exp() * log_probs).sum(-1)
         of_actions = log_probs.gather(-1, batch["actions"].unsqueeze(-1))
-        values, spreads = self.reader.expected(observations)
-        return Judgement(of_actions.flatten(), entropies.flatten(), values, spreads)
+        values, return_std = self.reader.expected(observations)
+        return ActionEvaluation(of_actions.flatten(), entropies.flatten(), values, return_std)
 
     def towers(self) -> tuple[nn.Module, nn.Module]:
         """Return model and critic."""

@@ -102,11 +102,13 @@ class _OfflineLearner(Learner):
         """Write the policy's files."""
         write_policy(folder, self.model, trained_on)
 
-    def moments(self) -> dict[str, Tensor]:
+    def optimizer_state(self) -> dict[str, Tensor]:
         """Return Adam's moments, and the target network."""
-        return super().moments() | {TARGET + name: each for name, each in self._target().items()}
+        return super().optimizer_state() | {
+            TARGET + name: each for name, each in self._target().items()
+        }
 
-    def load_moments(self, moments: Mapping[str, Tensor], path: Path) -> None:
+    def load_optimizer_state(self, moments: Mapping[str, Tensor], path: Path) -> None:
         """Put back what `moments` gave."""
         target = self._target()
         for name, each in target.items():
@@ -115,7 +117,7 @@ class _OfflineLearner(Learner):
                 raise InputError(f"{path} must fit the policy, got {TARGET + name} amiss")
             each.copy_(found)
         of_adam = {name: each for name, each in moments.items() if not name.startswith(TARGET)}
-        super().load_moments(of_adam, path)
+        super().load_optimizer_state(of_adam, path)
 
     def _target(self) -> dict[str, Tensor]:
         """Return the target network's weights, nothing where there is none."""

@@ -1,4 +1,4 @@
-"""Train a policy by playing: which worlds, which validation, and what is remembered of both."""
+"""Train a policy by online RL: which episodes, which validation, and what is remembered of both."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,15 +14,15 @@ from netllm_gym.problems.problem import ControlProblem
 from netllm_gym.training.config import (
     DECIMA_SCHEDULE,
     DecimaConfig,
+    EpisodesConfig,
     GenetConfig,
     PPOConfig,
     UDRConfig,
-    WorldsConfig,
 )
 from netllm_gym.training.from_pools import validation_on
 
 if TYPE_CHECKING:  # torch is loaded when training begins, not when this is imported
-    from netllm_gym.training.ppo import Worlds
+    from netllm_gym.training.ppo import EpisodeSource
     from netllm_gym.training.run import TrainResult
 
 
@@ -30,12 +30,14 @@ class Method(NamedTuple):
     """A way to train by playing."""
 
     problem: str
-    worlds: type[WorldsConfig] | None  # what its worlds are made by; None: a set of traces is all
+    episodes_config: (
+        type[EpisodesConfig] | None
+    )  # what its episodes_config are made by; None: a set of traces is all
     schedule: PPOConfig = PPOConfig()  # the default
 
 
 # A policy that knows its trade learns little from an update, and would forget much at full rates.
-STARTED_SCHEDULE = PPOConfig(learning_rate=1e-4, entropy=0.004)
+STARTED_SCHEDULE = PPOConfig(learning_rate=1e-4, entropy_coef=0.004)
 
 METHODS = {
     "ppo": Method("abr", None),
@@ -45,12 +47,12 @@ METHODS = {
 }
 
 
-def train_by_playing(
+def train_online(
     problem: str,
     method: str,
     out: Path | str,
     case: Mapping[str, Any] | None = None,
-    worlds: WorldsConfig | None = None,
+    episodes_config: EpisodesConfig | None = None,
     schedule: PPOConfig | None = None,
     validate_on: str | None = None,
     on_progress: Callable[[Mapping[str, Any]], None] | None = None,
@@ -67,7 +69,7 @@ def train_by_playing(
             with a curriculum; `decima` over arrivals drawn anew from the case's workload.
         out: Folder of the run; `out/best` and `out/last` are policies that `load_policy` reads.
         case: Traces and video, or workload, executors and jobs, that are trained on.
-        worlds: What is played, of the kind in `METHODS`.
+        episodes_config: What is played, of the kind in `METHODS`.
         schedule: How it is trained; None takes the method's own, with a start `STARTED_SCHEDULE`.
         validate_on: Traces or workload to choose the best policy on; None takes what belongs to
             the case.
@@ -88,10 +90,16 @@ def train_by_playing(
         raise InputError(
             f"problem must be {known.problem} for the method {method}, got {problem!r}"
         )
-    config = known.worlds() if worlds is None and known.worlds is not None else worlds
-    if not isinstance(config, known.worlds or type(None)):
-        wanted = "left out" if known.worlds is None else f"a {known.worlds.__name__}"
-        raise InputError(f"worlds must be {wanted} for {method}, got {config!r}")
+    config = (
+        known.episodes_config()
+        if episodes_config is None and known.episodes_config is not None
+        else episodes_config
+    )
+    if not isinstance(config, known.episodes_config or type(None)):
+        wanted = (
+            "left out" if known.episodes_config is None else f"a {known.episodes_config.__name__}"
+        )
+        raise InputError(f"episodes_config must be {wanted} for {method}, got {config!r}")
     if start is not None and method != "ppo":
         raise InputError(f"start must be left out for {method}, got {start!r}")
     if start is None and critic is not None:
@@ -134,10 +142,10 @@ def train_by_playing(
         }
     return train_ppo(
         lambda: begun.network,
-        _worlds(config, traces, video, schedule),
+        _episode_source(config, traces, video, schedule),
         schedule,
         validation.run(out, trained_on, on_progress),
-        goes_on=start is not None,
+        warm_start=start is not None,
     )
 
 
@@ -162,38 +170,38 @@ def _train_decima(
     # The arrivals that are drawn are none that an evaluation plays; a recording has but its own.
     plan = env.evaluation_plan() if env.workload.is_recording else []
     from netllm_gym.policies.neural.cjs import Decima, DecimaNetworkConfig
-    from netllm_gym.training.decima import ArrivalAdvantages, ArrivalWorlds, Cloning
+    from netllm_gym.training.decima import ArrivalAdvantages, ArrivalEpisodes, Cloning
     from netllm_gym.training.ppo import train_ppo
 
     arguments["num_jobs"] = env.num_jobs
     trained_on = {**env.provenance(plan), "method": "decima", "generated": to_json(config)}
     return train_ppo(
         lambda: Decima(DecimaNetworkConfig(seed=schedule.seed)),
-        ArrivalWorlds(arguments, config, schedule),
+        ArrivalEpisodes(arguments, config, schedule),
         schedule,
         validation.run(out, trained_on, on_progress),
         advantages=ArrivalAdvantages(config),
-        prelude=Cloning(arguments, config, schedule.seed),
+        pretraining=Cloning(arguments, config, schedule.seed),
     )
 
 
-def _worlds(
+def _episode_source(
     config: UDRConfig | GenetConfig | None,
     traces: tuple[Trace, ...],
     video: Any,
     schedule: PPOConfig,
-) -> "Worlds":
-    from netllm_gym.training.abr_episodes import TraceWorlds
-    from netllm_gym.training.abr_links import GenetWorlds, UDRWorlds
+) -> "EpisodeSource":
+    from netllm_gym.training.abr_episodes import TraceEpisodes
+    from netllm_gym.training.abr_links import GenetEpisodes, UDREpisodes
 
     if config is None:
-        return TraceWorlds(traces, video, schedule)
+        return TraceEpisodes(traces, video, schedule)
     if isinstance(config, UDRConfig):
-        return UDRWorlds(traces, video, config, schedule)
-    return GenetWorlds(traces, video, config, schedule)
+        return UDREpisodes(traces, video, config, schedule)
+    return GenetEpisodes(traces, video, config, schedule)
 
 
-def _in_words(config: WorldsConfig | None, named: str) -> str:
+def _in_words(config: EpisodesConfig | None, named: str) -> str:
     """Say in a table's words what was trained on."""
     if config is None:
         return named

@@ -1,11 +1,11 @@
 """Proximal policy optimisation of a network over native vector environments.
 
 One loop for every problem: what the network sees and does is its own affair (`networks.py`), which
-episodes an update plays is that of `Worlds`, and how good each decision was is said either by the
+episodes an update plays is said by an `EpisodeSource`, and how good each decision was by the
 network's own expectation (generalised advantage estimation) or by a function of the episodes.
 
 An update plays new episodes whose seeds follow from the run's seed and its number, then learns
-from them, so `policies/runs.py` resumes it between any two updates.
+from them, so `run.py` resumes it between any two updates.
 
 The network that plays changes from update to update with the luck of its episodes; the mean of its
 weights over the last updates does not. That mean is the policy: it is validated and kept.
@@ -38,7 +38,7 @@ from netllm_gym.errors import InputError
 from netllm_gym.evaluation.rollout import rollout
 from netllm_gym.policies.checkpoint import check_tensors
 from netllm_gym.policies.neural.networks import (
-    Judgement,
+    ActionEvaluation,
     Network,
     remembered,
     together,
@@ -55,7 +55,7 @@ Advantages = Callable[[Sequence[Episode]], Sequence[FloatArray]]
 """Given episodes, (T,) of each: how much better than expected the return of each decision was."""
 
 
-class Worlds(Protocol):
+class EpisodeSource(Protocol):
     """Which episodes each update plays."""
 
     @property
@@ -79,10 +79,10 @@ class Worlds(Protocol):
         """Put back what `state` gave, once checked; `path` is where it was read."""
 
 
-class Prelude(Protocol):
+class Pretraining(Protocol):
     """What a network learns otherwise before it learns by playing.
 
-    What decides it stands in the settings of the worlds.
+    What decides it stands in the settings of the episode_source.
     """
 
     @property
@@ -97,24 +97,24 @@ class Prelude(Protocol):
 
 def train_ppo(
     make_network: Callable[[], Network],
-    worlds: Worlds,
+    episode_source: EpisodeSource,
     config: PPOConfig,
     run: TrainingRun,
     *,
     advantages: Advantages | None = None,
-    prelude: Prelude | None = None,
-    goes_on: bool = False,
+    pretraining: Pretraining | None = None,
+    warm_start: bool = False,
 ) -> TrainResult:
     """Train a network and keep the best and the last.
 
     Args:
         make_network: Makes it, with its initial weights.
-        worlds: Which episodes are played.
+        episode_source: Which episodes are played.
         config: How.
         run: Where it is kept, and how the best is found.
         advantages: Of the decisions of episodes; None takes the network's expected returns.
-        prelude: Makes the first of the updates; the others begin with a fresh optimizer.
-        goes_on: The network was trained before: it is scored, and kept, before it changes,
+        pretraining: Makes the first of the updates; the others begin with a fresh optimizer.
+        warm_start: The network was trained before: it is scored, and kept, before it changes,
             unless validation is left to the end.
 
     Raises:
@@ -128,7 +128,7 @@ def train_ppo(
         network, values = network.read(last)
         kept = {"config": to_json(network.config), "trained_on": values["trained_on"]}
     with cpu_threads(config.threads):
-        learner = _PPO(network, asked, worlds, config, advantages, prelude, goes_on)
+        learner = _PPO(network, asked, episode_source, config, advantages, pretraining, warm_start)
         return run.train(learner, kept, config)
 
 
@@ -143,7 +143,7 @@ class _Batch(NamedTuple):
 
 
 class _PPO(Learner):
-    """The network, its optimizer and its worlds; `average` has the mean of its weights."""
+    """The network, its optimizer and its episode_source; `average` has the mean of its weights."""
 
     network: Network
 
@@ -151,18 +151,23 @@ class _PPO(Learner):
         self,
         network: Network,
         config: Mapping[str, Any],
-        worlds: Worlds,
+        episode_source: EpisodeSource,
         ppo: PPOConfig,
         advantages: Advantages | None,
-        prelude: Prelude | None,
-        goes_on: bool,
+        pretraining: Pretraining | None,
+        warm_start: bool,
     ) -> None:
-        self.network, self.config, self.worlds, self.goes_on = network, config, worlds, goes_on
-        self.ppo, self.advantages, self.prelude = ppo, advantages, prelude
-        self.settings = {"train": to_json(ppo), "worlds": dict(worlds.settings)}
+        self.network, self.config, self.episode_source, self.warm_start = (
+            network,
+            config,
+            episode_source,
+            warm_start,
+        )
+        self.ppo, self.advantages, self.pretraining = ppo, advantages, pretraining
+        self.settings = {"train": to_json(ppo), "episode_source": dict(episode_source.settings)}
         self.first = 0  # update that plays
-        if prelude is not None:
-            self.first = prelude.updates
+        if pretraining is not None:
+            self.first = pretraining.updates
             if self.first >= ppo.updates:
                 raise InputError(
                     f"updates must be above the {self.first} that clone first, got {ppo.updates}"
@@ -173,8 +178,8 @@ class _PPO(Learner):
 
     def update(self, number: int) -> dict[str, Any]:
         """Play, then learn from it."""
-        if self.prelude is not None and number < self.first:
-            told = self.prelude.update(number, self.network, self.optimizer)
+        if self.pretraining is not None and number < self.first:
+            told = self.pretraining.update(number, self.network, self.optimizer)
         else:
             told = self._play(number)
         self._follow(number - self.first)
@@ -186,10 +191,10 @@ class _PPO(Learner):
         played, ppo = number - self.first, self.ppo
         done = played / max(1, ppo.updates - self.first - 1)
         rate = ppo.learning_rate * (1.0 + (ppo.final_fraction - 1.0) * done)
-        entropy = ppo.entropy + (ppo.final_entropy - ppo.entropy) * done
+        entropy = ppo.entropy_coef + (ppo.final_entropy_coef - ppo.entropy_coef) * done
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        env, plan = self.worlds.episodes(played, lambda: self.policy({}))
+        env, plan = self.episode_source.episodes(played, lambda: self.policy({}))
         player = self.network.player(env.num_envs, sampled=True)
         episodes = rollout(player, env, plan).episodes
         rng = np.random.default_rng([ppo.seed, number])
@@ -205,7 +210,7 @@ class _PPO(Learner):
 
     def _follow(self, played: int) -> None:
         """Move the mean towards the network; the first updates that play are soon forgotten."""
-        kept = min(self.ppo.averaging, max(0, played) / (max(0, played) + 10))
+        kept = min(self.ppo.ema_decay, max(0, played) / (max(0, played) + 10))
         with torch.no_grad():
             for name in self.trained:
                 newest = self.network.get_parameter(name)
@@ -228,19 +233,21 @@ class _PPO(Learner):
             values[chosen] = judged.values.double().numpy()
             found = self._gains(episodes, values)[chosen]
         returns = None if judged.values is None else torch.from_numpy(found).float() + judged.values
-        if judged.spreads is not None:
+        if judged.return_std is not None:
             # Of a state, not of what was done in it, so what is better there stays better.
-            found = evened(found, judged.spreads.double().numpy(), self.ppo.evenness)
+            found = evened(
+                found, judged.return_std.double().numpy(), self.ppo.advantage_scaling_power
+            )
         advantages = torch.from_numpy(standardised(found, self.ppo.advantage_limit)).float()
         return _Batch(kept, of_kept, judged.log_probs, advantages, returns)
 
-    def _judged(self, observations: Any, actions: IntArray) -> Judgement:
+    def _judged(self, observations: Any, actions: IntArray) -> ActionEvaluation:
         """Judge (D,) decisions without gradients."""
         with torch.no_grad():
             steps = self.network.steps_together
             most = max(1, MOST_JUDGED // steps) * steps
             parts = [
-                self.network.judge(observations[rows], actions[rows])
+                self.network.evaluate_actions(observations[rows], actions[rows])
                 for rows in np.split(np.arange(len(actions)), range(most, len(actions), most))
             ]
         return together(parts)
@@ -269,7 +276,9 @@ class _PPO(Learner):
         while epochs < ppo.epochs:
             kls = []
             for rows in map(np.ravel, np.array_split(rng.permutation(units), parts)):
-                judged = self.network.judge(batch.observations[rows], batch.actions[rows])
+                judged = self.network.evaluate_actions(
+                    batch.observations[rows], batch.actions[rows]
+                )
                 index = torch.from_numpy(rows)
                 gain, moved = batch.advantages[index], judged.log_probs - batch.log_probs[index]
                 loss = clipped_loss(moved, gain, ppo.clip).mean()
@@ -279,17 +288,17 @@ class _PPO(Learner):
                     # Beyond 1 the error counts as such, not squared: a stall of minutes would
                     # otherwise leave the policy nothing of the clipped gradient.
                     error = F.smooth_l1_loss(judged.values, batch.returns[index])
-                    loss = loss + ppo.value_weight * error
-                    if judged.spreads is not None:
+                    loss = loss + ppo.value_coef * error
+                    if judged.return_std is not None:
                         off = (judged.values.detach() - batch.returns[index]).abs()
-                        unlikely = laplace_loss(off, judged.spreads).mean()
+                        unlikely = laplace_loss(off, judged.return_std).mean()
                         loss = loss + SPREAD_WEIGHT * unlikely
                         told["spread_loss"].append(float(unlikely.detach()))
                     told["value_loss"].append(float(error.detach()))
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 norms = [
-                    float(nn.utils.clip_grad_norm_(tower.parameters(), ppo.clip_norm))
+                    float(nn.utils.clip_grad_norm_(tower.parameters(), ppo.max_grad_norm))
                     for tower in self.network.towers()
                 ]
                 norm = max(norms)
@@ -302,7 +311,7 @@ class _PPO(Learner):
                 told["gradient_norm"].append(norm)
             epochs += 1
             told["kl"] = kls
-            if 0 < ppo.kl_limit < np.mean(kls):
+            if 0 < ppo.target_kl < np.mean(kls):
                 break
         return {"epochs": epochs, **{name: float(np.mean(each)) for name, each in told.items()}}
 
@@ -314,12 +323,12 @@ class _PPO(Learner):
         """Write the policy's files."""
         self.average.write(folder, trained_on)
 
-    def moments(self) -> dict[str, Tensor]:
+    def optimizer_state(self) -> dict[str, Tensor]:
         """Return the optimizer's state and, since the files have their mean, the weights."""
         weights = {f"{name}|weight": self.network.get_parameter(name) for name in self.trained}
-        return {**super().moments(), **weights}
+        return {**super().optimizer_state(), **weights}
 
-    def load_moments(self, moments: Mapping[str, Tensor], path: Path) -> None:
+    def load_optimizer_state(self, moments: Mapping[str, Tensor], path: Path) -> None:
         """Put back what `moments` gave."""
         weights = {
             key.removesuffix("|weight"): each
@@ -332,15 +341,15 @@ class _PPO(Learner):
             for name, each in wanted.items():
                 each.copy_(weights[name])
         others = {key: each for key, each in moments.items() if not key.endswith("|weight")}
-        super().load_moments(others, path)
+        super().load_optimizer_state(others, path)
 
     def state(self) -> dict[str, Any]:
-        """Return what the worlds carry on."""
-        return self.worlds.state()
+        """Return what the episode_source carry on."""
+        return self.episode_source.state()
 
     def restore(self, state: Mapping[str, Any], path: Path) -> None:
         """Put back what `state` gave."""
-        self.worlds.restore(state, path)
+        self.episode_source.restore(state, path)
 
 
 def earned(episodes: Sequence[Episode]) -> dict[str, float]:
@@ -355,9 +364,11 @@ def compressed(rewards: FloatArray, floor: float) -> FloatArray:
     return np.asarray(np.maximum(rewards, floor + 0.1 * (rewards - floor)))
 
 
-def evened(advantages: FloatArray, spreads: FloatArray, evenness: float) -> FloatArray:
+def evened(
+    advantages: FloatArray, return_std: FloatArray, advantage_scaling_power: float
+) -> FloatArray:
     """Return advantages in parts of what returns are usually off by, raised to a power."""
-    return np.asarray(advantages / spreads**evenness)
+    return np.asarray(advantages / return_std**advantage_scaling_power)
 
 
 def standardised(advantages: FloatArray, limit: float) -> FloatArray:
@@ -378,14 +389,14 @@ def clipped_loss(moved: Tensor, advantages: Tensor, clip: float) -> Tensor:
     return -torch.minimum(ratio * advantages, ratio.clamp(1.0 - clip, 1.0 + clip) * advantages)
 
 
-def laplace_loss(off: Tensor, spreads: Tensor) -> Tensor:
+def laplace_loss(off: Tensor, return_std: Tensor) -> Tensor:
     """Return (B,) how unlikely distances are; least where the spread is their mean.
 
     Args:
         off: (B,) distances of returns from what was expected.
-        spreads: (B,) what they were expected to be.
+        return_std: (B,) what they were expected to be.
     """
-    return off / spreads + spreads.log()
+    return off / return_std + return_std.log()
 
 
 def generalised_advantages(

@@ -35,8 +35,8 @@ from netllm_gym.files import (
 from netllm_gym.policies.checkpoint import file_sha256, read_tensors, write_tensors
 from netllm_gym.policies.policy import TrainedPolicyFactory
 
-STATE_SCHEMA = "netllm-gym run 1"
-MOMENTS_FILE = "optimizer.safetensors"
+STATE_SCHEMA = "netllm-gym run 2"
+OPTIMIZER_FILE = "optimizer.safetensors"
 
 Validate = Callable[[Any], float]
 Progress = Callable[[Mapping[str, Any]], None]
@@ -84,14 +84,14 @@ class Learner:
         optimizer: Of these.
         config: The policy's config, as JSON values.
         settings: What decides an update beside config and weights, as JSON values.
-        goes_on: Whether the weights were trained before the run, so that they may be its best.
+        warm_start: Whether the weights were trained before the run, so that they may be its best.
     """
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
     config: Mapping[str, Any]
     settings: Mapping[str, Any]
-    goes_on: bool = False
+    warm_start: bool = False
 
     def update(self, number: int) -> dict[str, Any]:
         """Make update `number`, the first is 0, and return its metrics."""
@@ -105,13 +105,13 @@ class Learner:
         """Write the policy's files into an existing folder."""
         raise NotImplementedError
 
-    def moments(self) -> dict[str, Tensor]:
+    def optimizer_state(self) -> dict[str, Tensor]:
         """Return what an update leaves beside the weights: the optimizer's state."""
-        return optimizer_moments(self.network, self.optimizer)
+        return flat_optimizer_state(self.network, self.optimizer)
 
-    def load_moments(self, moments: Mapping[str, Tensor], path: Path) -> None:
+    def load_optimizer_state(self, moments: Mapping[str, Tensor], path: Path) -> None:
         """Put back what `moments` gave; `path` is where it was read."""
-        load_optimizer_moments(self.network, self.optimizer, moments, path)
+        load_flat_optimizer_state(self.network, self.optimizer, moments, path)
 
     def state(self) -> dict[str, Any]:
         """Return what else updates leave for later ones, as JSON values; nothing."""
@@ -122,7 +122,7 @@ class Learner:
 
 
 @dataclass
-class _Standing:
+class RunState:
     """How far a run is."""
 
     update: int = 0
@@ -189,7 +189,7 @@ class TrainingRun:
         Raises:
             InputError: If a resumed run's settings or origin differ; nothing is written then.
         """
-        standing = _Standing() if kept is None else self._resume(learner, kept)
+        progress = RunState() if kept is None else self._resume(learner, kept)
         last_update = min(schedule.updates, self.stop_after or schedule.updates)
         self.out.mkdir(parents=True, exist_ok=True)
         path = self.out / "metrics.jsonl"
@@ -197,7 +197,7 @@ class TrainingRun:
         with (
             naming(path),
             path.open("w" if kept is None else "a") as metrics,
-            _scalars(self.out / "tensorboard", standing.update) as show,
+            _scalars(self.out / "tensorboard", progress.update) as show,
         ):
 
             def tell(values: Mapping[str, Any]) -> None:
@@ -207,51 +207,51 @@ class TrainingRun:
                 if self.progress is not None:
                     self.progress(values)
 
-            if kept is None and learner.goes_on and self.validate and schedule.validate_every:
-                tell(self._score(self.validate, learner, standing))
-            while standing.update < last_update:
+            if kept is None and learner.warm_start and self.validate and schedule.validate_every:
+                tell(self._score(self.validate, learner, progress))
+            while progress.update < last_update:
                 start = time.perf_counter()
-                values = learner.update(standing.update)
-                standing.update += 1
+                values = learner.update(progress.update)
+                progress.update += 1
                 values["seconds"] = round(time.perf_counter() - start, 4)
-                tell({"update": standing.update, **values})
-                ends = standing.update == schedule.updates
-                validates = ends or _is_due(standing.update, schedule.validate_every)
+                tell({"update": progress.update, **values})
+                ends = progress.update == schedule.updates
+                validates = ends or _is_due(progress.update, schedule.validate_every)
                 if self.validate is not None and validates:
-                    tell(self._score(self.validate, learner, standing))
-                leaves = standing.update == last_update
-                if leaves or _is_due(standing.update, schedule.checkpoint_every):
-                    replace_folder(self.last, lambda folder: self._write(folder, learner, standing))
-        policy = self.last if standing.best_update is None else self.out / "best"
-        return TrainResult(standing.update, standing.best_update, standing.best_score, policy)
+                    tell(self._score(self.validate, learner, progress))
+                leaves = progress.update == last_update
+                if leaves or _is_due(progress.update, schedule.checkpoint_every):
+                    replace_folder(self.last, lambda folder: self._write(folder, learner, progress))
+        policy = self.last if progress.best_update is None else self.out / "best"
+        return TrainResult(progress.update, progress.best_update, progress.best_score, policy)
 
-    def _score(self, validate: Validate, learner: Learner, standing: _Standing) -> dict[str, Any]:
+    def _score(self, validate: Validate, learner: Learner, progress: RunState) -> dict[str, Any]:
         """Score the policy as it would act, and keep it if it is the best."""
         score = float(validate(learner.policy(self.trained_on)))
-        if standing.best_score is None or score > standing.best_score:
-            standing.best_update, standing.best_score = standing.update, score
+        if progress.best_score is None or score > progress.best_score:
+            progress.best_update, progress.best_score = progress.update, score
             replace_folder(self.out / "best", lambda folder: learner.write(folder, self.trained_on))
         return {
-            "update": standing.update,
+            "update": progress.update,
             "score": score,
-            "best_score": standing.best_score,
-            "best_update": standing.best_update,
+            "best_score": progress.best_score,
+            "best_update": progress.best_update,
         }
 
-    def _write(self, folder: Path, learner: Learner, standing: _Standing) -> None:
+    def _write(self, folder: Path, learner: Learner, progress: RunState) -> None:
         learner.write(folder, self.trained_on)
-        moments = folder / MOMENTS_FILE
-        write_tensors(moments, learner.moments())
+        moments = folder / OPTIMIZER_FILE
+        write_tensors(moments, learner.optimizer_state())
         state = {
             "schema": STATE_SCHEMA,
             "optimizer_sha256": file_sha256(moments),
-            **asdict(standing),
+            **asdict(progress),
             **learner.settings,
             **learner.state(),
         }
         (folder / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True) + "\n")
 
-    def _resume(self, learner: Learner, kept: Mapping[str, Any]) -> _Standing:
+    def _resume(self, learner: Learner, kept: Mapping[str, Any]) -> RunState:
         """Give the learner back what it left, and return how far it was."""
         path = self.last / "state.json"
         state = _read_state(path, learner.settings)
@@ -263,17 +263,17 @@ class TrainingRun:
             if value != found[name]:
                 differs = _difference(value, found[name])
                 raise InputError(f"{name} must be that of the run in {self.out}, {differs}")
-        standing = _Standing(state["update"], state["best_update"], state["best_score"])
-        best = standing.best_update
+        progress = RunState(state["update"], state["best_update"], state["best_score"])
+        best = progress.best_update
         if best is not None and not (self.out / "best").is_dir():
             raise InputError(
                 f"{self.out} must hold the policy of update {best}, got no folder best"
             )
         learner.restore(state, path)
-        moments = self.last / MOMENTS_FILE
-        learner.load_moments(read_tensors(moments, state["optimizer_sha256"]), moments)
-        self._cut_metrics(standing.update)
-        return standing
+        moments = self.last / OPTIMIZER_FILE
+        learner.load_optimizer_state(read_tensors(moments, state["optimizer_sha256"]), moments)
+        self._cut_metrics(progress.update)
+        return progress
 
     def _cut_metrics(self, last_update: int) -> None:
         """Leave of the metrics those up to the update from which the run goes on."""
@@ -344,7 +344,7 @@ def cpu_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def optimizer_moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def flat_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return an optimizer's state, flat: parameter|moment."""
     return {
         f"{name}|{moment}": value.detach().cpu().contiguous()
@@ -353,13 +353,13 @@ def optimizer_moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
     }
 
 
-def load_optimizer_moments(
+def load_flat_optimizer_state(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     moments: Mapping[str, Tensor],
     path: Path,
 ) -> None:
-    """Put back what `optimizer_moments` gave.
+    """Put back what `flat_optimizer_state` gave.
 
     Raises:
         InputError: If they are those of another model.

@@ -27,7 +27,7 @@ SCHEDULES = {
 }
 
 
-class Lesson(NamedTuple):
+class WindowTrainingData(NamedTuple):
     """What is learned from, and what on."""
 
     row: PredictionProblem
@@ -55,8 +55,8 @@ class Lesson(NamedTuple):
     def score(self, factory: Callable[[Any], Any]) -> float:
         """Return how good a predictor is in validation; higher is better."""
         predictions = predict(factory(self.validation), self.validation).predictions
-        scores = self.row.score(predictions, self.validation)
-        return self.row.goodness(float(scores.per_window.mean()))
+        scores = self.row.score_predictions(predictions, self.validation)
+        return self.row.score(float(scores.per_window.mean()))
 
 
 def train_predictor(
@@ -87,8 +87,8 @@ def train_predictor(
     """
     if method not in SCHEDULES:
         raise InputError(f"method must be one of {', '.join(SCHEDULES)}, got {method!r}")
-    lesson = lesson_of(problem, case, train_stride, validate_on)
-    if lesson.windows.dataset.features is not None:
+    data = window_training_data(problem, case, train_stride, validate_on)
+    if data.windows.dataset.features is not None:
         raise InputError(f"features must be left out for {method}, which sees none")
     schedule = schedule or SCHEDULES[method]
     from netllm_gym.policies.neural.vp import ViewportNetworkConfig
@@ -96,14 +96,14 @@ def train_predictor(
 
     config = ViewportNetworkConfig(
         kind=method,
-        history=lesson.windows.config.history,
-        future=lesson.windows.config.future,
-        euler_order=lesson.windows.dataset.euler_order,
+        history=data.windows.config.history,
+        future=data.windows.config.future,
+        euler_order=data.windows.dataset.euler_order,
         width=WIDTHS[method],
         seed=schedule.seed,
     )
-    begin = partial(network_learner, lesson.windows, config, schedule)
-    return train_on_windows(begin, schedule, lesson.run(method, out, on_progress))
+    begin = partial(network_learner, data.windows, config, schedule)
+    return train_on_windows(begin, schedule, data.run(method, out, on_progress))
 
 
 def adapt_predictor(
@@ -131,22 +131,22 @@ def adapt_predictor(
     Raises:
         InputError: If the case, the validation or an earlier run in `out` does not fit.
     """
-    lesson = lesson_of(problem, case, train_stride, validate_on)
+    data = window_training_data(problem, case, train_stride, validate_on)
     from netllm_gym.training.llm_viewport import llm_learner, viewport_config
     from netllm_gym.training.viewport import train_on_windows
 
     schedule = schedule or LLM_SCHEDULE
-    config = viewport_config(config or LLMConfig(), lesson.windows)
-    begin = partial(llm_learner, lesson.windows, config, schedule)
-    return train_on_windows(begin, schedule, lesson.run("llm", out, on_progress))
+    config = viewport_config(config or LLMConfig(), data.windows)
+    begin = partial(llm_learner, data.windows, config, schedule)
+    return train_on_windows(begin, schedule, data.run("llm", out, on_progress))
 
 
-def lesson_of(
+def window_training_data(
     problem: str,
     case: Mapping[str, Any] | None,
     train_stride: int,
     validate_on: str | None,
-) -> Lesson:
+) -> WindowTrainingData:
     """Return the windows of a case to learn from, and those of its validation."""
     row = find_problem(problem)
     if not isinstance(row, PredictionProblem):
@@ -154,9 +154,9 @@ def lesson_of(
     holds = 1 <= train_stride <= MOST_SAMPLES
     check(holds, "train_stride", f"be in 1..{MOST_SAMPLES}", train_stride)
     arguments = {**row.default_case, **row.checked_case(**(case or {}))}
-    validated_on = row.validation_worlds(arguments, validate_on)
+    validated_on = row.validation_dataset(arguments, validate_on)
     whole = row.make_windows(**arguments)
-    validation = row.make_windows(**{**arguments, row.worlds: validated_on})
+    validation = row.make_windows(**{**arguments, row.dataset_option: validated_on})
     learned_in, chosen_in = (each.dataset.euler_order for each in (whole, validation))
     if learned_in != chosen_in:
         raise InputError(
@@ -173,4 +173,4 @@ def lesson_of(
         "validation_sha256": chosen_on["sha256"],
         "validation_windows": dataclasses.asdict(validation.config),
     }
-    return Lesson(row, windows, validation, trained_on)
+    return WindowTrainingData(row, windows, validation, trained_on)

@@ -45,7 +45,7 @@ class Schedule(RunSchedule, Rates, Protocol):
     @property
     def learning_rate(self) -> float: ...  # noqa: D102
     @property
-    def clip_norm(self) -> float: ...  # noqa: D102
+    def max_grad_norm(self) -> float: ...  # noqa: D102
     @property
     def seed(self) -> int: ...  # noqa: D102
     @property
@@ -108,7 +108,7 @@ class ViewportLearner(Learner):
                 (loss / self.accumulate).backward()  # type: ignore[no-untyped-call]
                 loss_sum += float(loss.detach())
         trained = [each for group in self.optimizer.param_groups for each in group["params"]]
-        norm = float(nn.utils.clip_grad_norm_(trained, schedule.clip_norm))
+        norm = float(nn.utils.clip_grad_norm_(trained, schedule.max_grad_norm))
         if not math.isfinite(norm):
             raise InputError(f"gradient must be finite, got {norm} in update {number + 1}")
         self.optimizer.step()

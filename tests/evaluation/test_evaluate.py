@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from netllm_gym import __version__
 from netllm_gym.data.abr.synthetic import UniformHold, generate_traces
 from netllm_gym.data.abr.traces import Trace, TraceSet
 from netllm_gym.errors import InputError
@@ -22,6 +21,7 @@ from netllm_gym.policies.baselines.abr_mpc import NetLLMMPC
 from netllm_gym.policies.loading import LoadedPolicy, load_policy
 from netllm_gym.problems.index import PROBLEMS
 from netllm_gym.report.text import render_table
+from netllm_gym.version import __version__
 
 RECORDINGS = ("home", "home", "home", "train", "car")
 

@@ -47,7 +47,7 @@ def test_a_network_comes_back_as_it_was_written(tmp_path):
     assert again.config == network.config
     assert values["trained_on"] == {"traces": "here"}
     observations = seen()
-    before, after = (each.judge(observations, np.arange(5)) for each in (network, again))
+    before, after = (each.evaluate_actions(observations, np.arange(5)) for each in (network, again))
     assert torch.equal(before.log_probs, after.log_probs)
     assert torch.equal(before.values, after.values)
 
@@ -62,7 +62,7 @@ def test_decisions_follow_their_probabilities_on_any_ladder(rungs):
     with torch.inference_mode():
         drawn = network.decide(one, RNG.random((1, len(one))))
         likely = network.decide(one, None)
-        every = [network.judge(one[:1], np.array([rung])) for rung in range(rungs)]
+        every = [network.evaluate_actions(one[:1], np.array([rung])) for rung in range(rungs)]
     shares = np.bincount(drawn, minlength=rungs) / len(one)
     probabilities = np.exp([float(each.log_probs[0]) for each in every])
     assert probabilities.sum() == pytest.approx(1.0, abs=1e-5)

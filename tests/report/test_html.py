@@ -102,7 +102,7 @@ def test_leaks_and_the_bound_are_marked():
 
 def test_names_from_outside_are_text_and_nothing_else(table):
     played = play_episode(table, ["bba", "robust_mpc"], 0)
-    assert played.world == "trace <i>t0 from row 1"
+    assert played.described == "trace <i>t0 from row 1"
     played = replace(
         played, world=EVIL, sides=tuple(replace(side, policy=EVIL) for side in played.sides)
     )

@@ -72,7 +72,7 @@ def test_a_case_of_numbers_is_played_from_the_text_of_a_table():
     for side in played.sides:
         (row,) = (row for row in table.rows if row.policy == side.policy)
         assert side.value == side.in_table == row.per_episode[6]
-    assert played.world == "workload synthetic, arrival seed 6"
+    assert played.described == "workload synthetic, arrival seed 6"
 
 
 @pytest.mark.parametrize(

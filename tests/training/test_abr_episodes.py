@@ -25,7 +25,7 @@ from netllm_gym.policies.neural.abr_mlp import (
     with_rows,
 )
 from netllm_gym.policies.neural.networks import NetworkPolicy, remembered
-from netllm_gym.training.abr_episodes import WINDOW_EDGES_S, Outlook, TraceWorlds
+from netllm_gym.training.abr_episodes import WINDOW_EDGES_S, Outlook, TraceEpisodes
 from netllm_gym.training.config import PPOConfig
 from netllm_gym.training.ppo import compressed
 
@@ -61,7 +61,7 @@ def test_foresight_moves_the_critic_and_never_the_actor():
         for mbps in (0.1, 4.0)
     )
     rungs = np.arange(5)
-    before, after = network.judge(poor, rungs), network.judge(rich, rungs)
+    before, after = network.evaluate_actions(poor, rungs), network.evaluate_actions(rich, rungs)
     assert torch.equal(before.log_probs, after.log_probs)
     assert (before.values != after.values).all()
     without = LinkMemory(5).see(observations)
@@ -119,7 +119,7 @@ def test_observations_that_went_past_the_memory_are_refused():
         network.decide(seen, None)
     foresees = ABRNetwork(ABRNetworkConfig(width=8, foresight=WINDOWS))
     with pytest.raises(InputError, match=f"must hold {WINDOWS} numbers to come, got 0"):
-        foresees.judge(LinkMemory(2).see(seen), np.zeros(2, np.int64))
+        foresees.evaluate_actions(LinkMemory(2).see(seen), np.zeros(2, np.int64))
     with pytest.raises(InputError, match="must have gone through the memory, got 10 rows"):
         network.decide(LinkMemory(2).see(with_rows(seen, np.ones((2, WINDOWS)))), None)
 
@@ -148,7 +148,7 @@ def test_rows_that_play_several_episodes_forget_the_last_one():
 def test_what_updates_play_over_shows_the_future_of_each_row():
     trace = Trace("steady", np.array([0.0, 500.0]), np.array([1.5, 1.5]))
     config = PPOConfig(episodes=3)
-    worlds = TraceWorlds([trace], load_video("synthetic"), config)
+    worlds = TraceEpisodes([trace], load_video("synthetic"), config)
     env, plan = worlds.episodes(0, None)
     observations, _ = env.reset(seed=[each.seed for each in plan])
     assert observations.shape == (3, 8, 6)

@@ -21,14 +21,14 @@ from netllm_gym.policies.neural.networks import NetworkPolicyFactory
 from netllm_gym.training.config import DECIMA_SCHEDULE, DecimaConfig, PPOConfig
 from netllm_gym.training.decima import (
     ArrivalAdvantages,
-    ArrivalWorlds,
+    ArrivalEpisodes,
     Cloning,
     cloning_loss,
     discounted_returns,
 )
-from netllm_gym.training.online import train_by_playing
+from netllm_gym.training.online import train_online
 from netllm_gym.training.ppo import earned, train_ppo
-from netllm_gym.training.run import MOMENTS_FILE, TrainingRun
+from netllm_gym.training.run import OPTIMIZER_FILE, TrainingRun
 
 CASE = {"workload": "synthetic", "num_executors": 8, "num_jobs": 4}
 SMALL = DecimaConfig(rollouts=2, first_jobs=1, last_jobs=3, clone_updates=2, clone_episodes=3)
@@ -83,7 +83,7 @@ def test_cloning_counts_every_number_from_the_demand_up_as_right():
 
 
 def test_an_update_plays_each_of_its_arrivals_several_times():
-    worlds = ArrivalWorlds(CASE, SMALL, SHORT)
+    worlds = ArrivalEpisodes(CASE, SMALL, SHORT)
     policy = NetworkPolicyFactory(Decima())
     seen, jobs = [], []
     for update in range(2):
@@ -96,7 +96,7 @@ def test_an_update_plays_each_of_its_arrivals_several_times():
         seen += arrivals
     assert jobs == [1, 3]  # of the updates that play, the first and the last
     assert len(set(seen)) == 4
-    few = ArrivalWorlds({**CASE, "num_jobs": 2}, SMALL, SHORT)
+    few = ArrivalEpisodes({**CASE, "num_jobs": 2}, SMALL, SHORT)
     assert few.episodes(1, policy)[0].num_jobs == 2
     assert few.settings["num_jobs"] == 2
     assert few.settings["rollouts"] == 2
@@ -129,10 +129,10 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path):
     def train(out, **more):
         return train_ppo(
             lambda: Decima(DecimaNetworkConfig(seed=3)),
-            ArrivalWorlds(CASE, SMALL, SHORT),
+            ArrivalEpisodes(CASE, SMALL, SHORT),
             *(SHORT, TrainingRun(out, resume=True, **more)),
             advantages=ArrivalAdvantages(SMALL),
-            prelude=Cloning(CASE, SMALL, SHORT.seed),
+            pretraining=Cloning(CASE, SMALL, SHORT.seed),
         )
 
     train(tmp_path / "whole")
@@ -144,7 +144,7 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path):
     text = (tmp_path / "whole/metrics.jsonl").read_text()
     told = [json.loads(line) for line in text.splitlines()]
     assert ["cloning_loss" in each for each in told] == [True, True, False, False]
-    moments = load_file(tmp_path / "whole/last" / MOMENTS_FILE)
+    moments = load_file(tmp_path / "whole/last" / OPTIMIZER_FILE)
     steps = [each["epochs"] * max(1, round(each["decisions"] / 32)) for each in told[2:]]
     assert {float(each) for name, each in moments.items() if name.endswith("step")} == {sum(steps)}
 
@@ -189,9 +189,9 @@ def test_nonsense_is_refused_at_birth(values, sentence):
 
 def test_decima_is_for_clusters_and_its_worlds_are_its_own(tmp_path):
     with pytest.raises(InputError, match="problem must be cjs for the method decima, got 'abr'"):
-        train_by_playing("abr", "decima", tmp_path / "run")
+        train_online("abr", "decima", tmp_path / "run")
     with pytest.raises(InputError, match="traces must be left out for cjs"):
-        train_by_playing("cjs", "decima", tmp_path / "run", {"traces": "synthetic"})
-    worlds, schedule = ArrivalWorlds(CASE, SMALL, SHORT), PPOConfig(updates=1, threads=0)
+        train_online("cjs", "decima", tmp_path / "run", {"traces": "synthetic"})
+    worlds, schedule = ArrivalEpisodes(CASE, SMALL, SHORT), PPOConfig(updates=1, threads=0)
     with pytest.raises(InputError, match="advantages must be given for a network without"):
         train_ppo(Decima, worlds, schedule, TrainingRun(tmp_path / "run"))

@@ -67,7 +67,7 @@ def test_one_update_is_the_gradient_of_all_its_steps_clipped_once(tmp_path):
     config = make_config(shape_folder(tmp_path, "llama"), adapt="full", returns=RETURNS)
     episodes = make_episodes(6, lengths=[9, 2, 7, 9, 1, 3])
     train = TrainConfig(
-        updates=1, batch_episodes=2, accumulate=3, clip_norm=0.25, warmup_fraction=0
+        updates=1, batch_episodes=2, accumulate=3, max_grad_norm=0.25, warmup_fraction=0
     )
     train_llm(episodes, config, train, TrainingRun(tmp_path / "run"))
     # By hand: all six episodes at once (one shuffle takes each once), mean over the 31 steps.

@@ -24,10 +24,10 @@ from netllm_gym.policies.neural.networks import remembered
 from netllm_gym.policies.returns import ReturnSpec
 from netllm_gym.problems.index import PROBLEMS
 from netllm_gym.problems.problem import PolicyEntry
-from netllm_gym.training.abr_episodes import FORESIGHT, TraceWorlds
+from netllm_gym.training.abr_episodes import FORESIGHT, TraceEpisodes
 from netllm_gym.training.config import PPOConfig
 from netllm_gym.training.llm_ppo import PlayingLLM
-from netllm_gym.training.online import train_by_playing
+from netllm_gym.training.online import train_online
 from netllm_gym.training.ppo import end_to_end, train_ppo
 from netllm_gym.training.run import TrainingRun
 from tests.policies.llm.made import make_config, shape_folder
@@ -59,12 +59,12 @@ def made_player(tmp_path, **more):
 @pytest.mark.parametrize("context_steps", [None, 3])
 def test_a_whole_episode_is_judged_as_it_was_played_step_by_step(tmp_path, layout, context_steps):
     network = made_player(tmp_path, layout=layout, context_steps=context_steps)
-    env, plan = TraceWorlds([LINK], VIDEO, SHORT).episodes(0, None)
+    env, plan = TraceEpisodes([LINK], VIDEO, SHORT).episodes(0, None)
     episodes = rollout(network.player(env.num_envs, sampled=True), env, plan).episodes
     read = end_to_end(remembered(network, [episode.observations for episode in episodes]))
     actions = np.concatenate([episode.actions for episode in episodes])
     with torch.no_grad():
-        judged = network.judge(read, actions)
+        judged = network.evaluate_actions(read, actions)
     assert len(set(actions)) > 2
     for row, episode in enumerate(episodes):
         alone = LLMPolicy(network.model, 1)
@@ -80,16 +80,19 @@ def test_a_whole_episode_is_judged_as_it_was_played_step_by_step(tmp_path, layou
 
 def test_the_critic_is_that_of_the_network_and_its_actor_stays(tmp_path):
     network, critic = made_player(tmp_path), made_critic()
-    env, plan = TraceWorlds([LINK], VIDEO, SHORT).episodes(0, None)
+    env, plan = TraceEpisodes([LINK], VIDEO, SHORT).episodes(0, None)
     episodes = rollout(network.player(env.num_envs, sampled=True), env, plan).episodes
     read = end_to_end(remembered(network, [episode.observations for episode in episodes]))
     actions = np.concatenate([episode.actions for episode in episodes])
     with torch.no_grad():
-        judged, wanted = network.judge(read, actions), critic.judge(read, actions)
+        judged, wanted = (
+            network.evaluate_actions(read, actions),
+            critic.evaluate_actions(read, actions),
+        )
     assert torch.equal(judged.values, wanted.values)
-    assert torch.equal(judged.spreads, wanted.spreads)
+    assert torch.equal(judged.return_std, wanted.return_std)
     train_ppo(
-        lambda: network, TraceWorlds([LINK], VIDEO, SHORT), SHORT, TrainingRun(tmp_path / "a")
+        lambda: network, TraceEpisodes([LINK], VIDEO, SHORT), SHORT, TrainingRun(tmp_path / "a")
     )
     changed = {
         name.split(".")[0]
@@ -101,10 +104,12 @@ def test_the_critic_is_that_of_the_network_and_its_actor_stays(tmp_path):
 
 def test_episodes_stay_whole_in_every_minibatch(tmp_path):
     network, seen = made_player(tmp_path), []
-    judge = network.judge
-    network.judge = lambda read, actions: seen.append(read[:, 5, -1]) or judge(read, actions)
+    judge = network.evaluate_actions
+    network.evaluate_actions = lambda read, actions: (
+        seen.append(read[:, 5, -1]) or judge(read, actions)
+    )
     train_ppo(
-        lambda: network, TraceWorlds([LINK], VIDEO, SHORT), SHORT, TrainingRun(tmp_path / "a")
+        lambda: network, TraceEpisodes([LINK], VIDEO, SHORT), SHORT, TrainingRun(tmp_path / "a")
     )
     remaining = seen[0][:STEPS]
     assert (np.diff(remaining) < 0).all()
@@ -117,7 +122,7 @@ def test_episodes_stay_whole_in_every_minibatch(tmp_path):
 def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, adapt):
     def train(out, **more):
         run = TrainingRun(out, trained_on={"traces": "made"}, resume=True, **more)
-        worlds = TraceWorlds([LINK], VIDEO, SHORT)
+        worlds = TraceEpisodes([LINK], VIDEO, SHORT)
         return train_ppo(lambda: made_player(tmp_path, adapt=adapt), worlds, SHORT, run)
 
     train(tmp_path / "whole")
@@ -147,11 +152,16 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, adapt):
 def test_it_learns_that_a_fast_link_carries_high_rungs(tmp_path):
     fast = Trace("fast", np.arange(61.0), np.full(61, 60.0))
     config = PPOConfig(
-        updates=16, episodes=16, epochs=4, minibatch=4 * STEPS, learning_rate=3e-3, entropy=0.01
+        updates=16,
+        episodes=16,
+        epochs=4,
+        minibatch=4 * STEPS,
+        learning_rate=3e-3,
+        entropy_coef=0.01,
     )
     told = []
     run = TrainingRun(tmp_path / "run", progress=told.append)
-    worlds = TraceWorlds([fast], VIDEO, config)
+    worlds = TraceEpisodes([fast], VIDEO, config)
     train_ppo(lambda: made_player(tmp_path, spread=0.05), worlds, config, run)
     rewards = [each["reward"] for each in told]
     assert rewards[0] < 1.0
@@ -186,7 +196,7 @@ def test_the_command_goes_on_with_a_language_model_and_remembers_where_it_comes_
     assert loaded.factory.trained_on["video"] == "other + synthetic"
     assert {"x", "y", "v"} < loaded.recordings
     told = json.loads((folders / "run/last/state.json").read_text())["train"]
-    assert (told["learning_rate"], told["entropy"]) == (1e-4, 0.004)
+    assert (told["learning_rate"], told["entropy_coef"]) == (1e-4, 0.004)
     # Another start is another run.
     save_llm_policy(folders / "llm", made_model(folders, spread=0.2), {"traces": "a"})
     capsys.readouterr()
@@ -198,7 +208,7 @@ def test_a_network_goes_on_from_its_own_weights(folders):
     schedule = dataclasses.replace(SHORT, updates=1, learning_rate=1e-12)
     case = {"traces": str(folders / "links")}
     where = (folders / "run", case, None, schedule, case["traces"])
-    train_by_playing("abr", "ppo", *where, start=str(folders / "critic"))
+    train_online("abr", "ppo", *where, start=str(folders / "critic"))
     before, after = (load_network(folders / part)[0] for part in ("critic", "run/last"))
     for name, weight in before.state_dict().items():
         torch.testing.assert_close(after.state_dict()[name], weight)
@@ -208,7 +218,7 @@ def test_a_network_goes_on_from_its_own_weights(folders):
 def test_a_run_is_not_gone_on_with_by_another_kind_of_start(folders):
     case = {"traces": "links"}
     for kind, start in (("model", "llm"), ("network", None)):
-        train_by_playing("abr", "ppo", folders / kind, case, None, SHORT, "links", start=start)
+        train_online("abr", "ppo", folders / kind, case, None, SHORT, "links", start=start)
     for kind, start, sentence in (
         (
             "model",
@@ -222,14 +232,14 @@ def test_a_run_is_not_gone_on_with_by_another_kind_of_start(folders):
         ),
     ):
         with pytest.raises(InputError, match=sentence):
-            train_by_playing("abr", "ppo", folders / kind, case, None, SHORT, "links", start=start)
+            train_online("abr", "ppo", folders / kind, case, None, SHORT, "links", start=start)
 
 
 def test_the_start_is_scored_and_kept_until_something_is_better(folders):
     told, case = [], {"traces": str(folders / "links")}
     schedule = dataclasses.replace(SHORT, validate_every=1, learning_rate=1.0)  # it forgets all
     where = (folders / "run", case, None, schedule, case["traces"], told.append)
-    found = train_by_playing("abr", "ppo", *where, start=str(folders / "llm"), critic="critic")
+    found = train_online("abr", "ppo", *where, start=str(folders / "llm"), critic="critic")
     scores = [each["score"] for each in told if "score" in each]
     assert len(scores) == 4
     assert found.best_score == max(scores)
@@ -241,13 +251,13 @@ def test_the_start_is_scored_and_kept_until_something_is_better(folders):
     }
     at_the_end = dataclasses.replace(schedule, validate_every=0)
     where = (folders / "end", case, None, at_the_end, case["traces"])
-    found = train_by_playing("abr", "ppo", *where, start=str(folders / "llm"), critic="critic")
+    found = train_online("abr", "ppo", *where, start=str(folders / "llm"), critic="critic")
     assert found.best_update == SHORT.updates
 
 
 def test_the_critic_of_the_package_is_the_usual_one(folders, monkeypatch):
     monkeypatch.setitem(PROBLEMS["abr"].policies, "ppo", PolicyEntry(str(folders / "critic")))
-    train_by_playing(
+    train_online(
         *("abr", "ppo", folders / "run", {"traces": "links"}, None, SHORT, "links"),
         start="llm",
     )
@@ -300,7 +310,7 @@ def test_what_cannot_go_on_is_one_sentence(folders, method, start, critic, sente
         (folders / name).mkdir()
         write_network(folders / name, ABRNetwork(each))
     with pytest.raises(InputError, match=sentence):
-        train_by_playing(
+        train_online(
             *("abr", method, folders / "run", {"traces": "links"}, None, SHORT, "links"),
             start=start,
             critic=critic,

@@ -9,7 +9,7 @@ from netllm_gym.data.abr.sets import load_trace_set
 from netllm_gym.errors import InputError
 from netllm_gym.policies.loading import load_policy
 from netllm_gym.training.config import PPOConfig, UDRConfig
-from netllm_gym.training.online import train_by_playing
+from netllm_gym.training.online import train_online
 
 ONE = PPOConfig(updates=1, episodes=4, threads=0)
 
@@ -33,7 +33,7 @@ def kept(out):
 def test_altered_copies_count_as_the_recording_that_they_were_made_of(tmp_path, folders):
     home, away = folders
     case = {"traces": f"{home}~2"}
-    train_by_playing("abr", "ppo", tmp_path / "run", case, None, ONE, validate_on=away)
+    train_online("abr", "ppo", tmp_path / "run", case, None, ONE, validate_on=away)
     (one,), (other,) = (load_trace_set(folder).traces for folder in folders)
     told = kept(tmp_path / "run")
     assert told["recordings"] == [one.content]
@@ -45,11 +45,11 @@ def test_altered_copies_count_as_the_recording_that_they_were_made_of(tmp_path, 
 
 def test_generated_links_have_no_recordings_and_named_traces_do(tmp_path, folders):
     home, away = folders
-    train_by_playing("abr", "udr", tmp_path / "links", None, None, ONE)
+    train_online("abr", "udr", tmp_path / "links", None, None, ONE)
     assert kept(tmp_path / "links")["recordings"] == []
     assert kept(tmp_path / "links")["validated_on"] == "synthetic-valid"
     assert load_policy(str(tmp_path / "links")).trained_on == "generated links"
-    train_by_playing("abr", "udr", tmp_path / "both", {"traces": home}, None, ONE, away)
+    train_online("abr", "udr", tmp_path / "both", {"traces": home}, None, ONE, away)
     assert kept(tmp_path / "both")["recordings"] == [load_trace_set(home).traces[0].content]
     assert load_policy(str(tmp_path / "both")).trained_on == "home + generated links"
 
@@ -63,11 +63,11 @@ def test_generated_links_have_no_recordings_and_named_traces_do(tmp_path, folder
 )
 def test_what_cannot_be_trained_is_one_sentence(tmp_path, arguments, sentence):
     with pytest.raises(InputError, match=sentence):
-        train_by_playing(*arguments, tmp_path / "run")
+        train_online(*arguments, tmp_path / "run")
     with pytest.raises(InputError, match="worlds must be left out for ppo, got UDRConfig"):
-        train_by_playing("abr", "ppo", tmp_path / "run", worlds=UDRConfig())
+        train_online("abr", "ppo", tmp_path / "run", worlds=UDRConfig())
     with pytest.raises(InputError, match="noise must be left out for udr, got True"):
-        train_by_playing("abr", "udr", tmp_path / "run", {"noise": True})
+        train_online("abr", "udr", tmp_path / "run", {"noise": True})
     assert not (tmp_path / "run").exists()
 
 

@@ -16,8 +16,8 @@ from netllm_gym.errors import InputError
 from netllm_gym.policies.checkpoint import file_sha256, write_tensors
 from netllm_gym.policies.neural.abr_mlp import ABRNetwork, ABRNetworkConfig, LinkMemory, with_rows
 from netllm_gym.policies.neural.networks import NetworkPolicyFactory
-from netllm_gym.training.abr_episodes import FORESIGHT, TraceWorlds
-from netllm_gym.training.abr_links import GenetWorlds, Link, UDRWorlds
+from netllm_gym.training.abr_episodes import FORESIGHT, TraceEpisodes
+from netllm_gym.training.abr_links import GenetEpisodes, Link, UDREpisodes
 from netllm_gym.training.config import (
     DIFFICULTIES,
     GenetConfig,
@@ -48,7 +48,7 @@ def made_network(seed=0):
 
 
 def trace_worlds(config=SHORT, traces=(LINK,)):
-    return TraceWorlds(traces, VIDEO, config)
+    return TraceEpisodes(traces, VIDEO, config)
 
 
 def files_of(folder):
@@ -99,9 +99,11 @@ def test_the_likeliest_spread_is_the_mean_distance():
 )
 def test_advantages_count_by_the_usual_distance_of_returns(tmp_path, spread, differs):
     class Spread(ABRNetwork):
-        def judge(self, observations, actions):
+        def evaluate_actions(self, observations, actions):
             buffer = torch.from_numpy(observations[:, BUFFER, -1].copy())
-            return super().judge(observations, actions)._replace(spreads=spread(buffer))
+            return (
+                super().evaluate_actions(observations, actions)._replace(return_std=spread(buffer))
+            )
 
     def made():
         network = made_network()
@@ -110,9 +112,11 @@ def test_advantages_count_by_the_usual_distance_of_returns(tmp_path, spread, dif
 
     Spread.__name__ = "ABRNetwork"  # on disk it is that
     weights = []
-    for evenness in (0.0, 1.0):
-        schedule = dataclasses.replace(SHORT, updates=1, evenness=evenness, entropy=0.0)
-        out = tmp_path / str(evenness)
+    for advantage_scaling_power in (0.0, 1.0):
+        schedule = dataclasses.replace(
+            SHORT, updates=1, advantage_scaling_power=advantage_scaling_power, entropy_coef=0.0
+        )
+        out = tmp_path / str(advantage_scaling_power)
         train_ppo(made, trace_worlds(schedule), schedule, TrainingRun(out))
         weights.append(load_file(out / "last/weights.safetensors")["actor.0.weight"])
     assert torch.allclose(*weights, atol=1e-6) != differs
@@ -133,7 +137,7 @@ GENET = GenetConfig(
 @pytest.mark.parametrize("method", ["ppo", "genet"])
 def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, method):
     def train(out, **more):
-        worlds = trace_worlds() if method == "ppo" else GenetWorlds([LINK], VIDEO, GENET, SHORT)
+        worlds = trace_worlds() if method == "ppo" else GenetEpisodes([LINK], VIDEO, GENET, SHORT)
         scores = iter([0.5, 0.7, 0.6, 0.1][SHORT.updates - 4 + start :])
         schedule = dataclasses.replace(SHORT, validate_every=1)
         run = TrainingRun(
@@ -165,11 +169,11 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, method):
 
 
 @pytest.mark.parametrize(
-    ("averaging", "kept"),
+    ("ema_decay", "kept"),
     [(0.98, (0, 1 / 11, 2 / 12, 3 / 13)), (0.1, (0, 1 / 11, 0.1, 0.1)), (0.0, (0,) * 4)],
 )
-def test_what_is_kept_has_the_mean_of_the_weights(tmp_path, averaging, kept):
-    schedule, mean = dataclasses.replace(SHORT, averaging=averaging), {}
+def test_what_is_kept_has_the_mean_of_the_weights(tmp_path, ema_decay, kept):
+    schedule, mean = dataclasses.replace(SHORT, ema_decay=ema_decay), {}
     for update, share in enumerate(kept):
         run = TrainingRun(tmp_path / "run", resume=True, stop_after=update + 1)
         train_ppo(made_network, trace_worlds(schedule), schedule, run)
@@ -180,7 +184,7 @@ def test_what_is_kept_has_the_mean_of_the_weights(tmp_path, averaging, kept):
             mean[name] = share * mean.get(name, new) + (1 - share) * new
             torch.testing.assert_close(weight, mean[name])
     moved = max(float((found[name] - newest[f"{name}|weight"]).abs().max()) for name in found)
-    assert (moved > 1e-5) == (averaging > 0)
+    assert (moved > 1e-5) == (ema_decay > 0)
 
 
 def test_weights_of_another_network_are_not_resumed_from(tmp_path):
@@ -198,7 +202,7 @@ def test_weights_of_another_network_are_not_resumed_from(tmp_path):
 
 
 def test_a_run_is_not_resumed_with_other_worlds(tmp_path):
-    worlds, other = (UDRWorlds([], VIDEO, UDRConfig(POINT, x), SHORT) for x in (0.0, 1.0))
+    worlds, other = (UDREpisodes([], VIDEO, UDRConfig(POINT, x), SHORT) for x in (0.0, 1.0))
     run = TrainingRun(tmp_path / "run", resume=True)
     train_ppo(made_network, worlds, SHORT, dataclasses.replace(run, stop_after=1))
     with pytest.raises(InputError, match=r"worlds must be .* real_fraction 0\.0, got"):
@@ -216,7 +220,7 @@ def test_it_learns_that_a_fast_link_carries_the_top_rung(tmp_path):
         epochs=4,
         minibatch=188,
         learning_rate=3e-3,
-        entropy=0.01,
+        entropy_coef=0.01,
         threads=0,
     )
     told = []
@@ -229,15 +233,15 @@ def test_it_learns_that_a_fast_link_carries_the_top_rung(tmp_path):
 
 def test_a_problem_may_say_itself_how_good_decisions_were(tmp_path):
     class Blind(ABRNetwork):
-        def judge(self, observations, actions):
-            return super().judge(observations, actions)._replace(values=None)
+        def evaluate_actions(self, observations, actions):
+            return super().evaluate_actions(observations, actions)._replace(values=None)
 
     def blind():
         network = made_network()
         network.__class__ = Blind
         return network
 
-    config = dataclasses.replace(SHORT, updates=1, entropy=0.0, learning_rate=3e-3)
+    config = dataclasses.replace(SHORT, updates=1, entropy_coef=0.0, learning_rate=3e-3)
     with pytest.raises(InputError, match="advantages must be given for a network without"):
         train_ppo(blind, trace_worlds(), config, TrainingRun(tmp_path / "none"))
     seen = []
@@ -262,7 +266,7 @@ def chance_of_two(network):
     ahead = with_rows(np.zeros((50, 6, 6), np.float32), np.ones((50, FORESIGHT)))
     seen = LinkMemory(50).see(ahead)
     with torch.no_grad():
-        return float(network.judge(seen, np.full(50, 2)).log_probs.exp().mean())
+        return float(network.evaluate_actions(seen, np.full(50, 2)).log_probs.exp().mean())
 
 
 def test_an_update_plays_episodes_of_its_own_over_the_traces():
@@ -274,7 +278,7 @@ def test_an_update_plays_episodes_of_its_own_over_the_traces():
 def test_every_episode_of_udr_has_a_link_within_the_ranges():
     config = PPOConfig(episodes=60, threads=0)
     links = DIFFICULTIES[2]
-    worlds = UDRWorlds([LINK], VIDEO, UDRConfig(links, real_fraction=0.5), config)
+    worlds = UDREpisodes([LINK], VIDEO, UDRConfig(links, real_fraction=0.5), config)
     env, plan = worlds.episodes(3, None)
     assert [each.options["trace"] for each in plan] == list(range(60))
     assert [trace.recording for trace in env.trace_set.traces[:30]] == ["home"] * 30
@@ -291,7 +295,7 @@ def test_every_episode_of_udr_has_a_link_within_the_ranges():
 
 
 def test_a_find_of_genet_takes_its_weight_from_all_before():
-    worlds = GenetWorlds([], VIDEO, GENET, dataclasses.replace(SHORT, episodes=4000))
+    worlds = GenetEpisodes([], VIDEO, GENET, dataclasses.replace(SHORT, episodes=4000))
     first, second = Link(1, 2, 3, 0.05, 6.0), Link(1, 2, 3, 0.06, 7.0)
     worlds.finds = [first, second]
     rng = np.random.default_rng(0)
@@ -305,7 +309,7 @@ def test_genet_searches_where_the_rule_is_farthest_ahead(monkeypatch):
     genet = dataclasses.replace(
         GENET, udr=UDRConfig(links), first_points=5, guided_points=10, kappa=1.0
     )
-    worlds = GenetWorlds([], VIDEO, genet, SHORT)
+    worlds = GenetEpisodes([], VIDEO, genet, SHORT)
     best = Link(1.0, 10.0, 3, 0.25, 30.0)
 
     def gap(link, number, policy):
@@ -326,7 +330,7 @@ def test_the_gap_is_the_rules_qoe_over_the_policys():
     fast = dataclasses.replace(
         GENET, udr=UDRConfig(dataclasses.replace(POINT, min_mbps=(50.0, 50.0)))
     )
-    worlds = GenetWorlds([], VIDEO, fast, SHORT)
+    worlds = GenetEpisodes([], VIDEO, fast, SHORT)
     link = Link(60.0, 60.0, 3, 0.08, 30.0)
     gap = worlds._gap(link, 0, NetworkPolicyFactory(network))
     # BBA's buffer passes 15 s after four chunks, so it plays nearly all of them at 4.3 Mbit/s.
@@ -334,7 +338,7 @@ def test_the_gap_is_the_rules_qoe_over_the_policys():
 
 
 def test_finds_that_are_none_are_refused(tmp_path):
-    worlds = GenetWorlds([], VIDEO, GENET, SHORT)
+    worlds = GenetEpisodes([], VIDEO, GENET, SHORT)
     for finds in (5, [[1, 2]], [[1, 2, 3, 4, "5"]], None):
         with pytest.raises(InputError, match="must have finds of 5 numbers, got"):
             worlds.restore({"finds": finds}, tmp_path / "state.json")
@@ -360,4 +364,4 @@ def test_settings_refuse_nonsense(make, sentence):
 def test_a_buffer_that_holds_no_chunk_is_refused():
     links = dataclasses.replace(POINT, buffer_cap_s=(1.0, 9.0))
     with pytest.raises(InputError, match=r"buffer_cap_s must hold one chunk of 4\.0 s, got"):
-        UDRWorlds([], VIDEO, UDRConfig(links), SHORT)
+        UDREpisodes([], VIDEO, UDRConfig(links), SHORT)

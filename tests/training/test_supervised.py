@@ -8,18 +8,18 @@ import pytest
 from netllm_gym.cli.main import run
 from netllm_gym.errors import InputError
 from netllm_gym.policies.loading import load_policy
-from netllm_gym.training.supervised import lesson_of, train_predictor
+from netllm_gym.training.supervised import train_predictor, window_training_data
 
 SMALL = {"history": 4, "future": 3, "trim_tail": 10}
 
 
 def test_a_lesson_trains_densely_and_validates_as_the_case_says():
-    lesson = lesson_of("vp", {"dataset": "synthetic", **SMALL}, 7, None)
-    config = lesson.windows.config
+    data = window_training_data("vp", {"dataset": "synthetic", **SMALL}, 7, None)
+    config = data.windows.config
     assert (config.trim_head, config.trim_tail, config.stride) == (4, 3, 7)
-    assert lesson.validation.dataset.name == "synthetic-valid"
-    assert (lesson.validation.config.trim_tail, lesson.validation.config.stride) == (10, 15)
-    known = lesson.trained_on
+    assert data.validation.dataset.name == "synthetic-valid"
+    assert (data.validation.config.trim_tail, data.validation.config.stride) == (10, 15)
+    known = data.trained_on
     assert (known["dataset"], known["validated_on"]) == ("synthetic", "synthetic-valid")
     assert not set(known["recordings"]) & set(known["validation_recordings"])
 
@@ -46,9 +46,9 @@ def test_angles_of_another_order_are_no_validation(tmp_path):
     file.write_text("".join(f"{0.2 * n},{n},0,0\n" for n in range(90)))
     validation = str(file.parents[2])
     with pytest.raises(InputError, match="validation must have the euler_order of synthetic, yxz"):
-        lesson_of("vp", {"dataset": "synthetic"}, 5, validation)
+        window_training_data("vp", {"dataset": "synthetic"}, 5, validation)
     case = {"dataset": "synthetic", "euler_order": "zxy"}
-    assert lesson_of("vp", case, 5, validation).validation.dataset.euler_order == "zxy"
+    assert window_training_data("vp", case, 5, validation).validation.dataset.euler_order == "zxy"
 
 
 @pytest.mark.parametrize("method", ["gru", "track", "llm"])

@@ -1,4 +1,4 @@
-"""Worlds around a set of traces: altered copies of each and generated ones.
+"""Variations of a set of traces: altered copies of each and generated ones.
 
 A few dozen recordings are soon known by heart. Stretched in capacity and in time they stay links
 that somebody could have had, and whoever learns from them learns what does not depend on the

@@ -79,7 +79,7 @@ class PlayerBatch:
             from netllm_gym.envs.abr import simulator
 
             self._simulator = simulator
-            self._world = simulator.pack_world(self.trace_set.traces, self.video, self.qoe)
+            self._world = simulator.pack_arrays(self.trace_set.traces, self.video, self.qoe)
             self._packed_players = simulator.pack_players(self.players, self.noises)
             self.rows = simulator.new_rows(self.num_rows)
         return self._simulator
@@ -235,9 +235,9 @@ class PlayerBatch:
             drawn = generator.integers(0, 2**31, self.num_rows)
             key[fresh] = keys_of_seeds(drawn)[fresh]
         seeded = np.array([seed is not None for seed in seeds])
-        goes_on = begins & ~seeded & ~fresh
-        if goes_on.any():
-            key[goes_on] = next_keys(key[goes_on])
+        continues = begins & ~seeded & ~fresh
+        if continues.any():
+            key[continues] = next_keys(key[continues])
         named = begins & seeded
         if named.any():
             key[named] = keys_of(seeds)[named]

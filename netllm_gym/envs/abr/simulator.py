@@ -55,8 +55,8 @@ _mix64, _to_unit, _chunk_qoe = _jit(randomness.mix64), _jit(randomness.to_unit),
 _GAMMA = randomness.GAMMA
 
 
-class World(NamedTuple):
-    """What all rows share, made by `pack_world`.
+class SimulatorArrays(NamedTuple):
+    """What all rows share, made by `pack_arrays`.
 
     Two plain tuples, since numba's cache on disk would remember the classes of named ones and
     break when a class is renamed.
@@ -104,7 +104,7 @@ ROW = np.dtype(
 )
 
 
-def pack_world(traces: Sequence[Trace], video: Video, qoe: LinearQoE) -> World:
+def pack_arrays(traces: Sequence[Trace], video: Video, qoe: LinearQoE) -> SimulatorArrays:
     """Lay traces end to end and convert Mbit/s to bytes/s, once."""
     rows = [len(trace.time_s) for trace in traces]
     size_bytes = video.size_bytes[: video.num_chunks].astype(np.float64)
@@ -114,7 +114,7 @@ def pack_world(traces: Sequence[Trace], video: Video, qoe: LinearQoE) -> World:
     rate = np.concatenate([trace.capacity_mbps for trace in traces]) * 1_000_000.0 / 8.0
     offset = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
     weights = (float(qoe.rebuffer_penalty), float(qoe.smoothness_penalty))
-    return World(
+    return SimulatorArrays(
         link=(time_s, rate, offset),
         video=(size_bytes, next_sizes_mb, video.ladder_mbps, float(video.chunk_s), *weights),
     )
@@ -265,8 +265,8 @@ def step_rows(link, video, players, rows, actions, observations, info):  # type:
     """Download one chunk in every row that is not done; done rows stand still.
 
     Args:
-        link: Of `World`.
-        video: Of `World`.
+        link: Of `SimulatorArrays`.
+        video: Of `SimulatorArrays`.
         players: (N,) `PLAYER`.
         rows: (N,) `ROW`, changed in place.
         actions: (N,) rung of each row's next chunk.
@@ -292,8 +292,8 @@ def begin_rows(link, video, players, rows, begins, trace, start_pointer, observa
     """Begin an episode in the rows of `begins` and download its first chunk at the lowest rung.
 
     Args:
-        link: Of `World`.
-        video: Of `World`.
+        link: Of `SimulatorArrays`.
+        video: Of `SimulatorArrays`.
         players: (N,) `PLAYER`.
         rows: (N,) `ROW`, changed in place; the caller has set their keys.
         begins: (N,) bool.

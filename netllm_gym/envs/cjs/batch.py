@@ -90,7 +90,7 @@ class ClusterBatch:
             self._simulator = simulator
             stages = self.num_jobs * self.workload.max_stages_per_job
             noted = self.workload.most_tasks(self.num_jobs) if self.notes_tasks else 0
-            self._world = simulator.pack_world(self.workload, self.cluster, self.num_executors)
+            self._world = simulator.pack_arrays(self.workload, self.cluster, self.num_executors)
             self.state = simulator.new_state(
                 self.num_rows, self.num_executors, self.num_jobs, stages, noted
             )
@@ -283,8 +283,8 @@ class ClusterBatch:
         if fresh.any():
             self._keys[fresh] = keys_of_seeds(generator.integers(0, 2**31, self.num_rows))[fresh]
         seeded = np.array([seed is not None for seed in seeds])
-        goes_on = begins & ~seeded & ~fresh
-        self._keys[goes_on] = next_keys(self._keys[goes_on])
+        continues = begins & ~seeded & ~fresh
+        self._keys[continues] = next_keys(self._keys[continues])
         named = begins & seeded
         self._keys[named] = keys_of(seeds)[named]
 

@@ -126,11 +126,11 @@ _jit, _inlined = numba.njit(**_OPTIONS), numba.njit(inline="always", **_OPTIONS)
 _mix64, _to_unit = _jit(randomness.mix64), _jit(randomness.to_unit)
 _GAMMA = randomness.GAMMA
 
-World = tuple[Any, ...]
+SimulatorArrays = tuple[Any, ...]
 State = tuple[Any, ...]
 
 
-def pack_world(workload: Workload, config: ClusterConfig, num_executors: int) -> World:
+def pack_arrays(workload: Workload, config: ClusterConfig, num_executors: int) -> SimulatorArrays:
     """Lay out what all rows share, as a plain tuple of arrays and numbers."""
     # Plain, since numba's cache on disk would remember the classes of named tuples.
     return (
@@ -773,7 +773,7 @@ def step_rows(world, state, slots, counts):  # type: ignore[no-untyped-def]
     """Take one decision in every row that is not done; done rows stand still.
 
     Args:
-        world: Of `pack_world`.
+        world: Of `pack_arrays`.
         state: Of `new_state`, changed in place.
         slots: (N,) place of a stage among those in view, or -1 for no stage.
         counts: (N,) executors for it, at most.
@@ -789,7 +789,7 @@ def begin_row(world, state, i, key, template, arrival_ms):  # type: ignore[no-un
     """Begin an episode in one row and play to its first decision.
 
     Args:
-        world: Of `pack_world`.
+        world: Of `pack_arrays`.
         state: Of `new_state`, changed in place.
         i: The row.
         key: Of the episode's durations.
@@ -862,7 +862,7 @@ def fill_view(world, state, per_row, per_stage, per_job, edges, place_of):  # ty
     """Write what the rows' schedulers see, row after row; return how many edges there are.
 
     Args:
-        world: Of `pack_world`.
+        world: Of `pack_arrays`.
         state: Of `new_state`.
         per_row: Arrays of `ROW_FIELDS`, in that order.
         per_stage: Arrays of `STAGE_FIELDS`.

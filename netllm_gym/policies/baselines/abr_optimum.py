@@ -386,7 +386,7 @@ def _planning_game(
     trace: Trace, start_pointer: int, video: Video, qoe: LinearQoE, player: PlayerConfig
 ) -> _Game:
     """Lay out what both runs read, with the rules of the planning run."""
-    time_s, rate = np.array(trace.time_s), simulator.pack_world([trace], video, qoe).link[1]
+    time_s, rate = np.array(trace.time_s), simulator.pack_arrays([trace], video, qoe).link[1]
     # numba compiles anew for each memory layout of its arguments, hence the copies.
     size_bytes = np.array(video.size_bytes[: video.num_chunks], np.float64, order="C")
     ladder_mbps = np.array(video.ladder_mbps)

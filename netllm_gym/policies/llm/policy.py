@@ -74,8 +74,8 @@ class LLMPolicy:
         return seen[0]
 
     def _decide(self, observations: Any, rewards: FloatArray, pick: Pick) -> IntArray:
-        goes_on = self._steps > 0
-        self._returns.observe(np.asarray(rewards, np.float64), goes_on)
+        has_begun = self._steps > 0
+        self._returns.observe(np.asarray(rewards, np.float64), has_begun)
         # A finished row may be shown its last observation; nobody uses what it would do there.
         steps = self._steps.clip(max=self.model.config.max_steps - 1)
         if isinstance(observations, np.ndarray):
@@ -86,7 +86,7 @@ class LLMPolicy:
             "timesteps": steps[:, None],
             "mask": np.ones((len(steps), 1), np.bool_),
             "previous_actions": self._actions[:, None],
-            "previous_mask": goes_on[:, None],
+            "previous_mask": has_begun[:, None],
         }
         with torch.inference_mode():
             inputs = on_device(self._parts.tensors(batch), self._device)

@@ -19,7 +19,7 @@ from netllm_gym.configs import MAX_SEED, check
 from netllm_gym.envs.abr.observation import BITRATE, DOWNLOAD, HISTORY, NUM_ROWS, SIZES, THROUGHPUT
 from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.abr import Observations, check_trained_for
-from netllm_gym.policies.neural.networks import Judgement, Network
+from netllm_gym.policies.neural.networks import ActionEvaluation, Network
 from netllm_gym.policies.policy import choose
 
 _LOGARITHMIC = (THROUGHPUT, DOWNLOAD, SIZES)  # rows whose values span orders of magnitude
@@ -107,13 +107,13 @@ class ABRNetwork(Network):
         logits = self.actor(self.features(observations)).detach().double().numpy()
         return choose(logits, None if draws is None else draws[0])
 
-    def judge(self, observations: Any, actions: IntArray) -> Judgement:
+    def evaluate_actions(self, observations: Any, actions: IntArray) -> ActionEvaluation:
         """Say of (B,) rungs how likely they were."""
         seen = self.features(observations)
         log_probs = torch.log_softmax(self.actor(seen), dim=1)
         of_actions = log_probs.gather(1, torch.from_numpy(actions)[:, None])[:, 0]
         entropies = -(log_probs.exp() * log_probs).sum(1)
-        return Judgement(of_actions, entropies, *self._expected(seen, observations))
+        return ActionEvaluation(of_actions, entropies, *self._expected(seen, observations))
 
     def expected(self, observations: Observations) -> tuple[Tensor, Tensor]:
         """Return (B,) what the critic expects of observations, and how far off it usually is."""
@@ -121,8 +121,8 @@ class ABRNetwork(Network):
 
     def _expected(self, seen: Tensor, observations: Observations) -> tuple[Tensor, Tensor]:
         ahead = foresight_of(observations[:, : -self._below], self.config.foresight)
-        values, spreads = self.critic(torch.cat([seen, ahead], dim=1)).unbind(1)
-        return values, F.softplus(spreads) + _LEAST_SPREAD
+        values, return_std = self.critic(torch.cat([seen, ahead], dim=1)).unbind(1)
+        return values, F.softplus(return_std) + _LEAST_SPREAD
 
     def towers(self) -> tuple[nn.Module, nn.Module]:
         """Return actor and critic."""

@@ -28,7 +28,7 @@ from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.errors import InputError
 from netllm_gym.files import one_line
 from netllm_gym.policies.baselines.cjs import edge_ends, longest_paths, places_of_jobs
-from netllm_gym.policies.neural.networks import Judgement, Network, NetworkPolicyFactory
+from netllm_gym.policies.neural.networks import ActionEvaluation, Network, NetworkPolicyFactory
 
 WEIGHTS_FILE = "decima_tpch_weights.npz"
 DECODINGS = ("sampled", "greedy")
@@ -221,10 +221,10 @@ class Decima(Network):
         actions[rows] = self(cluster_graph(seen), drawn).actions.numpy()
         return actions
 
-    def judge(self, observations: ClusterView, actions: IntArray) -> Judgement:
+    def evaluate_actions(self, observations: ClusterView, actions: IntArray) -> ActionEvaluation:
         """Say of (B, 2) actions how likely they were."""
         choice = self(cluster_graph(observations), actions=torch.from_numpy(actions))
-        return Judgement(choice.log_prob, choice.entropy(), None)
+        return ActionEvaluation(choice.log_prob, choice.entropy(), None)
 
     def chooses(self, observations: ClusterView) -> BoolArray:
         """Return (B,) where there are a stage and executors for it."""

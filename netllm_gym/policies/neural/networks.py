@@ -31,27 +31,27 @@ class NetworkConfig(Protocol):
     def problem(self) -> str: ...  # noqa: D102
 
 
-class Judgement(NamedTuple):
+class ActionEvaluation(NamedTuple):
     """What a network says of B decisions that were made."""
 
     log_probs: Tensor  # (B,) of the actions
     entropies: Tensor  # (B,) of all that could have been chosen
     values: Tensor | None  # (B,) return that it expects from here on; None if it expects nothing
-    spreads: Tensor | None = None  # (B,) how far returns usually are from that, above 0
+    return_std: Tensor | None = None  # (B,) how far returns usually are from that, above 0
 
 
-def together(parts: Sequence[Judgement]) -> Judgement:
+def together(parts: Sequence[ActionEvaluation]) -> ActionEvaluation:
     """Return what was said of several batches, end to end."""
 
     def joined(each: Sequence[Tensor | None]) -> Tensor | None:
         known = [part for part in each if part is not None]
         return torch.cat(known) if known else None
 
-    return Judgement(
+    return ActionEvaluation(
         torch.cat([part.log_probs for part in parts]),
         torch.cat([part.entropies for part in parts]),
         joined([part.values for part in parts]),
-        joined([part.spreads for part in parts]),
+        joined([part.return_std for part in parts]),
     )
 
 
@@ -140,7 +140,7 @@ class Network(KeptNetwork):
         """
         raise NotImplementedError
 
-    def judge(self, observations: Any, actions: IntArray) -> Judgement:
+    def evaluate_actions(self, observations: Any, actions: IntArray) -> ActionEvaluation:
         """Say of (B, ...) decisions, where there was a choice, how likely they were.
 
         Observations are those of `decide`. Gradients flow.

@@ -103,7 +103,7 @@ def test_what_cannot_be_is_refused():
 
 
 def test_altered_worlds_are_judged_on_the_validation_of_the_plain_ones():
-    worlds = PROBLEMS["abr"].validation_worlds
+    worlds = PROBLEMS["abr"].validation_dataset
     assert worlds({"traces": "clean-train~12+400"}, None) == "clean-valid"
     assert worlds({"traces": "clean-train"}, None) == "clean-valid"
     assert worlds({"traces": "clean-train~12"}, "clean-valid~12") == "clean-valid~12"

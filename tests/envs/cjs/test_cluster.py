@@ -95,7 +95,7 @@ def test_interpolation_says_which_of_two_levels_is_likelier(interpolation, mean_
     env = begin(workload, 6, num_jobs=1, interpolation=interpolation)
     info = take(env, (0, 6))[4]
     busy_s = info["utilisation"] * info["makespan_s"] * 6
-    # One draw spreads by 0.8 s, the mean of 4000 by 0.013.
+    # One draw return_std by 0.8 s, the mean of 4000 by 0.013.
     assert busy_s / 4000 == pytest.approx(mean_s, abs=0.06)
 
 

@@ -51,7 +51,10 @@ def test_a_decision_never_sees_more_than_the_episode():
         (lambda: BackboneConfig(dtype="int8"), "dtype must be one of float32, bfloat16"),
         (lambda: LLMConfig(context_steps=0), "context_steps must be at least 1, got 0"),
         (lambda: TrainConfig(updates=0), "updates must be at least 1, got 0"),
-        (lambda: TrainConfig(clip_norm=0.0), "clip_norm must be above 0 and finite, got 0.0"),
+        (
+            lambda: TrainConfig(max_grad_norm=0.0),
+            "max_grad_norm must be above 0 and finite, got 0.0",
+        ),
         (lambda: TrainConfig(learning_rate=math.nan), "learning_rate must be above 0 and finite"),
         (lambda: TrainConfig(adapter_learning_rate=math.inf), "be above 0 and finite, got inf"),
         (lambda: TrainConfig(seed=2**31), "seed must be in 0..2147483647, got 2147483648"),
