@@ -5,9 +5,7 @@ used, so that neither torch nor numba is loaded for an environment's sake.
 
     collect(problem, policies, episodes, out, case)   play episodes, write an experience pool
     ExperiencePool.load(folder)                       read one
-    train(problem, pool, out)                         adapt a language model to a pool
-    train_offline(problem, method, pool, out)         train a small network on a pool, by d3rlpy
-    train_online(problem, method, out)            train a small network by letting it play
+    train(problem, method, out, ...)                  train a policy by any method
     load_policy(name_or_folder)                       find a baseline or read a trained policy
     evaluate(problem, policies, case)                 play a case with every policy -> Table
 """
@@ -23,9 +21,7 @@ if TYPE_CHECKING:
     from netllm_gym.evaluation.evaluate import evaluate as evaluate
     from netllm_gym.policies.loading import load_policy as load_policy
     from netllm_gym.pools.pool import ExperiencePool as ExperiencePool
-    from netllm_gym.training.from_pools import train as train
-    from netllm_gym.training.from_pools import train_offline as train_offline
-    from netllm_gym.training.online import train_online as train_online
+    from netllm_gym.training.methods import train as train
 
 
 _HOMES = {
@@ -33,9 +29,7 @@ _HOMES = {
     "collect": "netllm_gym.collection.collect",
     "evaluate": "netllm_gym.evaluation.evaluate",
     "load_policy": "netllm_gym.policies.loading",
-    "train": "netllm_gym.training.from_pools",
-    "train_online": "netllm_gym.training.online",
-    "train_offline": "netllm_gym.training.from_pools",
+    "train": "netllm_gym.training.methods",
 }
 __all__ = [
     "ExperiencePool",
@@ -44,8 +38,6 @@ __all__ = [
     "load_policy",
     "register_envs",
     "train",
-    "train_offline",
-    "train_online",
 ]
 
 register_envs()

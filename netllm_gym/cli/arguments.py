@@ -1,11 +1,22 @@
-"""Arguments and options that several commands of `netllm-gym` share."""
+"""Arguments and options of `netllm-gym`: those that several commands share, and made ones.
 
+The parts of a case are options because a problem's row names them, and the fields of a config
+because its class documents them; nothing of either is written again here.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 import typer
+from typer.core import TyperCommand
 
 from netllm_gym.cli.options import read_options
+from netllm_gym.configs import Option
+from netllm_gym.problems.index import problems
+from netllm_gym.problems.problem import CaseOption
 
 
 def use_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -21,62 +32,192 @@ def use_config(context: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
-ProblemName = Annotated[
-    str, typer.Argument(help="The problem: abr, cjs or vp.", show_default=False)
-]
+class ConfigCommand(TyperCommand):
+    """A command with many options, whose short help has a sentence on each of the usual ones."""
+
+    shows_all = False
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options as the help that was asked for has them."""
+        for each in self.params:
+            text = getattr(each, "help", None)
+            if self.shows_all:
+                each.hidden = False  # type: ignore[attr-defined]
+            elif text:
+                each.help = _first_sentence(text)  # type: ignore[attr-defined]
+        super().format_options(ctx, formatter)
+
+
+def show_all(context: typer.Context, asked: bool) -> None:
+    """Print the help with all that there is to say of all options, and end."""
+    if asked:
+        context.command.shows_all = True  # type: ignore[attr-defined]
+        typer.echo(context.get_help())
+        raise typer.Exit
+
+
+def problem_argument(names: Iterable[str]) -> Any:
+    """Return the type of the argument that names the problem."""
+    return Annotated[
+        str, typer.Argument(help=f"The problem: {', '.join(names)}.", show_default=False)
+    ]
+
+
 Policies = Annotated[
     str | None,
-    typer.Option(help="Names, or folders of trained policies, separated by commas."),
-]
-Traces = Annotated[
-    str | None,
     typer.Option(
-        help="ABR: a trace set's name, a folder of trace files, or a list of data split; "
-        "NAME~12+400 puts 12 altered copies of each trace and 400 generated ones around it."
+        help="Policies separated by commas: names, folders of trained policies, or module:Name."
     ),
 ]
-VideoName = Annotated[
-    str | None,
-    typer.Option(help="ABR: a video's name, a folder of chunk sizes or a DASH .mpd."),
-]
-WorkloadName = Annotated[
-    str | None,
-    typer.Option(help="CJS: synthetic, tpch, a folder of TPC-H files, or a file of jobs."),
-]
-NumExecutors = Annotated[int | None, typer.Option(help="CJS: executors of the cluster.")]
-NumJobs = Annotated[int | None, typer.Option(help="CJS: jobs of an episode.")]
-Dataset = Annotated[
-    str | None,
-    typer.Option(
-        help="VP: a set of head movements by name, a folder of them, or several with + between."
-    ),
-]
-History = Annotated[int | None, typer.Option(help="VP: samples that are seen, 5 a second.")]
-Future = Annotated[int | None, typer.Option(help="VP: samples that are predicted.")]
-TrimHead = Annotated[
-    int | None,
-    typer.Option(
-        help="VP: first samples of a trace that nothing predicts; of train, in validation only."
-    ),
-]
-TrimTail = Annotated[
-    int | None,
-    typer.Option(help="VP: last samples in which no future begins; of train, in validation only."),
-]
-Stride = Annotated[int | None, typer.Option(help="VP: samples from one window to the next.")]
-EulerOrder = Annotated[
-    str | None, typer.Option(help="VP: zxy (NetLLM's files) or yxz; left out, that of the files.")
-]
-Features = Annotated[
-    str | None, typer.Option(help="VP: folder with video<v>.npz, features of the videos' frames.")
-]
-Device = Annotated[str, typer.Option(help="Where the language model runs: cpu, cuda, ...")]
+Device = Annotated[str, typer.Option(help="Device of trained policies, such as cpu or cuda.")]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
         "--config",
         callback=use_config,
         is_eager=True,
-        help="TOML file of options, such as seed = 1; options on the command line win.",
+        help="TOML file of options.",
     ),
 ]
+HelpAll = Annotated[
+    bool,
+    typer.Option(
+        "--help-all",
+        callback=show_all,
+        is_eager=True,
+        show_default=False,
+        help="Show all options in full.",
+    ),
+]
+
+
+def case_parameters(
+    names: Iterable[str] | None = None, *, short: bool = False
+) -> list[inspect.Parameter]:
+    """Return a parameter for each part of the case of some problems, or of all problems.
+
+    Args:
+        names: The problems; None takes all.
+        short: Whether a short help leaves out the advanced ones.
+    """
+    wanted = None if names is None else set(names)
+    found: dict[str, tuple[CaseOption, list[str]]] = {}
+    for problem in problems().values():
+        if wanted is None or problem.name in wanted:
+            for name, each in problem.case_options.items():
+                found.setdefault(name, (each, []))[1].append(problem.name)
+    return [
+        plain_parameter(
+            name,
+            f"{', '.join(whose)}: {each.help}",
+            each.kind,
+            is_hidden=each.is_advanced and short,
+        )
+        for name, (each, whose) in found.items()
+    ]
+
+
+def option_parameters(
+    options: Mapping[str, Option], others: Mapping[str, Mapping[str, Option]]
+) -> list[inspect.Parameter]:
+    """Return a parameter for each option of a config.
+
+    Args:
+        options: By their names, with the defaults of the method.
+        others: Problem -> its options, whose defaults may differ.
+    """
+    made = []
+    for name, each in options.items():
+        defaults = {"": _in_words(each.default)}
+        for problem, its in others.items():
+            if name in its and _in_words(its[name].default) != defaults[""]:
+                defaults[problem] = _in_words(its[name].default)
+        texts = [f"{problem}: {text}" if problem else text for problem, text in defaults.items()]
+        told = "; ".join(filter(None, texts))
+        help_text = f"{each.help} [default: {told}]" if told else each.help
+        made.append(
+            plain_parameter(name, help_text, _plain_kind(each.kind), is_hidden=each.is_advanced)
+        )
+    return made
+
+
+def parsed(each: Option, value: Any) -> Any:
+    """Return an option's value as its config takes it: a text with commas becomes a tuple."""
+    kinds = [each.kind, *get_args(each.kind)]
+    tuples = [kind for kind in kinds if getattr(kind, "__origin__", None) is tuple]
+    if not tuples or not isinstance(value, str):
+        return value
+    if str in kinds and "," not in value and not _is_module_list(value):
+        return value
+    kind = get_args(tuples[0])[0]
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    try:
+        return tuple(kind(part) for part in parts)
+    except ValueError:
+        return value  # refused by the config's own rule, with its name
+
+
+def with_parameters(*extra: Sequence[inspect.Parameter]) -> Callable[..., Any]:
+    """Let a command that takes `**values` offer these parameters as its options."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        own = [
+            each
+            for each in inspect.signature(function, eval_str=True).parameters.values()
+            if each.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
+        last = [each for each in own if each.name in ("config_file", "help_all")]
+        first = [each for each in own if each not in last]
+        parameters = [*first, *(each for group in extra for each in group), *last]
+
+        @functools.wraps(function)
+        def command(**values: Any) -> Any:
+            return function(**values)
+
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {each.name: each.annotation for each in parameters}
+        return command
+
+    return decorate
+
+
+def plain_parameter(
+    name: str, text: str, kind: type = str, *, is_hidden: bool = False
+) -> inspect.Parameter:
+    """Return a keyword parameter that is None unless it is given."""
+    option = typer.Option(help=text, show_default=False, hidden=is_hidden)
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        default=None,
+        annotation=Annotated[kind | None, option],
+    )
+
+
+def _plain_kind(kind: Any) -> type:
+    """Return the type in which the command line takes values of a field's type."""
+    for plain in (bool, int, float):
+        if kind is plain or kind == plain | None:
+            return plain
+    return str
+
+
+def _first_sentence(text: str) -> str:
+    """Return the first sentence of a help and the default behind it."""
+    told, bracket, default = text.partition(" [default: ")
+    first = told.partition(". ")[0].rstrip(".") + "."
+    return f"{first}{bracket}{default}"
+
+
+def _is_module_list(text: str) -> bool:
+    """Whether a text for `str | tuple` names modules, not one of the words that stand alone."""
+    return text not in ("default", "all-linear")
+
+
+def _in_words(default: Any) -> str:
+    """Return a default as a help shows it; nothing for none."""
+    if default is None or default == "":
+        return ""
+    if isinstance(default, tuple):
+        return ",".join(f"{each}" for each in default)
+    return str(default).lower() if isinstance(default, bool) else str(default)

@@ -4,40 +4,33 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
 
 from netllm_gym.cli.arguments import (
     ConfigFile,
-    Dataset,
     Device,
-    EulerOrder,
-    Features,
-    Future,
-    History,
-    NumExecutors,
-    NumJobs,
     Policies,
-    ProblemName,
-    Stride,
-    Traces,
-    TrimHead,
-    TrimTail,
-    VideoName,
-    WorkloadName,
+    case_parameters,
+    problem_argument,
+    with_parameters,
 )
 from netllm_gym.cli.data import data_app
 from netllm_gym.cli.doctor import EXTRA_OF, examine, how_to_install
 from netllm_gym.cli.options import check_json_file, names_in
 from netllm_gym.cli.progress import Progress
-from netllm_gym.cli.train import train
+from netllm_gym.cli.train import train_app
 from netllm_gym.errors import InputError
 from netllm_gym.files import one_line, write_whole
+from netllm_gym.problems.index import find_control, find_problem, problems
+from netllm_gym.problems.problem import ControlProblem
 
 INTERRUPTED = 130  # exit status: 128 and the number of SIGINT
 
+all_problems = list(problems())
+control_problems = [each.name for each in problems().values() if isinstance(each, ControlProblem)]
 app = typer.Typer(
     name="netllm-gym",
     help="Networking problems as Gymnasium environments, and language models adapted to them.",
@@ -46,6 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data_app, name="data")
+app.add_typer(train_app, name="train")
 
 
 @app.command()
@@ -54,9 +48,6 @@ def envs() -> None:
 
     Example: netllm-gym envs
     """
-    from netllm_gym.problems.index import problems
-    from netllm_gym.problems.problem import ControlProblem
-
     for problem in problems().values():
         env_id = problem.env_id if isinstance(problem, ControlProblem) else "no environment"
         typer.echo(f"{env_id}  {problem.name}: {problem.title}")
@@ -64,19 +55,14 @@ def envs() -> None:
 
 
 @app.command()
+@with_parameters(case_parameters(control_problems))
 def collect(
-    problem: ProblemName,
-    policies: Annotated[str, typer.Option(help="Names or folders, separated by commas.")],
+    problem: problem_argument(control_problems),  # type: ignore[valid-type]
+    policies: Annotated[
+        str, typer.Option(help="Policies separated by commas: names, folders, or module:Name.")
+    ],
     episodes: Annotated[int, typer.Option(help="Episodes of each policy.")],
-    out: Annotated[Path, typer.Option(help="Folder of the pool; run again to go on.")],
-    traces: Traces = None,
-    video: VideoName = None,
-    noise: Annotated[
-        bool | None, typer.Option("--noise", help="ABR: download times times 0.9 to 1.1.")
-    ] = None,
-    workload: WorkloadName = None,
-    num_executors: NumExecutors = None,
-    num_jobs: NumJobs = None,
+    out: Annotated[Path, typer.Option(help="Folder of the pool; run again to resume.")],
     seed: Annotated[int, typer.Option(help="Seed of the first episode.")] = 0,
     workers: Annotated[
         int, typer.Option(help="Processes; the pool is the same for any number.")
@@ -84,38 +70,36 @@ def collect(
     lookahead: Annotated[
         str | None,
         typer.Option(
-            help="ABR: a policy, or its folder, that plays on after each action that could have "
-            "been taken, so that the pool holds what each is worth."
+            help="abr: policy that continues the episode after each action that could have been "
+            "taken, so that the pool holds what each action is worth."
         ),
     ] = None,
     expert: Annotated[
         str | None,
         typer.Option(
-            help="A policy, or its folder, that is asked at each step what it would do. Language "
-            "model and bc then imitate that, whoever played."
+            help="Policy that is asked at each step what it would do; llm and bc then imitate its "
+            "answers, whoever acted (DAgger)."
         ),
     ] = None,
     config_file: ConfigFile = None,
+    **case: Any,
 ) -> None:
     """Let policies play training episodes and keep them as an experience pool.
 
     Example: netllm-gym collect abr --policies robust_mpc,bba --episodes 500 --out pools/first
     """
     from netllm_gym.collection.collect import collect as run
-    from netllm_gym.problems.index import find_control
 
-    row = find_control(problem)
-    case = {**row.default_case} | row.checked_case(
-        traces=traces,
-        video=video,
-        noise=noise,
-        workload=workload,
-        num_executors=num_executors,
-        num_jobs=num_jobs,
-    )
+    row = find_control(str(problem))
     with Progress("collect", "episodes") as progress:
         pool = run(
-            *(problem, names_in(policies), episodes, out, case, seed, workers),
+            row.name,
+            names_in(policies),
+            episodes,
+            out,
+            {**row.default_case, **row.checked_case(**case)},
+            seed,
+            workers,
             on_episode=progress.update,
             lookahead=lookahead,
             expert=expert,
@@ -129,28 +113,14 @@ def collect(
         )
 
 
-app.command()(train)
-
-
 @app.command()
+@with_parameters(case_parameters())
 def bench(
-    problem: ProblemName,
+    problem: problem_argument(all_problems),  # type: ignore[valid-type]
     policies: Policies = None,
-    traces: Traces = None,
-    video: VideoName = None,
-    workload: WorkloadName = None,
-    num_executors: NumExecutors = None,
-    num_jobs: NumJobs = None,
-    dataset: Dataset = None,
-    history: History = None,
-    future: Future = None,
-    trim_head: TrimHead = None,
-    trim_tail: TrimTail = None,
-    stride: Stride = None,
-    euler_order: EulerOrder = None,
-    features: Features = None,
     episodes: Annotated[
-        int, typer.Option(help="ABR, CJS: play at least so many; CJS: never under 6 arrival seeds.")
+        int,
+        typer.Option(help="Play at least so many episodes; a prediction problem has windows."),
     ] = 1,
     versus: Annotated[
         str | None,
@@ -165,6 +135,7 @@ def bench(
         Path | None, typer.Option("--json", help="Write the table, per episode, to this file.")
     ] = None,
     config_file: ConfigFile = None,
+    **case: Any,
 ) -> None:
     """Play every episode, or predict every window, of a case with every policy; print the table.
 
@@ -173,30 +144,24 @@ def bench(
     Example: netllm-gym bench vp --dataset jin2022-test --history 10 --future 20 --trim-tail 60
     """
     from netllm_gym.evaluation.evaluate import evaluate
-    from netllm_gym.problems.index import find_problem
     from netllm_gym.report.text import render_table
 
-    row = find_problem(problem)
+    row = find_problem(str(problem))
     names = names_in(policies) if policies else list(row.default_policies)
-    case = {**row.default_case, row.dataset_option: row.test_dataset} | row.checked_case(
-        traces=traces,
-        video=video,
-        workload=workload,
-        num_executors=num_executors,
-        num_jobs=num_jobs,
-        dataset=dataset,
-        history=history,
-        future=future,
-        trim_head=trim_head,
-        trim_tail=trim_tail,
-        stride=stride,
-        euler_order=euler_order,
-        features=features,
-    )
+    asked = {
+        **row.default_case,
+        row.dataset_option: row.test_dataset,
+        **row.checked_case(**case),
+    }
     check_json_file(json_file)
     with Progress("bench", f"{row.sample}s") as progress:
         table = evaluate(
-            *(problem, names, case, seed, device, episodes),
+            row.name,
+            names,
+            asked,
+            seed,
+            device,
+            episodes,
             on_episode=lambda policy, done, total: progress.update(done, total, policy),
             versus=versus,
         )
@@ -250,7 +215,7 @@ def report(
 
 @app.command()
 def demo(
-    problem: Annotated[str, typer.Argument(help="The problem: abr, cjs or vp.")] = "abr",
+    problem: problem_argument(all_problems) = "abr",  # type: ignore[valid-type]
     out: Annotated[
         Path | None,
         typer.Option(
@@ -266,7 +231,7 @@ def demo(
     from netllm_gym.cli.demo import run_demo
     from netllm_gym.report.text import render_table
 
-    table = run_demo(problem, out or Path(f"runs/demo-{problem}"), typer.echo)
+    table = run_demo(str(problem), out or Path(f"runs/demo-{problem}"), typer.echo)
     typer.echo("")
     typer.echo(render_table(table))
 

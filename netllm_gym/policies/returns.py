@@ -7,16 +7,17 @@ and travels in the checkpoint; acting never needs the pool.
 """
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from netllm_gym.arrays import BoolArray, Float32Array, FloatArray, IntArray
+from netllm_gym.configs import option
 from netllm_gym.errors import InputError
 from netllm_gym.pools.windows import PaddedEpisodes
 
-KINDS = ("return_to_go", "baseline", "none")
+KINDS = ("auto", "none", "return_to_go", "baseline")
 
 
 @dataclass(frozen=True)
@@ -24,28 +25,32 @@ class ReturnSpec:
     """How a return becomes a token: (return - center) / scale.
 
     Attributes:
-        kind: "return_to_go": sum of discounted rewards from a step on, that step included;
-            "baseline": the episode's return minus that of the policy `baseline` on the same
-            episode, the same at every step; "none": a constant zero, plain behaviour cloning.
+        kind: auto, none, return_to_go or baseline. It says what the policy is told. "none" is plain
+            behaviour cloning, a constant zero; "return_to_go" is the sum of discounted rewards from
+            a step on, that step included; "baseline" is the episode's return minus that of a named
+            policy on the same episode, the same at every step; "auto" is decided by the method from
+            its data before training.
         gamma: Discount of the returns to go.
-        baseline: Policy whose return is subtracted; it must be in the pool.
-        clip: Bounds put on each reward before it counts, None for no bounds.
-        quantile: The target is this quantile of the pool's tokens at the first step,
-        factor: times this.
-        center: Fitted; the mean return, 0.0 for kind "baseline".
-        scale: Fitted; the standard deviation of the returns at the first step.
-        target: Fitted; the token asked for at the first step.
+        baseline: Policy of the pool whose return is subtracted, for the kind "baseline".
+        clip: Bounds put on each reward before it counts, low and high; none if left out.
+        quantile: Quantile of the pool's first tokens that is asked for when acting.
+        factor: Factor by which that quantile is multiplied.
+        center: Subtracted from returns; if left out, their mean (0 for the kind "baseline").
+        scale: Returns are divided by it; if left out, their standard deviation at the first step.
+        target: Token that is asked for at the first step; if left out, the quantile says it.
     """
 
-    kind: str = "none"
-    gamma: float = 1.0
-    baseline: str = ""
-    clip: tuple[float, float] | None = None
-    quantile: float = 0.9
-    factor: float = 1.0
-    center: float | None = None
-    scale: float | None = None
-    target: float | None = None
+    kind: str = field(default="none", metadata=option("returns"))
+    gamma: float = field(default=1.0, metadata=option("return_gamma", advanced=True))
+    baseline: str = field(default="", metadata=option("return_baseline", advanced=True))
+    clip: tuple[float, float] | None = field(
+        default=None, metadata=option("reward_clip", advanced=True)
+    )
+    quantile: float = field(default=0.9, metadata=option("target_quantile", advanced=True))
+    factor: float = field(default=1.0, metadata=option("target_factor", advanced=True))
+    center: float | None = field(default=None, metadata=option("return_center", advanced=True))
+    scale: float | None = field(default=None, metadata=option("return_scale", advanced=True))
+    target: float | None = field(default=None, metadata=option("target_return", advanced=True))
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -69,7 +74,13 @@ class ReturnSpec:
         return None not in (self.center, self.scale, self.target)
 
     def fit(self, episodes: PaddedEpisodes) -> "ReturnSpec":
-        """Return this spec with the constants of a pool; constants already given stay."""
+        """Return this spec with the constants of a pool; constants already given stay.
+
+        Raises:
+            InputError: If the kind is still "auto".
+        """
+        if self.kind == "auto":
+            raise InputError("kind must be decided before the returns are fitted, got 'auto'")
         raw = self._raw(episodes)[:, 0]
         spread = float(raw.std())
         scale = self.scale if self.scale is not None else (spread if spread > 1e-9 else 1.0)

@@ -36,6 +36,7 @@ class CaseOption(NamedTuple):
 
     kind: type
     help: str
+    is_advanced: bool = False  # a short help of `train` leaves it out
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,16 +28,20 @@ VP = PredictionProblem(
     },
     default_policies=("hold_last", "damped_velocity", "velocity", "linear_regression"),
     case_options={
-        "dataset": CaseOption(
-            str, "A set of head movements by name, a folder of them, or several with + between."
-        ),
+        "dataset": CaseOption(str, "A set by name, a folder, or several joined by +."),
         "history": CaseOption(int, "Samples that are seen, 5 a second."),
         "future": CaseOption(int, "Samples that are predicted."),
-        "trim_head": CaseOption(int, "First samples of a trace for which nothing is predicted."),
-        "trim_tail": CaseOption(int, "Last samples of a trace in which no future begins."),
-        "stride": CaseOption(int, "Samples from one window to the next."),
-        "euler_order": CaseOption(str, "zxy (NetLLM's files) or yxz; left out, that of the files."),
-        "features": CaseOption(str, "Folder with video<v>.npz, features of the videos' frames."),
+        "trim_head": CaseOption(
+            int, "First samples of a trace for which nothing is predicted.", True
+        ),
+        "trim_tail": CaseOption(int, "Last samples of a trace in which no future begins.", True),
+        "stride": CaseOption(int, "Samples from one window to the next.", True),
+        "euler_order": CaseOption(
+            str, "zxy (NetLLM's files) or yxz; left out, that of the files.", True
+        ),
+        "features": CaseOption(
+            str, "Folder with video<v>.npz, features of the videos' frames.", True
+        ),
     },
     higher_is_better=False,
     groups="videos and users",

@@ -6,62 +6,7 @@ Apart from the trainers so that a command line can build and check them without 
 import math
 from dataclasses import dataclass
 
-from netllm_gym.configs import MOST_AT_ONCE, check, check_most, check_schedule
-
-OBJECTIVES = ("imitate", "value")
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How a policy is trained; the schedule counts updates, never seconds.
-
-    Attributes:
-        updates: Optimizer steps in all.
-        objective: "imitate" the actions of the pool, or choose those of most "value", of which the
-            pool must then hold the values (`collect --lookahead`).
-        batch_episodes: Windows of one forward pass: for ABR whole episodes, for CJS single
-            decisions. 0 takes the problem's own number, 32 and 512.
-        accumulate: Of these, how many make one update.
-        adapter_learning_rate: Of what is trained inside the backbone.
-        learning_rate: Of encoders, norm and head.
-        warmup_fraction: Share of the updates over which the rates rise.
-        final_fraction: Share of the rates at the end of the cosine.
-        max_grad_norm: Most that the gradient's norm may be, once per update.
-        validate_every: Updates between validations; 0 validates only at the end.
-        checkpoint_every: Updates between checkpoints; 0 keeps only the end.
-        threads: CPU threads of torch; 0 leaves its setting.
-    """
-
-    updates: int = 2000
-    objective: str = "imitate"
-    batch_episodes: int = 0
-    accumulate: int = 1
-    adapter_learning_rate: float = 5e-4
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    warmup_fraction: float = 0.05
-    final_fraction: float = 0.0
-    max_grad_norm: float = 1.0
-    validate_every: int = 200
-    checkpoint_every: int = 200
-    seed: int = 0
-    threads: int = 0
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        check(
-            self.objective in OBJECTIVES,
-            *("objective", f"be {' or '.join(OBJECTIVES)}", self.objective),
-        )
-        check_schedule(self, "accumulate")
-        for name in ("batch_episodes", "weight_decay"):
-            check(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
-        check_most(self, batch_episodes=MOST_AT_ONCE)
-        for name in ("adapter_learning_rate", "learning_rate", "max_grad_norm"):
-            holds = 0 < getattr(self, name) < math.inf
-            check(holds, name, "be above 0 and finite", getattr(self, name))
-        for name in ("warmup_fraction", "final_fraction"):
-            check(0 <= getattr(self, name) <= 1, name, "lie in [0, 1]", getattr(self, name))
+from netllm_gym.configs import check, check_schedule
 
 
 @dataclass(frozen=True)
@@ -289,43 +234,3 @@ DECIMA_SCHEDULE = PPOConfig(
 )
 
 EpisodesConfig = UDRConfig | GenetConfig | DecimaConfig
-
-
-@dataclass(frozen=True)
-class ViewportSchedule:
-    """How a network learns to predict viewports; the schedule counts updates, never seconds.
-
-    Attributes:
-        updates: Optimizer steps in all.
-        batch_size: Windows of each.
-        learning_rate: Of AdamW at most; it rises in a line, then falls as a cosine.
-        warmup_fraction: Share of the updates over which it rises.
-        final_fraction: Share of it at the end.
-        weight_decay: Of all weights.
-        max_grad_norm: Most that the gradient's norm may be.
-        validate_every: Updates between validations; 0 validates only at the end.
-        checkpoint_every: Updates between checkpoints; 0 keeps only the end.
-        seed: Of initial weights and batches.
-        threads: CPU threads of torch; 0 leaves its setting.
-    """
-
-    updates: int = 800
-    batch_size: int = 256
-    learning_rate: float = 2e-3
-    warmup_fraction: float = 0.05
-    final_fraction: float = 0.0
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
-    validate_every: int = 50
-    checkpoint_every: int = 50
-    seed: int = 0
-    threads: int = 1
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        check_schedule(self, "batch_size")
-        for name in ("learning_rate", "max_grad_norm"):
-            holds = 0 < getattr(self, name) < math.inf
-            check(holds, name, "be above 0 and finite", getattr(self, name))
-        for name in ("warmup_fraction", "final_fraction", "weight_decay"):
-            check(0 <= getattr(self, name) <= 1, name, "lie in [0, 1]", getattr(self, name))

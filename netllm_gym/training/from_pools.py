@@ -1,203 +1,65 @@
-"""Train a policy on a pool: which episodes, which validation, and what is remembered of both."""
+"""What a method that learns from experience pools is given: episodes, validation, provenance."""
 
 import json
 import reprlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from netllm_gym.arrays import FloatArray
-from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
-from netllm_gym.evaluation.evaluate import score
-from netllm_gym.policies.policy import Policy
+from netllm_gym.policies.returns import ReturnSpec
 from netllm_gym.pools.pool import ExperiencePool
 from netllm_gym.pools.windows import PaddedEpisodes
 from netllm_gym.problems.index import find_control
 from netllm_gym.problems.problem import ControlProblem
-
-if TYPE_CHECKING:  # torch is loaded when training begins, not when this is imported
-    from netllm_gym.policies.llm.config import LLMConfig
-    from netllm_gym.policies.offline.config import OfflineSchedule
-    from netllm_gym.policies.returns import ReturnSpec
-    from netllm_gym.training.config import TrainConfig
-    from netllm_gym.training.run import TrainingRun, TrainResult
-
-PoolsLike = Path | str | Sequence[Path | str]
+from netllm_gym.training.methods import TrainRequest
+from netllm_gym.training.run import TrainingRun
+from netllm_gym.training.validation import Validation, validation_on
 
 
-@dataclass(frozen=True)
-class Validation:
-    """Episodes on which the best policy is chosen; never those of a test."""
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """What is learned from, and on what the best policy is chosen.
 
-    row: ControlProblem
-    env: Any
-    plan: Sequence[PlannedEpisode]
-    worlds: str
-
-    def run(
-        self,
-        out: Path | str,
-        trained_on: Mapping[str, Any],
-        on_progress: Callable[[Mapping[str, Any]], None] | None,
-    ) -> "TrainingRun":
-        """Return the run in `out`, new or gone on with, whose best policy is chosen here."""
-        from netllm_gym.training.run import TrainingRun
-
-        return TrainingRun(
-            Path(out),
-            validate=self.score,
-            trained_on={**trained_on, **self.provenance()},
-            progress=on_progress,
-            resume=True,
-        )
-
-    def score(self, factory: Callable[[Any], Policy]) -> float:
-        """Return how good a policy is; higher is better."""
-        return self.row.score(score(self.row, factory, self.env, self.plan))
-
-    def provenance(self) -> dict[str, Any]:
-        """Say on what the best policy is chosen, as JSON."""
-        chosen_on = self.env.provenance(self.plan)
-        return {
-            "validated_on": self.worlds,
-            "validation_recordings": chosen_on["recordings"],
-            "validation_sha256": chosen_on["sha256"],
-        }
-
-
-def train(
-    problem: str,
-    pools: PoolsLike,
-    out: Path | str,
-    config: "LLMConfig | None" = None,
-    schedule: "TrainConfig | None" = None,
-    policies: Sequence[str] | None = None,
-    validate_on: str | None = None,
-    on_progress: Callable[[Mapping[str, Any]], None] | None = None,
-) -> "TrainResult":
-    """Adapt a language model to a pool's episodes; run again after an interruption, it goes on.
-
-    Args:
-        problem: Short name.
-        pools: Folder of the experience pool, or of several, whose actions mean the same.
-        out: Folder of the run; `out/best` and `out/last` are policies that `load_policy` reads.
-        config: The policy; left out, one with a `tiny` backbone.
-        schedule: How it is trained.
-        policies: Whose episodes to learn from; None takes those of the highest mean return, or all
-            where an expert was asked and is imitated. To be named where only some pools have one.
-        validate_on: Data set (traces, workload) to choose the best policy on; None takes those that
-            belong to the first pool's. All else is as in the first pool.
-        on_progress: Told the metrics of each update and each validation.
-
-    Raises:
-        InputError: If the pool, the validation or an earlier run in `out` does not fit.
+    Attributes:
+        episodes: The episodes of the policies that are learned from.
+        validation: Where the best policy is chosen.
+        returns: What a policy is told of the return that is wanted, its kind decided.
+        run: The run in the request's folder, new or resumed.
     """
-    opened = open_pools(problem, pools)
-    from netllm_gym.policies.llm.config import LLMConfig
-    from netllm_gym.policies.llm.parts import parts_of
-    from netllm_gym.training.config import TrainConfig
-    from netllm_gym.training.llm import train_llm
-
-    schedule = schedule or TrainConfig()
-    imitates = schedule.objective == "imitate"
-    policies = policies or default_teachers(opened, imitates)
-    config = config or LLMConfig(returns=default_returns(opened, policies))
-    config = replace(config, problem=problem)
-    data = _training_data(opened, policies, config.returns, validate_on, imitates)
-    config = parts_of(problem).sized(config, data.validation.env, data.episodes)
-    run = data.validation.run(out, data.trained_on, on_progress)
-    return train_llm(data.episodes, config, schedule, run)
-
-
-def train_offline(
-    problem: str,
-    method: str,
-    pools: PoolsLike,
-    out: Path | str,
-    schedule: "OfflineSchedule | None" = None,
-    policies: Sequence[str] | None = None,
-    returns: "ReturnSpec | None" = None,
-    validate_on: str | None = None,
-    on_progress: Callable[[Mapping[str, Any]], None] | None = None,
-) -> "TrainResult":
-    """Learn from a pool's episodes by a method of d3rlpy; run again, it goes on.
-
-    Args:
-        problem: Short name.
-        method: "bc", "cql" or "dt".
-        pools: Folder of the experience pool, or of several, whose actions mean the same.
-        out: Folder of the run; `out/best` and `out/last` are policies that `load_policy` reads.
-        schedule: How it is trained; its seed is also that of the initial weights.
-        policies: Whose episodes to learn from; None takes those of the highest mean return, for
-            "bc" all where an expert was asked.
-        returns: What "dt" is told; None the return still to come, and to ask for the 90 % quantile
-            of the teachers' episodes. The others are told nothing.
-        validate_on: Data set (traces, workload) to choose the best policy on; None takes those that
-            belong to the first pool's. All else is as in the first pool.
-        on_progress: Told the metrics of each update and each validation.
-
-    Raises:
-        InputError: If the pool, the validation or an earlier run in `out` does not fit.
-    """
-    opened = open_pools(problem, pools)
-    from netllm_gym.policies.offline.config import OfflineConfig, OfflineSchedule
-    from netllm_gym.policies.offline.parts import parts_of
-    from netllm_gym.policies.returns import ReturnSpec
-    from netllm_gym.training.offline import train_offline as learn
-
-    schedule = schedule or OfflineSchedule.of(method)
-    if method != "dt" and returns is not None:
-        raise InputError(f"returns must be left out for {method}, which is told none")
-    returns = returns or ReturnSpec(kind="return_to_go" if method == "dt" else "none")
-    clones = method == "bc"
-    policies = policies or default_teachers(opened, clones)
-    data = _training_data(opened, policies, returns, validate_on, clones)
-    sizes = parts_of(problem).sizes(data.validation.env, data.episodes.mask.shape[1])
-    config = OfflineConfig(
-        problem=problem, method=method, returns=returns, seed=schedule.seed, **sizes._asdict()
-    )
-    run = data.validation.run(out, data.trained_on, on_progress)
-    return learn(data.episodes, config, schedule, run)
-
-
-class TrainingData(NamedTuple):
-    """What is learned from, and what on."""
 
     episodes: PaddedEpisodes
     validation: Validation
-    trained_on: dict[str, Any]
+    returns: ReturnSpec
+    run: TrainingRun
 
 
-def open_pools(problem: str, pools: PoolsLike) -> list[ExperiencePool]:
-    """Return the pools in the folders.
+def training_data(request: TrainRequest, returns: ReturnSpec, *, imitates: bool) -> TrainingData:
+    """Return the data of a request, checked.
+
+    Args:
+        request: With the pools, and the policies whose episodes are learned from. If none are
+            named, the policy with the highest mean return is taken, or all policies where an expert
+            was asked and is imitated.
+        returns: What the policy will be told; its kind may be "auto".
+        imitates: Whether an expert's answers are learned where there are any.
 
     Raises:
-        InputError: If one cannot be learned from, or is named twice.
+        InputError: If a pool cannot be learned from, pools do not fit each other, or the returns or
+            the policies do not fit the pools.
     """
-    folders = [Path(each) for each in ([pools] if isinstance(pools, Path | str) else pools)]
-    opened = [ExperiencePool.load(folder, problem) for folder in folders]
-    if not opened or len({pool.sha256 for pool in opened}) < len(opened):
-        names = ", ".join(map(str, folders)) or "none"
-        raise InputError(f"pools must be one or more, all different, got {names}")
-    return opened
-
-
-def _training_data(
-    pools: Sequence[ExperiencePool],
-    policies: Sequence[str],
-    returns: "ReturnSpec",
-    validate_on: str | None,
-    imitates: bool,
-) -> TrainingData:
-    """Return the episodes of some policies, and the validation."""
-    row = find_control(pools[0].problem)
-    asked = [pool.has_expert for pool in pools] if imitates else []
-    if any(asked) and returns.kind != "none":
+    pools = open_pools(request.problem.name, request.pools)
+    problem = find_control(request.problem.name)
+    policies = request.policies or default_teachers(pools, imitates)
+    if returns.kind == "auto":
+        kind, baseline = default_returns(pools, policies)
+        returns = replace(returns, kind=kind, baseline=baseline)
+    if imitates and any(pool.has_expert for pool in pools) and returns.kind != "none":
         raise InputError(
             "returns must be none where an expert is imitated, whose returns nobody knows, "
             f"got {returns.kind!r}"
@@ -205,10 +67,24 @@ def _training_data(
     _check_baseline(returns, policies, pools)
     episodes = PaddedEpisodes.from_pools(pools, policies)
     for pool in pools:
-        _check_env_spec(pool, row)
-    _check_alike(pools, row)
-    validation = validation_on(row, pools[0].env_spec["arguments"], validate_on)
-    return TrainingData(episodes, validation, _provenance(pools, policies))
+        _check_env_spec(pool, problem)
+    _check_alike(pools, problem)
+    validation = validation_on(problem, pools[0].env_spec["arguments"], request.validate_on)
+    run = validation.run(request.out, _provenance(pools, policies), request.on_progress)
+    return TrainingData(episodes=episodes, validation=validation, returns=returns, run=run)
+
+
+def open_pools(problem: str, pools: Sequence[Path]) -> list[ExperiencePool]:
+    """Return the pools in the folders.
+
+    Raises:
+        InputError: If one cannot be learned from, or is named twice.
+    """
+    opened = [ExperiencePool.load(folder, problem) for folder in pools]
+    if not opened or len({pool.sha256 for pool in opened}) < len(opened):
+        names = ", ".join(map(str, pools)) or "none"
+        raise InputError(f"pools must be one or more, all different, got {names}")
+    return opened
 
 
 def best_teacher(pools: Sequence[ExperiencePool], among: Sequence[str] | None = None) -> tuple[str]:
@@ -250,27 +126,24 @@ def default_teachers(pools: Sequence[ExperiencePool], imitates: bool) -> Sequenc
     return best_teacher(pools)
 
 
-def default_returns(
-    pools: Sequence[ExperiencePool], policies: Sequence[str] | None = None
-) -> "ReturnSpec":
-    """Condition on nothing with one teacher, with several on the gain over the best of them.
+def default_returns(pools: Sequence[ExperiencePool], policies: Sequence[str]) -> tuple[str, str]:
+    """Return kind and baseline of the returns that suit some policies of some pools.
 
-    On nothing, too, where an expert was asked, whose answers are one teacher's, and with several
-    pools, where an episode has no like to compare it with.
+    With several policies, a policy is told its gain over the best of them. With one policy it is
+    told nothing; likewise where an expert was asked, since its answers are those of one policy, and
+    with several pools, where an episode has no counterpart to compare it with.
     """
-    from netllm_gym.policies.returns import ReturnSpec
-
-    if len(policies or ()) < 2 or len(pools) > 1 or pools[0].has_expert:
-        return ReturnSpec(kind="none")
-    return ReturnSpec(kind="baseline", baseline=best_teacher(pools, policies)[0])
+    if len(policies) < 2 or len(pools) > 1 or pools[0].has_expert:
+        return "none", ""
+    return "baseline", best_teacher(pools, policies)[0]
 
 
-def _check_alike(pools: Sequence[ExperiencePool], row: ControlProblem) -> None:
+def _check_alike(pools: Sequence[ExperiencePool], problem: ControlProblem) -> None:
     """Refuse pools of videos with different ladders, where a rung is not the same bitrate."""
     ladders = []
     cases = {json.dumps(pool.env_spec["arguments"]): None for pool in pools}
     for arguments in cases if len(cases) > 1 else ():  # one has nothing to differ from
-        video = getattr(row.make_env(1, **json.loads(arguments)), "video", None)
+        video = getattr(problem.make_env(1, **json.loads(arguments)), "video", None)
         ladders.append([] if video is None else [f"{each:g}" for each in video.ladder_mbps])
     for ladder in ladders[1:]:
         if ladder != ladders[0]:
@@ -280,7 +153,7 @@ def _check_alike(pools: Sequence[ExperiencePool], row: ControlProblem) -> None:
             )
 
 
-def _check_env_spec(pool: ExperiencePool, row: ControlProblem) -> None:
+def _check_env_spec(pool: ExperiencePool, problem: ControlProblem) -> None:
     """Refuse a pool that does not say, as `collect` does, what was played."""
     spec = pool.env_spec
     if missing := {"arguments", "worlds"} - spec.keys():
@@ -289,10 +162,11 @@ def _check_env_spec(pool: ExperiencePool, row: ControlProblem) -> None:
             "as `collect` writes them, got none"
         )
     rules = {
-        "id": (spec.get("id") == row.env_id, f"be {row.env_id}"),
+        "id": (spec.get("id") == problem.env_id, f"be {problem.env_id}"),
         "arguments": (
-            isinstance(spec["arguments"], dict) and spec["arguments"].keys() <= {*row.case_options},
-            f"be an object with {', '.join(row.case_options)}",
+            isinstance(spec["arguments"], dict)
+            and spec["arguments"].keys() <= {*problem.case_options},
+            f"be an object with {', '.join(problem.case_options)}",
         ),
         "worlds": (
             isinstance(spec["worlds"], dict) and _are_names(spec["worlds"].get("recordings")),
@@ -313,7 +187,7 @@ def _are_names(value: Any) -> bool:
 
 
 def _check_baseline(
-    returns: "ReturnSpec", policies: Sequence[str], pools: Sequence[ExperiencePool]
+    returns: ReturnSpec, policies: Sequence[str], pools: Sequence[ExperiencePool]
 ) -> None:
     """Refuse a baseline that is left out of the training, or whose episodes have no like."""
     name = returns.baseline
@@ -344,14 +218,3 @@ def _provenance(pools: Sequence[ExperiencePool], policies: Sequence[str]) -> dic
         "plan": plans[0] if len(plans) == 1 else plans,
         "pool_sha256": " + ".join(pool.sha256 for pool in pools),
     }
-
-
-def validation_on(
-    row: ControlProblem, arguments: Mapping[str, Any], named: str | None
-) -> Validation:
-    """Return the validation worlds that are named, else those that belong to what is trained on."""
-    named = row.validation_dataset(arguments, named)
-    case = {**arguments, row.dataset_option: named, **row.validation_case}
-    probe = row.make_env(1, **case)
-    plan = probe.evaluation_plan(row.validation_episodes)
-    return Validation(row, row.make_env(len(plan), **case), plan, named)

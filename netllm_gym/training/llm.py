@@ -1,12 +1,12 @@
-"""Offline training: imitate the pool's episodes, told what return each of them reached.
+"""The method "llm" on pools: imitate episodes, told what return each of them reached.
 
-A plain loop; `policies/runs.py` has its files, its validation and its resumption.
+A plain loop; `run.py` has its files, its validation and its resumption.
 """
 
-import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from netllm_gym.policies.llm.model import LLMModel, inputs_of, on_device
 from netllm_gym.policies.llm.parts import parts_of
 from netllm_gym.policies.llm.policy import LLMPolicyFactory, for_acting
 from netllm_gym.pools.windows import PaddedEpisodes, Windows
-from netllm_gym.training.config import TrainConfig
+from netllm_gym.training.from_pools import training_data
+from netllm_gym.training.llm_config import LLMTraining, TrainConfig
+from netllm_gym.training.methods import TrainRequest
 from netllm_gym.training.run import (
     Learner,
     TrainingRun,
@@ -32,26 +34,40 @@ from netllm_gym.training.run import (
 )
 
 
-def train_llm(
+def train_llm(request: TrainRequest, config: LLMTraining) -> TrainResult:
+    """Adapt a language model to the episodes of experience pools.
+
+    Raises:
+        InputError: If the pools, the validation or an earlier run in the folder does not fit.
+    """
+    policy, schedule = config.policy, config.schedule
+    imitates = schedule.objective == "imitate"
+    data = training_data(request, policy.returns, imitates=imitates)
+    policy = replace(policy, problem=request.problem.name, returns=data.returns, seed=schedule.seed)
+    policy = parts_of(policy.problem).sized(policy, data.validation.env, data.episodes)
+    return fit_llm(data.episodes, policy, schedule, data.run)
+
+
+def fit_llm(
     episodes: PaddedEpisodes, config: LLMConfig, train: TrainConfig, run: TrainingRun
 ) -> TrainResult:
     """Train a policy on episodes and keep the best and the last.
 
     Args:
-        episodes: The pool.
+        episodes: What is learned from.
         config: The policy; the constants of its `returns` are fitted here if they are not yet.
-        train: How.
+        train: How it is trained.
         run: Where it is kept, and how the best is found.
 
     Raises:
         InputError: If the episodes do not fit the config, the run's folder holds something else,
-            the device is not there, or a resumed run's settings or origin differ; nothing is
-            written then.
+            the device is missing, or a resumed run's settings or origin differ; nothing is written
+            then.
     """
     parts = parts_of(config.problem)
     parts.check_episodes(config, episodes)
     if train.objective == "imitate":
-        episodes = dataclasses.replace(episodes, values=None)
+        episodes = replace(episodes, values=None)
     elif episodes.values is None:
         raise InputError(
             "objective must be imitate for a pool without values of actions, got 'value': collect "
@@ -60,9 +76,9 @@ def train_llm(
     last = run.open()
     check_device(train.device)
     if not config.returns.is_fitted:
-        config = dataclasses.replace(config, returns=config.returns.fit(episodes))
+        config = replace(config, returns=config.returns.fit(episodes))
     if not train.batch_episodes:
-        train = dataclasses.replace(train, batch_episodes=parts.batch_windows)
+        train = replace(train, batch_episodes=parts.batch_windows)
     with cpu_threads(train.threads):
         kept = None
         if last is not None:

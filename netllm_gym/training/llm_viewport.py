@@ -1,7 +1,8 @@
-"""Adapt a language model to predict viewports: its learner, around the loss that all share."""
+"""The method "llm" on windows: adapt a language model to predict viewports."""
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +17,40 @@ from netllm_gym.policies.llm.policy import factory_of, for_acting
 from netllm_gym.policies.llm.vp import BATCH_WINDOWS, forecast
 from netllm_gym.policies.policy import TrainedPolicyFactory
 from netllm_gym.policies.returns import ReturnSpec
-from netllm_gym.training.config import TrainConfig
 from netllm_gym.training.llm import make_optimizer
-from netllm_gym.training.viewport import Begun, ViewportLearner
+from netllm_gym.training.llm_config import LLMViewportTraining, TrainConfig
+from netllm_gym.training.methods import TrainRequest
+from netllm_gym.training.run import TrainResult
+from netllm_gym.training.viewport import Begun, ViewportLearner, train_on_windows
+from netllm_gym.training.windows import window_training_data
 
 
-def llm_learner(
+def train_llm_on_windows(request: TrainRequest, config: LLMViewportTraining) -> TrainResult:
+    """Adapt a language model to windows of head movements.
+
+    Raises:
+        InputError: If the case, the validation or an earlier run in the folder does not fit.
+    """
+    data = window_training_data(request, config.train_stride)
+    policy = replace(config.policy, seed=config.schedule.seed)
+    policy = viewport_config(policy, data.windows)
+    begin = partial(_llm_learner, data.windows, policy, config.schedule)
+    return train_on_windows(begin, config.schedule, data.run(request))
+
+
+def _llm_learner(
     windows: ViewportWindows, config: LLMConfig, train: TrainConfig, last: Path | None
 ) -> Begun:
-    """Return what adapts a language model to windows; from `last`, an earlier run's, it goes on.
+    """Return what adapts a language model to windows.
 
     Args:
         windows: To learn from.
         config: The predictor, for such windows; see `viewport_config`.
-        train: How; a window is an "episode" of it.
-        last: Folder of the policy of the run that is resumed; None begins anew.
+        train: How it is trained; a window is an "episode" of it.
+        last: Folder of the policy of the run that is resumed; None begins a new one.
     """
     if not train.batch_episodes:
-        train = dataclasses.replace(train, batch_episodes=BATCH_WINDOWS)
+        train = replace(train, batch_episodes=BATCH_WINDOWS)
     kept = None
     if last is not None:
         model, values = load_model(last)
@@ -42,7 +59,11 @@ def llm_learner(
         model = LLMModel(config)
         model.encoders.fit(windows)
     learner = _Adaptation(
-        *(model, config, make_optimizer(model, train), windows, train),
+        network=model,
+        config=config,
+        optimizer=make_optimizer(model, train),
+        windows=windows,
+        schedule=train,
         batch=train.batch_episodes,
         accumulate=train.accumulate,
     )
@@ -52,7 +73,7 @@ def llm_learner(
 def viewport_config(config: LLMConfig, windows: ViewportWindows) -> LLMConfig:
     """Return the config for some windows: their sizes, and a token for frames if there are any."""
     features = windows.dataset.features
-    return dataclasses.replace(
+    return replace(
         config,
         problem="vp",
         layout="compact" if features is None else "content",

@@ -5,12 +5,14 @@ trains with it. No other module asks for a method by its name.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from netllm_gym.configs import with_options
 from netllm_gym.errors import InputError
-from netllm_gym.problems.problem import ControlProblem, PredictionProblem, Problem, imported
+from netllm_gym.problems.index import find_problem
+from netllm_gym.problems.problem import PredictionProblem, Problem, imported
 
 if TYPE_CHECKING:  # torch is loaded when training begins
     from netllm_gym.training.run import TrainResult
@@ -56,6 +58,7 @@ class Method:
         config: Its config class, as "module:Class"; every field is an option with a default.
         run: Function that takes a `TrainRequest` and the config and returns a `TrainResult`, as
             "module:function".
+        needs: Field of a problem's row that must be filled; empty if the method needs none.
         problems: Names of the problems that it can learn; empty for all that have what it needs.
         shown: Metric that a progress line shows.
         example: A command, without `netllm-gym train`.
@@ -66,6 +69,186 @@ class Method:
     learns_from: Literal["pool", "playing", "windows"]
     config: str
     run: str
+    needs: str = ""
     problems: tuple[str, ...] = ()
     shown: str = "loss"
     example: str = ""
+
+    def suits(self, problem: Problem) -> bool:
+        """Return whether a problem has what the method needs."""
+        if self.problems and problem.name not in self.problems:
+            return False
+        is_prediction = isinstance(problem, PredictionProblem)
+        if is_prediction != (self.learns_from == "windows"):
+            return False
+        return not self.needs or bool(getattr(problem, self.needs))
+
+    def default_config(self, problem: Problem | None = None) -> Any:
+        """Return the config with its defaults, where a problem has other ones with those."""
+        config = imported(self.config)()
+        return (
+            config
+            if problem is None
+            else with_options(config, problem.method_defaults.get(self.name, {}))
+        )
+
+
+def _offline(name: str, title: str, config: str, example: str) -> Method:
+    """Return the row of a method of d3rlpy."""
+    return Method(
+        name=name,
+        title=f"{title}, by d3rlpy.",
+        learns_from="pool",
+        config=f"netllm_gym.policies.offline.config:{config}",
+        run="netllm_gym.training.offline:train_offline",
+        needs="offline",
+        example=example,
+    )
+
+
+METHODS: list[Method] = [
+    Method(
+        name="llm",
+        title="Adapt a language model to the episodes of experience pools.",
+        learns_from="pool",
+        config="netllm_gym.training.llm_config:LLMTraining",
+        run="netllm_gym.training.llm:train_llm",
+        needs="language_model",
+        example="llm abr --pool pools/first --backbone minilm --out runs/first",
+    ),
+    Method(
+        name="llm",
+        title="Adapt a language model to windows of a prediction problem.",
+        learns_from="windows",
+        config="netllm_gym.training.llm_config:LLMViewportTraining",
+        run="netllm_gym.training.llm_viewport:train_llm_on_windows",
+        needs="language_model",
+        example="llm vp --dataset jin2022-train --backbone minilm --out runs/vp",
+    ),
+    _offline(
+        "bc",
+        "Behaviour cloning of the episodes of experience pools",
+        config="BCTraining",
+        example="bc abr --pool pools/first --out runs/bc",
+    ),
+    _offline(
+        "cql",
+        "Conservative Q-learning on the episodes of experience pools",
+        config="CQLTraining",
+        example="cql abr --pool pools/first --policies robust_mpc,bba --out runs/cql",
+    ),
+    _offline(
+        "dt",
+        "A decision transformer on the episodes of experience pools",
+        config="DTTraining",
+        example="dt abr --pool pools/first --policies robust_mpc,bba --out runs/dt",
+    ),
+    Method(
+        name="gru",
+        title="A recurrent network that predicts viewports.",
+        learns_from="windows",
+        config="netllm_gym.training.viewport_config:GRUTraining",
+        run="netllm_gym.training.viewport:train_viewport_network",
+        problems=("vp",),
+        example="gru vp --dataset jin2022-train --out runs/gru",
+    ),
+    Method(
+        name="track",
+        title="TRACK, a recurrent encoder and decoder that predicts viewports.",
+        learns_from="windows",
+        config="netllm_gym.training.viewport_config:TrackTraining",
+        run="netllm_gym.training.viewport:train_viewport_network",
+        problems=("vp",),
+        example="track vp --dataset jin2022-train --out runs/track",
+    ),
+]
+
+
+def register_method(method: Method) -> None:
+    """Add a way to train, so that `train` and the command line offer it.
+
+    Raises:
+        InputError: If a method of that name already learns from the same.
+    """
+    for known in METHODS:
+        if (known.name, known.learns_from) == (method.name, method.learns_from):
+            raise InputError(f"method must have a name that is not taken, got {method.name!r}")
+    METHODS.append(method)
+
+
+def find_method(name: str, problem: Problem) -> Method:
+    """Return the method of a name that suits a problem."""
+    suitable = [each for each in METHODS if each.suits(problem)]
+    for each in suitable:
+        if each.name == name:
+            return each
+    names = ", ".join(each.name for each in suitable)
+    raise InputError(f"method must be one of {names} for {problem.name}, got {name!r}")
+
+
+def train(
+    problem: str,
+    method: str,
+    out: Path | str,
+    *,
+    config: Any = None,
+    case: Mapping[str, Any] | None = None,
+    pool: Path | str | Sequence[Path | str] | None = None,
+    policies: Sequence[str] | None = None,
+    validate_on: str | None = None,
+    on_progress: Progress | None = None,
+) -> "TrainResult":
+    """Train a policy by any method; run again after an interruption, it is resumed.
+
+    Args:
+        problem: Short name of the problem.
+        method: Short name of the method; `netllm-gym train --help` lists them.
+        out: Folder of the run; `out/best` and `out/last` are policies that `load_policy` reads.
+        config: The method's config, or some of its options by their names, such as
+            `{"updates": 300}`; None takes the defaults of the method and the problem.
+        case: Parts of the case that is trained on (traces, workload, data set, ...), for a method
+            that plays or learns from windows.
+        pool: Folder of an experience pool, or of several, for a method that learns from pools.
+        policies: Whose episodes of the pools to learn from; None takes those of the highest mean
+            return, or of all policies where an expert was asked and is imitated.
+        validate_on: Data set on which the best policy is chosen; None takes the one that belongs to
+            what is trained on.
+        on_progress: Told the metrics of each update and each validation.
+
+    Raises:
+        InputError: If an argument breaks a rule, or an earlier run in `out` does not fit.
+    """
+    row = find_problem(problem)
+    found = find_method(method, row)
+    if config is None or isinstance(config, Mapping):
+        config = with_options(found.default_config(row), config or {})
+    elif not isinstance(config, imported(found.config)):
+        wanted = found.config.partition(":")[2]
+        raise InputError(f"config must be a {wanted} or a mapping of its options, got {config!r}")
+    learns_from_pool = found.learns_from == "pool"
+    if learns_from_pool and pool is None:
+        raise InputError(f"pool must be given for the method {method}, got none")
+    for name, value, belongs in (
+        ("pool", pool, learns_from_pool),
+        ("policies", policies, learns_from_pool),
+        ("case", case, not learns_from_pool),
+    ):
+        if value and not belongs:
+            source = {"pool": "pools", "playing": "playing", "windows": "windows"}
+            raise InputError(
+                f"{name} must be left out for the method {method}, which learns from "
+                f"{source[found.learns_from]}, got {value!r}"
+            )
+    folders = [pool] if isinstance(pool, Path | str) else pool or ()
+    request = TrainRequest(
+        problem=row,
+        method=method,
+        out=Path(out),
+        case=row.checked_case(**(case or {})),
+        pools=tuple(Path(each) for each in folders),
+        policies=policies,
+        validate_on=validate_on,
+        on_progress=on_progress,
+    )
+    result: TrainResult = imported(found.run)(request, config)
+    return result

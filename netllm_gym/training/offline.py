@@ -5,9 +5,9 @@ from the seed and the number of the update, and beside the weights a run keeps A
 target network of "cql" and where "dt" stands in its schedule.
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,14 @@ from torch import Tensor
 from netllm_gym.configs import to_json
 from netllm_gym.errors import InputError
 from netllm_gym.policies.checkpoint import check_device
-from netllm_gym.policies.offline.config import OfflineConfig, OfflineSchedule
+from netllm_gym.policies.offline.config import (
+    BCTraining,
+    DTTraining,
+    OfflineConfig,
+    OfflineTraining,
+)
 from netllm_gym.policies.offline.d3 import D3Algorithm
+from netllm_gym.policies.offline.parts import parts_of
 from netllm_gym.policies.offline.policy import (
     OfflineModel,
     OfflinePolicyFactory,
@@ -25,22 +31,49 @@ from netllm_gym.policies.offline.policy import (
     load_model,
     write_policy,
 )
+from netllm_gym.policies.returns import ReturnSpec
 from netllm_gym.pools.windows import PaddedEpisodes
+from netllm_gym.training.from_pools import training_data
+from netllm_gym.training.methods import TrainRequest
 from netllm_gym.training.offline_examples import Examples
 from netllm_gym.training.run import Learner, TrainingRun, TrainResult, cpu_threads
 
+_SHAPE = ("hidden_units", "context_steps", "num_layers", "num_heads")  # of both configs
 TARGET = "target|"  # before the names of the target network's weights, among the moments
 
 
-def train_offline(
-    episodes: PaddedEpisodes, config: OfflineConfig, schedule: OfflineSchedule, run: TrainingRun
+def train_offline(request: TrainRequest, config: OfflineTraining) -> TrainResult:
+    """Learn from the episodes of experience pools by a method of d3rlpy.
+
+    Raises:
+        InputError: If the pools, the validation or an earlier run in the folder does not fit.
+    """
+    told = config.returns if isinstance(config, DTTraining) else ReturnSpec(kind="none")
+    if told.kind == "auto":
+        told = replace(told, kind="return_to_go")
+    data = training_data(request, told, imitates=isinstance(config, BCTraining))
+    sizes = parts_of(request.problem.name).sizes(data.validation.env, data.episodes.mask.shape[1])
+    shape = {name: getattr(config, name) for name in _SHAPE if hasattr(config, name)}
+    policy = OfflineConfig(
+        problem=request.problem.name,
+        method=config.method,
+        returns=data.returns,
+        seed=config.seed,
+        **sizes._asdict(),
+        **shape,
+    )
+    return fit_offline(data.episodes, policy, config, data.run)
+
+
+def fit_offline(
+    episodes: PaddedEpisodes, config: OfflineConfig, schedule: OfflineTraining, run: TrainingRun
 ) -> TrainResult:
     """Train a policy on episodes and keep the best and the last.
 
     Args:
-        episodes: The pool.
+        episodes: What is learned from.
         config: The policy; the constants of its `returns` are fitted here if they are not yet.
-        schedule: How.
+        schedule: How it is trained.
         run: Where it is kept, and how the best is found; what became of the pool's decisions is
             added to its `trained_on`.
 
@@ -50,10 +83,10 @@ def train_offline(
     """
     check_device(schedule.device)
     if not config.returns.is_fitted:
-        config = dataclasses.replace(config, returns=config.returns.fit(episodes))
+        config = replace(config, returns=config.returns.fit(episodes))
     examples = Examples.of(episodes, config)
     trained_on = {**run.trained_on, "decisions": examples.counts._asdict()}
-    run = dataclasses.replace(run, trained_on=trained_on)
+    run = replace(run, trained_on=trained_on)
     last = run.open()
     with cpu_threads(schedule.threads):
         learner = _OfflineLearner(examples, config, schedule)
@@ -71,7 +104,7 @@ class _OfflineLearner(Learner):
     """d3rlpy's algorithm, and the pool."""
 
     def __init__(
-        self, examples: Examples, config: OfflineConfig, schedule: OfflineSchedule
+        self, examples: Examples, config: OfflineConfig, schedule: OfflineTraining
     ) -> None:
         self.examples, self.schedule = examples, schedule
         self.algorithm = D3Algorithm(config, schedule)
@@ -114,7 +147,7 @@ class _OfflineLearner(Learner):
         for name, each in target.items():
             found = moments.get(TARGET + name)
             if found is None or found.shape != each.shape:
-                raise InputError(f"{path} must fit the policy, got {TARGET + name} amiss")
+                raise InputError(f"{path} must fit the policy, got no fitting {TARGET + name}")
             each.copy_(found)
         of_adam = {name: each for name, each in moments.items() if not name.startswith(TARGET)}
         super().load_optimizer_state(of_adam, path)

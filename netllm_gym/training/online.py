@@ -19,7 +19,7 @@ from netllm_gym.training.config import (
     PPOConfig,
     UDRConfig,
 )
-from netllm_gym.training.from_pools import validation_on
+from netllm_gym.training.validation import validation_on
 
 if TYPE_CHECKING:  # torch is loaded when training begins, not when this is imported
     from netllm_gym.training.ppo import EpisodeSource

@@ -370,7 +370,7 @@ def load_flat_optimizer_state(
         each = parameters.get(name)
         shape = None if each is None else torch.Size() if moment == "step" else each.shape
         if each is None or value.shape != shape:
-            raise InputError(f"{path} must fit the policy, got {key} {tuple(value.shape)} amiss")
+            raise InputError(f"{path} must fit the policy, got {key} of shape {tuple(value.shape)}")
         optimizer.state[each][moment] = value.to(each.device)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -23,7 +24,7 @@ from netllm_gym.policies.viewport import (
     seen,
 )
 from netllm_gym.pools.windows import draw_windows
-from netllm_gym.training.config import ViewportSchedule
+from netllm_gym.training.methods import TrainRequest
 from netllm_gym.training.run import (
     Learner,
     Rates,
@@ -33,6 +34,8 @@ from netllm_gym.training.run import (
     learning_rate_share,
 )
 from netllm_gym.training.run import Schedule as RunSchedule
+from netllm_gym.training.viewport_config import ViewportTraining
+from netllm_gym.training.windows import window_training_data
 
 _MIRRORED = np.array([-1.0, 1.0, -1.0])  # left for right: roll and yaw change their sign
 
@@ -162,26 +165,51 @@ def train_on_windows(
         return run.train(learner, kept, schedule)
 
 
-def network_learner(
+def train_viewport_network(request: TrainRequest, config: ViewportTraining) -> TrainResult:
+    """Train a small network on windows.
+
+    Raises:
+        InputError: If the case, the validation or an earlier run in the folder does not fit.
+    """
+    data = window_training_data(request, config.train_stride)
+    if data.windows.dataset.features is not None:
+        raise InputError(f"features must be left out for {request.method}, which sees none")
+    network_config = ViewportNetworkConfig(
+        kind=config.kind,
+        history=data.windows.config.history,
+        future=data.windows.config.future,
+        euler_order=data.windows.dataset.euler_order,
+        width=config.width,
+        seed=config.seed,
+    )
+    begin = partial(_network_learner, data.windows, network_config, config)
+    return train_on_windows(begin, config, data.run(request))
+
+
+def _network_learner(
     windows: ViewportWindows,
     config: ViewportNetworkConfig,
-    schedule: ViewportSchedule,
+    schedule: ViewportTraining,
     last: Path | None,
 ) -> Begun:
-    """Return what learns a network from windows; from `last`, an earlier run's, it goes on."""
+    """Return what trains a network on windows; from `last`, an earlier run's, it is resumed."""
     network: Any = ViewportNetwork(config)
     kept = None
     if last is not None:
         network, values = load_network(last)
         kept = {"config": values["config"], "trained_on": values["trained_on"]}
     learner = _NetworkLearner(
-        *(network, config, _optimizer(network, schedule), windows, schedule),
-        schedule.batch_size,
+        network=network,
+        config=config,
+        optimizer=_optimizer(network, schedule),
+        windows=windows,
+        schedule=schedule,
+        batch=schedule.batch_size,
     )
     return Begun(learner, kept)
 
 
-def _optimizer(network: nn.Module, schedule: ViewportSchedule) -> torch.optim.AdamW:
+def _optimizer(network: nn.Module, schedule: ViewportTraining) -> torch.optim.AdamW:
     rate = schedule.learning_rate
     groups = [{"params": [*network.parameters()], "initial_lr": rate}]
     return torch.optim.AdamW(groups, lr=rate, weight_decay=schedule.weight_decay, fused=True)

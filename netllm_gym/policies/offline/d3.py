@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from netllm_gym.policies.offline.config import GAMMA, OfflineConfig, OfflineSchedule
+from netllm_gym.policies.offline.config import TRAININGS, OfflineConfig
 
 with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # it greets, as does gym
     from d3rlpy.algos import (
@@ -41,7 +41,7 @@ class D3Algorithm:
         optimizer: Of the weights of `network`.
     """
 
-    def __init__(self, config: OfflineConfig, schedule: OfflineSchedule) -> None:
+    def __init__(self, config: OfflineConfig, schedule: Any) -> None:
         encoder = VectorEncoderFactory(list(config.hidden_units))
         with drawing_from(config.seed):
             algorithm = _configured(config, schedule, encoder).create(device=schedule.device)
@@ -52,7 +52,7 @@ class D3Algorithm:
         self.network = _acting(self.networks)
         self.optimizer: torch.optim.Optimizer = modules.optim.optim
         self._schedule, self._num_actions = schedule, config.num_actions
-        if config.method == "dt" and not schedule.counts_padding:
+        if config.method == "dt" and schedule.ignore_padding:
             self._implementation.compute_loss = self._loss_of_steps
 
     def update(self, batch: Batch, number: int) -> dict[str, float]:
@@ -88,12 +88,10 @@ class D3Algorithm:
 
 def new_network(config: OfflineConfig) -> nn.Module:
     """Return the network that acts, its weights to be filled in."""
-    return D3Algorithm(config, OfflineSchedule.of(config.method)).network
+    return D3Algorithm(config, TRAININGS[config.method]()).network
 
 
-def _configured(
-    config: OfflineConfig, schedule: OfflineSchedule, encoder: VectorEncoderFactory
-) -> Any:
+def _configured(config: OfflineConfig, schedule: Any, encoder: VectorEncoderFactory) -> Any:
     """Return d3rlpy's config; what is not named here is as d3rlpy has it."""
     learning_rate = schedule.learning_rate
     if config.method == "bc":
@@ -104,7 +102,7 @@ def _configured(
         return DiscreteCQLConfig(
             learning_rate=learning_rate,
             alpha=schedule.conservative_weight,
-            gamma=GAMMA,
+            gamma=schedule.gamma,
             target_update_interval=schedule.target_every,
             encoder_factory=encoder,
         )
