@@ -32,7 +32,7 @@ def train_command(made, out):
     small = ["--layers", "1", "--updates", "2", "--batch-episodes", "2"]
     often = ["--checkpoint-every", "1", "--validate-every", "1"]
     where = ["--pool", made / "pool", "--validate-on", made / "valid", "--out", out]
-    return ["train", "abr", *small, *often, *map(str, where)]
+    return ["train", "llm", "abr", *small, *often, *map(str, where)]
 
 
 def commands(made, out):

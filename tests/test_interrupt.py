@@ -31,7 +31,7 @@ def test_ctrl_c_is_one_sentence_with_the_command(capsys, monkeypatch, tmp_path, 
     out = str(tmp_path / "my out")  # the space must come out quoted
     arguments = {
         "collect": [*COLLECT, "--out", out],
-        "train": ["train", "abr", "--pool", str(pool), "--layers", "1", "--out", out],
+        "train": ["train", "llm", "abr", "--pool", str(pool), "--layers", "1", "--out", out],
         "bench": ["bench", "abr", "--policies", "lowest", "--json", f"{out}.json"],
         "demo": ["demo", "--out", out],
     }[name]
@@ -103,7 +103,19 @@ def test_ctrl_c_ends_what_takes_long(tmp_path, pool, name):
     out = tmp_path / "out"
     arguments, begun = {
         "train": (
-            ["train", "abr", "--pool", pool, "--layers", 1, "--checkpoint-every", 1, "--out", out],
+            [
+                "train",
+                "llm",
+                "abr",
+                "--pool",
+                pool,
+                "--layers",
+                1,
+                "--checkpoint-every",
+                1,
+                "--out",
+                out,
+            ],
             (out / "last").is_dir,
         ),
         "bench": (["bench", "abr", "--policies", "optimum", "--json", out], lambda: False),

@@ -86,7 +86,7 @@ def test_a_killed_training_goes_on_to_equal_weights(tmp_path):
     assert Command(collect).end().status == 0
     often = ["--updates", 12, "--validate-every", 4, "--checkpoint-every", 1]
     small = ["--backbone", "tiny", "--layers", 1, "--batch-episodes", 8, "--threads", 1]
-    train = ["train", "abr", "--pool", pool, *small, *often]
+    train = ["train", "llm", "abr", "--pool", pool, *small, *often]
     runs = killed_until_it_ends(train, tmp_path / "runs", seed=3)
     whole = without_seconds(files_of(tmp_path / "runs/whole"))
     assert {"best/backbone.safetensors", "last/optimizer.safetensors"} <= whole.keys()

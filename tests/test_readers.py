@@ -24,8 +24,8 @@ from netllm_gym.policies.neural.abr import PensieveActor, read_actor
 from netllm_gym.pools.pool import ExperiencePool, PoolWriter
 from netllm_gym.pools.windows import PaddedEpisodes
 from netllm_gym.problems.index import find_problem
-from netllm_gym.training.config import TrainConfig
-from netllm_gym.training.llm import train_llm
+from netllm_gym.training.llm import fit_llm
+from netllm_gym.training.llm_config import TrainConfig
 from netllm_gym.training.run import TrainingRun
 from tests.commands import files_of
 from tests.policies.llm.made import make_config, make_episodes, shape_folder
@@ -102,7 +102,7 @@ def make_run(folder, resume=False):
     config = make_config(shape_folder(folder, "gpt2", n_layer=1), adapt="lora", lora_rank=2)
     train = TrainConfig(updates=2, batch_episodes=1)
     run = TrainingRun(folder / "run", validate=lambda factory: 0.5, resume=resume, stop_after=1)
-    train_llm(make_episodes(2), config, train, run)
+    fit_llm(make_episodes(2), config, train, run)
 
 
 READERS = {  # what is read: (how, files that are harmed)

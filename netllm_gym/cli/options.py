@@ -82,12 +82,12 @@ def _flat(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _option(value: Any, key: str, path: Path) -> str:
-    if isinstance(value, list) and all(isinstance(each, str) for each in value):
-        return ",".join(value)
+    if isinstance(value, list) and all(isinstance(each, str | int | float) for each in value):
+        return ",".join(str(each) for each in value)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str | int | float):
         return str(value)
     raise InputError(
-        f"{key} in {path} must be text, a number, a truth value or texts, got {value!r}"
+        f"{key} in {path} must be text, a number, a truth value or a list of these, got {value!r}"
     )

@@ -30,7 +30,7 @@ Out = Annotated[Path, typer.Option(help="Folder of the run.")]
 ValidateOn = Annotated[str | None, typer.Option(help="Data set to choose the best policy on.")]
 _FROM_POOLS = {
     "pool": "Experience pools, separated by commas.",
-    "policies": "Whose episodes to learn from. [default: the best]",
+    "policies": "Teachers to learn from. [default: the best]",
 }
 
 

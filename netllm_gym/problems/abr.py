@@ -61,6 +61,8 @@ ABR = ControlProblem(
         "video": CaseOption(str, "A video's name, a folder of chunk sizes, or a DASH .mpd."),
         "noise": CaseOption(bool, "Multiply download times by 0.9 to 1.1."),
     },
+    language_model="netllm_gym.policies.llm.abr:ABRParts",
+    offline="netllm_gym.policies.offline.abr:ABRParts",
     validation_case={"noise": False},
     default_policies=(*("lowest", "random", "rate_based", "bba", "bola", "robust_mpc", "optimum"),),
 )

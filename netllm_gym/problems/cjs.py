@@ -42,6 +42,8 @@ CJS = ControlProblem(
         "num_executors": CaseOption(int, "Executors of the cluster."),
         "num_jobs": CaseOption(int, "Jobs of an episode."),
     },
+    language_model="netllm_gym.policies.llm.cjs:CJSParts",
+    offline="netllm_gym.policies.offline.cjs:CJSParts",
     native={"padded": False},
     validation_episodes=10,
     shard_episodes=5,

@@ -34,11 +34,11 @@ def train_llm_on_windows(request: TrainRequest, config: LLMViewportTraining) -> 
     data = window_training_data(request, config.train_stride)
     policy = replace(config.policy, seed=config.schedule.seed)
     policy = viewport_config(policy, data.windows)
-    begin = partial(_llm_learner, data.windows, policy, config.schedule)
+    begin = partial(llm_learner, data.windows, policy, config.schedule)
     return train_on_windows(begin, config.schedule, data.run(request))
 
 
-def _llm_learner(
+def llm_learner(
     windows: ViewportWindows, config: LLMConfig, train: TrainConfig, last: Path | None
 ) -> Begun:
     """Return what adapts a language model to windows.

@@ -173,7 +173,7 @@ def train_viewport_network(request: TrainRequest, config: ViewportTraining) -> T
     """
     data = window_training_data(request, config.train_stride)
     if data.windows.dataset.features is not None:
-        raise InputError(f"features must be left out for {request.method}, which sees none")
+        raise InputError(f"features must be left out for the method {request.method}, which sees none")
     network_config = ViewportNetworkConfig(
         kind=config.kind,
         history=data.windows.config.history,
@@ -182,11 +182,11 @@ def train_viewport_network(request: TrainRequest, config: ViewportTraining) -> T
         width=config.width,
         seed=config.seed,
     )
-    begin = partial(_network_learner, data.windows, network_config, config)
+    begin = partial(network_learner, data.windows, network_config, config)
     return train_on_windows(begin, config, data.run(request))
 
 
-def _network_learner(
+def network_learner(
     windows: ViewportWindows,
     config: ViewportNetworkConfig,
     schedule: ViewportTraining,

@@ -24,7 +24,7 @@ class ViewportTraining:
         max_grad_norm: Largest norm of an update's gradient.
         validate_every: Updates between validations. With 0 there is only one, at the end.
         checkpoint_every: Updates between checkpoints. With 0 only the end is kept.
-        seed: Seed of initial weights and batches.
+        seed: Seed of weights and batches.
         threads: CPU threads of torch. With 0 torch chooses.
         device: Device, such as cpu or cuda.
         width: Width of the network.

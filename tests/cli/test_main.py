@@ -7,6 +7,7 @@ import pytest
 
 from netllm_gym.cli.main import app, run
 from netllm_gym.pools.pool import ExperiencePool
+from netllm_gym.training.methods import METHODS
 
 GOOD_TRACE = "0 1\n100 2\n200 1.5\n"
 
@@ -68,6 +69,7 @@ def test_every_command_has_help_with_an_example(capsys):
     for group in app.registered_groups:
         below = group.typer_instance.registered_commands
         commands += [[group.name, each.name] for each in below]
+    commands += [["train"], *(["train", each.name] for each in METHODS)]
     assert ["data", "generate"] in commands
     for command in commands:
         assert run([*command, "--help"]) == 0
@@ -140,7 +142,7 @@ def test_altered_shard_and_foreign_pool(capsys, tmp_path, traces):
     case = ["--traces", str(traces)]
     run(["collect", "abr", "--policies", "bba", "--episodes", "2", "--out", str(pool), *case])
     capsys.readouterr()
-    train = ["train", "abr", "--pool", pool, "--out", out, "--validate-on", traces]
+    train = ["train", "llm", "abr", "--pool", pool, "--out", out, "--validate-on", traces]
     shard = pool / "shard-00000.npz"
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
@@ -157,7 +159,17 @@ def test_a_trained_policy_is_benched_and_refused_without_its_adapter(capsys, tmp
     pool, out = tmp_path / "pool", tmp_path / "run"
     case = ["--traces", str(traces)]
     run(["collect", "abr", "--policies", "bba", "--episodes", "2", "--out", str(pool), *case])
-    train = ["train", "abr", "--pool", str(pool), "--out", str(out), "--validate-on", str(traces)]
+    train = [
+        "train",
+        "llm",
+        "abr",
+        "--pool",
+        str(pool),
+        "--out",
+        str(out),
+        "--validate-on",
+        str(traces),
+    ]
     options = ["--context-steps", "8", "--throughput-weight", "0.1", "--updates", "2"]
     assert run([*train, "--adapt", "lora", "--init", "random", *options]) == 0
     config = json.loads((out / "best" / "config.json").read_text())["config"]
@@ -196,7 +208,7 @@ def test_no_arguments_show_the_help(capsys):
 
 def test_an_option_of_another_problem_is_answered_with_what_the_command_takes(capsys, tmp_path):
     bench = ("bench", "abr", "--policies", "bba", "--num-jobs", 3)
-    assert "left out for abr, which has traces, video, got 3" in refused(capsys, *bench)
+    assert "left out for abr, which has traces, video, noise, got 3" in refused(capsys, *bench)
     collect = ("collect", "abr", "--policies", "bba", "--episodes", 1, "--num-jobs", 3)
     said = refused(capsys, *collect, "--out", tmp_path / "pool")
     assert "left out for abr, which has traces, video, noise, got 3" in said

@@ -27,7 +27,7 @@ def test_tables_group_and_lists_are_joined(tmp_path):
         ("batch_episodes = 3\nbatch-episodes = 3", "must name batch-episodes once"),
         ("updates = 1\nupdates = 2", "must be TOML"),
         ("updates = 1979-05-27", "updates in .* must be text, a number"),
-        ("policies = [1, 2]", "policies in .* must be text, a number"),
+        ("policies = [[1], 2]", "policies in .* must be text, a number"),
         ("updates", "must be TOML"),
     ],
 )

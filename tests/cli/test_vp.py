@@ -42,7 +42,10 @@ def test_data_list_says_which_head_movements_are_here(tmp_path, capsys, monkeypa
         ("bench vp --euler-order xyz", "euler_order must be one of zxy, yxz, got 'xyz'"),
         ("bench vp --features nowhere", "features must be left out for generated sets"),
         ("bench vp --policies optimum", "policy must be a folder or one of hold_last"),
-        ("collect vp --policies hold_last --episodes 1 --out x", "problem must be one that is pl"),
+        (
+            "collect vp --policies hold_last --episodes 1 --out x",
+            "problem must be a control problem",
+        ),
     ],
 )
 def test_wrong_input_is_one_sentence(arguments, sentence, capsys):

@@ -14,9 +14,9 @@ from netllm_gym.policies.returns import ReturnSpec
 from netllm_gym.pools.pool import ExperiencePool, PoolWriter
 from netllm_gym.pools.windows import PaddedEpisodes, Windows
 from netllm_gym.problems.index import PROBLEMS, find_problem
-from netllm_gym.training.config import TrainConfig
 from netllm_gym.training.from_pools import default_returns, default_teachers, train
-from netllm_gym.training.llm import train_llm
+from netllm_gym.training.llm import fit_llm
+from netllm_gym.training.llm_config import TrainConfig
 from netllm_gym.training.offline_examples import Examples
 from netllm_gym.training.run import TrainingRun
 from tests.commands import files_of
@@ -105,7 +105,7 @@ def test_the_language_model_imitates_the_expert_and_not_the_player(tmp_path):
     told = []
     run = TrainingRun(tmp_path / "run", progress=told.append)
     schedule = TrainConfig(updates=8, threads=1, warmup_fraction=0.0)
-    train_llm(PaddedEpisodes.from_pool(pool), LLMConfig(), schedule, run)
+    fit_llm(PaddedEpisodes.from_pool(pool), LLMConfig(), schedule, run)
     assert told[-1]["accuracy"] == 1.0
     policy = load_policy(str(tmp_path / "run/last"), "abr").factory
     env = find_problem("abr").make_env(2, **CASE)
@@ -119,7 +119,7 @@ def test_a_language_model_schedules_as_the_expert_does(tmp_path):
     config = LLMConfig(problem="cjs", max_steps=1, num_actions=0, observation_shape=())
     run = TrainingRun(tmp_path / "run", progress=told.append)
     schedule = TrainConfig(updates=30, threads=1, batch_episodes=64)
-    train_llm(PaddedEpisodes.from_pool(pool), config, schedule, run)
+    fit_llm(PaddedEpisodes.from_pool(pool), config, schedule, run)
     # Nobody can foresee what was drawn: told to imitate the player, it is right half the time.
     assert min(told[-1][f"{part}_accuracy"] for part in ("stage", "executor")) > 0.9
 

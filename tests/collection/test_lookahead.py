@@ -15,8 +15,8 @@ from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.loading import load_policy
 from netllm_gym.pools.windows import PaddedEpisodes, Windows
 from netllm_gym.problems.index import find_problem
-from netllm_gym.training.config import TrainConfig
-from netllm_gym.training.llm import train_llm
+from netllm_gym.training.llm import fit_llm
+from netllm_gym.training.llm_config import TrainConfig
 from netllm_gym.training.run import TrainingRun
 
 CASE = {"traces": "synthetic", "video": "synthetic", "noise": True}
@@ -78,14 +78,14 @@ def test_a_pool_keeps_values_and_a_model_learns_to_prefer_them(tmp_path):
     losses = []
     config = TrainConfig(updates=12, objective="value", threads=1)
     run = TrainingRun(tmp_path / "run", progress=lambda told: losses.append(told["loss"]))
-    train_llm(episodes, LLMConfig(), config, run)
+    fit_llm(episodes, LLMConfig(), config, run)
     assert losses[-1] < 0.8 * losses[0]
 
 
 def test_who_reads_its_own_last_action_cannot_go_on_where_another_was(tmp_path):
     pool = collect("abr", ["bba"], 2, tmp_path / "pool", SHORT)
     run, config = TrainingRun(tmp_path / "run"), LLMConfig(layout="netllm")
-    train_llm(PaddedEpisodes.from_pool(pool), config, TrainConfig(updates=1, threads=1), run)
+    fit_llm(PaddedEpisodes.from_pool(pool), config, TrainConfig(updates=1, threads=1), run)
     for role in ("lookahead", "expert"):
         with pytest.raises(InputError, match=f"{role} must be a policy that can go on where"):
             collect("abr", ["bba"], 1, tmp_path / "other", SHORT, **{role: str(run.last)})
@@ -102,5 +102,5 @@ def test_lookahead_is_refused_where_it_cannot_be(tmp_path):
     pool = collect("abr", ["bba"], 2, tmp_path / "plain", SHORT)
     config, run = TrainConfig(updates=1, objective="value"), TrainingRun(tmp_path / "run")
     with pytest.raises(InputError, match="objective must be imitate for a pool without values"):
-        train_llm(PaddedEpisodes.from_pool(pool), LLMConfig(), config, run)
+        fit_llm(PaddedEpisodes.from_pool(pool), LLMConfig(), config, run)
     assert not (tmp_path / "run").exists()

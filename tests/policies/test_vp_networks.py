@@ -17,13 +17,13 @@ from netllm_gym.policies.loading import load_policy
 from netllm_gym.policies.neural.checkpoint import load_network_policy, write_network
 from netllm_gym.policies.neural.vp import ViewportNetwork, ViewportNetworkConfig
 from netllm_gym.policies.viewport import seen
-from netllm_gym.training.config import ViewportSchedule
 from netllm_gym.training.run import TrainingRun
 from netllm_gym.training.viewport import network_learner, train_on_windows
+from netllm_gym.training.viewport_config import GRUTraining
 from tests.policies.made_viewports import CONFIG, awaken, made_windows
 
 KINDS = ("gru", "track")
-SCHEDULE = ViewportSchedule(updates=4, batch_size=16, validate_every=2, checkpoint_every=2)
+SCHEDULE = GRUTraining(updates=4, batch_size=16, validate_every=2, checkpoint_every=2)
 
 
 def config_of(kind):

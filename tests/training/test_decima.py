@@ -151,7 +151,7 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path):
 
 def test_a_command_trains_a_policy_that_draws_its_actions(tmp_path, capsys):
     out = tmp_path / "mine"
-    command = ["train", "cjs", "--method", "decima", "--num-executors", "8", "--num-jobs", "3"]
+    command = ["train", "decima", "cjs", "--num-executors", "8", "--num-jobs", "3"]
     command += ["--episodes", "6", "--clone-updates", "1", "--out", str(out)]
     assert run([*command, "--updates", "1"]) == 2
     assert "updates must be above the 1 that clone first, got 1" in capsys.readouterr().err

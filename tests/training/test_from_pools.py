@@ -17,12 +17,19 @@ from netllm_gym.policies.loading import load_policy
 from netllm_gym.policies.returns import ReturnSpec
 from netllm_gym.pools.pool import ExperiencePool
 from netllm_gym.pools.windows import PaddedEpisodes
-from netllm_gym.training.config import TrainConfig
-from netllm_gym.training.from_pools import best_teacher, train
+from netllm_gym.training.from_pools import best_teacher
+from netllm_gym.training.llm_config import LLMTraining, TrainConfig
+from netllm_gym.training.methods import train as train_by
 
 ONE = TrainConfig(updates=1, batch_episodes=2)
 NO_RETURNS = ReturnSpec(kind="none")
 CONFIG = LLMConfig(feature_dim=8, backbone=BackboneConfig(layers=1), returns=NO_RETURNS)
+
+
+def train(problem, pools, out, policy=CONFIG, schedule=ONE, policies=None, validate_on=None):
+    config = LLMTraining(policy, schedule)
+    where = {"pool": pools, "policies": policies, "validate_on": validate_on}
+    return train_by(problem, "llm", out, config=config, **where)
 
 
 def test_a_run_remembers_its_pool_its_validation_and_what_its_teachers_saw(tmp_path, pool, valid):
@@ -160,7 +167,15 @@ def test_several_pools_are_laid_out_one_after_the_other(pools):
 
 
 def test_a_run_remembers_all_its_pools(tmp_path, pools):
-    arguments = ["train", "abr", "--pool", f"{pools[0]},{pools[1]}", "--out", str(tmp_path / "run")]
+    arguments = [
+        "train",
+        "llm",
+        "abr",
+        "--pool",
+        f"{pools[0]},{pools[1]}",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     small = ["--policies", "bba,bola", "--layers", "1", "--updates", "1", "--batch-episodes", "2"]
     assert run([*arguments, *small]) == 0
     kept = json.loads((tmp_path / "run/last/config.json").read_text())["trained_on"]

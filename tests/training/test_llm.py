@@ -18,8 +18,8 @@ from netllm_gym.policies.llm.checkpoint import load_llm_policy, save_llm_policy
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.model import LLMModel, inputs_of
 from netllm_gym.policies.returns import ReturnSpec
-from netllm_gym.training.config import TrainConfig
-from netllm_gym.training.llm import learning_rate_share, make_optimizer, train_llm
+from netllm_gym.training.llm import fit_llm, learning_rate_share, make_optimizer
+from netllm_gym.training.llm_config import TrainConfig
 from netllm_gym.training.run import TrainingRun
 from tests.policies.llm.made import MAX_STEPS, make_batch, make_config, make_episodes, shape_folder
 
@@ -42,11 +42,11 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, adapt):
     scores = iter([0.5, 0.7, 0.6] * 2)
     options = {"validate": lambda factory: next(scores), "trained_on": {"pool": "made"}}
     train = dataclasses.replace(SHORT, validate_every=2)
-    whole = train_llm(episodes, config, train, TrainingRun(tmp_path / "whole", **options))
+    whole = fit_llm(episodes, config, train, TrainingRun(tmp_path / "whole", **options))
     run = TrainingRun(tmp_path / "parts", **options, resume=True)
-    train_llm(episodes, config, train, dataclasses.replace(run, stop_after=3))
+    fit_llm(episodes, config, train, dataclasses.replace(run, stop_after=3))
     torch.rand(7)  # the global generator may be anywhere
-    parts = train_llm(episodes, config, train, run)
+    parts = fit_llm(episodes, config, train, run)
     assert (
         (whole.best_update, whole.best_score) == (parts.best_update, parts.best_score) == (4, 0.7)
     )
@@ -69,7 +69,7 @@ def test_one_update_is_the_gradient_of_all_its_steps_clipped_once(tmp_path):
     train = TrainConfig(
         updates=1, batch_episodes=2, accumulate=3, max_grad_norm=0.25, warmup_fraction=0
     )
-    train_llm(episodes, config, train, TrainingRun(tmp_path / "run"))
+    fit_llm(episodes, config, train, TrainingRun(tmp_path / "run"))
     # By hand: all six episodes at once (one shuffle takes each once), mean over the 31 steps.
     config = dataclasses.replace(config, returns=RETURNS.fit(episodes))
     model = LLMModel(config)
@@ -129,7 +129,7 @@ def test_it_learns_a_rule_and_keeps_the_best_and_the_last(tmp_path):
         validate=lambda factory: -float(factory.config.returns.target),
         progress=told.append,
     )
-    result = train_llm(episodes, config, train, run)
+    result = fit_llm(episodes, config, train, run)
     accuracy = [each["accuracy"] for each in told if "accuracy" in each]
     assert np.mean(accuracy[:3]) < 0.4
     assert np.mean(accuracy[-3:]) > 0.7
@@ -149,7 +149,7 @@ def test_validation_acts_in_eval_mode_with_nothing_left_to_chance(tmp_path):
         seen.append(torch.equal(one, other))
         return 0.0
 
-    train_llm(make_episodes(8), config, SHORT, TrainingRun(tmp_path / "run", validate=validate))
+    fit_llm(make_episodes(8), config, SHORT, TrainingRun(tmp_path / "run", validate=validate))
     assert seen == [True]
 
 
@@ -163,21 +163,21 @@ def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(
         InputError, match=r"observations must have the shape \(6, 6\), got \(6, 8\)"
     ):
-        train_llm(wide, config, SHORT, run)
+        fit_llm(wide, config, SHORT, run)
     with pytest.raises(InputError, match=r"actions must be in 0\.\.5, got 0\.\.6"):
-        train_llm(odd, config, SHORT, run)
+        fit_llm(odd, config, SHORT, run)
     with pytest.raises(InputError, match=f"episodes must have at most 4 steps, got {MAX_STEPS}"):
-        train_llm(episodes, dataclasses.replace(config, max_steps=4), SHORT, run)
+        fit_llm(episodes, dataclasses.replace(config, max_steps=4), SHORT, run)
     assert not out.exists()
-    train_llm(episodes, config, SHORT, TrainingRun(out, stop_after=2))
+    fit_llm(episodes, config, SHORT, TrainingRun(out, stop_after=2))
     with pytest.raises(InputError, match="out must be new or be resumed"):
-        train_llm(episodes, config, SHORT, run)
+        fit_llm(episodes, config, SHORT, run)
     other = dataclasses.replace(SHORT, learning_rate=0.5)
     with pytest.raises(InputError, match=r"with learning_rate 0\.001, got 0\.5"):
-        train_llm(episodes, config, other, TrainingRun(out, resume=True))
+        fit_llm(episodes, config, other, TrainingRun(out, resume=True))
     (out / "last" / "optimizer.safetensors").unlink()
     with pytest.raises(InputError, match=r"optimizer\.safetensors must exist"):
-        train_llm(episodes, config, SHORT, TrainingRun(out, resume=True))
+        fit_llm(episodes, config, SHORT, TrainingRun(out, resume=True))
 
 
 def test_a_run_of_another_origin_is_not_resumed(tmp_path):
@@ -185,7 +185,7 @@ def test_a_run_of_another_origin_is_not_resumed(tmp_path):
     out = tmp_path / "run"
     origin = {"policies": ("a", "b"), "pool_sha256": "1" * 64, "validated_on": "valid"}
     run = TrainingRun(out, trained_on=origin, resume=True)
-    train_llm(make_episodes(8), config, SHORT, dataclasses.replace(run, stop_after=2))
+    fit_llm(make_episodes(8), config, SHORT, dataclasses.replace(run, stop_after=2))
     before = files_of(out)
     for name, value, said in [
         ("policies", ("a",), r"with policies \['a', 'b'\], got \['a'\]"),
@@ -194,9 +194,9 @@ def test_a_run_of_another_origin_is_not_resumed(tmp_path):
     ]:
         other = dataclasses.replace(run, trained_on={**origin, name: value})
         with pytest.raises(InputError, match=f"trained_on must be that of the run in .*{said}"):
-            train_llm(make_episodes(8), config, SHORT, other)
+            fit_llm(make_episodes(8), config, SHORT, other)
         assert files_of(out) == before
-    train_llm(make_episodes(8), config, SHORT, run)
+    fit_llm(make_episodes(8), config, SHORT, run)
     kept = json.loads((out / "last" / "config.json").read_text())["trained_on"]
     assert kept == {**origin, "policies": ["a", "b"]}
 
@@ -215,11 +215,11 @@ def test_metrics_of_a_run_killed_before_its_first_checkpoint_do_not_stay(tmp_pat
     train = dataclasses.replace(SHORT, checkpoint_every=3)
     run = TrainingRun(out, resume=True)
     with pytest.raises(KilledError):
-        train_llm(make_episodes(8), config, train, dataclasses.replace(run, progress=kill))
-    train_llm(make_episodes(8), config, train, dataclasses.replace(run, stop_after=3))
+        fit_llm(make_episodes(8), config, train, dataclasses.replace(run, progress=kill))
+    fit_llm(make_episodes(8), config, train, dataclasses.replace(run, stop_after=3))
     path = out / "metrics.jsonl"
     path.write_text(path.read_text() + '{"update": 4, "lo')  # killed within a line
-    train_llm(make_episodes(8), config, train, run)
+    fit_llm(make_episodes(8), config, train, run)
     lines = [json.loads(line)["update"] for line in path.read_text().splitlines()]
     assert lines == [1, 2, 3, 4, 5, 6]
 
@@ -241,7 +241,7 @@ def test_a_place_that_is_no_run_and_a_device_that_is_not_there_are_refused(tmp_p
         (tmp_path / "new", dataclasses.replace(SHORT, device="meta"), "device must be one torch"),
     ]:
         with pytest.raises(InputError, match=sentence):
-            train_llm(make_episodes(8), config, train, TrainingRun(out, resume=True))
+            fit_llm(make_episodes(8), config, train, TrainingRun(out, resume=True))
     assert sorted(files_of(tmp_path)) == ["llama/config.json", "pool/meta.json"]
     assert not (tmp_path / "new").exists()
 

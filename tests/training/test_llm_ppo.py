@@ -186,7 +186,7 @@ def folders(tmp_path, monkeypatch):
 def test_the_command_goes_on_with_a_language_model_and_remembers_where_it_comes_from(
     folders, capsys
 ):
-    command = ["train", "abr", "--method", "ppo", "--traces", str(folders / "links")]
+    command = ["train", "ppo", "abr", "--traces", str(folders / "links")]
     command += ["--validate-on", str(folders / "links"), "--episodes", "2", "--updates", "1"]
     started = ["--start", str(folders / "llm"), "--critic", str(folders / "critic")]
     assert command_line([*command, *started, "--out", str(folders / "run")]) == 0

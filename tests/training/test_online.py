@@ -76,7 +76,7 @@ def test_the_command_trains_goes_on_and_refuses_the_options_of_other_methods(
 ):
     home, away = folders
     out = tmp_path / "run"
-    command = ["train", "abr", "--method", "ppo", "--traces", home, "--validate-on", away]
+    command = ["train", "ppo", "abr", "--traces", home, "--validate-on", away]
     command += ["--episodes", "4", "--updates", "1", "--out", str(out)]
     assert run(command) == 0
     assert "policy in" in capsys.readouterr().out
@@ -95,9 +95,9 @@ def test_the_command_trains_goes_on_and_refuses_the_options_of_other_methods(
         capsys.readouterr()
         assert run([*command, *more]) == 2
         assert sentence in capsys.readouterr().err
-    assert run(["train", "abr", "--method", "udr", "--difficulty", "4", "--out", str(out)]) == 2
+    assert run(["train", "udr", "abr", "--difficulty", "4", "--out", str(out)]) == 2
     assert "difficulty must be 1, 2 or 3, got 4" in capsys.readouterr().err
-    assert run(["train", "abr", "--out", str(out)]) == 2
+    assert run(["train", "llm", "abr", "--out", str(out)]) == 2
     assert "pool must be given for the method llm, got none" in capsys.readouterr().err
 
 
@@ -112,7 +112,7 @@ def test_the_command_trains_goes_on_and_refuses_the_options_of_other_methods(
 def test_worlds_that_are_not_there_are_named_before_their_validation(
     tmp_path, capsys, problem, method, option, sentence
 ):
-    command = ["train", problem, "--method", method, option, "nosuch", "--out", str(tmp_path / "a")]
+    command = ["train", method, problem, option, "nosuch", "--out", str(tmp_path / "a")]
     assert run(command) == 2
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "a").exists()

@@ -1,6 +1,7 @@
 """Training predictors from names: which windows, what is remembered, from the command line too."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,13 +9,21 @@ import pytest
 from netllm_gym.cli.main import run
 from netllm_gym.errors import InputError
 from netllm_gym.policies.loading import load_policy
-from netllm_gym.training.supervised import train_predictor, window_training_data
+from netllm_gym.problems.index import find_problem
+from netllm_gym.training.methods import TrainRequest, train
+from netllm_gym.training.windows import window_training_data
 
 SMALL = {"history": 4, "future": 3, "trim_tail": 10}
 
 
-def test_a_lesson_trains_densely_and_validates_as_the_case_says():
-    data = window_training_data("vp", {"dataset": "synthetic", **SMALL}, 7, None)
+def data_of(case, stride=5, validate_on=None):
+    where = {"out": Path("unused"), "case": case, "validate_on": validate_on}
+    request = TrainRequest(problem=find_problem("vp"), method="gru", **where)
+    return window_training_data(request, stride)
+
+
+def test_a_case_trains_densely_and_validates_as_the_case_says():
+    data = data_of({"dataset": "synthetic", **SMALL}, 7)
     config = data.windows.config
     assert (config.trim_head, config.trim_tail, config.stride) == (4, 3, 7)
     assert data.validation.dataset.name == "synthetic-valid"
@@ -27,8 +36,8 @@ def test_a_lesson_trains_densely_and_validates_as_the_case_says():
 @pytest.mark.parametrize(
     ("problem", "method", "case", "stride", "sentence"),
     [
-        ("abr", "gru", {}, 5, "problem must be one of predictions, got 'abr', which is played"),
-        ("vp", "lstm", {}, 5, "method must be one of gru, track, got 'lstm'"),
+        ("abr", "gru", {}, 5, "method must be one of llm, bc, cql, dt.* for abr, got 'gru'"),
+        ("vp", "lstm", {}, 5, "method must be one of llm, gru, track for vp, got 'lstm'"),
         ("vp", "gru", {}, 0, "train_stride must be in 1..1000000, got 0"),
         ("vp", "gru", {"dataset": "synthetic-test"}, 5, "validate_on must name dataset, since syn"),
         ("vp", "gru", {"traces": "x"}, 5, "traces must be left out for vp"),
@@ -36,7 +45,7 @@ def test_a_lesson_trains_densely_and_validates_as_the_case_says():
 )
 def test_what_cannot_be_learned_is_refused(tmp_path, problem, method, case, stride, sentence):
     with pytest.raises(InputError, match=sentence):
-        train_predictor(problem, method, tmp_path / "out", case, train_stride=stride)
+        train(problem, method, tmp_path / "out", case=case, config={"train_stride": stride})
     assert not (tmp_path / "out").exists()
 
 
@@ -46,9 +55,9 @@ def test_angles_of_another_order_are_no_validation(tmp_path):
     file.write_text("".join(f"{0.2 * n},{n},0,0\n" for n in range(90)))
     validation = str(file.parents[2])
     with pytest.raises(InputError, match="validation must have the euler_order of synthetic, yxz"):
-        window_training_data("vp", {"dataset": "synthetic"}, 5, validation)
+        data_of({"dataset": "synthetic"}, validate_on=validation)
     case = {"dataset": "synthetic", "euler_order": "zxy"}
-    assert window_training_data("vp", case, 5, validation).validation.dataset.euler_order == "zxy"
+    assert data_of(case, validate_on=validation).validation.dataset.euler_order == "zxy"
 
 
 @pytest.mark.parametrize("method", ["gru", "track", "llm"])
@@ -56,8 +65,8 @@ def test_trained_and_benched_from_the_command_line(tmp_path, capsys, method):
     sizes = ["--history", "4", "--future", "3", "--trim-tail", "10"]
     options = ["--layers", "1"] if method == "llm" else ["--batch-size", "8"]
     out = tmp_path / "mine"
-    train = ["train", "vp", "--method", method, "--out", str(out), "--updates", "2", *options]
-    assert run([*train, "--stride", "40", "--validate-every", "1", *sizes]) == 0
+    train = ["train", method, "vp", "--out", str(out), "--updates", "2", *options]
+    assert run([*train, "--train-stride", "40", "--validate-every", "1", *sizes]) == 0
     assert "best after update" in capsys.readouterr().out
     file = tmp_path / "t.json"
     bench = ["bench", "vp", "--policies", f"hold_last,{out}", "--json", str(file), *sizes]
@@ -84,6 +93,7 @@ def test_frames_are_learned_from_and_said(tmp_path, capsys):
         file.write_text("\n".join(lines))
     arguments = [
         "train",
+        "llm",
         "vp",
         "--dataset",
         str(tmp_path / "learned"),
@@ -93,7 +103,7 @@ def test_frames_are_learned_from_and_said(tmp_path, capsys):
         "1",
         "--layers",
         "1",
-        "--stride",
+        "--train-stride",
         "60",
         "--history",
         "4",
@@ -107,9 +117,9 @@ def test_frames_are_learned_from_and_said(tmp_path, capsys):
     capsys.readouterr()
     assert run(again) == 2  # what it saw is another thing now
     assert "with features_sha256" in capsys.readouterr().err
-    assert run(["train", "vp", "--features", str(folder), "--out", "x"]) == 2
+    assert run(["train", "llm", "vp", "--features", str(folder), "--out", "x"]) == 2
     assert "features must be left out for generated sets" in capsys.readouterr().err
-    wrong = [*arguments[:6], "--method", "gru", "--features", str(folder), "--out", "x"]
+    wrong = ["train", "gru", *arguments[2:7], "--features", str(folder), "--out", "x"]
     capsys.readouterr()
     assert run(wrong) == 2
     assert "features must be left out for the method gru" in capsys.readouterr().err
@@ -119,17 +129,17 @@ def test_frames_are_learned_from_and_said(tmp_path, capsys):
     ("option", "sentence"),
     [
         ("--trim-tail", "trim_tail must be at most 1000000, got "),
-        ("--stride", "train_stride must be in 1..1000000, got "),
+        ("--train-stride", "train_stride must be in 1..1000000, got "),
         ("--accumulate", "accumulate must be at most 1000000, got "),
         ("--batch-episodes", "batch_episodes must be at most 1000000, got "),
         ("--threads", "threads must be at most 1024, got "),
         ("--updates", "updates must be at most 2147483647, got "),
-        ("--method gru --batch-size", "batch_size must be at most 1000000, got "),
+        ("--batch-size", "batch_size must be at most 1000000, got "),
     ],
 )
 def test_numbers_beyond_all_sense_are_one_sentence(tmp_path, option, sentence, capsys):
-    out = tmp_path / "out"
-    assert run(["train", "vp", "--out", str(out), *option.split(), str(10**18)]) == 2
+    out, method = tmp_path / "out", "gru" if option == "--batch-size" else "llm"
+    assert run(["train", method, "vp", "--out", str(out), option, str(10**18)]) == 2
     assert sentence in capsys.readouterr().err
     assert not out.exists()
 
@@ -138,14 +148,16 @@ def test_numbers_beyond_all_sense_are_one_sentence(tmp_path, option, sentence, c
     ("arguments", "sentence"),
     [
         (
-            "train vp --pool p --out x",
-            "pool must be left out for the method llm, got 'p'; it is",
+            "llm vp --pool p --out x",
+            "pool must be left out for the method llm, which learns from win",
         ),
-        ("train vp --method ppo --out x", "method must be one of llm, gru, track, got 'ppo'"),
-        ("train abr --dataset d --out x", "dataset must be left out for the method llm"),
-        ("train vp --stride 0 --out x", "train_stride must be in 1..1000000, got 0"),
+        ("bc vp --pool p --out x", "method must be one of llm, gru, track for vp, got 'bc'"),
+        ("ppp abr --out x", "method must be one of llm, bc, cql, dt, gru, track"),
+        ("llm abr --dataset d --out x", "dataset must be left out for the method llm of abr"),
+        ("llm abr --train-stride 3 --out x", "train-stride must be left out for the method llm"),
+        ("llm vp --train-stride 0 --out x", "train_stride must be in 1..1000000, got 0"),
     ],
 )
 def test_options_of_others_are_one_sentence(arguments, sentence, capsys):
-    assert run(arguments.split()) == 2
+    assert run(["train", *arguments.split()]) == 2
     assert sentence in capsys.readouterr().err

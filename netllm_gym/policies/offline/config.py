@@ -19,7 +19,7 @@ class OfflineTraining:
         hidden_units: Width of each layer of the encoder.
         validate_every: Updates between validations. With 0 there is only one, at the end.
         checkpoint_every: Updates between checkpoints. With 0 only the end is kept.
-        seed: Seed of initial weights, batches, dropout.
+        seed: Seed of weights, batches, dropout.
         threads: CPU threads of torch. With 0 torch chooses. More than 1 does not pay for networks
             of this size.
         device: Device, such as cpu or cuda.

@@ -15,8 +15,8 @@ from netllm_gym.policies.llm.model import LLMModel, inputs_of
 from netllm_gym.policies.llm.policy import LLMPolicy, LLMPolicyFactory
 from netllm_gym.policies.returns import ReturnSpec
 from netllm_gym.pools.windows import Windows
-from netllm_gym.training.config import TrainConfig
-from netllm_gym.training.llm import train_llm
+from netllm_gym.training.llm import fit_llm
+from netllm_gym.training.llm_config import TrainConfig
 from netllm_gym.training.run import TrainingRun
 from tests.policies.llm.made import SHAPES, shape_folder
 from tests.policies.llm.made_cjs import (
@@ -288,7 +288,7 @@ def test_it_learns_a_rule_from_a_pool_and_keeps_it(tmp_path):
     )
     config = dataclasses.replace(config, feature_dim=64)
     run = TrainingRun(tmp_path / "run", validate=validate, progress=told.append)
-    result = train_llm(learnable((50,) * 10), config, train, run)
+    result = fit_llm(learnable((50,) * 10), config, train, run)
     accuracy = [each["stage_accuracy"] for each in told if "stage_accuracy" in each]
     assert np.mean(accuracy[:3]) < 0.6
     assert np.mean(accuracy[-5:]) > 0.85
@@ -314,9 +314,9 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path):
     )
     episodes = make_cjs_episodes((40, 25, 31))
     train = TrainConfig(updates=5, batch_episodes=16, accumulate=2, checkpoint_every=2)
-    train_llm(episodes, config, train, TrainingRun(tmp_path / "whole"))
-    train_llm(episodes, config, train, TrainingRun(tmp_path / "parts", stop_after=3))
-    train_llm(episodes, config, train, TrainingRun(tmp_path / "parts", resume=True))
+    fit_llm(episodes, config, train, TrainingRun(tmp_path / "whole"))
+    fit_llm(episodes, config, train, TrainingRun(tmp_path / "parts", stop_after=3))
+    fit_llm(episodes, config, train, TrainingRun(tmp_path / "parts", resume=True))
     assert files_of(tmp_path / "whole" / "last") == files_of(tmp_path / "parts" / "last")
     assert (
         json.loads((tmp_path / "whole" / "last" / "config.json").read_text())["config"]["problem"]
@@ -357,12 +357,12 @@ def test_what_does_not_fit_is_refused(tmp_path):
     train, run = TrainConfig(updates=1), TrainingRun(tmp_path / "run")
     wrong = dataclasses.replace(episodes, actions=episodes.actions + np.array([1000, 0]))
     with pytest.raises(InputError, match=r"actions must name one of \d+ stages or -1, got 9\d\d"):
-        train_llm(wrong, config, train, run)
+        fit_llm(wrong, config, train, run)
     wrong = dataclasses.replace(episodes, actions=episodes.actions - np.array([0, 1000]))
     with pytest.raises(InputError, match="executors of actions must be at least 0, got -1000"):
-        train_llm(wrong, config, train, run)
+        fit_llm(wrong, config, train, run)
     wrong = dataclasses.replace(episodes, actions=episodes.actions[..., 0])
     with pytest.raises(InputError, match="actions must be a stage and executors"):
-        train_llm(wrong, config, train, run)
+        fit_llm(wrong, config, train, run)
     with pytest.raises(InputError, match="env must be one of the problem cjs"):
         LLMPolicyFactory(LLMModel(config))(object())

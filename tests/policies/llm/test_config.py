@@ -9,7 +9,7 @@ from netllm_gym.configs import from_json, to_json
 from netllm_gym.errors import InputError
 from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig
 from netllm_gym.policies.returns import ReturnSpec
-from netllm_gym.training.config import TrainConfig
+from netllm_gym.training.llm_config import TrainConfig
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from netllm_gym.policies.llm.policy import factory_of, for_acting
 from netllm_gym.policies.llm.vp import forecast
 from netllm_gym.policies.loading import load_policy
 from netllm_gym.policies.viewport import seen
-from netllm_gym.training.config import TrainConfig
+from netllm_gym.training.llm_config import TrainConfig
 from netllm_gym.training.llm_viewport import llm_learner, viewport_config
 from netllm_gym.training.run import TrainingRun
 from netllm_gym.training.viewport import train_on_windows

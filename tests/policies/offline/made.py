@@ -3,7 +3,7 @@
 import numpy as np
 
 from netllm_gym.policies.offline import cjs
-from netllm_gym.policies.offline.config import OfflineConfig, OfflineSchedule
+from netllm_gym.policies.offline.config import TRAININGS, OfflineConfig
 from netllm_gym.policies.returns import ReturnSpec
 from tests.policies.llm.made import MAX_STEPS
 
@@ -23,10 +23,11 @@ def make_config(method, problem="abr", **changes):
     )
 
 
-def make_schedule(**changes):
-    small = {"updates": 6, "batch_size": 8, "learning_rate": 1e-2, "target_every": 2}
+def make_schedule(method, **changes):
+    small = {"updates": 6, "batch_size": 8, "learning_rate": 1e-2}
     rest = {"validate_every": 0, "checkpoint_every": 0}
-    return OfflineSchedule(**small | rest | changes)
+    often = {"target_every": 2} if method == "cql" else {}
+    return TRAININGS[method](**small | rest | often | changes)
 
 
 def lively(model):

@@ -8,15 +8,13 @@ from netllm_gym.cli.main import run
 from netllm_gym.collection.collect import collect
 from netllm_gym.errors import InputError
 from netllm_gym.policies.loading import load_policy
-from netllm_gym.policies.offline.config import OfflineSchedule
-from netllm_gym.policies.returns import ReturnSpec
 from netllm_gym.pools.pool import ExperiencePool
-from netllm_gym.training.from_pools import train_offline
+from netllm_gym.training.methods import train
 from tests.policies.offline.made import METHODS
 
 
 def asked(method, pool, valid, out, *more):
-    command = ["train", "abr", "--method", method, "--pool", str(pool), "--out", str(out)]
+    command = ["train", method, "abr", "--pool", str(pool), "--out", str(out)]
     return [*command, "--validate-on", valid, "--updates", "2", "--batch-size", "8", *more]
 
 
@@ -42,8 +40,9 @@ def test_what_was_learned_offline_is_a_row_of_the_table(tmp_path, pool, valid, c
 
 
 def test_a_run_says_where_its_pool_came_from(tmp_path, pool, valid):
-    schedule = OfflineSchedule.of("bc", updates=1, batch_size=4)
-    train_offline("abr", "bc", pool, tmp_path / "run", schedule, ["bba"], validate_on=valid)
+    options = {"updates": 1, "batch_size": 4}
+    where = {"pool": pool, "policies": ["bba"], "validate_on": valid}
+    train("abr", "bc", tmp_path / "run", config=options, **where)
     kept = json.loads((tmp_path / "run" / "best" / "config.json").read_text())["trained_on"]
     opened = ExperiencePool.load(pool)
     assert kept["pool_sha256"] == opened.sha256
@@ -52,21 +51,27 @@ def test_a_run_says_where_its_pool_came_from(tmp_path, pool, valid):
 
 
 def test_seed_returns_and_padding_reach_the_run(tmp_path, pool, valid):
-    told = ["--policies", "bba,lowest", "--returns", "baseline:lowest", "--ignore-padding"]
+    told = ["--policies", "bba,lowest", "--returns", "baseline", "--ignore-padding"]
+    told += ["--return-baseline", "lowest"]
     assert run(asked("dt", pool, valid, tmp_path / "gain", *told, "--seed", "5")) == 0
     config = load_policy(str(tmp_path / "gain")).factory.config
     assert (config.seed, config.returns.kind, config.returns.baseline) == (5, "baseline", "lowest")
     state = json.loads((tmp_path / "gain" / "last" / "state.json").read_text())
-    assert (state["train"]["seed"], state["train"]["counts_padding"]) == (5, False)
+    assert (state["train"]["seed"], state["train"]["ignore_padding"]) == (5, True)
 
 
 @pytest.mark.parametrize(
     ("method", "more", "sentence"),
     [
-        ("bc", ["--returns", "none"], "returns must be left out for the method bc"),
-        ("cql", ["--ignore-padding"], "ignore-padding must be left out for the method cql"),
-        ("dt", ["--backbone", "minilm"], "backbone must be left out for the method dt"),
-        ("dt", ["--returns", "baseline:bola"], "baseline must be a policy of the pool"),
+        ("bc", ["--returns", "none"], "No such option: --returns"),
+        ("cql", ["--ignore-padding"], "No such option: --ignore-padding"),
+        ("dt", ["--backbone", "minilm"], "No such option: --backbone"),
+        (
+            "dt",
+            ["--returns", "baseline", "--return-baseline", "bola"],
+            "baseline must be a policy of the pool",
+        ),
+        ("bc", ["--traces", "synthetic"], "No such option: --traces"),
         ("bc", ["--policies", "bola"], "policies must be in the pool (bba, lowest), got 'bola'"),
         ("bc", ["--batch-size", "0"], "batch_size must be at least 1, got 0"),
         ("bc", ["--device", "abacus"], "device must be one torch can use here, got 'abacus'"),
@@ -81,15 +86,15 @@ def test_wrong_arguments(tmp_path, pool, valid, capsys, method, more, sentence):
 
 
 def test_only_dt_is_told_returns(tmp_path, pool):
-    with pytest.raises(InputError, match="returns must be left out for bc"):
-        train_offline("abr", "bc", pool, tmp_path / "run", returns=ReturnSpec())
+    with pytest.raises(InputError, match="returns must be an option of BCTraining"):
+        train("abr", "bc", tmp_path / "run", pool=pool, config={"returns": "none"})
 
 
 def test_clusters_too(tmp_path):
     small = {"workload": "synthetic", "num_executors": 4, "num_jobs": 3}
     collect("cjs", ["srpt"], 2, tmp_path / "pool", small)
-    schedule = OfflineSchedule.of("bc", updates=2, batch_size=8)
-    train_offline("cjs", "bc", tmp_path / "pool", tmp_path / "mine", schedule)
+    options = {"updates": 2, "batch_size": 8}
+    train("cjs", "bc", tmp_path / "mine", pool=tmp_path / "pool", config=options)
     command = ["bench", "cjs", "--num-executors", "4", "--num-jobs", "3"]
     mine = tmp_path / "mine"
     assert run([*command, "--policies", f"{mine},{mine}:sampled,srpt"]) == 0

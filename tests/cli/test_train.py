@@ -1,0 +1,120 @@
+"""`train` on the command line: options from configs, their help, and a method of somebody else."""
+
+import json
+import re
+from dataclasses import dataclass
+
+import pytest
+
+from netllm_gym.cli.main import run
+from netllm_gym.configs import options_of
+from netllm_gym.problems.index import find_problem, problems
+from netllm_gym.training import methods as registry
+from netllm_gym.training.methods import METHODS, Method, find_method, register_method
+from netllm_gym.training.run import TrainResult
+
+NAMES = sorted({each.name for each in METHODS})
+
+
+def help_of(capsys, monkeypatch, *command):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["train", *command]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_help_of_a_method_fits_on_a_screen(name, capsys, monkeypatch):
+    text = help_of(capsys, monkeypatch, name, "--help")
+    assert len(text.splitlines()) <= 45
+    others = {"pool", "traces", "dataset", "clone-updates"} - set(re.findall(r"--([\w-]+) ", text))
+    assert others  # no method has the options of all
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_field_is_an_option_and_every_default_is_the_configs(name, capsys, monkeypatch):
+    text = " ".join(help_of(capsys, monkeypatch, name, "--help-all").split())
+    for problem in problems().values():
+        if not any(each.name == name and each.suits(problem) for each in METHODS):
+            continue
+        config = find_method(name, problem).default_config(problem)
+        for option, each in options_of(config).items():
+            assert f"--{option.replace('_', '-')} " in text, option
+            told = re.search(re.escape(each.help) + r"(?: \[default: ([^]]*)\])?", text)
+            assert told, option
+            shown = told[1]
+            defaults = dict.fromkeys(problems(), "")
+            for part in shown.split("; ") if shown else ():
+                whose, colon, value = part.rpartition(": ")
+                for key in [whose] if colon else defaults:
+                    defaults[key] = value
+            value = each.default
+            text_of = (
+                {bool: str(value).lower(), tuple: ",".join(map(str, value or ()))}
+                if (isinstance(value, bool | tuple))
+                else {}
+            )
+            expected = text_of.get(type(value), "" if value is None else str(value))
+            assert defaults[problem.name] == expected, option
+
+
+@dataclass(frozen=True)
+class ToyConfig:
+    """All options of a method that trains nothing.
+
+    Attributes:
+        updates: Updates in all.
+        mood: good or bad.
+        sizes: Sizes of the layers.
+    """
+
+    updates: int = 3
+    mood: str = "good"
+    sizes: tuple[int, ...] = (4, 2)
+
+
+def train_toy(request, config):
+    request.out.mkdir()
+    told = {"mood": config.mood, "sizes": config.sizes, "problem": request.problem.name}
+    (request.out / "told.json").write_text(json.dumps(told | {"case": dict(request.case)}))
+    for update in range(config.updates):
+        request.on_progress({"update": update + 1, "loss": 1.0})
+    return TrainResult(config.updates, None, None, request.out)
+
+
+def test_a_method_of_somebody_else_trains_by_one_row(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(registry, "METHODS", list(METHODS))
+    monkeypatch.setattr("netllm_gym.cli.train.METHODS", registry.METHODS)
+    here = "tests.cli.test_train"
+    register_method(
+        Method(
+            name="toy",
+            title="Train nothing.",
+            learns_from="playing",
+            config=f"{here}:ToyConfig",
+            run=f"{here}:train_toy",
+            example="toy abr --out runs/toy",
+        )
+    )
+    text = help_of(capsys, monkeypatch, "toy", "--help")
+    assert "--mood <str>" in text
+    assert "[default: 4,2]" in text
+    out = tmp_path / "run"
+    command = ["train", "toy", "abr", "--traces", "synthetic", "--out", str(out), "--sizes", "8,3"]
+    config = tmp_path / "toy.toml"
+    config.write_text('mood = "bad"\nsizes = [1, 1]\n')
+    assert run([*command, "--config", str(config)]) == 0
+    told = json.loads((out / "told.json").read_text())
+    assert told == {
+        "mood": "bad",
+        "sizes": [8, 3],
+        "problem": "abr",
+        "case": {"traces": "synthetic"},
+    }
+    assert f"policy in {out}" in capsys.readouterr().out
+    assert run([*command, "--backbone", "tiny"]) == 2
+    assert "No such option: --backbone" in capsys.readouterr().err
+
+
+def test_a_method_is_found_for_its_problems_only():
+    assert find_method("llm", find_problem("abr")).learns_from == "pool"
+    assert find_method("llm", find_problem("vp")).learns_from == "windows"
