@@ -173,7 +173,9 @@ def train_viewport_network(request: TrainRequest, config: ViewportTraining) -> T
     """
     data = window_training_data(request, config.train_stride)
     if data.windows.dataset.features is not None:
-        raise InputError(f"features must be left out for the method {request.method}, which sees none")
+        raise InputError(
+            f"features must be left out for the method {request.method}, which sees none"
+        )
     network_config = ViewportNetworkConfig(
         kind=config.kind,
         history=data.windows.config.history,
