@@ -44,7 +44,7 @@ def test_ctrl_c_is_one_sentence_with_the_command(capsys, monkeypatch, tmp_path, 
     monkeypatch.setattr(Progress, "update", interrupted)
     assert run(arguments) == 130
     lines = capsys.readouterr().err.splitlines()
-    goes_on = "begin again with" if name == "bench" else "what is finished is kept, it goes on with"
+    goes_on = "begin again with" if name == "bench" else "finished work is kept, resume with"
     json_or_out = f"'{out}.json'" if name == "bench" else f"'{out}'"
     command = " ".join(["netllm-gym", *arguments[:-1], json_or_out])
     assert lines == [f"netllm-gym: interrupted; {goes_on} `{command}`"]

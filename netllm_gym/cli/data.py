@@ -72,7 +72,7 @@ def data_fetch(
 ) -> None:
     """Fetch published traces and videos, each file checked by its SHA-256.
 
-    Run again, it goes on where it was interrupted, and mends what was altered.
+    Run the command again after an interruption to resume; altered files are replaced.
 
     Example: netllm-gym data fetch fcc video1
     """
@@ -141,11 +141,11 @@ def data_inspect(
 def data_split(
     name: Annotated[str, typer.Argument(help="A trace set's name, folder or list.")],
     out: Annotated[Path, typer.Option(help="New folder for the lists.")],
-    by: Annotated[str, typer.Option(help="What is kept together: recording.")] = "recording",
+    by: Annotated[str, typer.Option(help="What stays together: recording.")] = "recording",
     shares: Annotated[
         str, typer.Option(help="Shares of train, valid and test, or of train and test.")
     ] = "0.7,0.15,0.15",
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal parts.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the split; equal seeds give equal parts.")] = 0,
 ) -> None:
     """Split a trace set so that all pieces of one recording land in one part.
 
@@ -200,15 +200,18 @@ def data_convert(
 @data_app.command("import-pool")
 def data_import_pool(
     file: Annotated[Path, typer.Argument(help="NetLLM's exp_pool.pkl.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Folder of the pool; run again to go on.")],
+    out: Annotated[Path, typer.Option(help="Folder of the pool; run again to resume.")],
     traces: Annotated[
-        str | None, typer.Option(help="What was played, on your word; needed to train.")
+        str | None, typer.Option(help="Traces that were played; needed to train.")
     ] = None,
     video: Annotated[
-        str | None, typer.Option(help="What was played, checked by chunk sizes; needed to train.")
+        str | None,
+        typer.Option(help="Video that was played, checked by chunk sizes; needed to train."),
     ] = None,
     noise: Annotated[bool, typer.Option("--noise", help="Download times were noisy.")] = False,
-    policy: Annotated[str, typer.Option(help="Who acted; the file does not say.")] = "unknown",
+    policy: Annotated[
+        str, typer.Option(help="Policy that acted, which the file does not name.")
+    ] = "unknown",
 ) -> None:
     """Read a pickled pool of NetLLM, without unpickling it, into an experience pool.
 

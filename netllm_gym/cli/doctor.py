@@ -1,4 +1,4 @@
-"""What this machine has for netllm-gym and what is amiss; the first thing to put in a report."""
+"""What this machine has for netllm-gym and what is missing; paste it into a bug report."""
 
 import importlib.metadata
 import platform
@@ -34,7 +34,9 @@ def examine() -> Iterator[Check]:
     try:
         yield from _packages()
     except importlib.metadata.PackageNotFoundError:
-        yield Check("packages", f"{PACKAGE} is not installed, so nobody says which", "missing")
+        yield Check(
+            "packages", f"{PACKAGE} is not installed, so its requirements are unknown", "missing"
+        )
     yield _try("environment", _play)
     yield _try("data folder", _data)
     yield _try("language model", _devices)

@@ -219,7 +219,7 @@ def demo(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for pool, policies and table; run again to go on. Left out: runs/demo-abr "
+            help="Folder for pool, policies and table; run again to resume. Left out: runs/demo-abr "
             "or the like."
         ),
     ] = None,
@@ -242,7 +242,7 @@ def doctor(
         Path | None, typer.Option("--json", help="Write the findings to this file too.")
     ] = None,
 ) -> None:
-    """Say what this machine has, and what is amiss; exit status 1 if something is broken.
+    """Say what this machine has and what is missing; exit status 1 if something is broken.
 
     Example: netllm-gym doctor
     """
@@ -306,8 +306,8 @@ def run(arguments: list[str]) -> int:
         return _fail(f"{where}{error.strerror or one_line(error)}", 1)
     if status == INTERRUPTED:  # typer makes this status of a Ctrl-C within a command
         again = shlex.join(["netllm-gym", *arguments])
-        goes_on = arguments[:1] in (["collect"], ["train"], ["demo"])
-        kept = "what is finished is kept, it goes on with" if goes_on else "begin again with"
+        can_resume = arguments[:1] in (["collect"], ["train"], ["demo"])
+        kept = "finished work is kept, resume with" if can_resume else "begin again with"
         return _fail(f"interrupted; {kept} `{again}`", INTERRUPTED)
     return status
 

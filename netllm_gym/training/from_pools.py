@@ -29,7 +29,7 @@ class TrainingData:
     Attributes:
         episodes: The episodes of the policies that are learned from.
         validation: Where the best policy is chosen.
-        returns: What a policy is told of the return that is wanted, its kind decided.
+        returns: What a policy is told of the return that is wanted; its kind is decided.
         run: The run in the request's folder, new or resumed.
     """
 

@@ -1,4 +1,4 @@
-"""The method "llm" on pools: imitate episodes, told what return each of them reached.
+"""The method "llm" on pools: imitate the actions of episodes, given the return of each.
 
 A plain loop; `run.py` has its files, its validation and its resumption.
 """

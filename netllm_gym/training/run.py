@@ -1,9 +1,9 @@
-"""A training run, whatever learns in it: its files, its validation, its resumption.
+"""A training run of any method: its files, its validation, and how it is resumed.
 
-What an update does is a pure function of the settings, its number and the weights, so a run that
-stops and resumes is equal, bit for bit, to one that does not, with no generator's state on disk.
+An update is a pure function of the settings, its number and the weights. A run that stops and
+resumes is therefore equal, bit for bit, to one that does not, and no generator's state is saved.
 
-    out/last/          the policy, optimizer.safetensors, state.json: where to go on
+    out/last/          the newest policy, optimizer.safetensors and state.json, to resume from
     out/best/          the policy that did best in validation
     out/metrics.jsonl  a line for each update and each validation
     out/tensorboard/   the same numbers, where tensorboard is installed
@@ -48,9 +48,9 @@ class TrainResult:
 
     Attributes:
         updates: Updates made in all.
-        best_update: After which the best policy was kept; None without validation.
-        best_score: Its score in validation.
-        policy: Folder of the policy to use: the best, or the last without validation.
+        best_update: Update after which the best policy was kept; None without validation.
+        best_score: Score of the best policy in validation.
+        policy: Folder of the policy to use: the best one, or the last one without validation.
     """
 
     updates: int
@@ -63,9 +63,9 @@ class Schedule(Protocol):
     """What a run reads of the settings of a method.
 
     Attributes:
-        updates: In all.
-        validate_every: Updates between validations; 0 validates only at the end.
-        checkpoint_every: Updates between checkpoints; 0 keeps only the end.
+        updates: Updates in all.
+        validate_every: Updates between validations. With 0 there is only one, at the end.
+        checkpoint_every: Updates between checkpoints. With 0 only the end is kept.
     """
 
     @property
@@ -80,10 +80,10 @@ class Learner:
     """Weights, their optimizer, and what one update does to them.
 
     Attributes:
-        network: With the weights that are trained.
-        optimizer: Of these.
+        network: Has the weights that are trained.
+        optimizer: Optimizer of these weights.
         config: The policy's config, as JSON values.
-        settings: What decides an update beside config and weights, as JSON values.
+        settings: All that an update depends on besides config and weights, as JSON values.
         warm_start: Whether the weights were trained before the run, so that they may be its best.
     """
 
@@ -106,19 +106,19 @@ class Learner:
         raise NotImplementedError
 
     def optimizer_state(self) -> dict[str, Tensor]:
-        """Return what an update leaves beside the weights: the optimizer's state."""
+        """Return the state of the optimizer, which an update changes besides the weights."""
         return flat_optimizer_state(self.network, self.optimizer)
 
     def load_optimizer_state(self, moments: Mapping[str, Tensor], path: Path) -> None:
-        """Put back what `moments` gave; `path` is where it was read."""
+        """Restore what `optimizer_state` returned; `path` is where it was read."""
         load_flat_optimizer_state(self.network, self.optimizer, moments, path)
 
     def state(self) -> dict[str, Any]:
-        """Return what else updates leave for later ones, as JSON values; nothing."""
+        """Return what else later updates depend on, as JSON values; here nothing."""
         return {}
 
     def restore(self, state: Mapping[str, Any], path: Path) -> None:
-        """Put back what `state` gave; `path` is where it was read."""
+        """Restore what `state` returned; `path` is where it was read."""
 
 
 @dataclass
@@ -276,7 +276,7 @@ class TrainingRun:
         return progress
 
     def _cut_metrics(self, last_update: int) -> None:
-        """Leave of the metrics those up to the update from which the run goes on."""
+        """Keep the metrics up to the update from which the run is resumed."""
         path = self.out / "metrics.jsonl"
         lines = path.read_bytes().splitlines() if path.is_file() else []
         updates = [_update_of(line) for line in lines]
@@ -334,7 +334,7 @@ def learning_rate_share(update: int, rates: Rates) -> float:
 
 @contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
-    """Let torch use so many threads meanwhile; 0 leaves its setting."""
+    """Let torch use this number of threads in the context; 0 keeps its setting."""
     before = torch.get_num_threads()
     if count:
         torch.set_num_threads(count)
@@ -359,10 +359,10 @@ def load_flat_optimizer_state(
     moments: Mapping[str, Tensor],
     path: Path,
 ) -> None:
-    """Put back what `flat_optimizer_state` gave.
+    """Restore what `flat_optimizer_state` returned.
 
     Raises:
-        InputError: If they are those of another model.
+        InputError: If the state belongs to another model.
     """
     parameters = dict(model.named_parameters())
     for key, value in moments.items():
@@ -381,7 +381,7 @@ def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _scalars(folder: Path, update: int) -> Iterator[Progress]:
-    """Give what writes metrics for TensorBoard from an update on, or nothing if it is not there."""
+    """Yield a function that writes metrics for TensorBoard; it does nothing if not installed."""
     if importlib.util.find_spec("tensorboard") is None:
         yield lambda values: None
         return
@@ -398,7 +398,7 @@ def _scalars(folder: Path, update: int) -> Iterator[Progress]:
 
 
 def _update_of(line: bytes) -> int | None:
-    """Return the update that a line of the metrics speaks of, if it is whole."""
+    """Return the number of the update in a line of the metrics; None if the line is broken."""
     try:
         return int(json.loads(line)["update"])
     except Exception:  # any bytes may stand there
