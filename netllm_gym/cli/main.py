@@ -219,8 +219,7 @@ def demo(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for pool, policies and table; run again to resume. Left out: runs/demo-abr "
-            "or the like."
+            help="Folder of the results; run again to resume. Left out: runs/demo-abr or the like."
         ),
     ] = None,
 ) -> None:

@@ -30,7 +30,6 @@ from netllm_gym.training.run import (
     TrainingRun,
     TrainResult,
     cpu_threads,
-    learning_rate_share,
 )
 
 
@@ -111,7 +110,7 @@ class _Imitation(Learner):
     def update(self, number: int) -> dict[str, Any]:
         """Accumulate the gradient of one update, clip it once, step."""
         train = self.train
-        share = learning_rate_share(number, train)
+        share = train.share(number)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * share
         self.network.train()

@@ -11,14 +11,13 @@ resumes is therefore equal, bit for bit, to one that does not, and no generator'
 
 import importlib.util
 import json
-import math
 import reprlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +33,7 @@ from netllm_gym.files import (
 )
 from netllm_gym.policies.checkpoint import file_sha256, read_tensors, write_tensors
 from netllm_gym.policies.policy import TrainedPolicyFactory
+from netllm_gym.schedules import Schedule
 
 STATE_SCHEMA = "netllm-gym run 2"
 OPTIMIZER_FILE = "optimizer.safetensors"
@@ -57,23 +57,6 @@ class TrainResult:
     best_update: int | None
     best_score: float | None
     policy: Path
-
-
-class Schedule(Protocol):
-    """What a run reads of the settings of a method.
-
-    Attributes:
-        updates: Updates in all.
-        validate_every: Updates between validations. With 0 there is only one, at the end.
-        checkpoint_every: Updates between checkpoints. With 0 only the end is kept.
-    """
-
-    @property
-    def updates(self) -> int: ...  # noqa: D102
-    @property
-    def validate_every(self) -> int: ...  # noqa: D102
-    @property
-    def checkpoint_every(self) -> int: ...  # noqa: D102
 
 
 class Learner:
@@ -303,33 +286,6 @@ def check_place(out: Path) -> None:
                 f"out must be a new or empty folder or a training run, got {out} with {min(files)}"
             )
     check_can_be_folder("out", out)
-
-
-class Rates(Protocol):
-    """What the learning rate follows from.
-
-    Attributes:
-        updates: In all.
-        warmup_fraction: Share of the updates over which the rates rise.
-        final_fraction: Share of the rates at the end of the cosine.
-    """
-
-    @property
-    def updates(self) -> int: ...  # noqa: D102
-    @property
-    def warmup_fraction(self) -> float: ...  # noqa: D102
-    @property
-    def final_fraction(self) -> float: ...  # noqa: D102
-
-
-def learning_rate_share(update: int, rates: Rates) -> float:
-    """Return the share of the full rates in update 0, 1, ...: a linear rise, then a cosine."""
-    rise = rates.warmup_fraction * rates.updates
-    if update < rise:
-        return (update + 1) / (math.ceil(rise) + 1)
-    done = (update - rise) / max(1.0, rates.updates - rise)
-    cosine = 0.5 * (1.0 + math.cos(math.pi * done))
-    return rates.final_fraction + (1.0 - rates.final_fraction) * cosine
 
 
 @contextmanager

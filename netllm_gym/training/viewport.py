@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,37 +24,18 @@ from netllm_gym.policies.viewport import (
     seen,
 )
 from netllm_gym.pools.windows import draw_windows
+from netllm_gym.schedules import SupervisedSchedule
 from netllm_gym.training.methods import TrainRequest
 from netllm_gym.training.run import (
     Learner,
-    Rates,
     TrainingRun,
     TrainResult,
     cpu_threads,
-    learning_rate_share,
 )
-from netllm_gym.training.run import Schedule as RunSchedule
 from netllm_gym.training.viewport_config import ViewportTraining
 from netllm_gym.training.windows import window_training_data
 
 _MIRRORED = np.array([-1.0, 1.0, -1.0])  # left for right: roll and yaw change their sign
-
-
-class Schedule(RunSchedule, Rates, Protocol):
-    """What is read of a method's settings, beside what a run reads of them."""
-
-    @property
-    def updates(self) -> int: ...  # noqa: D102
-    @property
-    def learning_rate(self) -> float: ...  # noqa: D102
-    @property
-    def max_grad_norm(self) -> float: ...  # noqa: D102
-    @property
-    def seed(self) -> int: ...  # noqa: D102
-    @property
-    def threads(self) -> int: ...  # noqa: D102
-    @property
-    def device(self) -> str: ...  # noqa: D102
 
 
 class ViewportLearner(Learner):
@@ -78,7 +59,7 @@ class ViewportLearner(Learner):
         config: Any,
         optimizer: torch.optim.Optimizer,
         windows: ViewportWindows,
-        schedule: Schedule,
+        schedule: SupervisedSchedule,
         batch: int,
         accumulate: int = 1,
     ) -> None:
@@ -95,7 +76,7 @@ class ViewportLearner(Learner):
     def update(self, number: int) -> dict[str, Any]:
         """Accumulate the gradient of one update, clip it once, step."""
         schedule = self.schedule
-        share = learning_rate_share(number, schedule)
+        share = schedule.share(number)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * share
         self.network.train()
@@ -146,7 +127,7 @@ class Begun(NamedTuple):
 
 
 def train_on_windows(
-    begin: Callable[[Path | None], Begun], schedule: Schedule, run: TrainingRun
+    begin: Callable[[Path | None], Begun], schedule: SupervisedSchedule, run: TrainingRun
 ) -> TrainResult:
     """Train a predictor on windows and keep the best and the last.
 

@@ -18,7 +18,7 @@ from netllm_gym.policies.llm.checkpoint import load_llm_policy, save_llm_policy
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.model import LLMModel, inputs_of
 from netllm_gym.policies.returns import ReturnSpec
-from netllm_gym.training.llm import fit_llm, learning_rate_share, make_optimizer
+from netllm_gym.training.llm import fit_llm, make_optimizer
 from netllm_gym.training.llm_config import TrainConfig
 from netllm_gym.training.run import TrainingRun
 from tests.policies.llm.made import MAX_STEPS, make_batch, make_config, make_episodes, shape_folder
@@ -108,13 +108,13 @@ def test_decay_spares_norms_and_biases_and_the_adapter_has_its_own_rate(tmp_path
 
 def test_the_rate_rises_over_a_share_of_the_updates_then_falls_as_a_cosine():
     train = TrainConfig(updates=100, warmup_fraction=0.1, final_fraction=0.2)
-    shares = [learning_rate_share(update, train) for update in range(100)]
+    shares = [train.share(update) for update in range(100)]
     assert shares[0] == pytest.approx(1 / 11)
     assert shares[10] == 1.0
     assert shares[55] == pytest.approx(0.2 + 0.8 * 0.5)
     assert shares[99] == pytest.approx(0.2, abs=1e-3)
     assert max(shares) == 1.0
-    assert learning_rate_share(0, TrainConfig(updates=1, warmup_fraction=0)) == 1.0
+    assert TrainConfig(updates=1, warmup_fraction=0).share(0) == 1.0
 
 
 def test_it_learns_a_rule_and_keeps_the_best_and_the_last(tmp_path):

@@ -1,46 +1,39 @@
 """Settings of the offline learners: what a policy is, and how it is trained."""
 
-import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from netllm_gym.configs import MAX_SEED, check, check_schedule
+from netllm_gym.configs import MAX_SEED, check, option
 from netllm_gym.policies.returns import ReturnSpec
+from netllm_gym.schedules import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfflineTraining:
-    """What the offline methods of d3rlpy have in common; the schedule counts updates.
+class OfflineTraining(Schedule):
+    """What the offline methods of d3rlpy have in common.
 
     Attributes:
-        updates: Gradient steps in all.
         batch_size: Decisions of an update.
         learning_rate: Learning rate of Adam.
         hidden_units: Width of each layer of the encoder.
-        validate_every: Updates between validations. With 0 there is only one, at the end.
-        checkpoint_every: Updates between checkpoints. With 0 only the end is kept.
-        seed: Seed of weights, batches, dropout.
-        threads: CPU threads of torch. With 0 torch chooses. More than 1 does not pay for networks
-            of this size.
         device: Device, such as cpu or cuda.
     """
 
     method: ClassVar[str]
+    sizes: ClassVar[tuple[str, ...]] = ("batch_size",)
 
     updates: int = 20_000
+    validate_every: int = 1000
+    checkpoint_every: int = field(default=1000, metadata=option(advanced=True))
+    threads: int = field(default=1, metadata=option(advanced=True))
     batch_size: int = 256
     learning_rate: float = 1e-3
     hidden_units: tuple[int, ...] = (256, 256)
-    validate_every: int = 1000
-    checkpoint_every: int = 1000
-    seed: int = 0
-    threads: int = 1
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        check_schedule(self, "batch_size")
-        rate = self.learning_rate
-        check(0 < rate < math.inf, "learning_rate", "be above 0 and finite", rate)
+        super().__post_init__()
+        self.check_above_0("learning_rate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +50,7 @@ class BCTraining(OfflineTraining):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_weight(self, "imitation_penalty")
+        self.check_at_least_0("imitation_penalty")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +76,8 @@ class CQLTraining(OfflineTraining):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self.target_every >= 1, "target_every", "be at least 1", self.target_every)
-        check(0 <= self.gamma <= 1, "gamma", "lie in [0, 1]", self.gamma)
-        _check_weight(self, "conservative_weight")
+        self.check_shares("gamma")
+        self.check_at_least_0("conservative_weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,21 +98,16 @@ class DTTraining(OfflineTraining):
     method: ClassVar[str] = "dt"
 
     updates: int = 2_000
+    validate_every: int = 100
+    checkpoint_every: int = field(default=100, metadata=option(advanced=True))
     batch_size: int = 64
     learning_rate: float = 6e-4
     hidden_units: tuple[int, ...] = (128, 64)
-    validate_every: int = 100
-    checkpoint_every: int = 100
     context_steps: int = 20
     num_layers: int = 3
     num_heads: int = 4
     ignore_padding: bool = False
     returns: ReturnSpec = field(default_factory=lambda: ReturnSpec(kind="return_to_go"))
-
-
-def _check_weight(config: OfflineTraining, name: str) -> None:
-    value = getattr(config, name)
-    check(0 <= value < math.inf, name, "be at least 0 and finite", value)
 
 
 TRAININGS: dict[str, type[OfflineTraining]] = {
