@@ -6,7 +6,6 @@ and the defaults are all that a command line needs to offer the fields as option
 
 import dataclasses
 import difflib
-import math
 from collections.abc import Iterator, Mapping
 from types import UnionType
 from typing import (
@@ -24,6 +23,7 @@ from typing import (
 import docstring_parser
 
 from netllm_gym.errors import InputError
+from netllm_gym.typed_json import checked
 
 MAX_SEED = 2**31 - 1  # leaves room for the number of the update beside it
 MOST_AT_ONCE = 1_000_000  # windows, episodes or passes of an update
@@ -73,42 +73,7 @@ def from_json(kind: type[T], values: Mapping[str, Any]) -> T:
     Raises:
         InputError: If a name is unknown, or a value is of another type or breaks a rule.
     """
-    if not isinstance(values, Mapping):
-        raise InputError(f"{kind.__name__} must be an object with fields, got {values!r}")
-    fields = {each.name: each for each in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-        raise InputError(
-            f"{kind.__name__} must have no field but {', '.join(fields)}, got {unknown[0]}"
-        )
-    plain: dict[str, Any] = {}
-    hints = get_type_hints(kind)
-    for name, value in values.items():
-        hint = hints[name]
-        if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-            value = from_json(cast(type[Any], hint), value)
-        plain[name] = tuple(value) if isinstance(value, list) else value
-        told = hint.__name__ if isinstance(hint, type) else str(hint)
-        check(_fits(plain[name], hint), name, f"be of the type {told}", value)
-    return kind(**plain)
-
-
-def _fits(value: object, hint: Any) -> bool:
-    """Whether a value is of an annotated type; a number must be finite, and is not a bool."""
-    arguments = get_args(hint)
-    if get_origin(hint) is Literal:
-        return value in arguments
-    if get_origin(hint) in (Union, UnionType):
-        return any(_fits(value, each) for each in arguments)
-    if get_origin(hint) is tuple:
-        if not isinstance(value, tuple):
-            return False
-        kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
-        return len(kinds) == len(value) and all(map(_fits, value, kinds))
-    if hint in (int, float):
-        kinds = (int,) if hint is int else (int, float)
-        return isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
-    return isinstance(value, hint)
+    return checked(kind, values)
 
 
 class Option(NamedTuple):
@@ -161,8 +126,10 @@ def with_options(config: T, values: Mapping[str, Any]) -> T:
             hint = f"; did you mean {nearest[0]}?" if nearest else ""
             raise InputError(f"{name} must be an option of {type(config).__name__}{hint}")
         kind = known[name].kind
-        value = tuple(value) if isinstance(value, list) else value
-        check(_fits(value, kind), name, f"be {in_words(kind)}", value)
+        try:
+            value = checked(kind, value)
+        except InputError:
+            raise InputError(f"{name} must be {in_words(kind)}, got {value!r}") from None
         inner = changes
         for part in known[name].path[:-1]:
             inner = inner.setdefault(part, {})

@@ -157,7 +157,7 @@ def without_metrics(folder):
         ("last/policy.safetensors", lambda data: data[: len(data) // 2]),
         ("last/backbone.safetensors", lambda data: data[:-1] + bytes([data[-1] ^ 1])),
         ("last/state.json", lambda data: b'{"update": 1}'),
-        ("last/state.json", lambda data: data.replace(b"run 1", b"run 9")),
+        ("last/state.json", lambda data: data.replace(b"run 2", b"run 9")),
         ("last/config.json", lambda data: data.replace(b"policy 1", b"policy 9")),
         ("last/config.json", lambda data: b"[" * 100_000),
         ("metrics.jsonl", lambda data: b"once upon a time\n" + data),

@@ -13,7 +13,7 @@ from netllm_gym.errors import InputError
 from netllm_gym.evaluation.prediction import predict
 from netllm_gym.evaluation.rollout import Rollout, rollout, warm_up
 from netllm_gym.evaluation.statistics import bootstrap
-from netllm_gym.evaluation.tables import Row, Table
+from netllm_gym.evaluation.tables import Row, Table, Versus
 from netllm_gym.policies.loading import LoadedPolicy, check_names, load_policy
 from netllm_gym.policies.policy import Limit, Policy
 from netllm_gym.pools.episode import Episode
@@ -73,7 +73,7 @@ def evaluate(
         other = found.results[place]
     rows = []
     for result in found.results:
-        difference = None
+        difference: Versus | None = None
         if other is not None and result is not other:
             gain = bootstrap(result.values - other.values, *found.groups)
             difference = {"policy": other.name, "mean": gain.mean, "ci95": gain.ci95}
@@ -232,7 +232,7 @@ def _row(
     problem: Problem,
     result: _Result,
     groups: tuple[IntArray, ...],
-    versus: dict[str, Any] | None,
+    versus: Versus | None,
 ) -> Row:
     interval = bootstrap(result.values, *groups)
     return Row(

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from netllm_gym.configs import check
 from netllm_gym.errors import InputError
 from netllm_gym.files import one_line, read_json
+from netllm_gym.typed_json import checked
 
 
 def write_config(
@@ -54,6 +57,19 @@ def read_schema(folder: Path) -> str:
     return str(_values(folder).get("schema"))
 
 
+@dataclass(frozen=True)
+class _TrainedOn:
+    recordings: list[str] = field(default_factory=list)
+    validation_recordings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Config:
+    config: dict[str, Any]
+    trained_on: _TrainedOn
+    sha256: dict[str, str] = field(default_factory=dict)
+
+
 def read_config(folder: Path, schema: str, objects: Iterable[str] = ()) -> dict[str, Any]:
     """Return the checked values of a policy's `config.json`.
 
@@ -68,22 +84,17 @@ def read_config(folder: Path, schema: str, objects: Iterable[str] = ()) -> dict[
     path, values = folder / "config.json", _values(folder)
     if values.get("schema") != schema:
         raise InputError(f"{path} must have the schema {schema!r}, got {values.get('schema')!r}")
-    needed = ("config", *objects, "trained_on")
-    missing = [each for each in needed if each not in values]
-    if missing:
-        raise InputError(f"{path} must have {missing[0]}, got none")
-    for name in (*needed[1:], "sha256"):
-        if not isinstance(values.get(name, {}), dict):
-            raise InputError(f"{path} must have an object as {name}, got {values[name]!r}")
-    for name in ("recordings", "validation_recordings"):
-        seen = values["trained_on"].get(name, [])
-        if not isinstance(seen, list) or not all(isinstance(each, str) for each in seen):
-            raise InputError(f"{path} must have names as {name} of trained_on, got {seen!r}")
+    try:
+        checked(_Config, values, "the description of a policy", ignore_unknown=True)
+        for name in objects:
+            check(isinstance(values.get(name), dict), name, "be an object", values.get(name))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     return values
 
 
 def _values(folder: Path) -> dict[str, Any]:
-    """Return what stands in `config.json`; nothing where that is no object."""
+    """Return the content of `config.json`, or an empty dict if that is not an object."""
     path = folder / "config.json"
     if not folder.is_dir():
         raise InputError(f"policy must be a folder, got {folder}, which does not exist")

@@ -6,27 +6,52 @@ equal descriptions, byte for byte.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal
 
 from netllm_gym.errors import InputError
+from netllm_gym.typed_json import checked, in_range, read_checked, short
 
-FORMAT, SCHEMA_VERSION = "netllm-gym experience pool", 1
+SCHEMA_VERSION = 1
 META = "meta.json"
 MAX_SHARDS = 100_000  # five digits in a shard's name
 MAX_COUNT = 2**40  # of a shard's bytes, episodes and steps; sums over a pool stay within int64
 
 
-class ShardEntry(NamedTuple):
+Count = Annotated[int, in_range(1, MAX_COUNT)]
+
+
+@dataclass(frozen=True)
+class ShardEntry:
     """What `meta.json` says of a shard."""
 
+    number: int
     sha256: str
-    num_bytes: int
-    num_episodes: int
-    num_steps: int
+    num_bytes: Annotated[int, in_range(0, MAX_COUNT)]
+    num_episodes: Count
+    num_steps: Count
     policies: tuple[str, ...]
     seeds: tuple[int, int]  # lowest and highest
+
+
+@dataclass(frozen=True)
+class _Plan:
+    num_shards: Annotated[int, in_range(1, MAX_SHARDS)]
+
+
+@dataclass(frozen=True)
+class _Format:
+    format: Literal["netllm-gym experience pool"]
+    schema_version: int
+
+
+@dataclass(frozen=True)
+class _Content(_Format):
+    problem: str
+    env_spec: dict[str, Any]
+    plan: dict[str, Any]
+    shards: list[ShardEntry]
 
 
 @dataclass(frozen=True)
@@ -52,7 +77,9 @@ class Meta:
         Raises:
             InputError: If the plan does not say how many shards, or something is no JSON.
         """
-        return cls(problem, _json_dict("env_spec", env_spec), _checked_plan(plan), {})
+        env_spec, plan = _json_dict("env_spec", env_spec), _json_dict("plan", plan)
+        checked(_Plan, plan, "plan", ignore_unknown=True)
+        return cls(problem, env_spec, plan, {})
 
     @property
     def num_planned(self) -> int:
@@ -61,97 +88,50 @@ class Meta:
 
     def to_json(self) -> bytes:
         """Write it out; equal content gives equal bytes."""
-        content = {
-            "format": FORMAT,
-            "schema_version": SCHEMA_VERSION,
-            "problem": self.problem,
-            "env_spec": self.env_spec,
-            "plan": self.plan,
-            "shards": [
-                {"number": number, **self.shards[number]._asdict()}
-                for number in sorted(self.shards)
-            ],
-        }
-        return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode("ascii")
+        shards = [self.shards[number] for number in sorted(self.shards)]
+        content = _Content(
+            format="netllm-gym experience pool",
+            schema_version=SCHEMA_VERSION,
+            problem=self.problem,
+            env_spec=self.env_spec,
+            plan=self.plan,
+            shards=shards,
+        )
+        return (json.dumps(asdict(content), indent=1, sort_keys=True) + "\n").encode("ascii")
 
     @classmethod
-    def from_json(cls, data: bytes, path: Path) -> "Meta":
-        """Read it back.
+    def read(cls, path: Path) -> "Meta":
+        """Read a pool's `meta.json`.
 
         Raises:
-            InputError: If it is no pool's, or another version's.
+            InputError: If it does not describe a pool, or a pool of another version.
         """
-        try:
-            content = json.loads(data)
-            if content["format"] != FORMAT:
-                raise InputError(f"format must be {FORMAT!r}, got {content['format']!r}")
-            version = content["schema_version"]
-        except Exception as error:  # any bytes may stand there
-            raise InputError(f"{path} must describe an experience pool: {_reason(error)}") from None
+        name = "the description of an experience pool"
+        version = read_checked(path, _Format, name, ignore_unknown=True).schema_version
         if version != SCHEMA_VERSION:
             raise InputError(
                 f"{path} must have schema version {SCHEMA_VERSION}, got {version!r}: "
                 "the pool belongs to another version of netllm-gym"
             )
+        content = read_checked(path, _Content, name, ignore_unknown=True)
         try:
-            meta = cls(
-                problem=_typed(content["problem"], str),
-                env_spec=_json_dict("env_spec", content["env_spec"]),
-                plan=_checked_plan(content["plan"]),
-                shards={_typed(row["number"], int): _entry(row) for row in content["shards"]},
-            )
-            beyond = [number for number in meta.shards if not 0 <= number < meta.num_planned]
-            if beyond or len(meta.shards) != len(content["shards"]):
-                raise InputError(f"shards must be numbered once each below {meta.num_planned}")
-        except Exception as error:  # any JSON may stand there
-            raise InputError(f"{path} must describe an experience pool: {_reason(error)}") from None
-        return meta
+            meta = cls.asked(content.problem, content.env_spec, content.plan)
+            numbers = [entry.number for entry in content.shards]
+            if len(set(numbers)) < len(numbers) or not all(
+                0 <= number < meta.num_planned for number in numbers
+            ):
+                raise InputError(
+                    f"shards must be numbered once each below {meta.num_planned}, "
+                    f"got {short(numbers)}"
+                )
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        return replace(meta, shards={entry.number: entry for entry in content.shards})
 
 
-# Inner parts -------------------------------------------------------------------------------------
-
-
-def _json_dict(name: str, value: Any) -> dict[str, Any]:
+def _json_dict(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
     """Return a dict as it comes back from JSON, so that what is compared is what is written."""
     try:
-        result = json.loads(json.dumps(dict(value), sort_keys=True, allow_nan=False))
+        return dict(json.loads(json.dumps(dict(value), sort_keys=True, allow_nan=False)))
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{name} must be a dict of JSON values: {error}") from None
-    assert isinstance(result, dict)
-    return result
-
-
-def _checked_plan(value: Any) -> dict[str, Any]:
-    plan = _json_dict("plan", value)
-    num_shards = plan.get("num_shards")
-    if type(num_shards) is not int or not 1 <= num_shards <= MAX_SHARDS:
-        raise InputError(f"plan must have num_shards in 1..{MAX_SHARDS}, got {num_shards!r}")
-    return plan
-
-
-def _entry(row: dict[str, Any]) -> ShardEntry:
-    low, high = (_typed(seed, int) for seed in row["seeds"])
-    return ShardEntry(
-        sha256=_typed(row["sha256"], str),
-        num_bytes=_count(row["num_bytes"], 0),
-        num_episodes=_count(row["num_episodes"], 1),
-        num_steps=_count(row["num_steps"], 1),
-        policies=tuple(_typed(name, str) for name in row["policies"]),
-        seeds=(low, high),
-    )
-
-
-def _count(value: Any, low: int) -> int:
-    if type(value) is not int or not low <= value <= MAX_COUNT:
-        raise InputError(f"a count must be a whole number in {low}..{MAX_COUNT}, got {value!r}")
-    return value
-
-
-def _typed(value: Any, kind: type) -> Any:
-    if type(value) is not kind:
-        raise InputError(f"{kind.__name__} must stand there, got {value!r}")
-    return value
-
-
-def _reason(error: Exception) -> str:
-    return f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__

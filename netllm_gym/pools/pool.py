@@ -350,7 +350,8 @@ class PoolWriter:
         """Write a shard that `pack_shard` made, perhaps in another process."""
         if not 0 <= number < self.num_shards:
             raise InputError(f"shard must be in 0..{self.num_shards - 1} as planned, got {number}")
-        entry = ShardEntry(hashlib.sha256(shard.data).hexdigest(), len(shard.data), *shard[1:])
+        sha256 = hashlib.sha256(shard.data).hexdigest()
+        entry = ShardEntry(number, sha256, len(shard.data), *shard[1:])
         meta = replace(self._meta, shards={**self._meta.shards, number: entry})
         write_whole(self.folder / shard_name(number), shard.data)
         write_whole(self.folder / META, meta.to_json())
@@ -374,7 +375,7 @@ def _read_meta(folder: Path, rule: str = "be an experience pool") -> Meta:
         raise InputError(f"{folder} must {rule}, got no such folder")
     if not path.exists():
         raise InputError(f"{folder} must {rule}, got a folder without {META}")
-    return Meta.from_json(path.read_bytes(), path)
+    return Meta.read(path)
 
 
 def _read_whole(path: Path, entry: ShardEntry) -> bytes:

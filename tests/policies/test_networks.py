@@ -85,10 +85,10 @@ def test_the_rung_that_was_chosen_last_reaches_the_network():
     [
         ({"network": "nonsense"}, "config.json must name a network of .*, got 'nonsense'; .* anew"),
         ({"schema": "netllm-gym network 9"}, "must have the schema 'netllm-gym policy 1' or"),
-        ({"config": {"width": "wide"}}, r"config.json: width must be of the type int, got 'wide'"),
+        ({"config": {"width": "wide"}}, r"config.json: width must be a valid integer, got 'wide'"),
         ({"config": {"width": 16}}, "weights.safetensors must fit config.json with "),
         ({"config": {"width": 8, "depth": 3}}, "must fit config.json, got actor.6.bias amiss"),
-        ({"trained_on": 5}, "must have an object as trained_on, got 5"),
+        ({"trained_on": 5}, "trained_on must be an object, got 5"),
     ],
 )
 def test_a_config_that_does_not_fit_is_one_sentence(tmp_path, change, sentence):

@@ -11,12 +11,14 @@ to the list. `recordings` has those files whose name does not say which recordin
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, NamedTuple
 
+from netllm_gym.configs import check
 from netllm_gym.data.datasets import data_folder, find_data
-from netllm_gym.errors import InputError
-from netllm_gym.files import read_json, write_whole
+from netllm_gym.files import write_whole
+from netllm_gym.typed_json import Line, Name, Rule, read_checked
 
 
 class TraceList(NamedTuple):
@@ -28,37 +30,33 @@ class TraceList(NamedTuple):
     recordings: Mapping[str, str]  # file name -> recording, where the name says another one
 
 
+_FileName = Annotated[
+    Line, Rule(lambda text: text != "" and Path(text).name == text, "be the name of a file")
+]
+
+
+@dataclass(frozen=True)
+class _Written:
+    name: Name
+    sha256: dict[_FileName, Line]
+    recordings: dict[str, Line]
+    set: Line = ""
+    folder: Line = ""
+
+    def __post_init__(self) -> None:
+        places = [place for place in (self.set, self.folder) if place]
+        check(len(places) == 1, "set and folder", "be one set or one folder", places)
+
+
 def read_trace_list(path: Path) -> TraceList:
     """Read a list.
 
     Raises:
         InputError: If it is not one, or its folder is not there.
     """
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise InputError(f"{path} must be a list of traces, got {type(content).__name__}")
-    name = content.get("name")
-    if not (isinstance(name, str) and name and name.isprintable()):
-        raise InputError(f"name of {path} must be a name, got {name!r:.60}")
-    sha256, recordings = (_texts(content, key, path) for key in ("sha256", "recordings"))
-    for file in sha256:
-        if not (file and file.isprintable() and Path(file).name == file):
-            raise InputError(f"sha256 of {path} must have names of files, got {file!r}")
-    place = {key: content[key] for key in ("set", "folder") if key in content}
-    where = next(iter(place.values()), None)
-    if len(place) != 1 or not (isinstance(where, str) and where.isprintable()):
-        raise InputError(f"{path} must name a set or a folder, got {place!r:.60}")
-    folder = find_data("abr", "traces", where) if "set" in place else path.parent / where
-    return TraceList(name, folder, sha256, recordings)
-
-
-def _texts(content: dict[str, Any], key: str, path: Path) -> dict[str, str]:
-    column = content.get(key)
-    if not isinstance(column, dict) or not all(
-        isinstance(text, str) and text.isprintable() for text in column.values()
-    ):
-        raise InputError(f"{key} of {path} must be an object of texts, got {column!r:.60}")
-    return column
+    found = read_checked(path, _Written, "the list of traces", ignore_unknown=True)
+    folder = find_data("abr", "traces", found.set) if found.set else path.parent / found.folder
+    return TraceList(found.name, folder, found.sha256, found.recordings)
 
 
 def write_trace_list(path: Path, traces: TraceList) -> None:

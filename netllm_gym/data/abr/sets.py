@@ -1,6 +1,7 @@
 """Trace sets by name: generated ones, folders of the data folder, lists, any of them altered."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +18,7 @@ from netllm_gym.data.abr.traces import (
 from netllm_gym.data.datasets import check_sha256, clean_split, data_folder, find_data
 from netllm_gym.data.published import how_to_fetch
 from netllm_gym.errors import InputError
-from netllm_gym.files import read_json
+from netllm_gym.typed_json import read_checked
 
 
 def trace_set_names() -> list[str]:
@@ -89,28 +90,25 @@ def _generated_set(name: str) -> TraceSet:
     return TraceSet(name, traces)
 
 
+@dataclass(frozen=True)
+class _StartPointers:
+    split: str
+    start_pointers: dict[str, int]
+
+
 def _published_pointers(traces: TraceSet) -> tuple[int, ...] | None:
     path = data_folder() / "abr" / "start_pointers.json"
     if not path.is_file():
         return None
-    published = read_json(path)
-    for name, kind in (("split", str), ("start_pointers", dict)):
-        found = published.get(name) if isinstance(published, dict) else None
-        if not isinstance(found, kind):
-            raise InputError(f"{path} must have {name} of {kind.__name__}, got {found!r}")
-    if published["split"] != traces.name:
+    published = read_checked(path, _StartPointers, "the start pointers", ignore_unknown=True)
+    if published.split != traces.name:
         return None
-    pointers = []
-    for trace in traces.traces:
-        pointer = published["start_pointers"].get(trace.name)
-        if type(pointer) is not int:
-            raise InputError(
-                f"{path} must have a whole number for each trace of {traces.name}, "
-                f"got {pointer!r} for {trace.name}"
-            )
-        try:
+    try:
+        for trace in traces.traces:
+            pointer = published.start_pointers.get(trace.name)
+            if pointer is None:
+                raise InputError(f"start_pointers must have one for {trace.name}, got none")
             check_start_pointer(pointer, trace)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
-        pointers.append(pointer)
-    return tuple(pointers)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return tuple(published.start_pointers[trace.name] for trace in traces.traces)
