@@ -25,6 +25,10 @@ RETURNS = ReturnSpec(kind="none", center=0.0, scale=1.0, target=0.0)
 def make_model(backbone: str, layout: str, context_steps: int | None) -> LLMModel:
     adapt = "full" if backbone == "tiny" else "frozen"  # an adapter is merged for acting
     config = LLMConfig(
+        problem="abr",
+        max_steps=STEPS,
+        num_actions=6,
+        observation_shape=(6, 6),
         layout=layout,
         context_steps=context_steps,
         backbone=BackboneConfig(backbone, adapt=adapt),

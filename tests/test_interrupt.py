@@ -10,10 +10,11 @@ import sys
 
 import pytest
 
-from netllm_gym.cli import demo
 from netllm_gym.cli.main import run
 from netllm_gym.cli.progress import Progress
 from netllm_gym.pools.pool import ExperiencePool
+from netllm_gym.problems.abr import ABR
+from netllm_gym.problems.index import PROBLEMS
 from tests.commands import Command
 
 COLLECT = ["collect", "abr", "--policies", "bba", "--episodes", "2"]
@@ -35,8 +36,8 @@ def test_ctrl_c_is_one_sentence_with_the_command(capsys, monkeypatch, tmp_path, 
         "bench": ["bench", "abr", "--policies", "lowest", "--json", f"{out}.json"],
         "demo": ["demo", "--out", out],
     }[name]
-    few = dataclasses.replace(demo.DEMOS["abr"], episodes=2)
-    monkeypatch.setitem(demo.DEMOS, "abr", few)
+    few = dataclasses.replace(ABR, demo=dataclasses.replace(ABR.demo, episodes=2))
+    monkeypatch.setitem(PROBLEMS, "abr", few)
 
     def interrupted(self, done, total, detail=""):
         raise KeyboardInterrupt

@@ -15,7 +15,7 @@ from netllm_gym.errors import InputError
 from netllm_gym.evaluation.rollout import rollout
 from netllm_gym.policies.loading import LoadedPolicy, check_names, load_policy
 from netllm_gym.pools.pool import ExperiencePool, PoolWriter
-from netllm_gym.pools.shard import CODECS, PackedShard, pack_shard
+from netllm_gym.pools.shard import PackedShard, codec_of, pack_shard
 from netllm_gym.problems.index import find_control
 
 
@@ -179,7 +179,7 @@ def _make(shard: _Shard) -> PackedShard:
         plays_on = load_policy(shard.lookahead, shard.problem).factory
         infos = action_values(partial(row.make_env, **case), plays_on, plan, played)
     kept = [replace(episode, infos=each) for episode, each in zip(played, infos, strict=True)]
-    return pack_shard(kept, CODECS[shard.problem])
+    return pack_shard(kept, codec_of(row))
 
 
 @lru_cache(maxsize=1)

@@ -27,15 +27,16 @@ from netllm_gym.files import check_can_be_folder, part_of, write_whole
 from netllm_gym.pools.episode import Episode
 from netllm_gym.pools.meta import META, Meta, ShardEntry
 from netllm_gym.pools.shard import (
-    CODECS,
     Codec,
     Column,
     PackedShard,
     Shard,
+    codec_of,
     offsets_of,
     pack_shard,
     parse_shard,
 )
+from netllm_gym.problems.index import find_control
 
 
 def shard_name(number: int) -> str:
@@ -107,7 +108,10 @@ class ExperiencePool:
         meta = _read_meta(folder)
         if problem is not None and meta.problem != problem:
             raise InputError(f"{folder} must be a pool of {problem}, got one of {meta.problem}")
-        codec = _codec_of(meta.problem, codec, f"{folder}: ")
+        try:
+            codec = codec or codec_of(find_control(meta.problem))
+        except InputError as error:
+            raise InputError(f"{folder}: {error}") from None
         if len(meta.shards) < meta.num_planned and not allow_unfinished:
             raise InputError(
                 f"{folder} must be finished, got {len(meta.shards)} of {meta.num_planned} shards: "
@@ -307,7 +311,7 @@ class PoolWriter:
         plan: Mapping[str, Any],
         codec: Codec | None = None,
     ) -> None:
-        self.folder, self.codec = Path(folder), _codec_of(problem, codec)
+        self.folder, self.codec = Path(folder), codec or codec_of(find_control(problem))
         asked = Meta.asked(problem, env_spec, plan)
         check_can_be_folder("pool", self.folder)
         listing = {path.name for path in self.folder.iterdir()} if self.folder.exists() else set()
@@ -359,14 +363,6 @@ class PoolWriter:
 
 
 # Inner parts -------------------------------------------------------------------------------------
-
-
-def _codec_of(problem: str, codec: Codec | None, where: str = "") -> Codec:
-    if codec is not None:
-        return codec
-    if problem not in CODECS:
-        raise InputError(f"{where}problem must be one of {', '.join(CODECS)}, got {problem!r}")
-    return CODECS[problem]
 
 
 def _read_meta(folder: Path, rule: str = "be an experience pool") -> Meta:

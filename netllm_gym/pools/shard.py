@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from netllm_gym.arrays import BoolArray, FloatArray, IntArray
 from netllm_gym.errors import InputError
-from netllm_gym.pools import abr, cjs
+from netllm_gym.pools import arrays
 from netllm_gym.pools.episode import Episode
+from netllm_gym.problems.problem import ControlProblem, imported
 
 DEFLATE_LEVEL = 1  # float columns hardly shrink further, and level 6 takes three times as long
 
@@ -29,10 +30,10 @@ Column = NDArray[Any]
 
 
 class Codec(Protocol):
-    """How the observations of one problem become columns; a module such as `data/abr.py`.
+    """How the observations of one problem become columns: a module such as `pools/abr.py`.
 
-    The first dimension of a column may differ from T, the others are the same in all episodes.
-    Whole numbers given as int64 are kept in the narrowest type that holds them, and come back so.
+    The first dimension of a column may differ from T; the others are the same in all episodes.
+    Columns of int64 are kept in the narrowest type that holds their values, and come back in it.
     """
 
     @property
@@ -44,7 +45,19 @@ class Codec(Protocol):
         """Rebuild the observations of one episode, exactly."""
 
 
-CODECS: dict[str, Codec] = {"abr": abr, "cjs": cjs}
+def codec_of(problem: ControlProblem) -> Codec:
+    """Return the codec that a problem's row names, else the one for arrays of one shape.
+
+    Raises:
+        InputError: If what the row names is not a codec.
+    """
+    codec: Codec = imported(problem.codec) if problem.codec else arrays
+    for name in ("to_columns", "from_columns"):
+        if not callable(getattr(codec, name, None)):
+            raise InputError(
+                f"codec of the problem {problem.name} must have {name}, got {problem.codec!r}"
+            )
+    return codec
 
 
 class PackedShard(NamedTuple):

@@ -172,8 +172,15 @@ class PaddedEpisodes:
         for row, answers in asked.items():
             targets[row, : len(answers)] = answers
         return cls(
-            *(observations, actions, rewards, mask, policies, policy, seed, tuple(cases)),
-            values,
+            observations=observations,
+            actions=actions,
+            rewards=rewards,
+            mask=mask,
+            policies=policies,
+            policy=policy,
+            seed=seed,
+            cases=tuple(cases),
+            values=values,
             expert_actions=targets if asked else None,
         )
 

@@ -1,6 +1,6 @@
 """Adaptive bitrate streaming."""
 
-from netllm_gym.problems.problem import CaseOption, ControlProblem, PolicyEntry
+from netllm_gym.problems.problem import CaseOption, ControlProblem, Demo, DemoRun, PolicyEntry
 
 _RULES = "netllm_gym.policies.baselines.abr"
 _SMOOTHED = "netllm_gym.policies.baselines.abr_throughput"
@@ -57,12 +57,32 @@ ABR = ControlProblem(
             str,
             "A trace set's name, a folder of trace files, or a list of data split; "
             "NAME~12+400 adds 12 altered copies of each trace and 400 generated ones.",
+            title="trace sets",
+            names="netllm_gym.data.abr.catalogue:list_trace_sets",
         ),
-        "video": CaseOption(str, "A video's name, a folder of chunk sizes, or a DASH .mpd."),
+        "video": CaseOption(
+            str,
+            "A video's name, a folder of chunk sizes, or a DASH .mpd.",
+            title="videos",
+            names="netllm_gym.data.abr.catalogue:list_videos",
+        ),
         "noise": CaseOption(bool, "Multiply download times by 0.9 to 1.1."),
     },
+    validation_case={"noise": False},
+    default_policies=("lowest", "random", "rate_based", "bba", "bola", "robust_mpc", "optimum"),
     language_model="netllm_gym.policies.llm.abr:ABRParts",
     offline="netllm_gym.policies.offline.abr:ABRParts",
-    validation_case={"noise": False},
-    default_policies=(*("lowest", "random", "rate_based", "bba", "bola", "robust_mpc", "optimum"),),
+    codec="netllm_gym.pools.abr",
+    pictures="netllm_gym.report.abr:ABRPictures",
+    demo=Demo(
+        teachers=("robust_mpc", "bba", "bola", "rate_based"),
+        episodes=500,
+        runs={
+            "netllm-tiny": DemoRun("llm", {"updates": 300, "validate_every": 100}),
+            "netllm-minilm": DemoRun(
+                "llm", {"backbone": "minilm", "layers": 3, "updates": 240, "validate_every": 80}
+            ),
+        },
+        options={"checkpoint_every": 50},
+    ),
 )

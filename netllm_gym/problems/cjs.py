@@ -1,6 +1,6 @@
 """Cluster job scheduling."""
 
-from netllm_gym.problems.problem import CaseOption, ControlProblem, PolicyEntry
+from netllm_gym.problems.problem import CaseOption, ControlProblem, Demo, DemoRun, PolicyEntry
 
 _SCHEDULERS = "netllm_gym.policies.baselines.cjs"
 
@@ -38,12 +38,15 @@ CJS = ControlProblem(
     },
     bound="bound",
     case_options={
-        "workload": CaseOption(str, "synthetic, tpch, a folder of TPC-H files, or a file of jobs."),
+        "workload": CaseOption(
+            str,
+            "synthetic, tpch, a folder of TPC-H files, or a file of jobs.",
+            title="workloads",
+            names="netllm_gym.data.cjs.catalogue:list_workloads",
+        ),
         "num_executors": CaseOption(int, "Executors of the cluster."),
         "num_jobs": CaseOption(int, "Jobs of an episode."),
     },
-    language_model="netllm_gym.policies.llm.cjs:CJSParts",
-    offline="netllm_gym.policies.offline.cjs:CJSParts",
     native={"padded": False},
     validation_episodes=10,
     shard_episodes=5,
@@ -59,4 +62,16 @@ CJS = ControlProblem(
     ),
     metric_over="last",
     higher_is_better=False,
+    language_model="netllm_gym.policies.llm.cjs:CJSParts",
+    offline="netllm_gym.policies.offline.cjs:CJSParts",
+    codec="netllm_gym.pools.cjs",
+    pictures="netllm_gym.report.cjs:CJSPictures",
+    demo=Demo(
+        teachers=("srpt", "sjf_cp", "weighted_fair", "fair"),
+        episodes=30,
+        runs={"netllm-tiny": DemoRun("llm", {"updates": 150, "validate_every": 50})},
+        options={"checkpoint_every": 50, "batch_episodes": 192},
+        # Few executors and jobs: less to wait for, and the order of the jobs decides more.
+        case={"num_executors": 10, "num_jobs": 20},
+    ),
 )

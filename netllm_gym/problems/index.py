@@ -1,70 +1,106 @@
-"""The index: which problems there are, those of the package and those that others register."""
+"""The index of all problems: those of this package and those that other packages register."""
 
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 
 from netllm_gym.errors import InputError
+from netllm_gym.files import one_line
 from netllm_gym.problems.abr import ABR
 from netllm_gym.problems.cjs import CJS
-from netllm_gym.problems.problem import ControlProblem, PredictionProblem, Problem, imported
+from netllm_gym.problems.problem import ControlProblem, PredictionProblem, Problem
 from netllm_gym.problems.vp import VP
 
-ENTRY_POINTS = "netllm_gym.problems"  # group in which another package names its rows
+ENTRY_POINTS = "netllm_gym.problems"  # group in which other packages name their problems
 
 PROBLEMS: dict[str, Problem] = {each.name: each for each in (ABR, CJS, VP)}
-_is_complete = False  # whether the rows of other packages were read
 
 
 def register_problem(problem: Problem) -> None:
-    """Add a problem to the index, so that every command and function knows it by its name.
+    """Add a problem to the index, so that every function of this process knows it by its name.
 
-    A package that is installed needs no call: it names its row in the entry-point group
-    `netllm_gym.problems`, for example `cc = "congestion_control.problem:CC"`.
+    A package that is to be known in every process, and so to the commands, names its problem in
+    the entry-point group `netllm_gym.problems`, for example `cc = "congestion_control.problem:CC"`.
+    The name of the entry point is that of the problem.
 
     Raises:
-        InputError: If another problem has the name.
+        InputError: If it is not a `Problem`, or another problem has its name.
     """
-    known = PROBLEMS.get(problem.name)
-    if known is not None and known != problem:
+    if not isinstance(problem, Problem):
+        raise InputError(f"problem must be a ControlProblem or PredictionProblem, got {problem!r}")
+    if PROBLEMS.setdefault(problem.name, problem) != problem:
         raise InputError(f"problem must have a name that is not taken, got {problem.name!r}")
-    PROBLEMS[problem.name] = problem
 
 
 def problems() -> dict[str, Problem]:
-    """Return all problems by their short names."""
-    global _is_complete
-    if not _is_complete:
-        _is_complete = True
-        for entry in entry_points(group=ENTRY_POINTS):
-            found = imported(entry.value)
-            if not isinstance(found, Problem):
-                raise InputError(f"entry point {entry.name} must name a Problem, got {found!r:.80}")
-            register_problem(found)
+    """Return all problems by their short names; those that cannot be imported are left out."""
+    _register_entry_points()
     return PROBLEMS
 
 
 def find_problem(name: str) -> Problem:
-    """Return a problem by its short name."""
-    known = problems()
-    if name not in known:
-        raise InputError(f"problem must be one of {', '.join(known)}, got {name!r}")
-    return known[name]
+    """Return a problem by its short name.
+
+    Raises:
+        InputError: If there is no such problem, or the package that offers it is broken.
+    """
+    return _find(name, Problem)
 
 
 def find_control(name: str) -> ControlProblem:
     """Return a control problem, in which a policy acts in an environment, by its short name."""
-    problem = find_problem(name)
+    problem = _find(name, ControlProblem)
     if not isinstance(problem, ControlProblem):
-        control = [each.name for each in problems().values() if isinstance(each, ControlProblem)]
         raise InputError(
-            f"problem must be a control problem, {' or '.join(control)}, got {name!r}, "
-            "which has predictions only"
+            f"problem must be a control problem, {' or '.join(_names(ControlProblem))}, "
+            f"got {name!r}, which has predictions only"
         )
     return problem
 
 
 def find_prediction(name: str) -> PredictionProblem:
     """Return a prediction problem by its short name."""
-    problem = find_problem(name)
+    problem = _find(name, PredictionProblem)
     if not isinstance(problem, PredictionProblem):
-        raise InputError(f"problem must be one of predictions, got {name!r}, which has actions")
+        raise InputError(
+            f"problem must be a prediction problem, {' or '.join(_names(PredictionProblem))}, "
+            f"got {name!r}, which has actions"
+        )
     return problem
+
+
+def _find(name: str, wanted: type[Problem]) -> Problem:
+    """Return a problem of any kind; if there is none, name those of the kind that is wanted."""
+    if name not in PROBLEMS:
+        broken = _register_entry_points()
+        if name in broken:
+            raise InputError(broken[name])
+    if name not in PROBLEMS:
+        raise InputError(f"problem must be one of {', '.join(_names(wanted))}, got {name!r}")
+    return PROBLEMS[name]
+
+
+def _names(kind: type[Problem]) -> list[str]:
+    return [each.name for each in PROBLEMS.values() if isinstance(each, kind)]
+
+
+@cache
+def _register_entry_points() -> dict[str, str]:
+    """Register the problems of installed packages; return why some could not be, by their names."""
+    offered = entry_points(group=ENTRY_POINTS)
+    return {entry.name: why for entry in offered if (why := _register_entry_point(entry))}
+
+
+def _register_entry_point(entry: EntryPoint) -> str:
+    """Register the problem that an entry point names; return why that failed, empty if not."""
+    try:
+        problem = entry.load()
+        register_problem(problem)
+        if problem.name != entry.name:
+            raise InputError(f"the name {problem.name!r} there")
+    except Exception as error:  # anything may go wrong in another package
+        package = entry.dist.name if entry.dist is not None else entry.module
+        return (
+            f"problem {entry.name} must be offered as {entry.value} by the package {package}, "
+            f"got {one_line(error)}"
+        )
+    return ""

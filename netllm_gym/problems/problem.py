@@ -1,72 +1,194 @@
 """What a problem is: one row that names everything that belongs to it.
 
-A row is data. What is heavy (an environment's kernel, torch) is named as "module:attribute" and
-imported when it is first used.
+A row is data, so that it can be pickled and listed without importing anything heavy. Code that
+belongs to a problem (its environment, its language-model parts, its pictures) is named as
+"module:attribute" and imported when it is first used.
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import gymnasium as gym
 
-from netllm_gym.arrays import FloatArray
+from netllm_gym.arrays import BoolArray, FloatArray
+from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
 
 PolicyFactory = Callable[[Any], Any]  # an environment -> its policy; windows -> their predictor
 
 
-class PolicyEntry(NamedTuple):
-    """Where a named policy's factory is."""
+class ControlEnv(Protocol):
+    """What rollouts, collection, evaluation and training need of a native vector environment.
 
-    target: str  # "module:attribute", or a folder of weights that came with the package
-    by_name: bool = False  # the attribute makes the factory from the name
+    N rows play independent episodes in one call. The environment is a Gymnasium vector environment
+    that is made with `autoreset_mode="Disabled"`: a row whose episode is over stays as it is, with
+    reward 0, until `reset` names it. What else it offers, such as the video of ABR, is known only
+    to the policies and parts of its own problem.
+
+    Attributes:
+        num_envs: N, the number of rows.
+        single_observation_space: Space of the observation of one row.
+        single_action_space: Space of the action of one row.
+    """
+
+    num_envs: int
+    single_observation_space: gym.Space[Any]
+    single_action_space: gym.Space[Any]
+
+    @property
+    def loaded(self) -> dict[str, Any]:
+        """Arguments of `make_env` that make a second environment without reading the data again."""
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        """Begin new episodes.
+
+        Args:
+            seed: N seeds, one per row, None for the rows that do not begin.
+            options: `reset_mask`, (N,) bool, the rows that begin; and for each option of the
+                planned episodes (N,) int64 with its value in each row.
+
+        Returns:
+            (N, ...) observations of all rows, and infos: columns (N,) by name.
+        """
+
+    def step(self, actions: Any) -> tuple[Any, FloatArray, BoolArray, BoolArray, dict[str, Any]]:
+        """Take one step in every row.
+
+        Args:
+            actions: (N,) or (N, parts) int64; those of finished rows are ignored.
+
+        Returns:
+            (N, ...) observations, (N,) float64 rewards, (N,) bool terminated, (N,) bool truncated,
+            and infos: columns (N,) by name, among them the problem's metric and its components.
+        """
+
+    def case(self, row: int) -> dict[str, str | int]:
+        """Describe the episode that a row plays.
+
+        Two fields are needed: the one that `interval_over` of the problem names, which says what
+        recording is played, and `content`, which is equal for equal recordings of other names.
+        """
+
+    def evaluation_plan(self, at_least: int = 1) -> list[PlannedEpisode]:
+        """Return the episodes of an evaluation, the same for every policy.
+
+        Args:
+            at_least: How many episodes are wanted; there may be more.
+        """
+
+    def training_plan(self, seeds: Sequence[int]) -> list[PlannedEpisode]:
+        """Return one training episode for each seed; no evaluation contains them."""
+
+    def provenance(self, plan: Sequence[PlannedEpisode]) -> dict[str, Any]:
+        """Describe the data behind planned episodes, as JSON values.
+
+        The names are those of tables and training records: the problem's dataset option with the
+        name of the data set, `recordings` with the sorted names of all recordings, by which leaks
+        from training to test are found, and `sha256` of everything that is played.
+        """
+
+
+class PolicyEntry(NamedTuple):
+    """Where the factory of a named policy is.
+
+    Attributes:
+        target: "module:attribute", or a folder of weights that is part of the package.
+        by_name: Whether the attribute makes the factory from the name.
+        learned: Whether the policy was trained.
+        trained_on: What a published policy is known to have been trained on.
+    """
+
+    target: str
+    by_name: bool = False
     learned: bool = False
-    trained_on: str = ""  # what a published policy is known to have been trained on
+    trained_on: str = ""
 
     @property
     def is_folder(self) -> bool:
-        """Whether it was trained here, and lies in the package as it lies in a run's folder."""
+        """Whether the target is a folder of weights, as a training run writes it."""
         return ":" not in self.target
 
 
 class CaseOption(NamedTuple):
-    """A part of a case that a command line may set."""
+    """One part of a case that the command line can set.
+
+    Attributes:
+        kind: Type of its value.
+        help: What it is, for `--help`.
+        is_advanced: Whether the short help of `train` leaves it out.
+        title: What its named values are, in the plural, for `netllm-gym data list`.
+        names: Function that lists its named values, as "module:attribute"; it returns pairs of a
+            name and what is known of it on this machine. Empty if there are no named values.
+    """
 
     kind: type
     help: str
-    is_advanced: bool = False  # a short help of `train` leaves it out
+    is_advanced: bool = False
+    title: str = ""
+    names: str = ""
+
+
+class DemoRun(NamedTuple):
+    """A training run of a demonstration.
+
+    Attributes:
+        method: Training method.
+        options: Options of the method that differ from their defaults.
+    """
+
+    method: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """What `netllm-gym demo` runs: a few minutes' work on two cores.
+
+    Attributes:
+        runs: Name of each policy that is trained -> how.
+        options: Options of the methods that all runs share.
+        case: Parts of the case that differ from the problem's default.
+        teachers: For control problems: policies whose episodes make the pool that is learned from.
+        episodes: Episodes of each teacher.
+    """
+
+    runs: Mapping[str, DemoRun]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    case: Mapping[str, Any] = field(default_factory=dict)
+    teachers: tuple[str, ...] = ()
+    episodes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One problem in all layers: what those that are played and those that are not both have.
+    """One problem in all layers: what control and prediction problems have in common.
 
     Attributes:
-        name: Short name, the same in every layer.
-        title: What it is, in a few words.
-        metric: What a table ranks by, one number per episode or window.
-        metric_unit: Its unit.
-        components: What is reported beside it.
-        default_case: What makes a case, as trained on by default.
-        dataset_option: Which of these names the data set (traces, workload, head movements).
-        validation: Data set to train on -> data set to choose the best policy on; the two share no
-            recording.
-        test_dataset: What `bench` takes when it is not told.
-        policies: Name -> entry.
-        default_policies: What `bench` runs when it is not told.
-        case_options: Parts of a case that a command may set, by their names.
-        bound: Name of the policy that no other can beat; empty where there is none.
-        higher_is_better: Of two values of the metric.
-        groups: In words, what intervals are bootstrapped over.
-        sample: What the metric is of, in a word.
-        language_model: Class with the language model's parts for this problem, a `ProblemParts` or
-            `PredictionParts` of `policies/llm/parts.py`; empty if it has none.
-        pictures: Class that replays an episode or window for a report, a `Pictures` of
-            `report/replay.py`; empty if a report shows tables only.
-        demo: What `netllm-gym demo` runs, an attribute that is a `Demo` of `cli/demo.py`; empty if
-            there is no demo.
+        name: Short name, an identifier, the same in every layer.
+        title: Name in a few words.
+        metric: What tables rank by; one number per episode or window.
+        metric_unit: Unit of the metric.
+        components: Further numbers that tables report.
+        default_case: The default case: the data set and the sizes of the environment.
+        dataset_option: Which part of a case names the data set.
+        validation: Data set to train on -> data set on which the best policy is chosen. The two
+            share no recording.
+        test_dataset: Data set that `bench` takes by default.
+        policies: Name -> entry of each named policy.
+        default_policies: Policies that `bench` runs by default.
+        case_options: Name -> each part of a case that a command can set.
+        bound: Name of the policy that no other can beat; empty if there is none.
+        higher_is_better: Whether a higher metric is better.
+        groups: What confidence intervals are bootstrapped over, in words.
+        sample: What one value of the metric belongs to, in a word.
+        language_model: Class with the language model's parts for this problem, a subclass of
+            `ProblemParts` or `PredictionParts` of `policies/llm/parts.py`; empty if it has none.
+        pictures: Class that replays an episode or window for a report, a subclass of `Pictures` of
+            `report/replay.py`; empty if reports show tables only.
+        demo: What `netllm-gym demo` runs; None if there is no demonstration.
         method_defaults: Training method -> fields of its config that have another default here.
     """
 
@@ -88,8 +210,28 @@ class Problem:
     sample: str = "episode"
     language_model: str = ""
     pictures: str = ""
-    demo: str = ""
+    demo: Demo | None = None
     method_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        named = [*self.default_policies, *([self.bound] if self.bound else [])]
+        for rule, wrong in (
+            ("name must be an identifier", [] if self.name.isidentifier() else [self.name]),
+            (
+                "default_case must name parts of case_options",
+                [each for each in self.default_case if each not in self.case_options],
+            ),
+            (
+                "dataset_option must be part of default_case",
+                [] if self.dataset_option in self.default_case else [self.dataset_option],
+            ),
+            (
+                "default_policies and bound must be among policies",
+                [each for each in named if each not in self.policies],
+            ),
+        ):
+            if wrong:
+                raise InputError(f"problem {self.name}: {rule}, got {wrong[0]!r}")
 
     def score(self, value: float) -> float:
         """Return a number that grows as the metric gets better."""
@@ -97,16 +239,20 @@ class Problem:
 
     @property
     def one_sample(self) -> str:
-        """Return what the metric is of, with its article."""
+        """What one value of the metric belongs to, with its article."""
         return f"{'an' if self.sample[0] in 'aeiou' else 'a'} {self.sample}"
 
     @property
     def component_of(self) -> str:
-        """Say what the components are means of."""
+        """What the components are means of, with its article."""
         return self.one_sample
 
     def checked_case(self, **options: Any) -> dict[str, Any]:
-        """Return the options that were given, not None; refuse those of other problems."""
+        """Return the options that were given (not None).
+
+        Raises:
+            InputError: If one of them is an option of another problem.
+        """
         given = {name: value for name, value in options.items() if value is not None}
         for name in given:
             if name not in self.case_options:
@@ -120,7 +266,7 @@ class Problem:
         return given
 
     def case_from_text(self, case: Mapping[str, str]) -> dict[str, Any]:
-        """Return the arguments of a case that was written down as text, as a table does."""
+        """Return a case whose values were written as text, as tables do, with their own types."""
         arguments: dict[str, Any] = {}
         for name, text in case.items():
             kind = self.case_options[name].kind
@@ -131,12 +277,16 @@ class Problem:
         return arguments
 
     def validation_dataset(self, arguments: Mapping[str, Any], named: str | None) -> str:
-        """Return the worlds to validate on that are named, else those of what is trained on.
+        """Return the data set on which the best policy is chosen.
 
-        Altered worlds (`NAME~12`) have the same as those that were altered.
+        Args:
+            arguments: The case that is trained on. An altered data set (`NAME~12`) has the
+                validation data set of the one that was altered.
+            named: The name that the caller asked for; None takes the one that belongs to what is
+                trained on.
 
         Raises:
-            InputError: If none are named and what is trained on has none of its own.
+            InputError: If none is named and what is trained on has none of its own.
         """
         if named is not None:
             return named
@@ -150,27 +300,48 @@ class Problem:
             )
         return self.validation[plain]
 
+    def part(self, name: str, kind: type) -> Any:
+        """Return an instance of the class that the row names in one of its fields.
+
+        Args:
+            name: Of the field, for example "language_model".
+            kind: Class that it must be a subclass of.
+
+        Raises:
+            InputError: If the field is empty, or does not name a complete subclass.
+        """
+        target: str = getattr(self, name, "")
+        if not target:
+            raise InputError(f"problem must be one whose row names {name}, got {self.name!r}")
+        found = imported(target)
+        whose, base = f"{name} of the problem {self.name}", f"{kind.__module__}.{kind.__name__}"
+        if not (inspect.isclass(found) and issubclass(found, kind)):
+            raise InputError(f"{whose} must name a subclass of {base}, got {target!r}")
+        if missing := sorted(getattr(found, "__abstractmethods__", ())):
+            raise InputError(f"{whose} must define {', '.join(missing)} of {base}, got {target!r}")
+        return found()
+
 
 @dataclass(frozen=True, kw_only=True)
 class ControlProblem(Problem):
-    """A problem that is played: policies act in an environment.
+    """A control problem: policies act in an environment.
 
-    The metric is a column of the environment's info, and so are the components.
+    The metric and its components are columns of the environment's infos.
 
     Attributes:
-        env_id: Of its environment.
-        interval_over: Field of an episode's case within which episodes are not independent.
-        native: Arguments of the vector environment in which our own policies play.
-        validation_case: Arguments of the case that validation sets.
-        validation_episodes: That a policy is chosen on, at least.
-        shard_episodes: That a pool keeps in one file.
-        metric_over: Which number of an episode's column: its mean or the last one.
+        env_id: Gymnasium id of the environment, whose vector environment is a `ControlEnv`.
+        interval_over: Field of an episode's case; episodes that agree in it are not independent.
+        native: Arguments of the vector environment in which policies of this package act.
+        validation_case: Parts of the case that validation sets.
+        validation_episodes: Least number of episodes on which a policy is chosen.
+        shard_episodes: Episodes of one file of a pool.
+        metric_over: Whether an episode's metric is the mean of its column or the last value.
         codec: Object that turns observations into columns of a pool and back, a `Codec` of
             `pools/shard.py`; empty for observations that are arrays of one shape.
-        offline: Class with what the offline methods of d3rlpy need, a `ProblemParts` of
-            `policies/offline/parts.py`; empty if they cannot learn this problem.
-        online: Class with what online RL needs, an `OnlineParts` of `training/online.py`; empty if
-            it cannot learn this problem.
+        offline: Class with what the offline methods of d3rlpy need, a subclass of `ProblemParts`
+            of `policies/offline/parts.py`; empty if they cannot learn this problem.
+        online: Class with what online RL needs, a subclass of `OnlineParts` of
+            `training/online.py`; empty if it cannot learn this problem.
     """
 
     env_id: str
@@ -185,24 +356,25 @@ class ControlProblem(Problem):
     online: str = ""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "groups", self.interval_over.removesuffix("s") + "s")
 
     def metric_of(self, infos: Mapping[str, FloatArray]) -> float:
-        """Return what an episode with these infos counts for in a table."""
+        """Return the metric of an episode with these infos, (T,) each."""
         return self.value_of(self.metric, infos)
 
     def value_of(self, name: str, infos: Mapping[str, FloatArray]) -> float:
-        """Return what a column of an episode's infos counts for in a table."""
+        """Return the value of a column for an episode with these infos, (T,) each."""
         column = infos[name]
         return float(column.mean() if self.metric_over == "mean" else column[-1])
 
     @property
     def component_of(self) -> str:
-        """Say what the components are means of."""
+        """What the components are means of, with its article."""
         return "a step" if self.metric_over == "mean" else self.one_sample
 
     def make_env(self, num_envs: int, **arguments: Any) -> Any:
-        """Make the native vector environment that rollouts use: autoreset disabled."""
+        """Make the `ControlEnv` that rollouts use: a vector environment without autoreset."""
         return gym.make_vec(
             self.env_id,
             num_envs=num_envs,
@@ -213,12 +385,12 @@ class ControlProblem(Problem):
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionProblem(Problem):
-    """A supervised problem: predictors are shown windows' histories and asked for their futures.
+    """A prediction problem: predictors see the history of a window and predict its future.
 
     Attributes:
         windows: Function that makes the windows of a case, as "module:attribute".
         scorer: Function that scores predictions of windows, as "module:attribute".
-        step_s: From one future sample to the next.
+        step_s: Time between two future samples, in seconds.
     """
 
     windows: str
@@ -226,7 +398,7 @@ class PredictionProblem(Problem):
     step_s: float
 
     def make_windows(self, **arguments: Any) -> Any:
-        """Make the windows of a case; left-out parts are those of the default case."""
+        """Make the windows of a case; parts that are left out are those of the default case."""
         return imported(self.windows)(**{**self.default_case, **arguments})
 
     def score_predictions(self, predictions: Any, windows: Any) -> Any:
@@ -235,6 +407,22 @@ class PredictionProblem(Problem):
 
 
 def imported(target: str) -> Any:
-    """Return what "module:attribute" names."""
+    """Return what "module:attribute" or "module" names.
+
+    Raises:
+        InputError: If there is no such module or attribute.
+        ModuleNotFoundError: If the module needs a package that is not installed.
+    """
     module, _, attribute = target.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    absent = InputError(f"{target!r} must name a module or an attribute of one, got none")
+    if not module:
+        raise absent
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):  # a package that the module needs
+            raise
+        raise absent from None
+    if not hasattr(found, attribute or "__name__"):
+        raise absent
+    return getattr(found, attribute) if attribute else found

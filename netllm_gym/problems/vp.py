@@ -1,6 +1,6 @@
 """Viewport prediction."""
 
-from netllm_gym.problems.problem import CaseOption, PolicyEntry, PredictionProblem
+from netllm_gym.problems.problem import CaseOption, Demo, DemoRun, PolicyEntry, PredictionProblem
 
 _PREDICTORS = "netllm_gym.policies.baselines.vp"
 
@@ -28,7 +28,12 @@ VP = PredictionProblem(
     },
     default_policies=("hold_last", "damped_velocity", "velocity", "linear_regression"),
     case_options={
-        "dataset": CaseOption(str, "A set by name, a folder, or several joined by +."),
+        "dataset": CaseOption(
+            str,
+            "A set by name, a folder, or several joined by +.",
+            title="head movements",
+            names="netllm_gym.data.vp.catalogue:list_viewport_sets",
+        ),
         "history": CaseOption(int, "Samples that are seen, 5 a second."),
         "future": CaseOption(int, "Samples that are predicted."),
         "trim_head": CaseOption(
@@ -46,9 +51,20 @@ VP = PredictionProblem(
     higher_is_better=False,
     groups="videos and users",
     sample="window",
-    language_model="netllm_gym.policies.llm.vp:VPParts",
     method_defaults={"llm": {"updates": 800, "validate_every": 50, "checkpoint_every": 50}},
     windows="netllm_gym.data.vp.sets:load_windows",
     scorer="netllm_gym.evaluation.prediction:score_viewports",
     step_s=0.2,
+    language_model="netllm_gym.policies.llm.vp:VPParts",
+    pictures="netllm_gym.report.vp:VPPictures",
+    demo=Demo(
+        runs={
+            "gru-trained": DemoRun("gru", {"updates": 400, "validate_every": 80}),
+            "netllm-tiny": DemoRun("llm", {"updates": 200, "validate_every": 40}),
+            "netllm-minilm": DemoRun(
+                "llm", {"backbone": "minilm", "layers": 3, "updates": 100, "validate_every": 20}
+            ),
+        },
+        options={"threads": 0, "train_stride": 5},
+    ),
 )

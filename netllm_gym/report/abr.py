@@ -1,6 +1,5 @@
 """ABR's part of a report: one trace laid on a time axis, once per policy."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +7,6 @@ import numpy as np
 
 from netllm_gym.envs.abr.playback import Playback, link_capacity
 from netllm_gym.envs.curves import Steps
-from netllm_gym.evaluation.tables import Table
 from netllm_gym.pools.episode import Episode
 from netllm_gym.report.charts import (
     Axis,
@@ -21,7 +19,7 @@ from netllm_gym.report.charts import (
     segments_path,
     step_path,
 )
-from netllm_gym.report.replay import Key, Replay, Side, View, replay, show
+from netllm_gym.report.replay import ControlPictures, Drawing, Key, Replay, Side
 
 
 @dataclass(frozen=True)
@@ -52,53 +50,51 @@ class PlayedTrace:
         return int(np.count_nonzero(np.diff(self.playback.bitrate_mbps)))
 
 
-def play(table: Table, policies: Sequence[str], number: int | None = None) -> Replay:
-    """Play one trace of a table's case anew; see `replay`."""
-    return replay(table, policies, number, lambda env: None, _record, _described)
+class ABRPictures(ControlPictures):
+    """Rates and buffer of each policy over time, all on the same axes."""
 
-
-def view(played: Replay) -> View:
-    """Return rates and buffer of every policy, all on the same axes."""
-    records: list[PlayedTrace] = [side.record for side in played.sides]
-    time = nice_axis(0.0, max(float(each.playback.clock_s[-1]) for each in records), widen=False)
-    rate = nice_axis(0.0, max(_highest_mbps(each) for each in records))
-    full = nice_axis(0.0, max(float(each.playback.buffer().value.max()) for each in records), 3)
-    return show(
-        played,
-        "One trace, played through",
-        _facts,
-        [(_rates(side, time, rate), _buffer(side, time, full)) for side in played.sides],
-        (
-            Key("link", "link capacity", is_line=False),
-            Key("measured", "measured throughput"),
-            Key("bitrate", "bitrate"),
-            Key("buffer", "buffer"),
-            Key("stall", "stall", is_line=False),
-            Key("startup", "start-up", is_line=False),
-        ),
-        note="The axes are the same for both; what is faster than the upper one is cut.",
+    title = "One trace, played through"
+    side_keys = (
+        Key("link", "link capacity", is_line=False),
+        Key("measured", "measured throughput"),
+        Key("bitrate", "bitrate"),
+        Key("buffer", "buffer"),
+        Key("stall", "stall", is_line=False),
+        Key("startup", "start-up", is_line=False),
     )
 
+    def record(self, env: Any, episode: Episode) -> PlayedTrace:
+        """Return the episode and the link under it; see the base."""
+        playback = Playback.after_reset(episode.infos, env.video)
+        trace, pointer = env.trace_set.traces[env.trace_index[0]], int(env.start_pointer[0])
+        return PlayedTrace(playback, link_capacity(playback, trace, pointer, env.players[0]))
 
-def _record(env: Any, episode: Episode) -> PlayedTrace:
-    playback = Playback.after_reset(episode.infos, env.video)
-    trace, pointer = env.trace_set.traces[env.trace_index[0]], int(env.start_pointer[0])
-    return PlayedTrace(playback, link_capacity(playback, trace, pointer, env.players[0]))
+    def describe(self, case: Any, episode: Any) -> str:
+        """Name the trace and where the episode began; see the base."""
+        trace = case.trace_set.traces[case.trace_index[0]]
+        return f"trace {trace.name} from row {int(case.start_pointer[0])}"
 
+    def facts(self, side: Side) -> tuple[tuple[str, str], ...]:
+        """Return QoE and its parts; see the base."""
+        record: PlayedTrace = side.record
+        return (
+            ("qoe", f"{side.value:.4f}"),
+            ("bitrate, Mbit/s", f"{record.bitrate_mbps:.3f}"),
+            ("stalled, s", f"{record.rebuffer_s:.2f}"),
+            ("switches", f"{record.switches}"),
+        )
 
-def _described(env: Any) -> str:
-    trace = env.trace_set.traces[env.trace_index[0]]
-    return f"trace {trace.name} from row {int(env.start_pointer[0])}"
-
-
-def _facts(side: Side) -> tuple[tuple[str, str], ...]:
-    record: PlayedTrace = side.record
-    return (
-        ("qoe", f"{side.value:.4f}"),
-        ("bitrate, Mbit/s", f"{record.bitrate_mbps:.3f}"),
-        ("stalled, s", f"{record.rebuffer_s:.2f}"),
-        ("switches", f"{record.switches}"),
-    )
+    def draw(self, played: Replay) -> Drawing:
+        """Draw rates and buffer of every policy; see the base."""
+        records: list[PlayedTrace] = [side.record for side in played.sides]
+        end_s = max(float(each.playback.clock_s[-1]) for each in records)
+        time = nice_axis(0.0, end_s, widen=False)
+        rate = nice_axis(0.0, max(_highest_mbps(each) for each in records))
+        full = nice_axis(0.0, max(float(each.playback.buffer().value.max()) for each in records), 3)
+        return Drawing(
+            [(_rates(side, time, rate), _buffer(side, time, full)) for side in played.sides],
+            note="The axes are the same for both; what is faster than the upper one is cut.",
+        )
 
 
 def _highest_mbps(record: PlayedTrace) -> float:

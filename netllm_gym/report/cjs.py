@@ -1,13 +1,13 @@
 """CJS's part of a report: one episode laid on a time axis, and how long its jobs took."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from netllm_gym.envs.cjs.playback import Playback
-from netllm_gym.evaluation.tables import Table
 from netllm_gym.pools.episode import Episode
+from netllm_gym.problems.problem import ControlProblem
 from netllm_gym.report.charts import (
     Axis,
     Chart,
@@ -18,62 +18,62 @@ from netllm_gym.report.charts import (
     nice_axis,
     step_path,
 )
-from netllm_gym.report.replay import Key, Replay, Side, View, replay, show
+from netllm_gym.report.replay import ControlPictures, Drawing, Key, Replay, Side
 
 PIECES = 240  # of the time axis, over each of which executors in use are averaged
 
 
-def play(table: Table, policies: Sequence[str], number: int | None = None) -> Replay:
-    """Play one episode of a table's case anew; see `replay`."""
-    return replay(table, policies, number, _prepare, _record, _described)
+class CJSPictures(ControlPictures):
+    """Executors and jobs of each policy over time, and how long all their jobs took."""
 
+    title = "One episode, played through"
+    side_keys = (Key("busy", "executors in use", is_line=False), Key("jobs", "jobs in the system"))
 
-def view(played: Replay) -> View:
-    """Return executors and jobs of every policy over time, and how long their jobs took."""
-    records: list[Playback] = [side.record for side in played.sides]
-    end_s = max(each.now_s for each in records)
-    time = nice_axis(0.0, end_s, widen=False)
-    executors = nice_axis(0.0, float(records[0].num_executors), widen=False)
-    jobs = nice_axis(0.0, max(float(each.in_system().value.max()) for each in records), 3)
-    return show(
-        played,
-        "One episode, played through",
-        _facts,
-        [
-            (_executors(side, time, executors), _jobs(side, time, jobs, end_s))
-            for side in played.sides
-        ],
-        (Key("busy", "executors in use", is_line=False), Key("jobs", "jobs in the system")),
-        charts=(_distribution(played),),
-        note=f"The axes are the same for both; executors in use are means of {end_s / PIECES:.3g} "
-        f"s.{_beyond(played)}",
-    )
+    def open(self, problem: ControlProblem, arguments: Mapping[str, Any]) -> Any:
+        """Make the environment, which notes when each task ran; see the base."""
+        env = super().open(problem, arguments)
+        env.clusters.notes_tasks = True
+        return env
 
+    def record(self, env: Any, episode: Episode) -> Playback:
+        """Return when tasks ran and jobs were complete; see the base."""
+        return Playback.of(env.clusters)
 
-def _prepare(env: Any) -> None:
-    env.clusters.notes_tasks = True
+    def describe(self, case: Any, episode: Any) -> str:
+        """Name the recording, or the workload and the seed of its arrivals; see the base."""
+        if case.workload.is_recording:
+            return f"recording {case.workload.name}"
+        seed = int(case.clusters.arrival_seeds[0])
+        return f"workload {case.workload.name}, arrival seed {seed}"
 
+    def facts(self, side: Side) -> tuple[tuple[str, str], ...]:
+        """Return completion times and utilisation; see the base."""
+        record: Playback = side.record
+        in_use = record.busy().averaged([0.0, record.now_s]).value[0] / record.num_executors
+        return (
+            ("mean job completion time, s", f"{side.value:.2f}"),
+            ("median, s", f"{np.median(record.jct_s):.2f}"),
+            ("longest, s", f"{record.jct_s.max():.2f}"),
+            ("last completion, s", f"{record.now_s:.1f}"),
+            ("executors in use", f"{100.0 * in_use:.1f} %"),
+        )
 
-def _record(env: Any, episode: Episode) -> Playback:  # of every problem
-    return Playback.of(env.clusters)
-
-
-def _described(env: Any) -> str:
-    if env.workload.is_recording:
-        return f"recording {env.workload.name}"
-    return f"workload {env.workload.name}, arrival seed {int(env.clusters.arrival_seeds[0])}"
-
-
-def _facts(side: Side) -> tuple[tuple[str, str], ...]:
-    record: Playback = side.record
-    in_use = record.busy().averaged([0.0, record.now_s]).value[0] / record.num_executors
-    return (
-        ("mean job completion time, s", f"{side.value:.2f}"),
-        ("median, s", f"{np.median(record.jct_s):.2f}"),
-        ("longest, s", f"{record.jct_s.max():.2f}"),
-        ("last completion, s", f"{record.now_s:.1f}"),
-        ("executors in use", f"{100.0 * in_use:.1f} %"),
-    )
+    def draw(self, played: Replay) -> Drawing:
+        """Draw executors and jobs of every policy, and the completion times; see the base."""
+        records: list[Playback] = [side.record for side in played.sides]
+        end_s = max(each.now_s for each in records)
+        time = nice_axis(0.0, end_s, widen=False)
+        executors = nice_axis(0.0, float(records[0].num_executors), widen=False)
+        jobs = nice_axis(0.0, max(float(each.in_system().value.max()) for each in records), 3)
+        return Drawing(
+            [
+                (_executors(side, time, executors), _jobs(side, time, jobs, end_s))
+                for side in played.sides
+            ],
+            charts=(_distribution(played),),
+            note="The axes are the same for both; executors in use are means of "
+            f"{end_s / PIECES:.3g} s.{_beyond(played)}",
+        )
 
 
 def _jct_axis(played: Replay) -> Axis:

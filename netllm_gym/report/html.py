@@ -4,7 +4,7 @@ Here numbers become words and places; the markup is in `templates/`, where every
 from a table is escaped. Equal inputs give equal bytes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -15,11 +15,8 @@ from netllm_gym.errors import MissingDataError
 from netllm_gym.evaluation.tables import Row, Table
 from netllm_gym.problems.index import find_problem
 from netllm_gym.problems.problem import PredictionProblem, Problem
-from netllm_gym.report import abr as report_abr
-from netllm_gym.report import cjs as report_cjs
-from netllm_gym.report import vp as report_vp
 from netllm_gym.report.charts import Axis, Chart, Mark, cdf_path, fenced, line_path, nice_axis
-from netllm_gym.report.replay import Replay, View, row_styles
+from netllm_gym.report.replay import Replay, View, pictures_of, row_styles
 from netllm_gym.report.text import (
     case_text,
     compared_with,
@@ -31,20 +28,6 @@ from netllm_gym.report.text import (
 from netllm_gym.version import __version__
 
 UNITS = {"mbps": "Mbit/s", "s": "s", "ms": "ms", "deg": "degrees", "bytes": "bytes"}
-
-
-class Pictures(NamedTuple):
-    """How an episode of a problem is played anew, and what is shown of it."""
-
-    play: Callable[[Table, Sequence[str], int | None], Replay]
-    view: Callable[[Replay], View]
-
-
-PICTURES = {
-    "abr": Pictures(report_abr.play, report_abr.view),
-    "cjs": Pictures(report_cjs.play, report_cjs.view),
-    "vp": Pictures(report_vp.play, report_vp.view),
-}
 
 
 class Head(NamedTuple):
@@ -139,8 +122,8 @@ def check_can_report() -> None:
 
 
 def play_episode(table: Table, policies: Sequence[str], number: int | None = None) -> Replay:
-    """Play one episode of a table's case anew; see `report_replay.replay`."""
-    return PICTURES[table.problem].play(table, policies, number)
+    """Play one episode of a table's case anew; see `Pictures.play`."""
+    return pictures_of(table.problem).play(table, policies, number)
 
 
 def render_report(tables: Sequence[Table], played: Sequence[Replay | None]) -> str:
@@ -203,7 +186,7 @@ def _section(number: int, table: Table, played: Replay | None) -> Section:
         panels=tuple(_panel(name, rows, styles) for name in problem.components),
         panels_over=problem.component_of,
         notes=tuple(table_notes(table)),
-        played=PICTURES[table.problem].view(played) if played is not None else None,
+        played=pictures_of(table.problem).view(played) if played is not None else None,
     )
 
 

@@ -1,29 +1,30 @@
 """One episode of a table's case, played anew for a report: which, by whom, and what is shown of it.
 
-Shared by the problems; what a problem records and draws stands in its own `report_*.py`.
+All problems share what is here; what a problem records and draws is in its own module, `abr.py`
+and the like.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation.rollout import rollout
 from netllm_gym.evaluation.tables import Row, Table
 from netllm_gym.policies.loading import LoadedPolicy, check_names, load_policy
 from netllm_gym.pools.episode import Episode
-from netllm_gym.problems.index import find_control, find_problem
-from netllm_gym.problems.problem import Problem
+from netllm_gym.problems.index import find_problem
+from netllm_gym.problems.problem import ControlProblem, Problem
 from netllm_gym.report.charts import Chart
 from netllm_gym.report.text import ranked
 
 SAME = 1e-6  # the metric of one episode, played twice, may differ by rounding
 COLOURS, DASHES = 6, 4  # of lines, as in report.css; more rows than their product look alike
-
-Record = Callable[[Any, Episode], Any]  # the environment after an episode -> what is drawn of it
 
 
 @dataclass(frozen=True)
@@ -97,63 +98,171 @@ class View(NamedTuple):
     sides: tuple[SideView, ...]
 
 
+class Drawing(NamedTuple):
+    """The charts of a replay.
+
+    Attributes:
+        sides: Charts of each policy.
+        charts: Charts of all policies together, in which each policy has the style of its side.
+        note: A sentence about the charts.
+    """
+
+    sides: Sequence[tuple[Chart, ...]]
+    charts: tuple[Chart, ...] = ()
+    note: str = ""
+
+
+class Pictures(ABC):
+    """How an episode or window of a problem is played anew, and what a report draws of it.
+
+    A problem's row names a subclass in `pictures`. `ControlPictures` has what control problems
+    share.
+
+    Attributes:
+        title: Heading of this part of the page.
+        side_keys: Legend of the charts of each policy.
+        chart_keys: Legend of the charts of all policies, which names the policies besides.
+    """
+
+    title: ClassVar[str]
+    side_keys: ClassVar[tuple[Key, ...]] = ()
+    chart_keys: ClassVar[tuple[Key, ...]] = ()
+
+    @abstractmethod
+    def open(self, problem: Any, arguments: Mapping[str, Any]) -> Any:
+        """Make the environment, or the windows, of a case."""
+
+    @abstractmethod
+    def episodes(self, case: Any, at_least: int) -> Sequence[Any]:
+        """Return the episodes, or windows, that `open` made: as many as the table has."""
+
+    @abstractmethod
+    def play_one(self, problem: Any, case: Any, policy: Any, episode: Any) -> tuple[float, Any]:
+        """Play one episode; return its metric and the record that charts are drawn from."""
+
+    @abstractmethod
+    def describe(self, case: Any, episode: Any) -> str:
+        """Say in words which episode was played last."""
+
+    @abstractmethod
+    def facts(self, side: Side) -> tuple[tuple[str, str], ...]:
+        """Return names and numbers that stand above a policy's charts."""
+
+    @abstractmethod
+    def draw(self, played: Replay) -> Drawing:
+        """Return the charts of a replay."""
+
+    def replayable(self, problem: Problem) -> Collection[str]:
+        """Return the parts of a case from which an episode can be played again exactly."""
+        return problem.default_case
+
+    def play(self, table: Table, policies: Sequence[str], number: int | None = None) -> Replay:
+        """Play one episode, or window, of a table's case anew.
+
+        Args:
+            table: Names the case, which must be on this machine.
+            policies: One or two names or folders of trained policies.
+            number: Of the episode; None takes the one whose difference between the two policies is
+                the median of all (of one policy, its median episode; without rows of them, the
+                first).
+
+        Raises:
+            InputError: If a policy or the case is not on this machine, or is not the table's.
+        """
+        problem = find_problem(table.problem)
+        loaded = _load_players(table, policies, self.replayable(problem))
+        with _naming_the_way_out():
+            case = self.open(problem, problem.case_from_text(table.case))
+        episodes = self.episodes(case, table.rows[0].n)
+        actors = [policy.factory(case) for policy in loaded]
+        for actor in actors:
+            if hasattr(actor, "limits"):
+                raise InputError(f"play must name policies that play, got {actor.name}, a limit")
+        chosen = _choose_episode(table, [actor.name for actor in actors], number, len(episodes))
+        episode, sides = episodes[chosen.number], []
+        for actor, style in zip(actors, chosen.styles, strict=True):
+            value, record = self.play_one(problem, case, actor, episode)
+            sides.append(Side(actor.name, style, value, chosen.in_table.get(actor.name), record))
+        described = self.describe(case, episode)
+        return Replay(table.problem, chosen.number, described, chosen.why, tuple(sides))
+
+    def view(self, played: Replay) -> View:
+        """Return what a page shows of a replay."""
+        sample, drawn = find_problem(played.problem).sample, self.draw(played)
+        sides = tuple(
+            SideView(
+                side.policy,
+                self.facts(side),
+                charts,
+                f"The table says {side.in_table:.4f} of this {sample}: the policy depends on the "
+                f"{sample}s before it, or case, policy or code are not those of the table."
+                if side.differs
+                else "",
+            )
+            for side, charts in zip(played.sides, drawn.sides, strict=True)
+        )
+        words = f"{sample.capitalize()} {played.number}, {played.chosen}: {played.described}. "
+        keys = [Key(side.style, side.policy) for side in played.sides] if drawn.charts else []
+        return View(
+            title=self.title,
+            words=words + drawn.note,
+            charts=drawn.charts,
+            chart_keys=(*self.chart_keys, *keys),
+            side_keys=self.side_keys,
+            sides=sides,
+        )
+
+
+class ControlPictures(Pictures):
+    """What the pictures of control problems share: one episode in an environment of one row."""
+
+    @abstractmethod
+    def record(self, env: Any, episode: Episode) -> Any:
+        """Return what is drawn of an episode that has just ended in the environment."""
+
+    def open(self, problem: ControlProblem, arguments: Mapping[str, Any]) -> Any:
+        """Make the environment of a case, with one row."""
+        return problem.make_env(1, **arguments)
+
+    def episodes(self, case: Any, at_least: int) -> Sequence[Any]:
+        """Return the episodes of the evaluation; see the base."""
+        plan: Sequence[PlannedEpisode] = case.evaluation_plan(at_least)
+        return plan
+
+    def play_one(
+        self, problem: ControlProblem, case: Any, policy: Any, episode: PlannedEpisode
+    ) -> tuple[float, Any]:
+        """Play one episode; see the base."""
+        (played,) = rollout(policy, case, [episode], keep_observations=False).episodes
+        return problem.metric_of(played.infos), self.record(case, played)
+
+
+def pictures_of(problem: str) -> Pictures:
+    """Return the pictures that a problem's row names.
+
+    Raises:
+        InputError: If there is no such problem, or its row names no pictures.
+    """
+    pictures: Pictures = find_problem(problem).part("pictures", Pictures)
+    return pictures
+
+
 def nameable_policies(table: Table) -> tuple[str, ...]:
     """Return the best row that can be played by its name alone and the bound, else the two best.
 
     Rows of trained policies are named after folders, which a table does not know; a limit plays
-    nothing.
+    nothing; of a problem without pictures nothing is played.
     """
     problem = find_problem(table.problem)
+    if not problem.pictures:
+        return ()
     names = [row.policy for row in ranked(table) if row.decision_ms is not None]
     named = [name for name in names if name.partition(":")[0] in problem.policies]
     bound = [name for name in named if name == problem.bound]
     return (*[name for name in named if name not in bound][: 2 - len(bound)], *bound)
 
 
-def replay(
-    table: Table,
-    policies: Sequence[str],
-    number: int | None,
-    prepare: Callable[[Any], None],
-    record: Record,
-    described: Callable[[Any], str],
-) -> Replay:
-    """Play one episode of a table's case anew.
-
-    Args:
-        table: Names the case, which must be on this machine.
-        policies: One or two names or folders of trained policies.
-        number: Of the episode; left out, the one whose difference between the two policies is the
-            median of all (of one policy, its median episode; without rows of them, the first).
-        prepare: Told the environment before it plays.
-        record: Asked for what is drawn of an episode that just ended.
-        described: Asked what the environment played, in words.
-
-    Raises:
-        InputError: If a policy or the case is not on this machine, or is not the table's.
-    """
-    problem = find_control(table.problem)
-    loaded = load_players(table, policies, problem.default_case)
-    with naming_the_way_out():
-        env = problem.make_env(1, **problem.case_from_text(table.case))
-    prepare(env)
-    plan = env.evaluation_plan(table.rows[0].n)
-    actors = [policy.factory(env) for policy in loaded]
-    for actor in actors:
-        if hasattr(actor, "limits"):
-            raise InputError(f"play must name policies that play, got {actor.name}, a limit")
-    chosen = choose_episode(table, [actor.name for actor in actors], number, len(plan))
-    sides = []
-    for actor, style in zip(actors, chosen.styles, strict=True):
-        planned = [plan[chosen.number]]
-        (episode,) = rollout(actor, env, planned, keep_observations=False).episodes
-        value = problem.metric_of(episode.infos)
-        in_table = chosen.in_table.get(actor.name)
-        sides.append(Side(actor.name, style, value, in_table, record(env, episode)))
-    return Replay(table.problem, chosen.number, described(env), chosen.why, tuple(sides))
-
-
-class Chosen(NamedTuple):
+class _Chosen(NamedTuple):
     """Which episode or window of a table is shown, and what the table says of it."""
 
     number: int
@@ -162,7 +271,7 @@ class Chosen(NamedTuple):
     in_table: dict[str, float]  # of the policies that have a row
 
 
-def load_players(
+def _load_players(
     table: Table, policies: Sequence[str], may_name: Collection[str]
 ) -> list[LoadedPolicy]:
     """Load the one or two policies that are to be shown.
@@ -184,7 +293,7 @@ def load_players(
 
 
 @contextmanager
-def naming_the_way_out() -> Iterator[None]:
+def _naming_the_way_out() -> Iterator[None]:
     """Let a case that cannot be made on this machine say how to do without."""
     try:
         yield
@@ -192,7 +301,7 @@ def naming_the_way_out() -> Iterator[None]:
         raise InputError(f"{error}; --play none leaves the played episode out") from None
 
 
-def choose_episode(table: Table, names: Sequence[str], number: int | None, found: int) -> Chosen:
+def _choose_episode(table: Table, names: Sequence[str], number: int | None, found: int) -> _Chosen:
     """Choose the episode, or window, that is shown.
 
     Args:
@@ -215,48 +324,7 @@ def choose_episode(table: Table, names: Sequence[str], number: int | None, found
     if not 0 <= number < found:
         raise InputError(f"episode must be in 0..{found - 1}, got {number}")
     in_table = {row.policy: row.per_episode[number] for row in rows if row is not None}
-    return Chosen(number, why, _side_styles(problem, table, names), in_table)
-
-
-def show(
-    played: Replay,
-    title: str,
-    facts: Callable[[Side], tuple[tuple[str, str], ...]],
-    side_charts: Sequence[tuple[Chart, ...]],
-    side_keys: tuple[Key, ...],
-    charts: tuple[Chart, ...] = (),
-    note: str = "",
-    chart_keys: tuple[Key, ...] = (),
-) -> View:
-    """Return what a page shows of a replay.
-
-    Args:
-        played: The replay.
-        title: Of this part of the page.
-        facts: Asked what stands above a policy's charts.
-        side_charts: Of each policy.
-        side_keys: What is in them.
-        charts: Of all policies together, a line in the style of each.
-        note: A sentence about the charts.
-        chart_keys: What else is in the charts of all policies.
-    """
-    sample = find_problem(played.problem).sample
-    sides = tuple(
-        SideView(
-            side.policy,
-            facts(side),
-            drawn,
-            f"The table says {side.in_table:.4f} of this {sample}: the policy depends on the "
-            f"{sample}s before it, or case, policy or code are not those of the table."
-            if side.differs
-            else "",
-        )
-        for side, drawn in zip(played.sides, side_charts, strict=True)
-    )
-    words = f"{sample.capitalize()} {played.number}, {played.chosen}: {played.described}. "
-    keys = tuple(Key(side.style, side.policy) for side in played.sides) if charts else ()
-    keys = (*chart_keys, *keys)
-    return View(title, words + note, charts, keys, side_keys, sides)
+    return _Chosen(number, why, _side_styles(problem, table, names), in_table)
 
 
 def row_styles(rows: Sequence[Row], problem: Problem) -> list[str]:

@@ -1,7 +1,8 @@
 """VP's part of a report: one window on the plane of headings and elevations, once per predictor."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -9,20 +10,9 @@ from netllm_gym.arrays import FloatArray, IntArray
 from netllm_gym.data.vp.angles import angle_error_deg, gaze
 from netllm_gym.data.vp.viewport import FREQUENCY_HZ, ViewportWindows
 from netllm_gym.errors import InputError
-from netllm_gym.evaluation.tables import Table
-from netllm_gym.problems.index import find_problem
-from netllm_gym.problems.problem import PredictionProblem
+from netllm_gym.problems.problem import PredictionProblem, Problem
 from netllm_gym.report.charts import Axis, Chart, Mark, line_path, nice_axis
-from netllm_gym.report.replay import (
-    Key,
-    Replay,
-    Side,
-    View,
-    choose_episode,
-    load_players,
-    naming_the_way_out,
-    show,
-)
+from netllm_gym.report.replay import Drawing, Key, Pictures, Replay, Side
 
 
 @dataclass(frozen=True)
@@ -43,57 +33,63 @@ class PredictedWindow:
     error_deg: FloatArray
 
 
-def play(table: Table, policies: Sequence[str], number: int | None = None) -> Replay:
-    """Predict one window of a table's case anew.
+class VPPictures(Pictures):
+    """Paths of all predictors on one plane, and the error of each by horizon."""
 
-    Args:
-        table: Names the case, which must be on this machine.
-        policies: One or two names or folders of trained predictors.
-        number: Of the window; left out, that of the median difference.
+    title = "One window, predicted"
+    chart_keys = (Key("past", "what was seen"), Key("bound", "what came"))
 
-    Raises:
-        InputError: If a policy or the case is not on this machine, or is not the table's.
-    """
-    problem = find_problem(table.problem)
-    assert isinstance(problem, PredictionProblem), (
-        "the report's index says whose pictures these are"
-    )
-    loaded = load_players(table, policies, problem.case_options)
-    with naming_the_way_out():
-        windows = problem.make_windows(**problem.case_from_text(table.case))
-    predictors = [policy.factory(windows) for policy in loaded]
-    names = [predictor.name for predictor in predictors]
-    chosen = choose_episode(table, names, number, len(windows))
-    one = np.array([chosen.number])
-    sides = []
-    for predictor, style in zip(predictors, chosen.styles, strict=True):
-        predicted = predictor.predict(windows.history_deg(one), windows.content(one))
-        if predicted.shape != windows.future_deg(one).shape:
-            raise InputError(f"{predictor.name} must predict {windows.config.future} samples")
-        record = _record(windows, one, predicted)
-        in_table = chosen.in_table.get(predictor.name)
-        sides.append(Side(predictor.name, style, float(record.error_deg.mean()), in_table, record))
-    return Replay(table.problem, chosen.number, _described(windows, one), chosen.why, tuple(sides))
+    def replayable(self, problem: Problem) -> Collection[str]:
+        """Return all parts of a case: they define its windows exactly."""
+        return problem.case_options
 
+    def open(self, problem: PredictionProblem, arguments: Mapping[str, Any]) -> ViewportWindows:
+        """Make the windows of a case; see the base."""
+        windows: ViewportWindows = problem.make_windows(**arguments)
+        return windows
 
-def view(played: Replay) -> View:
-    """Return the paths of all predictors on one plane, and the error of each by horizon."""
-    records: list[PredictedWindow] = [side.record for side in played.sides]
-    ahead_s = np.arange(1, len(records[0].truth) + 1) / FREQUENCY_HZ
-    time = nice_axis(0.0, float(ahead_s[-1]), widen=False)
-    error = nice_axis(0.0, max(float(each.error_deg.max()) for each in records), 3)
-    seen, came = Key("past", "what was seen"), Key("bound", "what came")
-    return show(
-        played,
-        "One window, predicted",
-        _facts,
-        [(_errors(side, time, error, ahead_s),) for side in played.sides],
-        side_keys=(),
-        charts=(_paths(played),),
-        chart_keys=(seen, came),
-        note="Headings are counted from the video's front, and go on beyond 180 where the head "
-        "turned past the back; every path begins at the last viewport that was seen.",
-    )
+    def episodes(self, case: ViewportWindows, at_least: int) -> Sequence[int]:
+        """Return the numbers of all windows; see the base."""
+        return range(len(case))
+
+    def play_one(
+        self, problem: Problem, case: ViewportWindows, policy: Any, episode: int
+    ) -> tuple[float, PredictedWindow]:
+        """Predict one window; see the base."""
+        one = np.array([episode])
+        predicted = policy.predict(case.history_deg(one), case.content(one))
+        if predicted.shape != case.future_deg(one).shape:
+            raise InputError(f"{policy.name} must predict {case.config.future} samples")
+        record = _record(case, one, predicted)
+        return float(record.error_deg.mean()), record
+
+    def describe(self, case: ViewportWindows, episode: int) -> str:
+        """Name person, video and time; see the base."""
+        trace = case.dataset.traces[int(case.trace[episode])]
+        start_s = (trace.first_sample + int(case.start[episode])) / FREQUENCY_HZ
+        return f"person {trace.user} watching video {trace.video}, from {start_s:.1f} s on"
+
+    def facts(self, side: Side) -> tuple[tuple[str, str], ...]:
+        """Return the mean error, and the errors after a second and at the end; see the base."""
+        record: PredictedWindow = side.record
+        return (
+            ("mae, degrees", f"{side.value:.3f}"),
+            ("after 1 s", f"{record.error_deg[min(FREQUENCY_HZ, len(record.truth)) - 1]:.3f}"),
+            ("at the end", f"{record.error_deg[-1]:.3f}"),
+        )
+
+    def draw(self, played: Replay) -> Drawing:
+        """Draw the paths of all predictors, and the error of each by horizon; see the base."""
+        records: list[PredictedWindow] = [side.record for side in played.sides]
+        ahead_s = np.arange(1, len(records[0].truth) + 1) / FREQUENCY_HZ
+        time = nice_axis(0.0, float(ahead_s[-1]), widen=False)
+        error = nice_axis(0.0, max(float(each.error_deg.max()) for each in records), 3)
+        return Drawing(
+            [(_errors(side, time, error, ahead_s),) for side in played.sides],
+            charts=(_paths(played),),
+            note="Headings are counted from the video's front, and go on beyond 180 where the head "
+            "turned past the back; every path begins at the last viewport that was seen.",
+        )
 
 
 def _record(windows: ViewportWindows, one: IntArray, predicted: FloatArray) -> PredictedWindow:
@@ -113,21 +109,6 @@ def _plane(angles_deg: FloatArray, order: str) -> FloatArray:
     right, up, ahead = np.moveaxis(gaze(angles_deg, order), -1, 0)
     heading = np.unwrap(np.rad2deg(np.arctan2(right, ahead)), period=360.0)
     return np.stack([heading, np.rad2deg(np.arcsin(np.clip(up, -1.0, 1.0)))], axis=1)
-
-
-def _described(windows: ViewportWindows, one: IntArray) -> str:
-    trace = windows.dataset.traces[int(windows.trace[one][0])]
-    start_s = (trace.first_sample + int(windows.start[one][0])) / FREQUENCY_HZ
-    return f"person {trace.user} watching video {trace.video}, from {start_s:.1f} s on"
-
-
-def _facts(side: Side) -> tuple[tuple[str, str], ...]:
-    record: PredictedWindow = side.record
-    return (
-        ("mae, degrees", f"{side.value:.3f}"),
-        ("after 1 s", f"{record.error_deg[min(FREQUENCY_HZ, len(record.truth)) - 1]:.3f}"),
-        ("at the end", f"{record.error_deg[-1]:.3f}"),
-    )
 
 
 def _paths(played: Replay) -> Chart:

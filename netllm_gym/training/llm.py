@@ -64,6 +64,7 @@ def fit_llm(
             then.
     """
     parts = parts_of(config.problem)
+    parts.check_config(config)
     parts.check_episodes(config, episodes)
     if train.objective == "imitate":
         episodes = replace(episodes, values=None)

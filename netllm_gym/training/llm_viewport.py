@@ -13,10 +13,9 @@ from netllm_gym.data.vp.viewport import ViewportWindows
 from netllm_gym.policies.llm.checkpoint import load_model, write_policy
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.model import LLMModel
+from netllm_gym.policies.llm.parts import prediction_parts_of
 from netllm_gym.policies.llm.policy import factory_of, for_acting
-from netllm_gym.policies.llm.vp import BATCH_WINDOWS, forecast
 from netllm_gym.policies.policy import TrainedPolicyFactory
-from netllm_gym.policies.returns import ReturnSpec
 from netllm_gym.training.llm import make_optimizer
 from netllm_gym.training.llm_config import LLMViewportTraining, TrainConfig
 from netllm_gym.training.methods import TrainRequest
@@ -32,8 +31,8 @@ def train_llm_on_windows(request: TrainRequest, config: LLMViewportTraining) -> 
         InputError: If the case, the validation or an earlier run in the folder does not fit.
     """
     data = window_training_data(request, config.train_stride)
-    policy = replace(config.policy, seed=config.schedule.seed)
-    policy = viewport_config(policy, data.windows)
+    policy = replace(config.policy, problem=request.problem.name, seed=config.schedule.seed)
+    policy = prediction_parts_of(policy.problem).sized(policy, data.windows)
     begin = partial(llm_learner, data.windows, policy, config.schedule)
     return train_on_windows(begin, config.schedule, data.run(request))
 
@@ -45,12 +44,12 @@ def llm_learner(
 
     Args:
         windows: To learn from.
-        config: The predictor, for such windows; see `viewport_config`.
+        config: The predictor, for such windows; see `PredictionParts.sized`.
         train: How it is trained; a window is an "episode" of it.
         last: Folder of the policy of the run that is resumed; None begins a new one.
     """
     if not train.batch_episodes:
-        train = replace(train, batch_episodes=BATCH_WINDOWS)
+        train = replace(train, batch_episodes=prediction_parts_of(config.problem).batch_windows)
     kept = None
     if last is not None:
         model, values = load_model(last)
@@ -70,23 +69,6 @@ def llm_learner(
     return Begun(learner, kept)
 
 
-def viewport_config(config: LLMConfig, windows: ViewportWindows) -> LLMConfig:
-    """Return the config for some windows: their sizes, and a token for frames if there are any."""
-    features = windows.dataset.features
-    return replace(
-        config,
-        problem="vp",
-        layout="compact" if features is None else "content",
-        max_steps=windows.config.history,
-        num_actions=0,
-        observation_shape=(),
-        returns=ReturnSpec(kind="none", center=0.0, scale=1.0, target=0.0),
-        future=windows.config.future,
-        euler_order=windows.dataset.euler_order,
-        content_size=0 if features is None else features.size,
-    )
-
-
 class _Adaptation(ViewportLearner):
     """The language model, kept as its policies are."""
 
@@ -94,7 +76,8 @@ class _Adaptation(ViewportLearner):
 
     def forecast(self, features: Tensor, content: Tensor | None) -> Tensor:
         """Return (B, F, 3) offsets."""
-        return forecast(self.network, features, content)
+        parts = prediction_parts_of(self.network.config.problem)
+        return parts.forecast(self.network, features, content)
 
     def policy(self, trained_on: Mapping[str, Any]) -> TrainedPolicyFactory:
         """Return the factory of the predictor as it would act now."""

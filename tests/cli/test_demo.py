@@ -8,13 +8,19 @@ import pytest
 from netllm_gym.cli import demo
 from netllm_gym.errors import InputError
 from netllm_gym.policies.llm import backbone
-from netllm_gym.problems.index import PROBLEMS, find_problem
+from netllm_gym.problems.index import PROBLEMS
+from netllm_gym.problems.problem import ControlProblem
 
 
-def shorten(monkeypatch, problem, **changes):
-    few = dict.fromkeys(demo.DEMOS[problem].updates, 3)
-    short = replace(demo.DEMOS[problem], updates=few, **changes)
-    monkeypatch.setitem(demo.DEMOS, problem, short)
+def shorten(monkeypatch, problem, left_out=None, **changes):
+    row = PROBLEMS[problem]
+    few = {
+        name: run._replace(options={**run.options, "updates": 3, "validate_every": 1})
+        for name, run in row.demo.runs.items()
+        if name != left_out
+    }
+    short = replace(row.demo, runs=few, **changes)
+    monkeypatch.setitem(PROBLEMS, problem, replace(row, demo=short))
 
 
 def test_demo_ends_with_a_table_of_all_policies(tmp_path, monkeypatch):
@@ -40,7 +46,8 @@ def test_demo_ends_with_a_table_of_all_policies(tmp_path, monkeypatch):
 
 
 def test_demo_of_cluster_scheduling_has_all_policies_too(tmp_path, monkeypatch):
-    shorten(monkeypatch, "cjs", episodes=2, case={"num_executors": 5, "num_jobs": 3}, batch=16)
+    small = {"case": {"num_executors": 5, "num_jobs": 3}, "options": {"batch_episodes": 16}}
+    shorten(monkeypatch, "cjs", episodes=2, **small)
     monkeypatch.setitem(PROBLEMS, "cjs", replace(PROBLEMS["cjs"], validation_episodes=2))
     said = []
     table = demo.run_demo("cjs", tmp_path, said.append)
@@ -56,8 +63,8 @@ def test_demo_of_cluster_scheduling_has_all_policies_too(tmp_path, monkeypatch):
 
 
 def test_demo_of_viewport_prediction_needs_no_pool(tmp_path, monkeypatch):
-    few = {"gru-trained": 3, "netllm-tiny": 2}
-    monkeypatch.setitem(demo.PREDICTION_DEMOS, "vp", demo.PredictionDemo(few, stride=40))
+    few = ["gru-trained", "netllm-tiny"]
+    shorten(monkeypatch, "vp", left_out="netllm-minilm", options={"train_stride": 40})
     said = []
     table = demo.run_demo("vp", tmp_path, said.append)
     assert {row.policy for row in table.rows} == {*PROBLEMS["vp"].default_policies, *few}
@@ -70,11 +77,12 @@ def test_demo_of_viewport_prediction_needs_no_pool(tmp_path, monkeypatch):
 
 
 def test_every_problem_has_a_demo_of_its_own_policies():
-    assert {*demo.DEMOS, *demo.PREDICTION_DEMOS} == PROBLEMS.keys()
-    for problem, shown in demo.DEMOS.items():
-        row = find_problem(problem)
-        assert set(shown.teachers) <= row.policies.keys()
-        assert shown.case.keys() <= row.case_options.keys()
+    assert {*PROBLEMS} == {"abr", "cjs", "vp"}
+    for problem in PROBLEMS.values():
+        assert problem.demo is not None
+        assert set(problem.demo.teachers) <= problem.policies.keys()
+        assert bool(problem.demo.teachers) == isinstance(problem, ControlProblem)
+        assert problem.demo.case.keys() <= problem.case_options.keys()
 
 
 def test_unknown_problem_is_refused_before_anything_is_written(tmp_path):

@@ -20,6 +20,7 @@ from netllm_gym.training.llm_config import TrainConfig
 from netllm_gym.training.offline_examples import Examples
 from netllm_gym.training.run import TrainingRun
 from tests.commands import files_of
+from tests.policies.llm.made import ABR_SIZES
 
 CASE = {"traces": "synthetic", "video": "synthetic"}
 CLUSTER = {"workload": "synthetic", "num_executors": 4, "num_jobs": 3}
@@ -105,7 +106,7 @@ def test_the_language_model_imitates_the_expert_and_not_the_player(tmp_path):
     told = []
     run = TrainingRun(tmp_path / "run", progress=told.append)
     schedule = TrainConfig(updates=8, threads=1, warmup_fraction=0.0)
-    fit_llm(PaddedEpisodes.from_pool(pool), LLMConfig(), schedule, run)
+    fit_llm(PaddedEpisodes.from_pool(pool), LLMConfig(**ABR_SIZES), schedule, run)
     assert told[-1]["accuracy"] == 1.0
     policy = load_policy(str(tmp_path / "run/last"), "abr").factory
     env = find_problem("abr").make_env(2, **CASE)

@@ -18,6 +18,7 @@ from netllm_gym.problems.index import find_problem
 from netllm_gym.training.llm import fit_llm
 from netllm_gym.training.llm_config import TrainConfig
 from netllm_gym.training.run import TrainingRun
+from tests.policies.llm.made import ABR_SIZES
 
 CASE = {"traces": "synthetic", "video": "synthetic", "noise": True}
 SHORT = {**CASE, "noise": False}
@@ -78,13 +79,13 @@ def test_a_pool_keeps_values_and_a_model_learns_to_prefer_them(tmp_path):
     losses = []
     config = TrainConfig(updates=12, objective="value", threads=1)
     run = TrainingRun(tmp_path / "run", progress=lambda told: losses.append(told["loss"]))
-    fit_llm(episodes, LLMConfig(), config, run)
+    fit_llm(episodes, LLMConfig(**ABR_SIZES), config, run)
     assert losses[-1] < 0.8 * losses[0]
 
 
 def test_who_reads_its_own_last_action_cannot_go_on_where_another_was(tmp_path):
     pool = collect("abr", ["bba"], 2, tmp_path / "pool", SHORT)
-    run, config = TrainingRun(tmp_path / "run"), LLMConfig(layout="netllm")
+    run, config = TrainingRun(tmp_path / "run"), LLMConfig(**ABR_SIZES, layout="netllm")
     fit_llm(PaddedEpisodes.from_pool(pool), config, TrainConfig(updates=1, threads=1), run)
     for role in ("lookahead", "expert"):
         with pytest.raises(InputError, match=f"{role} must be a policy that can go on where"):
@@ -102,5 +103,5 @@ def test_lookahead_is_refused_where_it_cannot_be(tmp_path):
     pool = collect("abr", ["bba"], 2, tmp_path / "plain", SHORT)
     config, run = TrainConfig(updates=1, objective="value"), TrainingRun(tmp_path / "run")
     with pytest.raises(InputError, match="objective must be imitate for a pool without values"):
-        fit_llm(PaddedEpisodes.from_pool(pool), LLMConfig(), config, run)
+        fit_llm(PaddedEpisodes.from_pool(pool), LLMConfig(**ABR_SIZES), config, run)
     assert not (tmp_path / "run").exists()

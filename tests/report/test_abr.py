@@ -1,11 +1,12 @@
 """A trace in the report: what is drawn of it, and on which axes."""
 
-from netllm_gym.report.abr import play, view
+from netllm_gym.report.abr import ABRPictures
 from tests.made_tables import abr_table
 
 
 def test_both_sides_have_the_same_axes(tmp_path):
-    shown = view(play(abr_table(tmp_path), ["lowest", "random"], 1))
+    pictures = ABRPictures()
+    shown = pictures.view(pictures.play(abr_table(tmp_path), ["lowest", "random"], 1))
     axes = {tuple((chart.x, chart.y) for chart in side.charts) for side in shown.sides}
     assert len(axes) == 1
     assert [name for name, _ in shown.sides[0].facts][:2] == ["qoe", "bitrate, Mbit/s"]

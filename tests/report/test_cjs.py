@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from netllm_gym.envs.cjs.playback import Playback
-from netllm_gym.report.cjs import play, view
+from netllm_gym.report.cjs import CJSPictures
 from netllm_gym.report.html import render_report
 from netllm_gym.report.replay import Replay, Side
 from tests.envs.cjs.test_playback import played as made_playback
 from tests.made_tables import cjs_table
 from tests.report.test_html import Page
+
+PICTURES = CJSPictures()
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def paths(charts):
 
 
 def test_the_made_episode_drawn():
-    shown = view(made_replay(made_playback()))
+    shown = PICTURES.view(made_replay(made_playback()))
     (side,) = shown.sides
     # Jobs took 7 and 5 s; in 10 s two executors worked 2 + 2 + 2 + 1 + 1 + 1 + 1 + 1 = 11 s of 20.
     assert dict(side.facts) == {
@@ -65,7 +67,7 @@ def test_all_policies_share_their_axes_and_end_where_they_ended():
         begin_s=early.begin_s + 10.0,
         end_s=early.end_s + 10.0,
     )
-    shown = view(made_replay(early, late))
+    shown = PICTURES.view(made_replay(early, late))
     first, second = (side.charts for side in shown.sides)
     assert [(chart.x, chart.y) for chart in first] == [(chart.x, chart.y) for chart in second]
     assert paths([first[1]])[0].endswith("H500")
@@ -78,13 +80,13 @@ def test_jobs_beyond_the_axis_are_counted():
     made = made_playback()
     times_s = np.append(np.linspace(5.0, 9.0, 30), 500.0)
     long = replace(made, arrival_s=np.zeros(31), completion_s=times_s)
-    shown = view(made_replay(long, made))
+    shown = PICTURES.view(made_replay(long, made))
     assert shown.charts[0].x.high < 100.0
     assert shown.words.endswith(" Jobs that took longer than the axis: 1 of p0.")
 
 
 def test_the_page_shows_the_tables_episode(table):
-    replay = play(table, ["srpt", "fair"])
+    replay = PICTURES.play(table, ["srpt", "fair"])
     assert isinstance(replay.sides[0].record, Playback)
     page = render_report([table], [replay])
     words = " ".join(" ".join(Page(page).words).split())
@@ -95,7 +97,7 @@ def test_the_page_shows_the_tables_episode(table):
     assert f"workload synthetic, arrival seed {[666, 1, 2, 3, 4, 5, 6][replay.number]}." in words
     assert "makespan , s, mean of an episode" in words
     assert "The table says" not in words
-    assert page == render_report([table], [play(table, ["srpt", "fair"])])
+    assert page == render_report([table], [PICTURES.play(table, ["srpt", "fair"])])
     for side in replay.sides:
         assert side.record.jct_s.mean() == pytest.approx(side.value, rel=1e-12)
         busy = side.record.busy().averaged([0.0, side.record.now_s]).value[0] / 8
@@ -103,6 +105,6 @@ def test_the_page_shows_the_tables_episode(table):
 
 
 def test_a_recording_is_named():
-    assert view(made_replay(made_playback())).words.startswith(
+    assert PICTURES.view(made_replay(made_playback())).words.startswith(
         "Episode 0, as asked: recording made. "
     )

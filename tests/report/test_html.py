@@ -104,7 +104,7 @@ def test_names_from_outside_are_text_and_nothing_else(table):
     played = play_episode(table, ["bba", "robust_mpc"], 0)
     assert played.described == "trace <i>t0 from row 1"
     played = replace(
-        played, world=EVIL, sides=tuple(replace(side, policy=EVIL) for side in played.sides)
+        played, described=EVIL, sides=tuple(replace(side, policy=EVIL) for side in played.sides)
     )
     rows = [replace(row, policy=EVIL + row.policy, trained_on=EVIL) for row in TABLE.rows]
     rows[0] = replace(rows[0], versus={**rows[0].versus, "policy": rows[1].policy})

@@ -8,8 +8,10 @@ import pytest
 from netllm_gym.errors import InputError
 from netllm_gym.report.html import play_episode, render_report
 from netllm_gym.report.replay import Replay, Side, nameable_policies
-from netllm_gym.report.vp import PredictedWindow, play, view
+from netllm_gym.report.vp import PredictedWindow, VPPictures
 from tests.made_tables import vp_table
+
+PICTURES = VPPictures()
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def made_replay():
 
 
 def test_the_made_window_drawn():
-    shown = view(made_replay())
+    shown = PICTURES.view(made_replay())
     assert shown.words.startswith("Window 3, as asked: person 1 watching video 2, from 6.0 s on. ")
     (paths,) = shown.charts
     assert (paths.x.low, paths.x.high, paths.y.low, paths.y.high) == (160.0, 190.0, 0.0, 10.0)
@@ -56,7 +58,7 @@ def test_the_made_window_drawn():
 
 def test_the_predicted_window_is_the_tables(table):
     for number in (0, 17):
-        for side in play(table, ["hold_last", "velocity"], number).sides:
+        for side in PICTURES.play(table, ["hold_last", "velocity"], number).sides:
             (row,) = (row for row in table.rows if row.policy == side.policy)
             assert side.in_table == row.per_episode[number]
             assert side.value == pytest.approx(side.in_table, abs=1e-9)
@@ -68,7 +70,7 @@ def test_the_predicted_window_is_the_tables(table):
 
 def test_paths_begin_where_the_history_ends_and_are_one_line(table):
     for number in range(0, table.rows[0].n, 90):
-        for side in play(table, ["hold_last", "linear_regression"], number).sides:
+        for side in PICTURES.play(table, ["hold_last", "linear_regression"], number).sides:
             record = side.record
             way = np.concatenate([record.history, record.truth])
             assert np.abs(np.diff(way[:, 0])).max() <= 180.0
@@ -107,4 +109,4 @@ def test_the_page_shows_the_error_by_horizon_and_speaks_of_windows(table):
 def test_what_cannot_be_predicted_again_is_refused(table, policies, number, case, sentence):
     other = replace(table, case={**table.case, **case})
     with pytest.raises(InputError, match=sentence):
-        play(other, policies, number)
+        PICTURES.play(other, policies, number)

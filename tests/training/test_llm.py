@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 from netllm_gym.envs.abr.vector_env import ABRVectorEnv
 from netllm_gym.errors import InputError
-from netllm_gym.policies.llm import abr
-from netllm_gym.policies.llm.abr import masked_cross_entropy
+from netllm_gym.policies.llm.abr import ABRParts
 from netllm_gym.policies.llm.checkpoint import load_llm_policy, save_llm_policy
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.model import LLMModel, inputs_of
+from netllm_gym.policies.llm.parts import masked_cross_entropy, parts_of
 from netllm_gym.policies.returns import ReturnSpec
 from netllm_gym.training.llm import fit_llm, make_optimizer
 from netllm_gym.training.llm_config import TrainConfig
@@ -258,7 +258,7 @@ def test_the_throughput_that_comes_is_learned_too_and_is_no_rung(tmp_path):
     output = model(inputs_of(batch))
     output.retain_grad()
     assert output.shape == (3, 9, 7)
-    loss, told = abr.score(config, output, batch)
+    loss, told = ABRParts().score(config, output, batch)
     loss.backward()
     learns = torch.zeros(3, 9, dtype=torch.bool)
     learns[0, :8], learns[2, :3] = True, True
@@ -274,11 +274,11 @@ def test_the_throughput_that_comes_is_learned_too_and_is_no_rung(tmp_path):
     assert len(told["throughput_error"]) == 11
     # However sure it is of the throughput, the choice is among the rungs, also once it is read.
     sure = torch.cat([output[..., :6], torch.full((3, 9, 1), 1000.0)], dim=-1)
-    assert torch.equal(abr.score(config, sure, batch)[1]["accuracy"], told["accuracy"])
+    assert torch.equal(ABRParts().score(config, sure, batch)[1]["accuracy"], told["accuracy"])
     # Beside what actions are worth it is learned all the same.
     worth = {**batch, "values": torch.rand(3, 9, 6)}
     plain = dataclasses.replace(config, throughput_weight=0.0)
-    gained = abr.score(config, output, worth)[0] - abr.score(plain, output, worth)[0]
+    gained = ABRParts().score(config, output, worth)[0] - ABRParts().score(plain, output, worth)[0]
     assert float(gained) == pytest.approx(0.5 * float(told["throughput_error"].sum()), rel=1e-4)
     with torch.no_grad():
         model.head.bias[6] = 1000.0
@@ -299,4 +299,4 @@ def test_a_weight_without_sense_is_refused(weight):
 
 def test_no_throughput_is_predicted_of_clusters():
     with pytest.raises(InputError, match=r"throughput_weight must be 0 for cjs, got 0\.1"):
-        LLMConfig(problem="cjs", throughput_weight=0.1)
+        parts_of("cjs").check_config(LLMConfig(problem="cjs", throughput_weight=0.1))

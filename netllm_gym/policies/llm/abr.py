@@ -1,4 +1,4 @@
-"""What is ABR's own in the language-model policy: its tokens, encoders and head.
+"""ABR's parts of the language-model policy: its tokens, encoders, head and loss.
 
 Two kinds of layout. `netllm`: eight tokens a step (return, six for the state, action) with the
 encoders of the NetLLM paper (SIGCOMM 2024), which read the observation as it is. `compact`: one
@@ -9,16 +9,13 @@ The observation's rows are those of `envs/abr/env.py`: history of six in the las
 rows 0 to 3 and 5, sizes of the next chunk in row 4.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from netllm_gym.arrays import IntArray
 from netllm_gym.envs.abr.observation import (
     BITRATE,
     BUFFER,
@@ -32,11 +29,8 @@ from netllm_gym.envs.abr.observation import (
 from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.abr import check_trained_for
 from netllm_gym.policies.llm.config import LLMConfig
+from netllm_gym.policies.llm.parts import Batch, ChoiceHead, ProblemParts
 from netllm_gym.policies.llm.tokens import TokenLayout, TokenSpec
-from netllm_gym.pools.windows import PaddedEpisodes
-
-if TYPE_CHECKING:
-    from netllm_gym.policies.llm.model import LLMModel
 
 MOST_REGRET = 8.0  # QoE that counts of one decision
 LEAST = 0.01  # MB/s, tens of seconds, MB: added before a logarithm is taken
@@ -206,71 +200,49 @@ def _encoder(feature: str, rungs: int, feature_dim: int, width: int) -> nn.Modul
     raise InputError(f"feature must be one that ABR has, got {feature!r}")
 
 
-class RungHead(nn.Linear):
-    """Logits of the rungs at the token that the layout reads.
+class ABRParts(ProblemParts):
+    """The parts of ABR, named by its row."""
 
-    Behind them, where the config says so, the logarithm of the throughput that is to come.
-    """
+    layouts = LAYOUTS
+    config_fields = ("throughput_weight",)
 
-    def __init__(self, config: LLMConfig, layout: TokenLayout, width: int) -> None:
-        super().__init__(width, config.num_actions + (config.throughput_weight > 0))
-        self.reads = layout.reads
+    def encoders(self, config: LLMConfig, layout: TokenLayout, width: int) -> nn.Module:
+        """Make the encoders; see the base."""
+        return ABREncoders(config, layout, width)
 
-    def forward(  # type: ignore[override]
-        self, hidden: Mapping[str, Tensor], inputs: Mapping[str, Any]
-    ) -> Tensor:
-        """Return (B, T, rungs), or one number more."""
-        return super().forward(hidden[self.reads][:, :, -1])
+    def head(self, config: LLMConfig, layout: TokenLayout, width: int) -> nn.Module:
+        """Make the head: logits of the rungs, and where it is asked for one number more.
 
+        That number is the logarithm of the throughput of the next download.
+        """
+        return ChoiceHead(config.num_actions + (config.throughput_weight > 0), layout, width)
 
-def split(batch: Mapping[str, Any], size: int) -> list[dict[str, Any]]:
-    """Cut an update's episodes into forward passes of `size`, each cut to its longest."""
-    passes = []
-    for first in range(0, len(batch["mask"]), size):
-        rows = slice(first, first + size)
-        longest = int(batch["mask"][rows].sum(axis=1).max())
-        passes.append({name: each[rows, :longest] for name, each in batch.items()})
-    return passes
+    def score(
+        self, config: LLMConfig, output: Tensor, batch: Batch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the summed loss, and at valid steps which answers were the teacher's.
 
+        Where throughput is predicted, its error at each known step is added to both. Where the
+        batch holds the values of actions, the loss is the expected regret, and the best action of
+        the known future takes the teacher's place.
+        """
+        logits = output[..., : config.num_actions]
+        if "values" in batch:
+            mask, best = batch["mask"], batch["values"].argmax(-1)
+            loss = expected_regret(logits[mask], batch["values"][mask]).sum()
+            metrics = {"accuracy": (logits.detach().argmax(-1) == best)[mask]}
+        else:
+            loss, metrics = super().score(config, logits, batch)
+        if config.throughput_weight > 0:
+            forecast = output[..., config.num_actions]
+            errors = throughput_errors(forecast, batch["observations"], batch["mask"])
+            loss = loss + config.throughput_weight * errors.sum()
+            metrics["throughput_error"] = errors.detach()
+        return loss, metrics
 
-def tensors(batch: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Turn arrays into tensors."""
-    return {name: torch.from_numpy(each) for name, each in batch.items()}
-
-
-def score(
-    config: LLMConfig, output: Tensor, batch: Mapping[str, Any]
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the summed loss, and which answers at valid steps were the teacher's.
-
-    With them, where it is predicted, how far off the throughput was, step by step.
-
-    Where the batch holds what actions are worth, the loss is the regret and the best action, with
-    the link's future known, takes the teacher's place.
-    """
-    actions, mask = batch["targets"], batch["mask"]
-    logits = output[..., : config.num_actions]
-    if "values" in batch:
-        actions = batch["values"].argmax(-1)
-        loss = expected_regret(logits[mask], batch["values"][mask]).sum()
-    else:
-        loss = masked_cross_entropy(logits, actions, mask)
-    told = {"accuracy": (logits.detach().argmax(-1) == actions)[mask]}
-    if config.throughput_weight > 0:
-        errors = throughput_errors(output[..., config.num_actions], batch["observations"], mask)
-        loss = loss + config.throughput_weight * errors.sum()
-        told["throughput_error"] = errors.detach()
-    return loss, told
-
-
-def decide(
-    model: "LLMModel",
-    inputs: Mapping[str, Any],
-    cache: Any,
-    pick: Callable[[Tensor], IntArray],
-) -> IntArray:
-    """Return (N,) rungs for (N, 1) steps."""
-    return pick(model(inputs, cache)[:, 0, : model.config.num_actions])
+    def check_env(self, config: LLMConfig, env: Any) -> None:
+        """Raise `InputError` unless the environment has the ladder of the policy's training."""
+        check_trained_for(env, config.num_actions, config.max_steps)
 
 
 def throughput_errors(forecast: Tensor, observations: Tensor, mask: Tensor) -> Tensor:
@@ -300,49 +272,3 @@ def expected_regret(logits: Tensor, values: Tensor) -> Tensor:
     """
     regret = (values.max(-1, keepdim=True).values - values).clamp(max=MOST_REGRET)
     return (torch.softmax(logits, -1) * regret).sum(-1)
-
-
-def masked_cross_entropy(logits: Tensor, actions: Tensor, mask: Tensor) -> Tensor:
-    """Return the summed cross-entropy over the valid steps.
-
-    A sum, so that several forward passes can be divided by the steps of them all.
-
-    Args:
-        logits: (B, T, rungs).
-        actions: (B, T) int64 labels, anything where `mask` is false.
-        mask: (B, T) bool.
-    """
-    return F.cross_entropy(logits[mask], actions[mask], reduction="sum")
-
-
-def sized(config: LLMConfig, env: Any, episodes: PaddedEpisodes) -> LLMConfig:
-    """Return the config for the ladder of an environment and the length of the episodes."""
-    return replace(
-        config,
-        num_actions=int(env.single_action_space.n),
-        observation_shape=env.single_observation_space.shape,
-        max_steps=int(episodes.mask.shape[1]),
-    )
-
-
-def check_episodes(config: LLMConfig, episodes: PaddedEpisodes) -> None:
-    """Raise `InputError` unless the episodes can be learned from."""
-    shape = np.shape(episodes.observations)[2:]
-    if shape != config.observation_shape:
-        raise InputError(
-            f"observations must have the shape {config.observation_shape}, got {shape}"
-        )
-    for name, each in (("actions", episodes.actions), ("expert_actions", episodes.targets)):
-        rungs = each[episodes.mask]
-        if rungs.min() < 0 or rungs.max() >= config.num_actions:
-            raise InputError(
-                f"{name} must be in 0..{config.num_actions - 1}, got {rungs.min()}..{rungs.max()}"
-            )
-    longest = int(episodes.mask.sum(axis=1).max())
-    if longest > config.max_steps:
-        raise InputError(f"episodes must have at most {config.max_steps} steps, got {longest}")
-
-
-def check_env(config: LLMConfig, env: Any) -> None:
-    """Raise `InputError` unless the policy can act in the environment."""
-    check_trained_for(env, config.num_actions, config.max_steps)

@@ -1,4 +1,4 @@
-"""What is CJS's own in the language-model policy: its tokens, encoders, heads and two-part action.
+"""CJS's parts of the language-model policy: its tokens, encoders, heads and two-part action.
 
 Layout `compact`: a decision is a set of tokens, one for each thing that may be chosen, and then one
 for the executors. The first of the set stands for "no stage" and carries the return and the whole
@@ -14,9 +14,9 @@ Differs from NetLLM: no fixed-width heads (there 100 stages and 50 executors), n
 the whole context, no tokens of past decisions, no order among stages.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,13 +38,10 @@ from netllm_gym.policies.cjs_graph import (
     graph_of,
 )
 from netllm_gym.policies.llm.config import LLMConfig
+from netllm_gym.policies.llm.parts import Batch, Pick, ProblemParts, TokenModel
 from netllm_gym.policies.llm.tokens import TokenLayout, TokenSpec
 from netllm_gym.policies.normal import Normal
 from netllm_gym.pools.windows import PaddedEpisodes
-
-if TYPE_CHECKING:
-    from netllm_gym.policies.llm.model import LLMModel
-
 
 CHOICE, EXECUTORS = "choice", "executors"
 LAYOUTS = {
@@ -219,143 +216,154 @@ class CJSHead(nn.Module):
         return logits
 
 
-def split(batch: Mapping[str, Any], size: int) -> list[dict[str, Any]]:
-    """Cut an update's decisions into forward passes of alike numbers of choices.
+class CJSParts(ProblemParts):
+    """The parts of CJS, named by its row: a decision is a stage and a number of executors."""
 
-    Args:
-        batch: As `Windows` cut it out, windows of one step.
-        size: Decisions of a pass, at most.
-    """
-    view: ClusterView = batch["observations"]
-    tokens = 2 + np.bincount(view.stage_row, view.schedulable, len(view))
-    order = np.argsort(-tokens, kind="stable")
-    tokens = tokens[order]
-    passes, begin = [], 0
-    while begin < len(order):
-        # What has less than two thirds of the longest's tokens goes elsewhere, if it is enough.
-        alike = int(np.count_nonzero(3 * tokens[begin:] >= 2 * tokens[begin]))
-        end = begin + min(max(alike, LEAST_ROWS), size)
-        if len(order) - end < LEAST_ROWS and len(order) - begin <= size:
-            end = len(order)
-        rows = order[begin:end]
-        passes.append({name: each[rows] for name, each in batch.items() if name != "observations"})
-        passes[-1]["observations"] = view.take(rows)
-        begin = end
-    return passes
+    layouts = LAYOUTS
+    batch_windows = 512
+    window_steps = 1
 
+    def encoders(self, config: LLMConfig, layout: TokenLayout, width: int) -> nn.Module:
+        """Make the encoders; see the base."""
+        return CJSEncoders(config, layout, width)
 
-def tensors(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn N decisions into what the model reads.
+    def head(self, config: LLMConfig, layout: TokenLayout, width: int) -> nn.Module:
+        """Make the head; see the base."""
+        return CJSHead(config, layout, width)
 
-    Args:
-        batch: observations (N rows) and returns (N, 1); in training also targets (N, 1, 2), the
-            teacher's decisions.
+    def split(self, batch: Batch, size: int) -> list[dict[str, Any]]:
+        """Cut an update's decisions into forward passes of alike numbers of choices.
 
-    Returns:
-        With targets, `chosen` (N,), the teacher's choice, is among the inputs; `actions` (N, 1, 2)
-        become the choice and the number of executors, less one, as far as they can be committed;
-        and the mask leaves out decisions whose answer is not allowed here: no stage, where no task
-        runs.
-    """
-    view: ClusterView = batch["observations"]
-    choices = choices_of(view)
-    shape = (len(view), 1)
-    inputs: dict[str, Any] = {
-        "graph": _as_tensors(graph_of(view)),
-        "choices": _as_tensors(choices),
-        "exists": {CHOICE: torch.from_numpy(choices.exists).unsqueeze(1)},
-        "total": _floats(view.num_executors),
-        "offered": _floats(view.committable.clip(min=1)),
-        "jobs": _floats(view.num_jobs.clip(min=1)),
-        "returns": torch.from_numpy(batch["returns"]),
-        # A decision sees itself alone, so its place in the episode says nothing.
-        "timesteps": torch.zeros(shape, dtype=torch.int64),
-        "mask": torch.ones(shape, dtype=torch.bool),
-        "previous_mask": torch.zeros(shape, dtype=torch.bool),
-    }
-    if "targets" in batch:
-        stage, executors = batch["targets"][:, 0].T
-        is_it = (choices.place == stage[:, None]) & choices.exists
-        chosen = np.where(is_it.any(axis=1), is_it.argmax(axis=1), 0)
-        rows = np.arange(len(view))
-        number = np.minimum(executors, choices.limit[rows, chosen] - 1)
-        inputs["chosen"] = torch.from_numpy(chosen)
-        inputs["actions"] = torch.from_numpy(np.stack([chosen, number], axis=1)[:, None])
-        inputs["mask"] = torch.from_numpy(choices.allowed[rows, chosen][:, None])
-    return inputs
+        Args:
+            batch: As `Windows` cut it out, windows of one step.
+            size: Decisions of a pass, at most.
+        """
+        view: ClusterView = batch["observations"]
+        tokens = 2 + np.bincount(view.stage_row, view.schedulable, len(view))
+        order = np.argsort(-tokens, kind="stable")
+        tokens = tokens[order]
+        passes, begin = [], 0
+        while begin < len(order):
+            # What has less than two thirds of the longest's tokens goes elsewhere, if it is enough.
+            alike = int(np.count_nonzero(3 * tokens[begin:] >= 2 * tokens[begin]))
+            end = begin + min(max(alike, LEAST_ROWS), size)
+            if len(order) - end < LEAST_ROWS and len(order) - begin <= size:
+                end = len(order)
+            rows = order[begin:end]
+            passes.append(
+                {name: each[rows] for name, each in batch.items() if name != "observations"}
+            )
+            passes[-1]["observations"] = view.take(rows)
+            begin = end
+        return passes
 
+    def tensors(self, batch: Batch) -> dict[str, Any]:
+        """Turn N decisions into what the model reads.
 
-def score(
-    config: LLMConfig, logits: Logits, batch: Mapping[str, Any]
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the summed loss of both parts, and by name which answers were the teacher's."""
-    counts = batch["mask"][:, 0]
-    chosen, number = batch["actions"][counts, 0].T
-    choice, executors = logits.choice[counts], logits.executors[counts]
-    is_one = chosen > 0
-    loss = F.cross_entropy(choice, chosen, reduction="sum")
-    loss = loss + F.cross_entropy(executors[is_one], number[is_one], reduction="sum")
-    return loss, {
-        "stage_accuracy": choice.detach().argmax(dim=1) == chosen,
-        "executor_accuracy": (executors.detach().argmax(dim=1) == number)[is_one],
-    }
+        Args:
+            batch: observations (N rows) and returns (N, 1); in training also targets (N, 1, 2), the
+                teacher's decisions.
 
+        Returns:
+            The inputs. With targets, `chosen` (N,), the teacher's choice, is among them; `actions`
+            (N, 1, 2) are that choice and the number of executors, less one, as far as they can be
+            committed; and the mask leaves out decisions whose answer is not allowed here: no
+            stage, where no task runs.
+        """
+        view: ClusterView = batch["observations"]
+        choices = choices_of(view)
+        shape = (len(view), 1)
+        inputs: dict[str, Any] = {
+            "graph": _as_tensors(graph_of(view)),
+            "choices": _as_tensors(choices),
+            "exists": {CHOICE: torch.from_numpy(choices.exists).unsqueeze(1)},
+            "total": _floats(view.num_executors),
+            "offered": _floats(view.committable.clip(min=1)),
+            "jobs": _floats(view.num_jobs.clip(min=1)),
+            "returns": torch.from_numpy(batch["returns"]),
+            # A decision sees itself alone, so its place in the episode says nothing.
+            "timesteps": torch.zeros(shape, dtype=torch.int64),
+            "mask": torch.ones(shape, dtype=torch.bool),
+            "previous_mask": torch.zeros(shape, dtype=torch.bool),
+        }
+        if "targets" in batch:
+            stage, executors = batch["targets"][:, 0].T
+            is_it = (choices.place == stage[:, None]) & choices.exists
+            chosen = np.where(is_it.any(axis=1), is_it.argmax(axis=1), 0)
+            rows = np.arange(len(view))
+            number = np.minimum(executors, choices.limit[rows, chosen] - 1)
+            inputs["chosen"] = torch.from_numpy(chosen)
+            inputs["actions"] = torch.from_numpy(np.stack([chosen, number], axis=1)[:, None])
+            inputs["mask"] = torch.from_numpy(choices.allowed[rows, chosen][:, None])
+        return inputs
 
-def decide(
-    model: "LLMModel", inputs: Mapping[str, Any], cache: Any, pick: Callable[[Tensor], IntArray]
-) -> IntArray:
-    """Return (N, 2) actions: a place among the row's stages, -1 for none, and executors less one.
+    def score(
+        self, config: LLMConfig, logits: Logits, batch: Batch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the summed loss of both parts, and by name which answers were the teacher's."""
+        counts = batch["mask"][:, 0]
+        chosen, number = batch["actions"][counts, 0].T
+        choice, executors = logits.choice[counts], logits.executors[counts]
+        is_one = chosen > 0
+        loss = F.cross_entropy(choice, chosen, reduction="sum")
+        loss = loss + F.cross_entropy(executors[is_one], number[is_one], reduction="sum")
+        return loss, {
+            "stage_accuracy": choice.detach().argmax(dim=1) == chosen,
+            "executor_accuracy": (executors.detach().argmax(dim=1) == number)[is_one],
+        }
 
-    Args:
-        model: In eval mode.
-        inputs: As `tensors` makes them.
-        cache: None: nothing is kept from one decision to the next.
-        pick: (N, C) logits -> (N,) choices.
-    """
-    encoders, head, choices = model.encoders, model.head, inputs["choices"]
-    assert isinstance(encoders, CJSEncoders)
-    assert isinstance(head, CJSHead)
-    assert cache is None
-    num_rows, num_choices = choices.stage.shape
-    cache = model.new_cache(num_rows, num_choices + 1)
-    encoded = encoders.encode(inputs["graph"])
-    hidden = model.hidden({CHOICE: encoders.choices(encoded, inputs)}, inputs, cache)
-    chosen = torch.from_numpy(pick(head.choices(hidden[CHOICE], choices)))
-    chosen = chosen.to(choices.stage.device)
-    token = encoders.executors(encoded, choices, chosen)
-    hidden = model.hidden({EXECUTORS: token}, inputs, cache)
-    number = pick(head.executors(hidden[EXECUTORS], inputs, chosen))
-    place = choices.place.gather(1, chosen.unsqueeze(1)).squeeze(1).cpu().numpy()
-    return np.stack([place, np.where(place >= 0, number, 0)], axis=1)
+    def decide(self, model: TokenModel, inputs: Batch, cache: Any, pick: Pick) -> IntArray:
+        """Return (N, 2) actions.
 
+        They are a place among the row's stages, -1 for none, and a number of executors less one.
 
-def sized(config: LLMConfig, env: Any, episodes: PaddedEpisodes) -> LLMConfig:
-    """Return the config for a problem whose sizes come with each observation."""
-    return replace(config, max_steps=1, num_actions=0, observation_shape=())
+        Args:
+            model: In eval mode.
+            inputs: As `tensors` makes them.
+            cache: None: nothing is kept from one decision to the next.
+            pick: (N, C) logits -> (N,) choices.
+        """
+        encoders, head, choices = model.encoders, model.head, inputs["choices"]
+        assert isinstance(encoders, CJSEncoders)
+        assert isinstance(head, CJSHead)
+        assert cache is None
+        num_rows, num_choices = choices.stage.shape
+        cache = model.new_cache(num_rows, num_choices + 1)
+        encoded = encoders.encode(inputs["graph"])
+        hidden = model.hidden({CHOICE: encoders.choices(encoded, inputs)}, inputs, cache)
+        chosen = torch.from_numpy(pick(head.choices(hidden[CHOICE], choices)))
+        chosen = chosen.to(choices.stage.device)
+        token = encoders.executors(encoded, choices, chosen)
+        hidden = model.hidden({EXECUTORS: token}, inputs, cache)
+        number = pick(head.executors(hidden[EXECUTORS], inputs, chosen))
+        place = choices.place.gather(1, chosen.unsqueeze(1)).squeeze(1).cpu().numpy()
+        return np.stack([place, np.where(place >= 0, number, 0)], axis=1)
 
+    def sized(self, config: LLMConfig, env: Any, episodes: PaddedEpisodes) -> LLMConfig:
+        """Return the config for a problem whose sizes come with each observation."""
+        return replace(config, max_steps=1, num_actions=0, observation_shape=())
 
-def check_episodes(config: LLMConfig, episodes: PaddedEpisodes) -> None:
-    """Raise `InputError` unless the episodes can be learned from."""
-    view, actions = episodes.seen, episodes.targets[episodes.mask]
-    if not isinstance(view, ClusterView):
-        raise InputError(f"observations must be of cjs, got {type(view).__name__}")
-    if actions.ndim != 2 or actions.shape[1] != 2:
-        raise InputError(f"actions must be a stage and executors, got {actions.shape[1:]}")
-    stage, executors = actions.T
-    if (stage < -1).any() or (stage >= view.num_stages).any():
-        step = int(np.argmax((stage < -1) | (stage >= view.num_stages)))
-        raise InputError(
-            f"actions must name one of {view.num_stages[step]} stages or -1, "
-            f"got {stage[step]} at step {step}"
-        )
-    if (executors < 0).any():
-        raise InputError(f"executors of actions must be at least 0, got {executors.min()}")
+    def check_episodes(self, config: LLMConfig, episodes: PaddedEpisodes) -> None:
+        """Raise `InputError` unless the episodes can be learned from."""
+        view, actions = episodes.seen, episodes.targets[episodes.mask]
+        if not isinstance(view, ClusterView):
+            raise InputError(f"observations must be of cjs, got {type(view).__name__}")
+        if actions.ndim != 2 or actions.shape[1] != 2:
+            raise InputError(f"actions must be a stage and executors, got {actions.shape[1:]}")
+        stage, executors = actions.T
+        if (stage < -1).any() or (stage >= view.num_stages).any():
+            step = int(np.argmax((stage < -1) | (stage >= view.num_stages)))
+            raise InputError(
+                f"actions must name one of {view.num_stages[step]} stages or -1, "
+                f"got {stage[step]} at step {step}"
+            )
+        if (executors < 0).any():
+            raise InputError(f"executors of actions must be at least 0, got {executors.min()}")
 
-
-def check_env(config: LLMConfig, env: Any) -> None:
-    """Raise `InputError` unless the policy can act in the environment."""
-    if not hasattr(env, "num_executors"):
-        raise InputError(f"env must be one of the problem {config.problem}, got {env}")
+    def check_env(self, config: LLMConfig, env: Any) -> None:
+        """Raise `InputError` unless the policy can act in the environment."""
+        if not hasattr(env, "num_executors"):
+            raise InputError(f"env must be one of the problem {config.problem}, got {env}")
 
 
 def _two_layers(size: int, width: int) -> nn.Sequential:

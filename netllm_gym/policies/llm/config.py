@@ -12,6 +12,8 @@ ADAPTATIONS = ("lora", "frozen", "full")
 POSITIONS = ("auto", "native", "slot", "none")
 DTYPES = ("float32", "bfloat16")
 RANDOM_ONLY = ("tiny",)  # backbones that exist as a shape, without trained weights
+# Fields of `LLMConfig` that only some problems use, and their values for all others.
+PROBLEMS_OWN = {"throughput_weight": 0, "future": 0, "euler_order": "", "content_size": 0}
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class BackboneConfig:
         check(self.init in ("pretrained", "random"), "init", "be pretrained or random", self.init)
         check(
             self.init == "random" or self.name not in RANDOM_ONLY,
-            *("init", f"be random for the backbone {self.name}, which has no trained weights"),
+            "init",
+            f"be random for the backbone {self.name}, which has no trained weights",
             self.init,
         )
         check(self.adapt in ADAPTATIONS, "adapt", f"be one of {', '.join(ADAPTATIONS)}", self.adapt)
@@ -68,12 +71,12 @@ class BackboneConfig:
         check(0 <= self.dropout < 1, "dropout", "lie in [0, 1)", self.dropout)
         check(
             isinstance(self.lora_targets, tuple) or self.lora_targets in ("default", "all-linear"),
-            *("lora_targets", "be default, all-linear or names of modules", self.lora_targets),
+            "lora_targets",
+            "be default, all-linear or names of modules",
+            self.lora_targets,
         )
-        check(
-            self.positions in POSITIONS,
-            *("positions", f"be one of {', '.join(POSITIONS)}", self.positions),
-        )
+        rule = f"be one of {', '.join(POSITIONS)}"
+        check(self.positions in POSITIONS, "positions", rule, self.positions)
         check(self.dtype in DTYPES, "dtype", f"be one of {', '.join(DTYPES)}", self.dtype)
 
 
@@ -81,18 +84,19 @@ class BackboneConfig:
 class LLMConfig:
     """A language-model policy: with its weights, everything that a rollout needs.
 
+    The parts of the problem (`parts.py`) fill in its sizes and check what is particular to it.
+
     Attributes:
         problem: Short name of the problem.
         layout: Token layout: compact; for ABR also pair, netllm.
-        feature_dim: Width of the feature encoders. Those of graphs (CJS), which embed tens of
-            stages for each decision, are half as wide.
-        max_steps: Most decisions of an episode, the size of the table of timesteps. It is 1 for
-            CJS, where the state is whole and a decision is not told how many came before.
+        feature_dim: Width of the feature encoders. Those of graphs, which embed tens of nodes for
+            each decision, are half as wide.
+        max_steps: Most decisions of an episode, or samples of a history: the size of the table of
+            timesteps. It is 1 where a decision is not told how many came before.
         context_steps: Steps that each block attends to; all if left out. B blocks with N steps
             reach 1 + B (N - 1) steps.
-        num_actions: Choices of the head: for ABR the rungs of the ladder; 0 where the choices come
-            with each observation (CJS).
-        observation_shape: Shape of one observation, () where it has none (CJS).
+        num_actions: Choices of the head; 0 where the choices come with each observation.
+        observation_shape: Shape of one observation, () where it has none.
         backbone: The language model.
         returns: What the policy is told of the return that is wanted.
         seed: Seed of every random initial weight.
@@ -102,13 +106,13 @@ class LLMConfig:
         content_size: VP: features of a frame, 0 where none are seen.
     """
 
-    problem: str = field(default="abr", metadata=option(derived=True))
+    problem: str = field(default="", metadata=option(derived=True))
     layout: str = "compact"
     feature_dim: int = field(default=256, metadata=option(advanced=True))
-    max_steps: int = field(default=47, metadata=option(derived=True))
+    max_steps: int = field(default=1, metadata=option(derived=True))
     context_steps: int | None = field(default=None, metadata=option(advanced=True))
-    num_actions: int = field(default=6, metadata=option(derived=True))
-    observation_shape: tuple[int, ...] = field(default=(6, 6), metadata=option(derived=True))
+    num_actions: int = field(default=0, metadata=option(derived=True))
+    observation_shape: tuple[int, ...] = field(default=(), metadata=option(derived=True))
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     returns: ReturnSpec = field(default_factory=ReturnSpec)
     seed: int = field(default=0, metadata=option(derived=True))
@@ -122,23 +126,12 @@ class LLMConfig:
         check(self.content_size >= 0, "content_size", "be at least 0", self.content_size)
         check(self.feature_dim >= 1, "feature_dim", "be at least 1", self.feature_dim)
         check(self.max_steps >= 1, "max_steps", "be at least 1", self.max_steps)
-        check(
-            self.context_steps is None or self.context_steps >= 1,
-            *("context_steps", "be at least 1", self.context_steps),
-        )
-        check(
-            self.num_actions == 0 or self.num_actions >= 2,
-            *("num_actions", "be at least 2, or 0", self.num_actions),
-        )
+        steps, choices = self.context_steps, self.num_actions
+        check(steps is None or steps >= 1, "context_steps", "be at least 1", steps)
+        check(choices == 0 or choices >= 2, "num_actions", "be at least 2, or 0", choices)
         check(0 <= self.seed <= MAX_SEED, "seed", f"be in 0..{MAX_SEED}", self.seed)
-        check(
-            0 <= self.throughput_weight <= 1000.0,
-            *("throughput_weight", "be in 0..1000", self.throughput_weight),
-        )
-        check(
-            self.throughput_weight == 0 or self.problem == "abr",
-            *("throughput_weight", f"be 0 for {self.problem}", self.throughput_weight),
-        )
+        weight = self.throughput_weight
+        check(0 <= weight <= 1000.0, "throughput_weight", "be in 0..1000", weight)
 
     @property
     def history(self) -> int:

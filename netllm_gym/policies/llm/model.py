@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from netllm_gym.errors import InputError
 from netllm_gym.policies.llm.backbone import load_backbone, position_rule
 from netllm_gym.policies.llm.cache import StepCache
 from netllm_gym.policies.llm.config import LLMConfig
@@ -28,10 +27,8 @@ class LLMModel(nn.Module):
     def __init__(self, config: LLMConfig, stored: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         parts = model_parts_of(config.problem)
-        layouts = parts.layouts
-        if config.layout not in layouts:
-            raise InputError(f"layout must be one of {', '.join(layouts)}, got {config.layout!r}")
-        self.config, self.layout = config, layouts[config.layout]
+        parts.check_config(config)
+        self.config, self.layout = config, parts.layouts[config.layout]
         loaded = load_backbone(config.backbone, config.seed, stored)
         self.backbone, self.backbone_config, width, self.num_layers, self.base_sha256 = loaded
         self.position_rule = position_rule(self.backbone, config.backbone.positions)

@@ -1,103 +1,261 @@
-"""What each problem brings to the language model: one row per problem.
+"""What a problem brings to the language model: a class that its row names in `language_model`.
 
-The token layouts, the encoders that fill them, the heads and their loss, how observations become
-tensors and logits an action, and what config, episodes and environment fit. All else is shared.
+The model, its training and its policy are shared by all problems. A problem supplies its token
+layouts, the encoders that fill them, and what is particular to its actions and its loss.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import replace
+from typing import Any, ClassVar, Protocol
 
+import numpy as np
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from netllm_gym.arrays import IntArray
+from netllm_gym.configs import check
 from netllm_gym.errors import InputError
-from netllm_gym.policies.llm import abr, cjs, vp
-from netllm_gym.policies.llm.config import LLMConfig
+from netllm_gym.policies.llm.config import PROBLEMS_OWN, LLMConfig
 from netllm_gym.policies.llm.tokens import TokenLayout
 from netllm_gym.pools.windows import PaddedEpisodes
+from netllm_gym.problems.index import find_control, find_prediction, find_problem
+from netllm_gym.problems.problem import PredictionProblem
 
-if TYPE_CHECKING:
-    from netllm_gym.policies.llm.model import LLMModel
-
-Make = Callable[[LLMConfig, TokenLayout, int], nn.Module]  # config, layout, width of the tokens
 Batch = Mapping[str, Any]
-Pick = Callable[[Tensor], IntArray]  # (N, choices) logits -> (N,)
+Pick = Callable[[Tensor], IntArray]  # (N, choices) logits -> (N,) choices
 
 
-class ProblemParts(NamedTuple):
-    """A row of a problem that is played."""
+class TokenModel(Protocol):
+    """What parts may use of `LLMModel`.
 
-    layouts: Mapping[str, TokenLayout]
-    encoders: Make  # inputs -> name -> (B, T, count, d); `fit` learns the features' spread
-    head: Make  # name -> (B, T, count, d) and the inputs -> logits
-    split: Callable[[Batch, int], list[dict[str, Any]]]  # an update's windows -> forward passes
-    tensors: Callable[[Batch], dict[str, Any]]  # arrays as `Windows` cuts them -> tensors
-    score: Callable[[LLMConfig, Any, Batch], tuple[Tensor, dict[str, Tensor]]]  # loss, metrics
-    decide: Callable[["LLMModel", Batch, Any, Pick], IntArray]  # inputs, cache -> actions
-    sized: Callable[[LLMConfig, Any, PaddedEpisodes], LLMConfig]  # sizes of the environment
-    check_episodes: Callable[[LLMConfig, PaddedEpisodes], None]  # raises InputError
-    check_env: Callable[[LLMConfig, Any], None]  # raises InputError
-    batch_windows: int  # of a forward pass, unless told otherwise
-    window_steps: int | None = None  # None: a window is a whole episode
+    Attributes:
+        config: The whole policy.
+        encoders: The module that the parts made.
+        head: The module that the parts made.
+    """
 
+    config: LLMConfig
+    encoders: Any
+    head: Any
 
-PARTS = {
-    "abr": ProblemParts(
-        layouts=abr.LAYOUTS,
-        encoders=abr.ABREncoders,
-        head=abr.RungHead,
-        split=abr.split,
-        tensors=abr.tensors,
-        score=abr.score,
-        decide=abr.decide,
-        sized=abr.sized,
-        check_episodes=abr.check_episodes,
-        check_env=abr.check_env,
-        batch_windows=32,
-    ),
-    "cjs": ProblemParts(
-        layouts=cjs.LAYOUTS,
-        encoders=cjs.CJSEncoders,
-        head=cjs.CJSHead,
-        split=cjs.split,
-        tensors=cjs.tensors,
-        score=cjs.score,
-        decide=cjs.decide,
-        sized=cjs.sized,
-        check_episodes=cjs.check_episodes,
-        check_env=cjs.check_env,
-        batch_windows=512,
-        window_steps=1,
-    ),
-}
+    def __call__(self, inputs: Batch, cache: Any = None) -> Any:
+        """Run encoders, backbone and head; see `LLMModel.forward`."""
+
+    def hidden(
+        self, embedded: Mapping[str, Tensor], inputs: Batch, cache: Any = None
+    ) -> dict[str, Tensor]:
+        """Run tokens through the backbone; see `LLMModel.hidden`."""
+
+    def new_cache(self, num_rows: int, num_columns: int | None = None) -> Any:
+        """Return an empty cache for rows that act together; see `LLMModel.new_cache`."""
 
 
-class PredictionParts(NamedTuple):
-    """A row of a problem of predictions."""
+class ModelParts(ABC):
+    """What the model of any problem is made of.
 
-    layouts: Mapping[str, TokenLayout]
-    encoders: Make
-    head: Make
-    forecast: Callable[["LLMModel", Tensor, Tensor | None], Tensor]  # features, content -> offsets
+    Attributes:
+        layouts: Name -> token layout; `layout` of the config names one.
+        config_fields: Fields of `PROBLEMS_OWN` that this problem uses.
+        batch_windows: Windows of a forward pass in training by default.
+    """
+
+    layouts: ClassVar[Mapping[str, TokenLayout]]
+    config_fields: ClassVar[tuple[str, ...]] = ()
+    batch_windows: ClassVar[int] = 32
+
+    @abstractmethod
+    def encoders(self, config: LLMConfig, layout: TokenLayout, width: int) -> nn.Module:
+        """Make the module that turns inputs into tokens.
+
+        It takes the inputs of the model and returns name -> (B, T, count, width). Its method `fit`
+        is given the training data before training begins and may learn the spread of its features.
+
+        Args:
+            config: The whole policy.
+            layout: The tokens of one step.
+            width: Size of a token, d.
+        """
+
+    @abstractmethod
+    def head(self, config: LLMConfig, layout: TokenLayout, width: int) -> nn.Module:
+        """Make the module that turns name -> (B, T, count, width) and the inputs into an answer."""
+
+    def check_config(self, config: LLMConfig) -> None:
+        """Raise `InputError` if a field that belongs to another problem is set, or a layout is."""
+        layouts = self.layouts
+        check(config.layout in layouts, "layout", f"be one of {', '.join(layouts)}", config.layout)
+        for name, unset in PROBLEMS_OWN.items():
+            if name not in self.config_fields:
+                value = getattr(config, name)
+                check(value == unset, name, f"be {unset!r} for {config.problem}", value)
 
 
-PREDICTION_PARTS = {
-    "vp": PredictionParts(
-        layouts=vp.LAYOUTS,
-        encoders=vp.ViewportEncoders,
-        head=vp.FutureHead,
-        forecast=vp.forecast,
-    )
-}
+class ProblemParts(ModelParts):
+    """The parts of a control problem.
+
+    As it stands, it is for observations that are arrays of one shape and actions that are one of
+    A choices: such a problem defines only its layouts and its encoders.
+
+    Attributes:
+        window_steps: Steps of a training window; None takes whole episodes.
+    """
+
+    window_steps: ClassVar[int | None] = None
+
+    def head(self, config: LLMConfig, layout: TokenLayout, width: int) -> nn.Module:
+        """Make the head: logits of the choices at the token that the layout reads."""
+        return ChoiceHead(config.num_actions, layout, width)
+
+    def split(self, batch: Batch, size: int) -> list[dict[str, Any]]:
+        """Cut the windows of an update into forward passes.
+
+        Args:
+            batch: As `Windows` cuts it out, arrays (B, T, ...).
+            size: Most windows of a pass. Each pass is cut to its longest window.
+        """
+        passes = []
+        for first in range(0, len(batch["mask"]), size):
+            rows = slice(first, first + size)
+            longest = int(batch["mask"][rows].sum(axis=1).max())
+            passes.append({name: each[rows, :longest] for name, each in batch.items()})
+        return passes
+
+    def tensors(self, batch: Batch) -> dict[str, Any]:
+        """Turn arrays, as `Windows` cuts them out, into the tensors that the model reads."""
+        return {name: torch.from_numpy(each) for name, each in batch.items()}
+
+    def score(
+        self, config: LLMConfig, output: Any, batch: Batch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the summed loss over the valid steps, and metrics of single answers, (K,) each.
+
+        Args:
+            config: The whole policy.
+            output: Of the model.
+            batch: As `tensors` returns it.
+        """
+        logits, targets, mask = output, batch["targets"], batch["mask"]
+        right = (logits.detach().argmax(-1) == targets)[mask]
+        return masked_cross_entropy(logits, targets, mask), {"accuracy": right}
+
+    def decide(self, model: TokenModel, inputs: Batch, cache: Any, pick: Pick) -> IntArray:
+        """Return (N, ...) actions for (N, 1) steps.
+
+        Args:
+            model: In eval mode.
+            inputs: As `tensors` returns them, with what came before.
+            cache: Keys and values of earlier steps; None for a layout that has sets.
+            pick: Chooses among (N, choices) logits.
+        """
+        return pick(model(inputs, cache)[:, 0, : model.config.num_actions])
+
+    def sized(self, config: LLMConfig, env: Any, episodes: PaddedEpisodes) -> LLMConfig:
+        """Return the config with the sizes of an environment and the length of the episodes."""
+        return replace(
+            config,
+            num_actions=int(env.single_action_space.n),
+            observation_shape=env.single_observation_space.shape,
+            max_steps=int(episodes.mask.shape[1]),
+        )
+
+    def check_episodes(self, config: LLMConfig, episodes: PaddedEpisodes) -> None:
+        """Raise `InputError` unless the episodes can be learned from."""
+        shape = np.shape(episodes.observations)[2:]
+        if shape != config.observation_shape:
+            raise InputError(
+                f"observations must have the shape {config.observation_shape}, got {shape}"
+            )
+        for name, each in (("actions", episodes.actions), ("expert_actions", episodes.targets)):
+            chosen = each[episodes.mask]
+            if chosen.min() < 0 or chosen.max() >= config.num_actions:
+                raise InputError(
+                    f"{name} must be in 0..{config.num_actions - 1}, "
+                    f"got {chosen.min()}..{chosen.max()}"
+                )
+        longest = int(episodes.mask.sum(axis=1).max())
+        if longest > config.max_steps:
+            raise InputError(f"episodes must have at most {config.max_steps} steps, got {longest}")
+
+    def check_env(self, config: LLMConfig, env: Any) -> None:
+        """Raise `InputError` unless the policy can act in the environment."""
+        for name, wanted, found in (
+            ("observation_shape", config.observation_shape, env.single_observation_space.shape),
+            ("num_actions", config.num_actions, int(env.single_action_space.n)),
+        ):
+            check(wanted == found, name, f"be {wanted}, which the policy was trained for", found)
 
 
-def model_parts_of(problem: str) -> ProblemParts | PredictionParts:
-    """Return the row of a problem of either kind: what its model is made of."""
-    return PREDICTION_PARTS[problem] if problem in PREDICTION_PARTS else parts_of(problem)
+class PredictionParts(ModelParts):
+    """The parts of a prediction problem."""
+
+    @abstractmethod
+    def sized(self, config: LLMConfig, windows: Any) -> LLMConfig:
+        """Return the config of a predictor for windows such as these."""
+
+    @abstractmethod
+    def forecast(self, model: TokenModel, features: Tensor, content: Tensor | None) -> Tensor:
+        """Return (B, F, 3) offsets from the last sample.
+
+        Args:
+            model: The predictor.
+            features: (B, H, ...) of the history.
+            content: (B, H, D) of the frames, for a model that sees them.
+        """
+
+
+class ChoiceHead(nn.Linear):
+    """Numbers (B, T, K) at the token that a layout reads: logits of the choices, or more.
+
+    Args:
+        size: K.
+        layout: Says which token is read.
+        width: Of the tokens.
+    """
+
+    def __init__(self, size: int, layout: TokenLayout, width: int) -> None:
+        super().__init__(width, size)
+        self.reads = layout.reads
+
+    def forward(  # type: ignore[override]
+        self, hidden: Mapping[str, Tensor], inputs: Batch
+    ) -> Tensor:
+        """Return (B, T, K)."""
+        return super().forward(hidden[self.reads][:, :, -1])
+
+
+def masked_cross_entropy(logits: Tensor, actions: Tensor, mask: Tensor) -> Tensor:
+    """Return the summed cross-entropy over the valid steps.
+
+    It is a sum, so that several forward passes can be divided by the steps of all of them.
+
+    Args:
+        logits: (B, T, A).
+        actions: (B, T) int64 labels, anything where `mask` is false.
+        mask: (B, T) bool.
+    """
+    return F.cross_entropy(logits[mask], actions[mask], reduction="sum")
 
 
 def parts_of(problem: str) -> ProblemParts:
-    """Return the row of a problem that is played."""
-    if problem not in PARTS:
-        raise InputError(f"problem must be one of {', '.join(PARTS)}, got {problem!r}")
-    return PARTS[problem]
+    """Return the parts of a control problem.
+
+    Raises:
+        InputError: If there is no such problem, or its row names no parts.
+    """
+    parts: ProblemParts = find_control(problem).part("language_model", ProblemParts)
+    return parts
+
+
+def prediction_parts_of(problem: str) -> PredictionParts:
+    """Return the parts of a prediction problem; see `parts_of`."""
+    parts: PredictionParts = find_prediction(problem).part("language_model", PredictionParts)
+    return parts
+
+
+def model_parts_of(problem: str) -> ProblemParts | PredictionParts:
+    """Return the parts of a problem of either kind; see `parts_of`."""
+    if isinstance(find_problem(problem), PredictionProblem):
+        return prediction_parts_of(problem)
+    return parts_of(problem)

@@ -135,7 +135,7 @@ def factory_of(
     if isinstance(parts, PredictionParts):
         forecast = partial(parts.forecast, model)
         return PredictorFactory(
-            *(model, forecast, model.config), sampled=sampled, name=name, trained_on=trained_on
+            model, forecast, model.config, sampled=sampled, name=name, trained_on=trained_on
         )
     return LLMPolicyFactory(model, sampled=sampled, name=name, trained_on=trained_on)
 

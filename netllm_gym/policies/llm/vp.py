@@ -1,16 +1,17 @@
-"""What is VP's own in the language-model predictor: its tokens, encoders and head.
+"""VP's parts of the language-model predictor: its tokens, encoders and head.
 
 A token for each sample of the history, and before it, where there are features of frames, one for
 what was on the screen then (`content`). The head reads the last token and answers all future
 samples in one pass, as offsets from the last viewport that was seen. What a sample's numbers are,
-and the loss, stand in `policies/viewport_learning.py`, for all learned predictors.
+and the loss, stand in `policies/viewport.py`, for all learned predictors.
 
 Differs from NetLLM (SIGCOMM 2024), which generates one future sample after the other from absolute
 angles: there the error of a sample is fed to the next, and a yaw that wraps around jumps.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +20,12 @@ from netllm_gym.configs import check
 from netllm_gym.data.vp.angles import check_order
 from netllm_gym.data.vp.viewport import ViewportWindows
 from netllm_gym.policies.llm.config import LLMConfig
+from netllm_gym.policies.llm.parts import PredictionParts, TokenModel
 from netllm_gym.policies.llm.tokens import TokenLayout, TokenSpec
 from netllm_gym.policies.normal import Normal
+from netllm_gym.policies.returns import ReturnSpec
 from netllm_gym.policies.viewport import NUM_FEATURES, silent_linear
 
-if TYPE_CHECKING:
-    from netllm_gym.policies.llm.model import LLMModel
-
-BATCH_WINDOWS = 256  # of a forward pass, unless told otherwise
 _FITTED_ON = 2000  # windows, of whose frames the spread is learned
 LAYOUTS = {
     "compact": TokenLayout((TokenSpec("viewport", ("viewport",)),), reads="viewport"),
@@ -88,23 +87,54 @@ class FutureHead(nn.Module):
         return answer.unflatten(-1, (self.future, 3))  # type: ignore[no-any-return]
 
 
-def forecast(model: "LLMModel", features: Tensor, content: Tensor | None) -> Tensor:
-    """Return (B, F, 3) offsets.
+class VPParts(PredictionParts):
+    """The parts of VP, named by its row."""
 
-    Args:
-        model: Of the problem vp.
-        features: (B, H, 8) of the history.
-        content: (B, H, D) of the frames, for a model that sees them.
-    """
-    batch, steps = features.shape[:2]
-    places = torch.arange(steps, device=features.device)
-    whole = torch.ones(batch, steps, dtype=torch.bool, device=features.device)
-    inputs = {
-        "observations": features,
-        "timesteps": places.expand(batch, -1),  # (B, H)
-        "mask": whole,
-        "previous_mask": whole & (places > 0),
-    }
-    if content is not None:
-        inputs["content"] = content
-    return model(inputs)  # type: ignore[no-any-return]
+    layouts = LAYOUTS
+    config_fields = ("future", "euler_order", "content_size")
+    batch_windows = 256
+
+    def encoders(self, config: LLMConfig, layout: TokenLayout, width: int) -> nn.Module:
+        """Make the encoders; see the base."""
+        return ViewportEncoders(config, layout, width)
+
+    def head(self, config: LLMConfig, layout: TokenLayout, width: int) -> nn.Module:
+        """Make the head; see the base."""
+        return FutureHead(config, layout, width)
+
+    def sized(self, config: LLMConfig, windows: ViewportWindows) -> LLMConfig:
+        """Return the config for windows: their sizes, and a token for frames if there are any."""
+        features = windows.dataset.features
+        return replace(
+            config,
+            problem="vp",
+            layout="compact" if features is None else "content",
+            max_steps=windows.config.history,
+            num_actions=0,
+            observation_shape=(),
+            returns=ReturnSpec(kind="none", center=0.0, scale=1.0, target=0.0),
+            future=windows.config.future,
+            euler_order=windows.dataset.euler_order,
+            content_size=0 if features is None else features.size,
+        )
+
+    def forecast(self, model: TokenModel, features: Tensor, content: Tensor | None) -> Tensor:
+        """Return (B, F, 3) offsets; see the base.
+
+        Args:
+            model: Of the problem vp.
+            features: (B, H, 8) of the history.
+            content: (B, H, D) of the frames, for a model that sees them.
+        """
+        batch, steps = features.shape[:2]
+        places = torch.arange(steps, device=features.device)
+        whole = torch.ones(batch, steps, dtype=torch.bool, device=features.device)
+        inputs = {
+            "observations": features,
+            "timesteps": places.expand(batch, -1),  # (B, H)
+            "mask": whole,
+            "previous_mask": whole & (places > 0),
+        }
+        if content is not None:
+            inputs["content"] = content
+        return model(inputs)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""CJS for learners that need an observation of fixed size and a fixed set of actions.
+"""CJS for the offline methods, which need observations of a fixed size and a fixed set of actions.
 
 The stages that may be chosen are ranked: those of the job with the least work left first, within a
 job those that can begin at once, then as they are numbered. The first `NUM_SHOWN` are shown, each
@@ -14,14 +14,17 @@ A teacher's number of executors becomes the nearest level, of two as near the hi
 is not shown has no action, and its decision is left out of training.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from netllm_gym.arrays import BoolArray, Float32Array, IntArray
 from netllm_gym.envs.cjs.observation import ClusterView
+from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.cjs import Offers, work_left_ms
 from netllm_gym.policies.cjs_graph import NUM_JOB, NUM_ROW, NUM_STAGE, choices_of, graph_of
+from netllm_gym.policies.offline.config import OfflineConfig
+from netllm_gym.policies.offline.parts import Offered, ProblemParts, Sizes, Taught
 
 NUM_SHOWN = 16
 NUM_LEVELS = 8
@@ -122,3 +125,37 @@ def decisions_of(menu: Menu, actions: IntArray) -> IntArray:
     return np.stack(
         [np.where(waits, -1, menu.place[row, rank]), np.where(waits, 0, executors - 1)], axis=1
     )
+
+
+class CJSParts(ProblemParts):
+    """The offline parts of CJS, named by its row."""
+
+    def taught(self, config: OfflineConfig, observations: Any, decisions: IntArray) -> Taught:
+        """Return the nearest actions of the fixed set; see the base."""
+        if not isinstance(observations, ClusterView):
+            raise InputError(f"observations must be of cjs, got {type(observations).__name__}")
+        menu = menu_of(observations)
+        actions, is_exact = number_actions(menu, decisions)
+        is_allowed = menu.allowed[np.arange(len(observations)), np.maximum(actions, 0)]
+        return Taught(features_of(observations, menu), actions, is_exact, is_allowed)
+
+    def offered(self, config: OfflineConfig, observations: Any) -> Offered:
+        """Offer the stages that are shown; see the base."""
+        menu = menu_of(observations)
+        features = features_of(observations, menu)
+        return Offered(features, menu.allowed, lambda actions: decisions_of(menu, actions))
+
+    def sizes(self, env: Any, longest: int) -> Sizes:
+        """Return the fixed sizes.
+
+        Nothing before a decision matters, so a policy is not told how many decisions came before.
+        """
+        return Sizes(NUM_FEATURES, NUM_ACTIONS, max_steps=1)
+
+    def check_env(self, config: OfflineConfig, env: Any) -> None:
+        """Refuse environments of other problems, and policies of other sizes; see the base."""
+        if not hasattr(env, "num_executors"):
+            raise InputError(f"env must be one of the problem cjs, got {env}")
+        for name, here in (("num_features", NUM_FEATURES), ("num_actions", NUM_ACTIONS)):
+            if getattr(config, name) != here:
+                raise InputError(f"{name} must be {here} for cjs, got {getattr(config, name)}")

@@ -163,7 +163,11 @@ class OfflineConfig:
             check(low <= value <= high, name, f"be in {low}..{high}", value)
         for size in self.hidden_units:
             check(1 <= size <= 4096, "hidden_units", "be in 1..4096", size)
-        check(
-            self.method != "dt" or self.hidden_units[-1] % self.num_heads == 0,
-            *("num_heads", f"divide the width {self.hidden_units[-1]}", self.num_heads),
-        )
+        width, heads = self.hidden_units[-1], self.num_heads
+        if self.is_sequence_model:
+            check(width % heads == 0, "num_heads", f"divide the width {width}", heads)
+
+    @property
+    def is_sequence_model(self) -> bool:
+        """Whether a decision sees the steps before it, and is told their numbers."""
+        return self.method == "dt"

@@ -79,7 +79,10 @@ class D3Algorithm:
     def _loss_of_steps(self, batch: Any) -> Tensor:
         """Return d3rlpy's loss of "dt", the mean over the real steps instead of all."""
         _, logits = self.network(
-            *(batch.observations, batch.actions, batch.returns_to_go, batch.timesteps),
+            batch.observations,
+            batch.actions,
+            batch.returns_to_go,
+            batch.timesteps,
             1 - batch.masks,
         )
         real = batch.masks > 0
@@ -131,7 +134,10 @@ SCORES: Mapping[str, Scores] = {
     "bc": lambda network, batch: network(batch["observations"]).logits,
     "cql": lambda network, batch: network(batch["observations"]).q_value,
     "dt": lambda network, batch: network(
-        *(batch["observations"], batch["actions"], batch["returns_to_go"], batch["timesteps"]),
+        batch["observations"],
+        batch["actions"],
+        batch["returns_to_go"],
+        batch["timesteps"],
         1 - batch["masks"],
     )[1][:, -1],
 }

@@ -95,9 +95,9 @@ class OfflinePolicy:
         config = model.config
         self._config, self._parts = config, parts_of(config.problem)
         self._device = model.normal.mean.device
-        self.needs_own_episodes = config.method == "dt"
+        self.needs_own_episodes = config.is_sequence_model
         self._draws = EpisodeDraws(num_rows)
-        self._recent = _Recent(config, num_rows) if config.method == "dt" else None
+        self._recent = _Recent(config, num_rows) if config.is_sequence_model else None
 
     def reset(self, rows: IntArray, seeds: IntArray) -> None:
         """Forget these rows: each begins a new episode with the next `act`."""

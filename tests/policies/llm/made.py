@@ -11,6 +11,7 @@ from netllm_gym.policies.returns import ReturnSpec
 from netllm_gym.pools.windows import PaddedEpisodes, Windows
 
 MAX_STEPS = 9
+ABR_SIZES = {"problem": "abr", "max_steps": 47, "num_actions": 6, "observation_shape": (6, 6)}
 NO_RETURNS = ReturnSpec(kind="none", center=0.0, scale=1.0, target=0.0)
 # Weights far from 0, so that attention is far from uniform and a wrong mask shows.
 WILD = {
@@ -46,9 +47,9 @@ def shape_folder(tmp_path, kind, **changes):
 def make_config(name, layout="compact", context_steps=None, returns=NO_RETURNS, **backbone):
     backbone = BackboneConfig(name, **{"init": "random", **backbone})
     return LLMConfig(
+        **{**ABR_SIZES, "max_steps": MAX_STEPS},
         layout=layout,
         feature_dim=16,
-        max_steps=MAX_STEPS,
         context_steps=context_steps,
         backbone=backbone,
         returns=returns,

@@ -48,7 +48,7 @@ def make_cjs_batch(episodes, rows=None):
     """Return decisions, all or some, as the model's batch of one forward pass."""
     windows = Windows(episodes, np.zeros(episodes.mask.shape), 1)
     rows = np.arange(len(windows)) if rows is None else np.asarray(rows)
-    return cjs.tensors(windows.batch(rows))
+    return cjs.CJSParts().tensors(windows.batch(rows))
 
 
 def empty_row():

@@ -51,7 +51,7 @@ def as_served(model, batch):
         return next(teacher).numpy()
 
     with torch.inference_mode():
-        cjs.decide(model, inputs_of(batch), None, pick)
+        cjs.CJSParts().decide(model, inputs_of(batch), None, pick)
     return cjs.Logits(*seen)
 
 
@@ -132,7 +132,7 @@ def test_answers_of_the_teacher_become_choices_and_numbers_that_can_be_committed
         "returns": np.zeros((60, 1), np.float32),
         "targets": np.stack([stage, executors], axis=1)[:, None],
     }
-    inputs = cjs.tensors(batch)
+    inputs = cjs.CJSParts().tensors(batch)
     left_out = 0
     for row in range(60):
         first = view.stage_ptr[row]
@@ -155,7 +155,7 @@ def test_the_loss_is_that_of_both_parts_where_the_answer_is_allowed(tmp_path):
     model = model_of(tmp_path, "llama")
     batch = make_cjs_batch(make_cjs_episodes())
     logits = at_once(model, batch)
-    loss, right = cjs.score(model.config, logits, batch)
+    loss, right = cjs.CJSParts().score(model.config, logits, batch)
     expected, stages, numbers = 0.0, [], []
     for row, (chosen, number) in enumerate(batch["actions"][:, 0].tolist()):
         if not batch["mask"][row, 0]:
@@ -174,7 +174,7 @@ def test_passes_hold_every_decision_once_and_alike_numbers_of_choices():
     episodes = make_cjs_episodes((300, 200), num_jobs=12)
     batch = Windows(episodes, np.zeros(episodes.mask.shape), 1).batch(np.arange(500))
     batch["returns"] = np.arange(500.0, dtype=np.float32)[:, None]  # to know them again
-    passes = cjs.split(batch, 128)
+    passes = cjs.CJSParts().split(batch, 128)
     numbers = [part["returns"][:, 0].astype(np.int64) for part in passes]
     assert max(map(len, numbers)) <= 128
     assert sorted(np.concatenate(numbers)) == list(range(500))
@@ -183,7 +183,7 @@ def test_passes_hold_every_decision_once_and_alike_numbers_of_choices():
         np.testing.assert_array_equal(part["actions"], batch["actions"][rows])
     exists = [cjs.choices_of(part["observations"]).exists for part in passes]
     assert sum(each.size for each in exists) < 1.25 * sum(each.sum() for each in exists)
-    assert len(cjs.split({**batch, "observations": batch["observations"]}, 10_000)) < 8
+    assert len(cjs.CJSParts().split({**batch, "observations": batch["observations"]}, 10_000)) < 8
 
 
 def test_it_acts_in_clusters_of_any_size_and_where_an_episode_is_over(tmp_path):

@@ -10,10 +10,10 @@ from transformers import AutoConfig, AutoModel
 
 from netllm_gym.errors import InputError, MissingDataError
 from netllm_gym.policies.llm import backbone
-from netllm_gym.policies.llm.abr import masked_cross_entropy
 from netllm_gym.policies.llm.backbone import load_backbone
 from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig
 from netllm_gym.policies.llm.model import LLMModel, inputs_of
+from netllm_gym.policies.llm.parts import masked_cross_entropy
 from tests.policies.llm.made import (
     SHAPES,
     make_batch,

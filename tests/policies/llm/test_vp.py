@@ -12,11 +12,11 @@ from netllm_gym.errors import InputError
 from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig
 from netllm_gym.policies.llm.model import LLMModel
 from netllm_gym.policies.llm.policy import factory_of, for_acting
-from netllm_gym.policies.llm.vp import forecast
+from netllm_gym.policies.llm.vp import VPParts
 from netllm_gym.policies.loading import load_policy
 from netllm_gym.policies.viewport import seen
 from netllm_gym.training.llm_config import TrainConfig
-from netllm_gym.training.llm_viewport import llm_learner, viewport_config
+from netllm_gym.training.llm_viewport import llm_learner
 from netllm_gym.training.run import TrainingRun
 from netllm_gym.training.viewport import train_on_windows
 from tests.policies.made_viewports import awaken, made_features, made_windows
@@ -28,7 +28,7 @@ SCHEDULE = TrainConfig(
 
 
 def config_for(windows, backbone=BACKBONE):
-    return viewport_config(LLMConfig(backbone=backbone, feature_dim=16), windows)
+    return VPParts().sized(LLMConfig(backbone=backbone, feature_dim=16), windows)
 
 
 def test_turning_every_yaw_turns_the_prediction():
@@ -62,6 +62,7 @@ def test_every_sample_of_the_history_and_its_order_count():
     windows = made_windows()
     model = awaken(LLMModel(config_for(windows)))
     features = torch.from_numpy(seen(windows.history_deg()[:4]))
+    forecast = VPParts().forecast
     answer = forecast(model, features, None)
     for step in range(features.shape[1]):
         changed = features.clone()
