@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,21 +12,7 @@ from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
 from netllm_gym.policies.policy import Policy
 from netllm_gym.pools.episode import Episode
-
-
-class RolloutEnv(Protocol):
-    """What the loop needs of a native vector environment with autoreset disabled."""
-
-    num_envs: int
-
-    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        """Begin the episodes of the rows in `options["reset_mask"]`."""
-
-    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Advance every row; finished rows stand still."""
-
-    def case(self, row: int) -> dict[str, str | int]:
-        """Say what a row plays."""
+from netllm_gym.problems.problem import ControlEnv
 
 
 class Rollout(NamedTuple):
@@ -47,7 +33,7 @@ class _Step(NamedTuple):
 
 def rollout(
     policy: Policy,
-    env: RolloutEnv,
+    env: ControlEnv,
     plan: Sequence[PlannedEpisode],
     on_episode: Callable[[int], None] | None = None,
     keep_observations: bool = True,
@@ -118,7 +104,7 @@ def rollout(
     return Rollout([episodes[position] for position in sorted(episodes)], spent_s / decisions)
 
 
-def warm_up(policy: Policy, env: RolloutEnv, planned: PlannedEpisode) -> None:
+def warm_up(policy: Policy, env: ControlEnv, planned: PlannedEpisode) -> None:
     """Let a throw-away policy decide once, so that no measurement pays for compiling."""
     begun = dict.fromkeys(range(env.num_envs), 0)
     observations, infos = env.reset(**_reset_arguments(env.num_envs, begun, [planned]))

@@ -1,7 +1,7 @@
 """ABR observations as flat columns, and back.
 
 Consecutive (6, W) matrices of an episode differ by one new column and the sizes on offer; the
-other cells repeat what stood there before. A pool therefore keeps, per step, the five newest
+other cells repeat earlier ones. A pool therefore keeps, per step, the five newest
 numbers and the sizes, and the matrices are rebuilt exactly, bit for bit.
 
 Units are those of the observation (`envs/abr/env.py`): 10 s, MB of 10^6 bytes, shares.

@@ -1,9 +1,9 @@
 """CJS observations as flat columns, and back.
 
-Consecutive views of an episode hold the same jobs with little changed. A pool therefore keeps what
+Consecutive views of an episode hold the same jobs with few changes. A pool therefore keeps what
 never changes once per episode (tasks of a stage, edges, arrival and work of a job), and the rest as
-series, one per stage or job, over the decisions in which that was seen: of each number only its
-change since the decision before, mostly 0, which compresses to nearly nothing. The views are
+series, one per stage or job, over the decisions in which it is part of the view. Of each number it
+keeps the change since the previous decision, which is mostly 0 and compresses well. The views are
 rebuilt exactly, bit for bit.
 
 Units are those of the view (`envs/cjs/observation.py`): milliseconds.
@@ -189,7 +189,7 @@ class _Series(NamedTuple):
     row: IntArray  # (M,) the decision of each entry
     order: IntArray  # (M,) the entries by decision, those of one decision as the things are
     per_row: IntArray  # (T,) entries of each decision
-    position: IntArray  # (M,) where an entry stands among those of its decision
+    position: IntArray  # (M,) place of an entry among those of its decision
 
     @classmethod
     def of(cls, first: IntArray, steps: IntArray, num_rows: int) -> "_Series":
@@ -210,7 +210,7 @@ class _Series(NamedTuple):
         return np.asarray(total - before[self.which])
 
     def place(self, which: IntArray, row: IntArray) -> IntArray:
-        """Return where things stand among those of a decision."""
+        """Return the places of things among those of a decision."""
         return np.asarray(self.position[self.begins[which] + row - self.first[which]])
 
 

@@ -1,7 +1,7 @@
-"""One episode as data: what was seen, done and paid from reset to end, and where it came from.
+"""One episode as data: observations, actions and rewards from reset to end, and their origin.
 
-The two ways to end stay apart: `terminated` says that the problem was over, `truncated` that it
-was cut off. Merged into one flag, a cut-off would teach that nothing more was to be had.
+`terminated` and `truncated` are kept apart: an episode that was truncated could have had further
+rewards, which a learner must not take for zero.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ class Episode:
         case: What was played, such as trace and start pointer; str or int values.
         infos: (T,) float64 each, what the environment reported of each step.
         expert_actions: What an expert would have done at each step, shaped as `actions`; None where
-            nobody was asked (`expert.py`).
+            no expert was asked (`collection/expert.py`).
     """
 
     observations: Any
@@ -91,7 +91,7 @@ class Episode:
 
     @property
     def action_values(self) -> FloatArray | None:
-        """(T, A) what each action was worth, None where it is not known; see `lookahead.py`."""
+        """(T, A) value of each action, None where not known; see `collection/lookahead.py`."""
         names = [name for name in self.infos if name.startswith(ACTION_VALUE)]
         columns = [self.infos[f"{ACTION_VALUE}{action}"] for action in range(len(names))]
         return np.stack(columns, axis=1) if columns else None

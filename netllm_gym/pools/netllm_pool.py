@@ -45,7 +45,7 @@ def read_netllm_pool(path: Path, policy: str) -> list[Episode]:
         series = _series(replay(data, (_POOL, *ARRAY_NAMES, *SCALAR_NAMES)))
     except InputError as error:
         raise InputError(f"{path} must be a pickled pool of NetLLM: {error}") from None
-    except Exception as error:  # any bytes may stand there
+    except Exception as error:  # the file may hold any bytes
         reason = str(error) or type(error).__name__
         raise InputError(f"{path} must be a pickled pool of NetLLM: {reason}") from None
     try:

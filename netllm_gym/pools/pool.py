@@ -1,13 +1,13 @@
-"""Experience pools on disk: episodes plus where they came from.
+"""Experience pools on disk: episodes, and where they came from.
 
-A pool is a folder of shards (`data/shard.py` says what one holds) and `meta.json`: schema version,
-problem, environment, the plan (what was asked for), and for each shard its SHA-256, sizes, policies
-and seeds (`data/meta.py`).
+A pool is a folder of shards (see `shard.py`) and a file `meta.json` (see `meta.py`), which holds
+the schema version, the problem, the environment, the plan (what was asked for), and the SHA-256,
+sizes, policies and seeds of each shard.
 
-Nothing holds a time, and the plan names data as the caller did, so equal runs give equal bytes.
-Every file appears whole or not at all, and `meta.json` is written after the shard that it speaks
-of, so a run that was killed at any moment goes on to the same bytes. What does not match its hash
-is refused before it is parsed.
+No file holds a time, and the plan names data as the caller did, so equal runs give equal bytes.
+Every file is written whole or not at all, and `meta.json` is written after the shard that it
+describes, so a run that was killed at any moment can be resumed and ends with the same bytes. A
+shard that does not match its hash is refused before it is parsed.
 """
 
 import hashlib
@@ -286,7 +286,7 @@ class PoolEpisodes(Sequence[Episode]):
 
 
 class PoolWriter:
-    """Writes a pool shard by shard against a plan; opened again with the same plan, it goes on.
+    """Writes a pool shard by shard against a plan; opened again with the same plan, it resumes.
 
     One process holds the writer; others may pack (`pack_shard`) and hand it what they packed.
 
@@ -396,14 +396,14 @@ def _read_whole(path: Path, entry: ShardEntry) -> bytes:
 def _check_same_plan(folder: Path, asked: Meta, found: Meta) -> None:
     if asked.problem != found.problem:
         raise InputError(
-            f"{folder} must be a pool of {asked.problem} to go on with, got one of {found.problem}"
+            f"{folder} must be a pool of {asked.problem} to resume, got one of {found.problem}"
         )
     for what in ("plan", "env_spec"):
         ours, theirs = getattr(asked, what), getattr(found, what)
         for key in sorted({*ours, *theirs}):
             if json.dumps(ours.get(key)) != json.dumps(theirs.get(key)):  # 1 and True differ
                 raise InputError(
-                    f"{folder} must have the same {what} to go on with it, got "
+                    f"{folder} must have the same {what} to be resumed, got "
                     f"{key} {theirs.get(key)!r} there and {ours.get(key)!r} asked for: "
                     "choose another folder"
                 )

@@ -1,8 +1,8 @@
 """The bytes of one shard of an experience pool: episodes as flat columns, and back.
 
-A shard is a compressed `.npz` that `numpy.load` opens without pickle. Per-episode lengths say where
-each episode lies in a column; a column whose rows are not one per step (CJS) carries its own.
-Equal episodes give equal bytes, and what a reader finds is checked before it is used.
+A shard is a compressed `.npz` that `numpy.load` opens without pickle. The lengths of the episodes
+say where each one lies in a column; a column whose rows are not one per step has lengths of its
+own. Equal episodes give equal bytes, and everything that is read is checked before it is used.
 """
 
 import io
@@ -132,7 +132,7 @@ class Shard:
         rewards: (S,) float64.
         infos: (S,) float64 each.
         columns: Observations taken apart, (rows, ...) each.
-        expert_actions: (S,) int64, or (S, parts); None where nobody was asked.
+        expert_actions: (S,) int64, or (S, parts); None where no expert was asked.
         offsets: (E + 1,) where each episode begins in each column.
     """
 
@@ -295,7 +295,7 @@ def _narrow(values: IntArray) -> NDArray[Any]:
 
 
 def _number_values(name: str, values: Sequence[str | int]) -> tuple[list[str] | None, NDArray[Any]]:
-    """Return a case field as numbers, with the texts they stand for where it is text."""
+    """Return a case field as numbers, and its texts, which the numbers index, if it is text."""
     if all(isinstance(value, str) for value in values):
         texts = sorted({str(value) for value in values})
         place = {text: number for number, text in enumerate(texts)}

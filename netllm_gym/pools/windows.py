@@ -1,9 +1,9 @@
-"""From episodes to what a model trains on: returns-to-go, padded arrays, windows, batches.
+"""What a model trains on, made from episodes: returns-to-go, padded arrays, windows, batches.
 
-A window lies inside one episode. Where the episode ends first, the window is padded on the right
-and masked, so short contexts are trained too and nothing is read across an end. Observations of
-varying size (CJS) are never padded: they stay rows laid end to end, and the mask says whose they
-are.
+A window lies inside one episode. If the episode ends first, the window is padded on the right and
+masked, so that short contexts are trained too and no window spans two episodes. Observations of
+varying size are never padded: they remain rows one after the other, and the mask says which steps
+they belong to.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -316,7 +316,7 @@ def draw_windows(num_windows: int, seed: int, update: int, batch_size: int) -> I
     """Return which of some windows an update trains on: a function of its arguments, no state.
 
     All windows are shuffled anew in each pass, and each is taken once per pass. So a run that was
-    stopped goes on with the batches it would have seen.
+    stopped resumes with the batches that it would have seen.
 
     Args:
         num_windows: There are.

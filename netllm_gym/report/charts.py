@@ -1,8 +1,8 @@
-"""Geometry of charts: honest axes, staircases and areas as SVG paths.
+"""Geometry of charts: axes, staircases and areas as SVG paths.
 
-Nothing here is markup. A path is drawn in a square of 1000 x 1000 that the page stretches to the
-room it has; labels stand outside of it as text, placed in per cent, so that they keep their size on
-a telephone and on paper.
+Nothing here is markup. A path is drawn in a square of 1000 x 1000, which the page stretches to the
+available room. Labels are text outside of it, placed in per cent, so that they keep their size on a
+telephone and on paper.
 """
 
 import math
@@ -34,11 +34,11 @@ class Axis(NamedTuple):
     ticks: tuple[Tick, ...]
 
     def share(self, values: ArrayLike) -> FloatArray:
-        """Return where values stand, 0 to 1 where they are on the axis."""
+        """Return the positions of values: 0 to 1 for those on the axis."""
         return (np.asarray(values, np.float64) - self.low) / (self.high - self.low)
 
     def percent(self, value: float) -> float:
-        """Return where a value stands in per cent, at an end if it is beyond."""
+        """Return the position of a value in per cent; values beyond the axis are at its end."""
         return round(100.0 * min(max(float(self.share(value)), 0.0), 1.0), 3)
 
 
@@ -63,7 +63,7 @@ class Mark:
 class Chart:
     """One pair of axes with what is drawn between them."""
 
-    title: str  # what a reader who cannot see it is told
+    title: str  # text for readers who cannot see it
     x: Axis
     y: Axis
     x_label: str

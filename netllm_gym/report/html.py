@@ -102,7 +102,7 @@ class Section:
     heads: tuple[Head, ...]
     rows: tuple[RowView, ...]
     interval_axis: Axis
-    reference: float | None  # where the compared policy's mean stands in the interval column
+    reference: float | None  # position of the compared policy's mean in the interval column
     cdf: Chart
     cdf_note: str
     by_step: Chart | None  # the metric at each future sample, of predictors

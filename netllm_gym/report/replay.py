@@ -146,7 +146,7 @@ class Pictures(ABC):
 
     @abstractmethod
     def facts(self, side: Side) -> tuple[tuple[str, str], ...]:
-        """Return names and numbers that stand above a policy's charts."""
+        """Return the names and numbers above a policy's charts."""
 
     @abstractmethod
     def draw(self, played: Replay) -> Drawing:

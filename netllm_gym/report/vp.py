@@ -20,7 +20,7 @@ class PredictedWindow:
     """What one predictor said of a window.
 
     Attributes:
-        history: (H, 2) heading and elevation in degrees; headings go on beyond 180 where the head
+        history: (H, 2) heading and elevation in degrees; headings exceed 180 where the head
             turned past the back, so that a path is one line.
         truth: (F, 2) what came.
         predicted: (F, 2) what was said.

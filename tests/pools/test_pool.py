@@ -262,7 +262,7 @@ def test_only_a_broken_shard_is_written_anew(folder, damage):
         ({"env_spec": ENV | {"traces": "fcc-test"}}, "same env_spec .* got traces 'synthetic'"),
         (
             {"problem": "cjs", "codec": RAGGED},
-            "must be a pool of cjs to go on with, got one of abr",
+            "must be a pool of cjs to resume, got one of abr",
         ),
         ({"plan": {"num_shards": 0}}, "num_shards must be in 1..100000, got 0"),
         ({"plan": {}}, r"plan must have num_shards, got \[\]"),

@@ -1,9 +1,9 @@
 """ABR's parts of the language-model policy: its tokens, encoders, head and loss.
 
-Two kinds of layout. `netllm`: eight tokens a step (return, six for the state, action) with the
-encoders of the NetLLM paper (SIGCOMM 2024), which read the observation as it is. `compact`: one
-token a step, the sum of the return's and the whole observation's embeddings; the newest bitrate in
-the observation already is the last action. `pair` keeps those two as tokens of their own.
+There are three layouts. `netllm` has eight tokens a step (return, six for the state, action), with
+the encoders of the NetLLM paper (SIGCOMM 2024), which read the observation as it is. `compact` has
+one token a step, the sum of the embeddings of the return and the whole observation, whose newest
+bitrate already is the last action. `pair` has a token for each of the two.
 
 The observation's rows are those of `envs/abr/env.py`: history of six in the last six columns of
 rows 0 to 3 and 5, sizes of the next chunk in row 4.
@@ -137,7 +137,7 @@ class ObservationEncoder(nn.Module):
     """(B, T, 6, W) observations to (B, T, d): everything at once, normalised.
 
     Throughputs, download times and sizes have heavy tails and matter as ratios (a download takes
-    size / throughput), so their logarithms stand beside them.
+    size / throughput), so their logarithms are features too.
     """
 
     mean: Tensor  # (features,)
@@ -248,7 +248,7 @@ class ABRParts(ProblemParts):
 def throughput_errors(forecast: Tensor, observations: Tensor, mask: Tensor) -> Tensor:
     """Return (K,) how far off, as a smooth L1 distance, the next download's throughput was.
 
-    It stands in the next observation of the episode, so that of the last download is not known.
+    It is part of the next observation of the episode, so that of the last download is not known.
 
     Args:
         forecast: (B, T) logarithms, as `observations` are in MB/s, with the least added.

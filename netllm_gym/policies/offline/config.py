@@ -1,4 +1,4 @@
-"""Settings of the offline learners: what a policy is, and how it is trained."""
+"""Settings of the offline methods: what a policy is, and how it is trained."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar

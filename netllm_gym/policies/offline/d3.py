@@ -1,11 +1,11 @@
-"""The only door to d3rlpy: its networks, its losses and its updates, nothing else of it.
+"""The adapter to d3rlpy, whose networks, losses and updates are used; no other file imports it.
 
-What is left outside: its training loop (with its log, its bars and its folder `d3rlpy_logs`), its
-replay buffer (batches are cut here, from a seed and a number, so that a run can be resumed), its
-stateful actors (one row each) and its files, which are pickles.
+Not used are its training loop (with its log, progress bars and folder `d3rlpy_logs`), its replay
+buffer (batches are made elsewhere from a seed and a number, so that a run can be resumed), its
+actors, which handle one row each, and its files, which are pickles.
 
 d3rlpy draws initial weights and dropout from torch's global generator. Each use is wrapped, so that
-what is drawn depends on our seed alone and the generator is left as it was.
+the draws depend on our seed alone and the generator is left as it was.
 """
 
 import io

@@ -1,7 +1,7 @@
-"""A network of d3rlpy's at work: N rows act at once, in one forward pass.
+"""A network of d3rlpy as a policy: N rows act at once, in one forward pass.
 
-On disk it is `config.json` and `policy.safetensors`: the network that acts and the mean and spread
-of its features. Critics' targets and optimizers are of no use to it, and pickles there are none.
+On disk it is `config.json` and `policy.safetensors`, which holds the network that acts and the mean
+and spread of its features, but no critics or optimizers.
 """
 
 import copy
@@ -68,7 +68,7 @@ class OfflineModel(nn.Module):
             name: self.normal(each) if name.endswith("observations") else each
             for name, each in batch.items()
         }
-        if "masks" in batch:  # what stands before an episode's beginning stays 0
+        if "masks" in batch:  # steps before the episode's first remain 0
             features["observations"] *= batch["masks"].unsqueeze(-1)
         return features
 
@@ -78,7 +78,7 @@ class OfflineModel(nn.Module):
 
 
 class OfflinePolicy:
-    """Keeps `policies/policy.py`'s protocol.
+    """The policy, which follows the protocol of `policies/policy.py`.
 
     Args:
         model: In eval mode.

@@ -28,7 +28,7 @@ SCHEDULE = TrainConfig(
 
 
 def config_for(windows, backbone=BACKBONE):
-    return VPParts().sized(LLMConfig(backbone=backbone, feature_dim=16), windows)
+    return VPParts().sized(LLMConfig(problem="vp", backbone=backbone, feature_dim=16), windows)
 
 
 def test_turning_every_yaw_turns_the_prediction():
