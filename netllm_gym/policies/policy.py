@@ -70,6 +70,8 @@ class TrainedPolicyFactory:
         trained_on: Where the training data came from, as the trainer was told.
     """
 
+    sees_native = True  # its policies take the native observations of their problem
+
     def __init__(
         self,
         name: str,

@@ -1,14 +1,22 @@
 """The index: which problems there are, those of the package and those that others register."""
 
+from dataclasses import replace
 from importlib.metadata import entry_points
 
 from netllm_gym.errors import InputError
 from netllm_gym.problems.abr import ABR
 from netllm_gym.problems.cjs import CJS
-from netllm_gym.problems.problem import ControlProblem, PredictionProblem, Problem, imported
+from netllm_gym.problems.problem import (
+    ControlProblem,
+    PolicyEntry,
+    PredictionProblem,
+    Problem,
+    imported,
+)
 from netllm_gym.problems.vp import VP
 
 ENTRY_POINTS = "netllm_gym.problems"  # group in which another package names its rows
+POLICY_ENTRY_POINTS = "netllm_gym.policies"  # and its policies, each as PROBLEM.NAME
 
 PROBLEMS: dict[str, Problem] = {each.name: each for each in (ABR, CJS, VP)}
 _is_complete = False  # whether the rows of other packages were read
@@ -24,9 +32,22 @@ def register_problem(problem: Problem) -> None:
         InputError: If another problem has the name.
     """
     known = PROBLEMS.get(problem.name)
-    if known is not None and known != problem:
+    if known is None:
+        PROBLEMS[problem.name] = problem
+    elif replace(known, policies=problem.policies) != problem:  # policies may have been added
         raise InputError(f"problem must have a name that is not taken, got {problem.name!r}")
-    PROBLEMS[problem.name] = problem
+
+
+def add_policy(problem: Problem, name: str, entry: PolicyEntry) -> None:
+    """Add a policy to a problem's table of names; `register_policy` is what users call.
+
+    Raises:
+        InputError: If another policy has the name, other than one that was registered before.
+    """
+    known = problem.policies.get(name)
+    if known is not None and not known.is_custom:
+        raise InputError(f"policy must have a name that {problem.name} does not have, got {name!r}")
+    PROBLEMS[problem.name] = replace(problem, policies={**problem.policies, name: entry})
 
 
 def problems() -> dict[str, Problem]:
@@ -39,6 +60,10 @@ def problems() -> dict[str, Problem]:
             if not isinstance(found, Problem):
                 raise InputError(f"entry point {entry.name} must name a Problem, got {found!r:.80}")
             register_problem(found)
+        for entry in entry_points(group=POLICY_ENTRY_POINTS):
+            problem, _, name = entry.name.partition(".")
+            if problem in PROBLEMS:
+                add_policy(PROBLEMS[problem], name, PolicyEntry(entry.value, is_custom=True))
     return PROBLEMS
 
 

@@ -18,17 +18,27 @@ PolicyFactory = Callable[[Any], Any]  # an environment -> its policy; windows ->
 
 
 class PolicyEntry(NamedTuple):
-    """Where a named policy's factory is."""
+    """Where a named policy's factory is.
 
-    target: str  # "module:attribute", or a folder of weights that came with the package
-    by_name: bool = False  # the attribute makes the factory from the name
+    Attributes:
+        target: "module:attribute", or a folder of weights that came with the package. A registered
+            policy may also be an object that no other process can import.
+        by_name: Whether the attribute makes the factory from the name.
+        learned: Whether it was trained.
+        trained_on: What a published policy is known to have been trained on.
+        is_custom: Whether it was registered, and so is built as the policy of any user is.
+    """
+
+    target: Any
+    by_name: bool = False
     learned: bool = False
-    trained_on: str = ""  # what a published policy is known to have been trained on
+    trained_on: str = ""
+    is_custom: bool = False
 
     @property
     def is_folder(self) -> bool:
         """Whether it was trained here, and lies in the package as it lies in a run's folder."""
-        return ":" not in self.target
+        return not self.is_custom and ":" not in self.target
 
 
 class CaseOption(NamedTuple):
@@ -90,6 +100,11 @@ class Problem:
     pictures: str = ""
     demo: str = ""
     method_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def test_case(self) -> dict[str, Any]:
+        """Return the case that policies are compared on unless another one is named."""
+        return {**self.default_case, self.dataset_option: self.test_dataset}
 
     def score(self, value: float) -> float:
         """Return a number that grows as the metric gets better."""
@@ -160,7 +175,9 @@ class ControlProblem(Problem):
     Attributes:
         env_id: Of its environment.
         interval_over: Field of an episode's case within which episodes are not independent.
-        native: Arguments of the vector environment in which our own policies play.
+        native: Arguments of the vector environment in which our own policies play. Where they
+            change what is observed, it has the methods `public_env`, `public_observations` and
+            `native_actions` (see `CJSVectorEnv`), so that policies of users can play in it too.
         validation_case: Arguments of the case that validation sets.
         validation_episodes: That a policy is chosen on, at least.
         shard_episodes: That a pool keeps in one file.

@@ -184,7 +184,7 @@ def test_a_predictor_that_saw_the_case_says_so():
     parts = [replace(trace, angles_deg=trace.angles_deg[1:]) for trace in dataset.traces[:7]]
     seen = frozenset(ViewportSet("parts", "yxz", tuple(parts)).provenance()["recordings"])
     mine = LoadedPolicy("mine", HoldLast, True, "something", seen)
-    other = LoadedPolicy("hold", lambda windows: Wrong(np.zeros((20, 3))), False, "", frozenset())
+    other = LoadedPolicy("hold", lambda windows: Wrong(np.zeros((20, 3))))
     table = evaluate("vp", [mine, other], {"dataset": "synthetic-test"})
     assert table.rows[0].trained_on == "something (leaky: saw 7 of 60 traces)"
 
