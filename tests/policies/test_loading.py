@@ -570,13 +570,13 @@ class Middle:
 """
 
 
-def command(folder, *arguments):
-    """Run the command as it is installed, whose path does not hold the current folder."""
+def command(folder, *arguments, installed=ROOT):
+    """Run the command as it is installed: its path does not hold the current folder."""
     program = "import sys; sys.path.remove(''); from netllm_gym.cli.main import main; main()"
     return subprocess.run(
         [sys.executable, "-c", program, *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{installed}"},
         capture_output=True,
         text=True,
     )
@@ -618,12 +618,11 @@ def test_a_package_brings_policies_by_an_entry_point(tmp_path, link):
     (info / "entry_points.txt").write_text(
         "[netllm_gym.policies]\nabr.middle = my_module:Middle\nnowhere.middle = my_module:Middle\n"
     )
-    ran = command(tmp_path, "envs")
+    ran = command(ROOT, "envs", installed=tmp_path)
     listed = [line for line in ran.stdout.splitlines() if "optimum" in line]
     assert listed[0].endswith(", middle"), ran.stdout + ran.stderr
     assert ran.stdout.count("middle") == 1
-    ran = command(
-        tmp_path, "bench", "abr", "--policies", "middle,lowest", "--traces", link["traces"]
-    )
+    policies = ("--policies", "middle,lowest", "--traces", link["traces"])
+    ran = command(ROOT, "bench", "abr", *policies, installed=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert any(line.startswith("middle ") for line in ran.stdout.splitlines())
