@@ -6,7 +6,9 @@ used, so that neither torch nor numba is loaded for an environment's sake.
     collect(problem, policies, episodes, out, case)   play episodes, write an experience pool
     ExperiencePool.load(folder)                       read one
     train(problem, method, out, ...)                  train a policy by any method
-    load_policy(name_or_folder)                       find a baseline or read a trained policy
+    load_policy(policy)                               find a baseline or read a trained policy
+    register_policy(name, target, problem)            give a policy of your own a name
+    register_problem(problem)                         add a problem of your own
     evaluate(problem, policies, case)                 play a case with every policy -> Table
 """
 
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
     from netllm_gym.collection.collect import collect as collect
     from netllm_gym.evaluation.evaluate import evaluate as evaluate
     from netllm_gym.policies.loading import load_policy as load_policy
+    from netllm_gym.policies.loading import register_policy as register_policy
     from netllm_gym.pools.pool import ExperiencePool as ExperiencePool
+    from netllm_gym.problems.index import register_problem as register_problem
     from netllm_gym.training.methods import train as train
 
 
@@ -29,6 +33,8 @@ _HOMES = {
     "collect": "netllm_gym.collection.collect",
     "evaluate": "netllm_gym.evaluation.evaluate",
     "load_policy": "netllm_gym.policies.loading",
+    "register_policy": "netllm_gym.policies.loading",
+    "register_problem": "netllm_gym.problems.index",
     "train": "netllm_gym.training.methods",
 }
 __all__ = [
@@ -37,6 +43,8 @@ __all__ = [
     "evaluate",
     "load_policy",
     "register_envs",
+    "register_policy",
+    "register_problem",
     "train",
 ]
 

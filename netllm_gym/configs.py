@@ -127,7 +127,7 @@ def with_options(config: T, values: Mapping[str, Any]) -> T:
             raise InputError(f"{name} must be an option of {type(config).__name__}{hint}")
         kind = known[name].kind
         try:
-            value = checked(kind, value)
+            value = checked(kind, value, name)
         except InputError:
             raise InputError(f"{name} must be {in_words(kind)}, got {value!r}") from None
         inner = changes

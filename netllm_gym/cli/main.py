@@ -1,6 +1,7 @@
 """`netllm-gym`: a thin skin over the Python functions of the same names."""
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -93,13 +94,13 @@ def collect(
     row = find_control(str(problem))
     with Progress("collect", "episodes") as progress:
         pool = run(
-            row.name,
-            names_in(policies),
-            episodes,
-            out,
-            {**row.default_case, **row.checked_case(**case)},
-            seed,
-            workers,
+            problem=row.name,
+            policies=names_in(policies),
+            episodes=episodes,
+            out=out,
+            case={**row.default_case, **row.checked_case(**case)},
+            seed=seed,
+            workers=workers,
             on_episode=progress.update,
             lookahead=lookahead,
             expert=expert,
@@ -156,12 +157,12 @@ def bench(
     check_json_file(json_file)
     with Progress("bench", f"{row.sample}s") as progress:
         table = evaluate(
-            row.name,
-            names,
-            asked,
-            seed,
-            device,
-            episodes,
+            problem=row.name,
+            policies=names,
+            case=asked,
+            seed=seed,
+            device=device,
+            episodes=episodes,
             on_episode=lambda policy, done, total: progress.update(done, total, policy),
             versus=versus,
         )
@@ -271,6 +272,7 @@ def version() -> None:
 
 def main() -> None:
     """Run the command line; what `run` returns is the exit status."""
+    sys.path.append(os.getcwd())  # for policies of the form module:Name
     status = run(sys.argv[1:])
     if status == INTERRUPTED:  # die of the signal, so that a shell's loop around us ends too
         sys.excepthook = lambda *_: None  # the sentence was said

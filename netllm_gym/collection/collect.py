@@ -1,8 +1,8 @@
-"""Experience pools: policies play training episodes, shard by shard, resumable at any moment."""
+"""Experience pools: policies play training episodes, shard by shard; it can be interrupted."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,106 +13,150 @@ from netllm_gym.collection.lookahead import action_values
 from netllm_gym.envs.plan import check_seeds
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation.rollout import rollout
-from netllm_gym.policies.loading import LoadedPolicy, check_names, load_policy
+from netllm_gym.policies.loading import LoadedPolicy, check_names, resolve_policy
 from netllm_gym.pools.pool import ExperiencePool, PoolWriter
 from netllm_gym.pools.shard import PackedShard, codec_of, pack_shard
 from netllm_gym.problems.index import find_control
+from netllm_gym.problems.problem import ControlProblem
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What all shards of a collection have in common.
+
+    Attributes:
+        problem_name: Of the problem, which tells settings apart together with `case`.
+        case: Arguments of the environment, by their names.
+        problem: Its row, which a worker process needs: there nobody may have registered it.
+        lookahead: Policy that plays on after each action, or None.
+        expert: Policy that is asked at each step, or None.
+    """
+
+    problem_name: str
+    case: tuple[tuple[str, Any], ...]
+    problem: ControlProblem = field(compare=False)
+    lookahead: str | LoadedPolicy | None = field(compare=False)
+    expert: str | LoadedPolicy | None = field(compare=False)
 
 
 class _Shard(NamedTuple):
     """What one shard holds; enough for another process to make it."""
 
-    problem: str
-    case: dict[str, Any]
-    policy: str
+    setting: _Setting
+    policy: str | LoadedPolicy
     seeds: range
-    lookahead: str | None
-    expert: str | None
 
 
 def collect(
     problem: str,
-    policies: Sequence[str],
+    policies: Sequence[Any],
     episodes: int,
     out: Path | str,
-    case: Mapping[str, Any],
+    case: Mapping[str, Any] | None = None,
+    *,
     seed: int = 0,
     workers: int = 1,
     on_episode: Callable[[int, int], None] | None = None,
-    lookahead: str | None = None,
-    expert: str | None = None,
+    lookahead: Any = None,
+    expert: Any = None,
 ) -> ExperiencePool:
     """Let each policy play the same training episodes and write what happened.
 
     Every policy plays episodes `seed` to `seed + episodes - 1`, so their returns can be compared
-    episode by episode. The pool's bytes depend on the arguments only, not on `workers` nor on how
-    often the collection was interrupted: run it again and it goes on.
+    episode by episode. The bytes of the pool depend on the arguments only, not on `workers` or on
+    how often the collection was interrupted. Run it again to continue after an interruption.
 
     Args:
-        problem: Short name.
-        policies: Names, or folders of trained policies.
+        problem: Short name of the problem.
+        policies: Names, folders of trained policies, "package.module:Name", or classes, functions
+            and objects of your own; see `policies/custom.py`.
         episodes: Of each policy.
         out: Folder of the pool; new, empty, or begun by the same command.
-        case: Arguments of the environment, such as traces, video, noise.
+        case: Arguments of the environment, such as traces, video, noise; None takes the problem's
+            default, which is for training.
         seed: Of the first episode.
-        workers: Processes.
+        workers: Processes. With two or more, every policy must be one that can be imported.
         on_episode: Told episodes done and episodes in all.
-        lookahead: Name or folder of a policy that plays on after each action that could have been
-            taken, so that the pool holds what each is worth (`lookahead.py`); ABR only.
-        expert: Name or folder of a policy that is asked at each step what it would do, which is
-            what language model and "bc" then imitate (`expert.py`).
+        lookahead: Policy that plays on after each action that could have been taken, so that the
+            pool holds the value of each (`lookahead.py`); ABR only.
+        expert: Policy that is asked at each step what it would do. Language models and "bc" then
+            imitate its answers (`expert.py`).
 
     Raises:
         InputError: If an argument breaks a rule; nothing is written then.
         OSError: If the machine fails; the shards that are written stay.
     """
-    row = find_control(problem)
-    if episodes < 1:
-        raise InputError(f"episodes must be at least 1, got {episodes}")
-    if workers < 1:
-        raise InputError(f"workers must be at least 1, got {workers}")
+    found = find_control(problem)
+    for name, value in (("episodes", episodes), ("workers", workers)):
+        if value < 1:
+            raise InputError(f"{name} must be at least 1, got {value}")
     check_seeds(seed, episodes)
     if not policies:
         raise InputError("policies must name at least one, got none")
-    probe = row.make_env(1, **case)
-    teachers = [load_policy(policy, problem) for policy in policies]
-    others = {  # role -> who does not play
-        role: load_policy(policy, problem)
-        for role, policy in (("lookahead", lookahead), ("expert", expert))
-        if policy is not None
-    }
-    _check_roles(problem, probe, teachers, others)
+    case = dict(found.default_case if case is None else case)
+    probe = found.make_env(1, **case)
+    teachers = [resolve_policy(policy, found) for policy in policies]
+    asked = {"lookahead": lookahead, "expert": expert}  # role -> who does not play
+    asked = {role: policy for role, policy in asked.items() if policy is not None}
+    others = {role: resolve_policy(policy, found) for role, policy in asked.items()}
+    names = _check_roles(found, probe, teachers, others)
+    setting = _setting_of(found, case, others, workers)
     shards = [
-        _Shard(
-            problem,
-            dict(case),
-            policy,
-            range(first, min(first + row.shard_episodes, seed + episodes)),
-            lookahead,
-            expert,
-        )
-        for policy in policies
-        for first in range(seed, seed + episodes, row.shard_episodes)
+        _Shard(setting, policy, range(first, min(first + found.shard_episodes, seed + episodes)))
+        for policy in [_for_workers(teacher, workers) for teacher in teachers]
+        for first in range(seed, seed + episodes, found.shard_episodes)
     ]
     plan = {
-        "policies": list(policies),
+        "policies": [_text_of(*pair) for pair in zip(policies, teachers, strict=True)],
         "episodes": episodes,
         "seed": seed,
         "num_shards": len(shards),
-        **({} if lookahead is None else {"lookahead": lookahead}),
-        **({} if expert is None else {"expert": expert}),
+        **{role: _text_of(policy, others[role]) for role, policy in asked.items()},
     }
-    whole = probe.training_plan(range(seed, seed + episodes))
     spec = {
-        "id": row.env_id,
+        "id": found.env_id,
         "arguments": _arguments(case),
-        "worlds": probe.provenance(whole),
+        "worlds": probe.provenance(probe.training_plan(range(seed, seed + episodes))),
         **_origin(teachers, others),
+        **_custom_policies(names, teachers, others),
     }
     writer = PoolWriter(out, problem, spec, plan)
+    _write_missing(writer, shards, workers, on_episode)
+    return ExperiencePool.load(out, problem)
+
+
+def _setting_of(
+    problem: ControlProblem,
+    case: Mapping[str, Any],
+    others: Mapping[str, LoadedPolicy],
+    workers: int,
+) -> _Setting:
+    """Return what all shards have in common, as the processes that make them can take it."""
+    ready = {role: _for_workers(policy, workers) for role, policy in others.items()}
+    if workers > 1:  # registered policies that cannot be imported stay in this process
+        known = problem.policies.items()
+        importable = {name: entry for name, entry in known if isinstance(entry.target, str)}
+        problem = replace(problem, policies=importable)
+    hashable = {key: tuple(it) if isinstance(it, list) else it for key, it in case.items()}
+    return _Setting(
+        problem_name=problem.name,
+        case=tuple(hashable.items()),
+        problem=problem,
+        lookahead=ready.get("lookahead"),
+        expert=ready.get("expert"),
+    )
+
+
+def _write_missing(
+    writer: PoolWriter,
+    shards: Sequence[_Shard],
+    workers: int,
+    on_episode: Callable[[int, int], None] | None,
+) -> None:
+    """Make and write the shards that the pool lacks."""
     _loaded.cache_clear()  # files may have changed since an earlier collection
     missing = writer.missing()
-    total = episodes * len(policies)
+    total = sum(len(shard.seeds) for shard in shards)
     done = total - sum(len(shards[number].seeds) for number in missing)
     with closing(map_in_order(_make, [shards[number] for number in missing], workers)) as made:
         for number, packed in zip(missing, made, strict=True):
@@ -120,16 +164,15 @@ def collect(
             done += len(shards[number].seeds)
             if on_episode is not None:
                 on_episode(done, total)
-    return ExperiencePool.load(out, problem)
 
 
 def _check_roles(
-    problem: str,
+    problem: ControlProblem,
     probe: Any,
     teachers: Sequence[LoadedPolicy],
     others: Mapping[str, LoadedPolicy],
-) -> None:
-    """Refuse what cannot play, or cannot go on where another did."""
+) -> list[str]:
+    """Refuse what cannot play, or cannot continue another's episode; return the players' names."""
     actors = [teacher.factory(probe) for teacher in teachers]
     for actor in actors:
         if hasattr(actor, "limits"):
@@ -137,21 +180,39 @@ def _check_roles(
     check_names(actor.name for actor in actors)
     for role, other in others.items():
         if role == "lookahead" and not hasattr(probe.batch, "stand_as"):
-            raise InputError(f"lookahead must be left out for {problem}, got {other.name!r}")
+            raise InputError(f"lookahead must be left out for {problem.name}, got {other.name!r}")
         actor = other.factory(probe)
         if hasattr(actor, "limits") or getattr(actor, "needs_own_episodes", False):
             raise InputError(
                 f"{role} must be a policy that can go on where another was, got {other.name!r}"
             )
+    return [actor.name for actor in actors]
+
+
+def _for_workers(policy: LoadedPolicy, workers: int) -> str | LoadedPolicy:
+    """Return a policy as the process that makes a shard can take it."""
+    if workers == 1:
+        return policy
+    if not policy.spec:
+        raise InputError(
+            f"workers must be 1 for the policy {policy.name}, which another process cannot import, "
+            f"got {workers}"
+        )
+    return policy.spec
+
+
+def _text_of(policy: Any, loaded: LoadedPolicy) -> str:
+    """Return what the plan of a pool calls a policy: what was asked for, if that is text."""
+    return policy if isinstance(policy, str) else loaded.asked_for
 
 
 def _origin(teachers: Sequence[LoadedPolicy], others: Mapping[str, LoadedPolicy]) -> dict[str, Any]:
-    """Say what made the policies."""
+    """Say which recordings and weights the policies were made from."""
     everybody = [*teachers, *others.values()]
     seen = frozenset[str]().union(*(each.recordings | each.selected_on for each in everybody))
     weights = {teacher.name: teacher.sha256 for teacher in teachers if teacher.sha256}
     return {
-        # Whoever learns from a trained policy inherits what made that one.
+        # A policy that learns from a trained policy inherits what that one was trained on.
         **({"teachers_recordings": sorted(seen)} if seen else {}),
         # A folder whose policy is trained further would play other episodes.
         **({"teachers_sha256": weights} if weights else {}),
@@ -159,34 +220,47 @@ def _origin(teachers: Sequence[LoadedPolicy], others: Mapping[str, LoadedPolicy]
     }
 
 
+def _custom_policies(
+    names: Sequence[str], teachers: Sequence[LoadedPolicy], others: Mapping[str, LoadedPolicy]
+) -> dict[str, Any]:
+    """Say what made the users' policies, and what they were trained on, as far as is known."""
+    everybody = {**dict(zip(names, teachers, strict=True)), **others}
+    custom = {
+        name: {"made_by": policy.made_by, "trained_on": policy.trained_on}
+        for name, policy in everybody.items()
+        if policy.made_by
+    }
+    return {"custom_policies": custom} if custom else {}
+
+
 def _make(shard: _Shard) -> PackedShard:
-    row = find_control(shard.problem)
-    factory = load_policy(shard.policy, shard.problem).factory
+    """Play the episodes of a shard."""
+    setting = shard.setting
+    problem, case = setting.problem, _loaded(setting)
+    factory = resolve_policy(shard.policy, problem).factory
     rows = 1 if getattr(factory, "needs_sequential", False) else len(shard.seeds)
-    named = {name: tuple(it) if isinstance(it, list) else it for name, it in shard.case.items()}
-    case = _loaded(shard.problem, tuple(named.items()))
-    env = row.make_env(rows, **case)
+    env = problem.make_env(rows, **case)
     plan = env.training_plan(shard.seeds)
-    if shard.expert is None:
+    if setting.expert is None:
         played = rollout(factory(env), env, plan).episodes
     else:
-        expert = load_policy(shard.expert, shard.problem).factory
+        expert = resolve_policy(setting.expert, problem).factory
         both = ExpertLabelledPolicy(factory(env), expert(env))
         played = both.answered(rollout(both, env, plan).episodes)
-    # The infos can be had again by playing the episode's seed and actions; a pool keeps none.
+    # Playing an episode's seed and actions again gives its infos; a pool does not keep them.
     infos: Sequence[Mapping[str, Any]] = [{}] * len(played)
-    if shard.lookahead is not None:
-        plays_on = load_policy(shard.lookahead, shard.problem).factory
-        infos = action_values(partial(row.make_env, **case), plays_on, plan, played)
+    if setting.lookahead is not None:
+        plays_on = resolve_policy(setting.lookahead, problem).factory
+        infos = action_values(partial(problem.make_env, **case), plays_on, plan, played)
     kept = [replace(episode, infos=each) for episode, each in zip(played, infos, strict=True)]
-    return pack_shard(kept, codec_of(row))
+    return pack_shard(kept, codec_of(problem))
 
 
 @lru_cache(maxsize=1)
-def _loaded(problem: str, case: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
-    """Return a case whose worlds are read once for all shards that a process makes."""
-    named = dict(case)
-    return {**named, **find_control(problem).make_env(1, **named).loaded}
+def _loaded(setting: _Setting) -> dict[str, Any]:
+    """Return a case whose data are read once for all shards that a process makes."""
+    case = dict(setting.case)
+    return {**case, **setting.problem.make_env(1, **case).loaded}
 
 
 def _arguments(case: Mapping[str, Any]) -> dict[str, Any]:

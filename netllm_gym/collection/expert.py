@@ -1,7 +1,7 @@
-"""What an expert would have done: asked at every step of another policy's episode.
+"""Episodes of one policy, labelled with the actions that an expert would have taken.
 
-Whoever imitates learns the expert's answers where the learner itself went, not where the expert
-would have gone, and so how to come back from its own mistakes.
+A policy that imitates the expert's answers in the states that it reaches itself learns how to
+recover from its own mistakes, which an expert's own episodes do not show.
 
 Source: Ross, Gordon and Bagnell, A Reduction of Imitation Learning and Structured Prediction to
 No-Regret Online Learning (DAgger, AISTATS 2011).
@@ -19,22 +19,22 @@ from netllm_gym.pools.episode import Episode
 
 
 class ExpertLabelledPolicy:
-    """A policy that plays, and an expert that sees all that it sees and says what it would do.
+    """A policy that plays, and an expert that is shown the same and asked what it would do.
 
-    Keeps `policies/policy.py`'s protocol.
+    Keeps the protocol of `policies/policy.py`.
 
     Args:
-        player: Decides.
-        expert: Is asked.
+        player: The policy that decides.
+        expert: The policy that is asked.
     """
 
     def __init__(self, player: Policy, expert: Policy) -> None:
         self.name, self._player, self._expert = player.name, player, expert
         self._answers: dict[int, list[Any]] = {}  # seed of an episode -> answer at each step
-        self._seed: dict[int, int] = {}  # row -> seed of what it plays
+        self._seed: dict[int, int] = {}  # row -> seed of its episode
 
     def reset(self, rows: IntArray, seeds: IntArray) -> None:
-        """Begin episodes, the player's and the expert's."""
+        """Begin episodes of player and expert."""
         self._player.reset(rows, seeds)
         self._expert.reset(rows, seeds)
         for row, seed in zip(rows.tolist(), seeds.tolist(), strict=True):
@@ -48,9 +48,10 @@ class ExpertLabelledPolicy:
         return self._player.act(observations, rewards, infos)
 
     def end(self, rows: IntArray, observations: Any) -> None:
-        """Tell a player that wants to know that its episodes ended."""
-        if hasattr(self._player, "end"):
-            self._player.end(rows, observations)
+        """Tell player and expert that episodes ended, if they want to know."""
+        for policy in (self._player, self._expert):
+            if hasattr(policy, "end"):
+                policy.end(rows, observations)
 
     def answered(self, episodes: Sequence[Episode]) -> list[Episode]:
         """Return the episodes that were played, with the expert's answers."""

@@ -1,4 +1,4 @@
-"""NetLLM's pickled experience pools into ours, with what is known of what was played."""
+"""Import of NetLLM's pickled experience pools, with what is known of the episodes in them."""
 
 import hashlib
 from collections.abc import Sequence
@@ -26,16 +26,16 @@ def import_netllm_pool(
     noise: bool = False,
     policy: str = UNKNOWN_POLICY,
 ) -> ExperiencePool:
-    """Write NetLLM's pickled pool as an experience pool; run again, it goes on.
+    """Write NetLLM's pickled pool as an experience pool; run it again after an interruption.
 
-    The file names no traces, video, seeds or policies. Without `traces` and `video` the pool can be
-    read but not trained on, since training must know what was seen in order to say so and to choose
-    a validation. With them it can: the video is checked against the chunk sizes in the file; the
-    traces, the noise and the policy's name are taken on the caller's word. Which trace an episode
-    played stays unknown, so its case is empty and its seed only its number.
+    The file does not name traces, video, seeds or policies. Without `traces` and `video` the pool
+    can be read, but not trained on: training records what it saw, and chooses its validation by it.
+    With them it can be trained on. The video is checked against the chunk sizes in the file; the
+    traces, the noise and the name of the policy cannot be checked. Which trace an episode played
+    stays unknown, so its case is empty and its seed is only its number.
 
     Args:
-        path: The pickle; `data/netllm_pool.py` says how it is read.
+        path: The pickle; `pools/netllm_pool.py` describes how it is read.
         out: Folder of the pool.
         traces: Name or folder of the traces that were played.
         video: Name, folder or manifest of the video.
@@ -44,9 +44,10 @@ def import_netllm_pool(
         policy: Name of the policy that acted.
 
     Raises:
-        InputError: If the file is no such pool or does not fit the video; nothing is written then.
+        InputError: If the file is not such a pool or does not fit the video; nothing is written
+            then.
     """
-    row = find_control("abr")
+    problem = find_control("abr")
     if (traces is None) != (video is None):
         raise InputError(f"traces and video must be given together, got {traces} and {video}")
     if traces is None and noise:
@@ -55,21 +56,21 @@ def import_netllm_pool(
     episodes = read_netllm_pool(path, policy)
     if traces is not None:
         arguments = {"traces": traces, "video": video} | ({"noise": True} if noise else {})
-        env = row.make_env(1, **arguments)
+        env = problem.make_env(1, **arguments)
         _check_sizes(path, episodes, _sizes_on_offer(env), str(video))
-        spec = {"id": row.env_id, "arguments": arguments, "worlds": env.provenance([])}
+        spec = {"id": problem.env_id, "arguments": arguments, "worlds": env.provenance([])}
     plan = {
         "imported": "pickled pool of NetLLM; seeds number the episodes",
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "policies": [policy],
         "episodes": len(episodes),
-        "num_shards": -(-len(episodes) // row.shard_episodes),
+        "num_shards": -(-len(episodes) // problem.shard_episodes),
     }
-    writer = PoolWriter(out, row.name, spec, plan)
+    writer = PoolWriter(out, problem.name, spec, plan)
     for number in writer.missing():
-        begin = number * row.shard_episodes
-        writer.write(number, episodes[begin : begin + row.shard_episodes])
-    return ExperiencePool.load(out, row.name)
+        begin = number * problem.shard_episodes
+        writer.write(number, episodes[begin : begin + problem.shard_episodes])
+    return ExperiencePool.load(out, problem.name)
 
 
 def _sizes_on_offer(env: Any) -> Float32Array:
@@ -86,9 +87,7 @@ def _sizes_on_offer(env: Any) -> Float32Array:
 def _check_sizes(path: Path, episodes: Sequence[Episode], sizes: Float32Array, video: str) -> None:
     for number, episode in enumerate(episodes):
         seen = episode.observations[:, SIZES]
-        begun = (
-            sizes[: len(seen)] if episode.truncated else sizes
-        )  # a cut-off end is no other video
+        begun = sizes[: len(seen)] if episode.truncated else sizes
         if seen.shape != begun.shape or not np.array_equal(seen, begun):
             raise InputError(
                 f"video must offer the chunk sizes of {path}, got {video!r}, which has others "

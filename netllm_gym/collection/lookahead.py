@@ -1,10 +1,10 @@
-"""What each action would have led to: every decision of an episode, tried again in the simulator.
+"""The value of each action at every step of an episode, found by trying all of them.
 
-At each step of an episode that was played, each action is taken once and a policy plays on to the
-end, in the same world: same link, same noise. The sum of the rewards is the action's value. It
-knows the future of that world, but whoever learns from many worlds sees only what a player sees,
-and so learns the mean: one step better than the policy that plays on, wherever that is not yet the
-best.
+At each step of an episode that was played, every action is taken once and a policy plays on to the
+end of the same episode, with the same link and the same noise. The sum of the rewards is the
+action's value. This value knows the future of the one episode. A policy that learns from many
+episodes observes no future and so learns the mean, which is one step of improvement over the policy
+that plays on.
 
 Source: Ross and Bagnell, Reinforcement and Imitation Learning via Interactive No-Regret Learning
 (AggreVaTe, 2014).
@@ -28,17 +28,17 @@ def action_values(
     plan: Sequence[PlannedEpisode],
     episodes: Sequence[Episode],
 ) -> list[dict[str, FloatArray]]:
-    """Return, for each episode, what each action was worth at each step.
+    """Return, for each episode, the value of each action at each step.
 
     Args:
-        make_env: Makes the vector environment of the episodes with so many rows, autoreset
-            disabled; it must let rows stand where others do (`batch.stand_as`).
-        factory: Of the policy that plays on; it has seen the episode so far, as its player did.
+        make_env: Makes the vector environment of the episodes with a number of rows, autoreset
+            disabled. Its rows can be put into the states of other rows (`batch.stand_as`).
+        factory: Makes the policy that plays on; it observes the whole episode up to each step.
         plan: Of the episodes.
-        episodes: As they were played, all of one length.
+        episodes: The episodes as they were played, all of one length.
 
     Returns:
-        Columns `value_0`, `value_1`, ... of shape (T,), undiscounted sums of rewards to the end.
+        Columns `value_0`, `value_1`, ... of shape (T,): undiscounted sums of rewards to the end.
     """
     played, count = make_env(len(plan)), len(plan)
     options = {key: np.array([each.options[key] for each in plan]) for key in plan[0].options}
@@ -50,15 +50,15 @@ def action_values(
     branched = np.repeat(np.arange(count), num_actions)  # its episode
     seeds = np.array([each.seed for each in plan], np.int64)[branched]
     witness = factory(branches)
-    # What a factory holds, its policies share: a network is not copied with what they remember.
-    shared = {id(each): each for each in getattr(factory, "__dict__", {}).values()}
+    # A copy of the policy shares the network that its factory holds, and the environment.
+    shared = {id(each): each for each in (*getattr(factory, "__dict__", {}).values(), branches)}
     witness.reset(np.arange(len(branched)), seeds)
     earned = np.zeros(count)
     values = np.zeros((num_steps, count * num_actions))
     for step in range(num_steps):
         seen = branches.batch.stand_as(played.batch, branched)
         reported = {key: column[branched] for key, column in told.items()}
-        witness.act(seen, earned[branched], reported)  # for what it remembers of the step
+        witness.act(seen, earned[branched], reported)  # so that it remembers this step
         policy = copy.deepcopy(witness, dict(shared))
         chosen: Any = tried
         for ahead in range(num_steps - step):

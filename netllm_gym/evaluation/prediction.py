@@ -1,12 +1,12 @@
-"""Predictors x windows -> predictions and their errors: the one loop of all supervised problems.
+"""Predictors x a case of a prediction problem -> predictions and their errors.
 
-What a rollout is to policies, this is to predictors: every one of them, a formula or a language
-model, is shown the same histories, in the same batches, and its time is taken in the same way.
+Every predictor, a formula or a language model, is shown the same histories in the same batches, and
+its time is measured in the same way.
 """
 
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,20 +14,24 @@ from netllm_gym.arrays import FloatArray
 from netllm_gym.data.vp.angles import angle_error_deg, great_circle_deg, published_error_deg
 from netllm_gym.data.vp.viewport import ViewportWindows
 from netllm_gym.errors import InputError
+from netllm_gym.evaluation.provenance import described, training_text
+from netllm_gym.evaluation.results import CaseResults, Counter, OnEpisode, PolicyResult
+from netllm_gym.policies.loading import LoadedPolicy, check_names
 from netllm_gym.policies.policy import Predictor
+from netllm_gym.problems.problem import PredictionProblem
 
 BATCH = 512  # windows that are predicted side by side
 
 
 class Predictions(NamedTuple):
-    """What one predictor said."""
+    """What one predictor predicted."""
 
-    predictions: FloatArray  # (N, future, 3)
-    seconds: float  # that it took, in all
+    predictions: FloatArray  # (N, future, 3) degrees
+    seconds: float  # wall time of all predictions together
 
 
 class PredictionScores(NamedTuple):
-    """How far predictions were off."""
+    """Errors of predictions."""
 
     per_window: FloatArray  # (N,) the metric
     by_step: FloatArray  # (future,) the metric at each future sample
@@ -42,9 +46,9 @@ def predict(
     """Show a predictor all histories.
 
     Args:
-        predictor: Made for these windows.
-        windows: Whose futures it is asked for.
-        on_windows: Told how many more are done.
+        predictor: Built for these windows.
+        windows: The windows whose futures are predicted.
+        on_windows: Told how many more windows are done.
 
     Raises:
         InputError: If a prediction is not finite, or of another shape.
@@ -54,23 +58,57 @@ def predict(
     made, seconds = [], 0.0
     for begin in range(0, len(windows), BATCH):
         which = np.arange(begin, min(begin + BATCH, len(windows)))
-        seen = windows.history_deg(which), windows.content(which)
+        history, content = windows.history_deg(which), windows.content(which)
         start = time.perf_counter()
-        future = predictor.predict(*seen)
+        future = predictor.predict(history, content)
         seconds += time.perf_counter() - start
         shape = (len(which), windows.config.future, 3)
-        if future.shape != shape:
-            raise InputError(
-                f"{predictor.name} must predict angles of shape {shape}, got {future.shape}"
-            )
-        wrong = np.count_nonzero(~np.isfinite(future))
-        if wrong:
-            raise InputError(
-                f"{predictor.name} must predict finite angles, got {wrong} that are not"
-            )
-        made.append(np.asarray(future, np.float64))
+        made.append(_checked(future, shape, predictor.name))
         on_windows(len(which))
     return Predictions(np.concatenate(made), seconds)
+
+
+def predict_case(
+    problem: PredictionProblem,
+    predictors: Sequence[LoadedPolicy],
+    case: Mapping[str, Any],
+    on_episode: OnEpisode | None,
+) -> CaseResults:
+    """Let every predictor predict all windows of a case.
+
+    Args:
+        problem: The problem.
+        predictors: At least one.
+        case: Arguments of the windows.
+        on_episode: Told predictor, windows done and windows in all.
+    """
+    windows = problem.make_windows(**case)
+    built = [(loaded, loaded.factory(windows)) for loaded in predictors]
+    check_names(predictor.name for _, predictor in built)
+    results = []
+    for loaded, predictor in built:
+        outcome = predict(predictor, windows, Counter(predictor.name, len(windows), on_episode))
+        scores = problem.score_predictions(outcome.predictions, windows)
+        results.append(
+            PolicyResult(
+                policy=loaded,
+                name=predictor.name,
+                values=scores.per_window,
+                decision_ms=1000.0 * outcome.seconds / len(windows),
+                components=scores.components,
+                trained_on=training_text(loaded, windows.recordings, "traces"),
+                by_step=scores.by_step.tolist(),
+            )
+        )
+    asked = {**problem.default_case, **case}
+    given = {key: value for key, value in asked.items() if value is not None}
+    return CaseResults(
+        results=results,
+        groups=windows.groups,
+        case=described({**given, **windows.described}),
+        remarks=windows.report(),
+        groups_text=windows.groups_text,
+    )
 
 
 def score_viewports(predictions: FloatArray, windows: ViewportWindows) -> PredictionScores:
@@ -96,3 +134,19 @@ def score_viewports(predictions: FloatArray, windows: ViewportWindows) -> Predic
             "great_circle_deg": float(directions.mean()),
         },
     )
+
+
+def _checked(future: Any, shape: tuple[int, ...], name: str) -> FloatArray:
+    """Return a batch of predictions as an array, if it is one of finite angles."""
+    try:
+        angles = np.asarray(future, np.float64)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{name} must predict angles of shape {shape}, got {type(future).__name__}"
+        ) from None
+    if angles.shape != shape:
+        raise InputError(f"{name} must predict angles of shape {shape}, got {angles.shape}")
+    wrong = np.count_nonzero(~np.isfinite(angles))
+    if wrong:
+        raise InputError(f"{name} must predict finite angles, got {wrong} that are not")
+    return angles

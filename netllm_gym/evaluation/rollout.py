@@ -1,29 +1,33 @@
-"""The one loop in which every policy meets every environment."""
+"""The one loop in which every policy plays in every environment."""
 
+import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from netllm_gym.arrays import FloatArray, IntArray
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
+from netllm_gym.policies.custom import CustomFactory
+from netllm_gym.policies.loading import resolve_policy
 from netllm_gym.policies.policy import Policy
 from netllm_gym.pools.episode import Episode
-from netllm_gym.problems.problem import ControlEnv
+from netllm_gym.problems.index import problems
+from netllm_gym.problems.problem import ControlEnv, ControlProblem
 
 
 class Rollout(NamedTuple):
-    """Episodes in the order of their plan, and what deciding cost."""
+    """Episodes in the order of their plan, and the wall time of deciding."""
 
     episodes: list[Episode]
     decision_s: float  # wall time of the policy per decision
 
 
 class _Step(NamedTuple):
-    """What all rows saw, did and got in one step."""
+    """What all rows observed, did and received in one step."""
 
     observations: Any  # (N, ...) an array or a ragged view; None where they are not kept
     actions: IntArray  # (N, ...)
@@ -32,7 +36,7 @@ class _Step(NamedTuple):
 
 
 def rollout(
-    policy: Policy,
+    policy: Any,
     env: ControlEnv,
     plan: Sequence[PlannedEpisode],
     on_episode: Callable[[int], None] | None = None,
@@ -41,76 +45,139 @@ def rollout(
     """Play every planned episode; as soon as a row is free it takes the next one.
 
     Args:
-        policy: Built for `env`. If it has a method `end(rows, observations)`, that is told the
-            last observation of the episodes that just ended.
+        policy: A policy that was built for `env`, an object with `act`, which sees what `env`
+            shows. If it has a method `end(rows, observations)`, that is told the last observations
+            of the episodes that just ended. Else anything that `evaluate` takes, which is built
+            here; names and folders need an environment of `ControlProblem.make_env`.
         env: Native vector environment made with `autoreset_mode="Disabled"`.
         plan: Episodes, at least one.
         on_episode: Called with the number of episodes that just ended.
-        keep_observations: Whether episodes hold what was seen, or None.
+        keep_observations: Whether episodes hold what was observed, or None.
     """
-    num_rows = env.num_envs
-    episodes: dict[int, Episode] = {}  # position in the plan -> episode
-    playing: dict[
-        int, tuple[int, int]
-    ] = {}  # row -> position in the plan, step of its first action
-    waiting = deque(range(len(plan)))
-    steps: list[_Step] = []
-    infos: Mapping[str, Any] = {}
-    rewards, spent_s, decisions = np.zeros(num_rows), 0.0, 0
-    free = list(range(num_rows))
-    while True:
-        begun = {row: waiting.popleft() for row in free if waiting}
-        if begun:
-            observations, fresh = env.reset(**_reset_arguments(num_rows, begun, plan))
-            infos = _merge(infos, fresh, list(begun))  # the other rows' last step still counts
-            seeds = np.array([plan[position].seed for position in begun.values()], np.int64)
-            started_s = time.perf_counter()
-            policy.reset(np.array(list(begun), np.int64), seeds)  # some plan the episode here
-            spent_s += time.perf_counter() - started_s
-            playing |= {row: (position, len(steps)) for row, position in begun.items()}
-            rewards[list(begun)] = 0.0
-        if not playing:
-            break
+    loop = _Loop(_built(policy, env), env, plan, keep_observations)
+    loop.begin(range(env.num_envs))
+    while loop.playing:
+        free = loop.step()
+        if free and on_episode is not None:
+            on_episode(len(free))
+        loop.begin(free)
+    episodes = [loop.episodes[position] for position in sorted(loop.episodes)]
+    return Rollout(episodes, loop.spent_s / loop.decisions)
+
+
+class _Loop:
+    """The state of a rollout.
+
+    Attributes:
+        episodes: Position in the plan -> episode that has ended.
+        playing: Row -> position in the plan of its episode, and step of its first action.
+        spent_s: Wall time that the policy took.
+        decisions: Decisions that it made.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        env: ControlEnv,
+        plan: Sequence[PlannedEpisode],
+        keep_observations: bool,
+    ) -> None:
+        self._policy, self._env, self._plan = policy, env, plan
+        self._keep_observations = keep_observations
+        self.episodes: dict[int, Episode] = {}
+        self.playing: dict[int, tuple[int, int]] = {}
+        self.spent_s, self.decisions = 0.0, 0
+        self._waiting = deque(range(len(plan)))
+        self._steps: list[_Step] = []
+        self._observations: Any = None
+        self._rewards = np.zeros(env.num_envs)
+        self._infos: Mapping[str, Any] = {}
+
+    def begin(self, free: Iterable[int]) -> None:
+        """Begin the next planned episodes, as far as there are any, in rows that are free."""
+        begun = {row: self._waiting.popleft() for row in free if self._waiting}
+        if not begun:
+            return
+        if not self.playing:
+            self._steps.clear()  # they belong to episodes that have ended
+        arguments = _reset_arguments(self._env.num_envs, begun, self._plan)
+        self._observations, fresh = self._env.reset(**arguments)
+        # What the last step told of the other rows still holds.
+        self._infos = _merge(self._infos, fresh, list(begun))
+        seeds = np.array([self._plan[position].seed for position in begun.values()], np.int64)
         started_s = time.perf_counter()
-        actions = policy.act(observations, rewards, infos)
-        spent_s += time.perf_counter() - started_s
-        decisions += len(playing)
-        seen = observations if keep_observations else None
-        observations, rewards, terminated, truncated, infos = env.step(actions)
-        steps.append(_Step(seen, np.asarray(actions), rewards.copy(), _columns(infos, num_rows)))
+        self._policy.reset(np.array(list(begun), np.int64), seeds)  # some plan the episode here
+        self.spent_s += time.perf_counter() - started_s
+        self.playing |= {row: (position, len(self._steps)) for row, position in begun.items()}
+        self._rewards[list(begun)] = 0.0
+
+    def step(self) -> list[int]:
+        """Let every row decide and step; return the rows whose episodes ended."""
+        started_s = time.perf_counter()
+        actions = self._policy.act(self._observations, self._rewards, self._infos)
+        self.spent_s += time.perf_counter() - started_s
+        self.decisions += len(self.playing)
+        seen = self._observations if self._keep_observations else None
+        self._observations, self._rewards, terminated, truncated, self._infos = self._env.step(
+            actions
+        )
+        columns = _columns(self._infos, self._env.num_envs)
+        self._steps.append(_Step(seen, np.asarray(actions), self._rewards.copy(), columns))
         ended = np.flatnonzero(terminated | truncated)
-        free = [int(row) for row in ended if int(row) in playing]
-        if free and hasattr(policy, "end"):
-            policy.end(np.array(free), observations[free])
-        for first, rows in _by_first_step(free, playing).items():
-            parts = _cut(steps[first:], rows)
-            for index, row in enumerate(rows):
-                position = playing.pop(row)[0]
-                episodes[position] = Episode(
+        free = [int(row) for row in ended if int(row) in self.playing]
+        if free and hasattr(self._policy, "end"):
+            self._policy.end(np.array(free), _rows_of(self._observations, free))
+        self._finish(free, terminated, truncated)
+        return free
+
+    def _finish(self, rows: Sequence[int], terminated: Any, truncated: Any) -> None:
+        """Cut the episodes of rows that ended out of the steps."""
+        for first, together in _by_first_step(rows, self.playing).items():
+            parts = _cut(self._steps[first:], together)
+            for index, row in enumerate(together):
+                position = self.playing.pop(row)[0]
+                self.episodes[position] = Episode(
                     observations=parts.observations[index],
                     actions=parts.actions[index],
                     rewards=parts.rewards[index],
                     terminated=bool(terminated[row]),
                     truncated=bool(truncated[row]),
-                    policy=policy.name,
-                    seed=plan[position].seed,
-                    case=env.case(row),
+                    policy=self._policy.name,
+                    seed=self._plan[position].seed,
+                    case=self._env.case(row),
                     infos={key: column[index] for key, column in parts.infos.items()},
                 )
-            if on_episode is not None:
-                on_episode(len(rows))
-        if not playing:
-            steps.clear()
-    return Rollout([episodes[position] for position in sorted(episodes)], spent_s / decisions)
 
 
 def warm_up(policy: Policy, env: ControlEnv, planned: PlannedEpisode) -> None:
-    """Let a throw-away policy decide once, so that no measurement pays for compiling."""
+    """Let a throw-away policy decide once, so that no measurement includes compilation."""
     begun = dict.fromkeys(range(env.num_envs), 0)
     observations, infos = env.reset(**_reset_arguments(env.num_envs, begun, [planned]))
     seeds = np.full(env.num_envs, planned.seed, np.int64)
     policy.reset(np.arange(env.num_envs), seeds)
     policy.act(observations, np.zeros(env.num_envs), infos)
+
+
+def _built(policy: Any, env: Any) -> Policy:
+    """Return a policy for the environment: as it is, or built."""
+    if callable(getattr(policy, "act", None)) and not isinstance(policy, type):
+        return cast(Policy, policy)
+    made_by = getattr(getattr(env, "spec", None), "id", None)
+    for problem in problems().values():
+        if isinstance(problem, ControlProblem) and problem.env_id == made_by:
+            return cast(Policy, resolve_policy(policy, problem).factory(env))
+    if isinstance(policy, str | os.PathLike):
+        raise InputError(
+            f"policy must be an object for an environment of no known problem, got {policy!r}"
+        )
+    return cast(Policy, CustomFactory(policy, "", predicts=False)(env))
+
+
+def _rows_of(observations: Any, rows: Sequence[int]) -> Any:
+    """Return what some rows observe."""
+    if isinstance(observations, dict):
+        return {key: part[rows] for key, part in observations.items()}
+    return observations[rows]
 
 
 def _merge(

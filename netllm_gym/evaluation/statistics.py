@@ -1,28 +1,29 @@
 """Means with intervals: the bootstrap over groups that are not independent."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from netllm_gym.arrays import FloatArray, IntArray
 
-RESAMPLES = 10_000  # of a bootstrap
+RESAMPLES = 10_000  # bootstrap samples
 
 
 class Interval(NamedTuple):
-    """A mean and the 95 % interval of its bootstrap, which takes two groups or more."""
+    """A mean and its 95 % bootstrap interval, None where there are not two groups."""
 
     mean: float
     ci95: tuple[float, float] | None
 
 
 def bootstrap(values: FloatArray, *groups: IntArray) -> Interval:
-    """Return the mean and its 95 % interval, resampling whole groups.
+    """Return the mean and its 95 % interval; whole groups are resampled.
 
     Where episodes are grouped in two ways (a window by its video and by its user), both are
-    resampled, and an episode counts as often as its video was drawn times its user was. One group
-    says nothing of how groups differ, so a way with one group is not resampled, and if no way has
-    two there is no interval.
+    resampled, and an episode is counted as often as its video was drawn, times as often as its
+    user was drawn. One group does not tell how groups differ. A grouping with a single group is
+    therefore not resampled, and there is no interval if no grouping has two groups or more.
 
     Args:
         values: (E,) one per episode.
@@ -45,3 +46,8 @@ def bootstrap(values: FloatArray, *groups: IntArray) -> Interval:
     means = ((one @ sums) * other).sum(axis=1)[drawn > 0] / drawn[drawn > 0]
     low, high = np.percentile(means, [2.5, 97.5])
     return Interval(float(values.mean()), (float(low), float(high)))
+
+
+def group_numbers(names: Sequence[str]) -> IntArray:
+    """Return (E,) the number of each episode's group, from the (E,) names of the groups."""
+    return np.asarray(np.unique(list(names), return_inverse=True)[1], np.int64)

@@ -1,15 +1,23 @@
-"""Find a policy by its name, or read the folder of a trained one."""
+"""Find any policy: by its name, in the folder of a trained one, by an import, or as an object."""
 
 import difflib
+import importlib
+import os
+import re
+import sys
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from netllm_gym.errors import InputError, MissingDataError
-from netllm_gym.problems.index import find_problem
+from netllm_gym.policies.custom import CustomFactory, own_name
+from netllm_gym.problems.index import add_policy, find_problem
 from netllm_gym.problems.problem import (
+    PolicyEntry,
     PolicyFactory,
+    PredictionProblem,
     Problem,
     imported,
 )
@@ -22,18 +30,40 @@ FOLDER_READERS = {  # schema of a trained policy's config.json -> what reads its
     "netllm-gym network 1": "netllm_gym.policies.neural.checkpoint:load_network_policy",
     "netllm-gym offline policy 1": "netllm_gym.policies.offline.policy:load_offline_policy",
 }
+DECODINGS = ("sampled", "greedy")
+UNKNOWN = "unknown"  # what a policy was trained on, where nobody said
 
 
-class LoadedPolicy(NamedTuple):
-    """A policy that can be built for any environment, or windows, of its problem."""
+@dataclass(frozen=True)
+class LoadedPolicy:
+    """A policy that can be built for any environment, or windows, of its problem.
 
-    name: str  # as asked for; tables use the built policy's own name
+    Attributes:
+        name: As asked for; tables use the built policy's own name.
+        factory: Builds it.
+        learned: Whether it was trained, as far as is known; baselines are not.
+        trained_on: What it was trained on, in words.
+        recordings: Names and contents of the recordings that its training saw, as far as is known.
+        selected_on: Recordings on which it was chosen as the best.
+        sha256: Of a trained policy's files.
+        spec: Name, folder or "module:Name" by which another process finds it; empty if none can.
+        made_by: "module:Name" or class name of a user's policy; empty for policies of the problem.
+    """
+
+    name: str
     factory: PolicyFactory
-    learned: bool
-    trained_on: str  # in words
-    recordings: frozenset[str]  # that its training saw, and their contents, as far as is known
-    selected_on: frozenset[str] = frozenset()  # recordings on which it was chosen as the best
-    sha256: str = ""  # of a trained policy's files
+    learned: bool = False
+    trained_on: str = ""
+    recordings: frozenset[str] = frozenset()
+    selected_on: frozenset[str] = frozenset()
+    sha256: str = ""
+    spec: str = ""
+    made_by: str = ""
+
+    @property
+    def asked_for(self) -> str:
+        """What the plan of a pool calls it."""
+        return self.spec or self.made_by or self.name
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -42,40 +72,176 @@ def check_names(names: Iterable[str]) -> None:
         if count > 1:
             raise InputError(
                 f"policies must have different names, got {name!r} {count} times; "
-                "a trained policy has the name of its folder"
+                "a trained policy has the name of its folder, and any other object the name in "
+                "its attribute `name`"
             )
 
 
-def load_policy(name_or_folder: str, problem: str = "abr", device: str = "cpu") -> LoadedPolicy:
-    """Find a policy by its name, or read the folder of a trained one.
+def load_policy(policy: Any, problem: str = "abr", device: str = "cpu") -> LoadedPolicy:
+    """Find a policy or predictor of a problem; `factory` of what is returned builds it.
 
-    `:sampled` behind either makes a network draw its actions, `:greedy` take the likeliest; without
-    it does as is usual for the problem. A trained policy, of a folder or of the package, runs on
-    `device`.
+    Args:
+        policy: See `resolve_policy`.
+        problem: Short name of the problem.
+        device: Where a trained policy runs.
+    """
+    return resolve_policy(policy, find_problem(problem), device)
+
+
+def resolve_policy(policy: Any, problem: Problem, device: str = "cpu") -> LoadedPolicy:
+    """Find a policy or predictor.
+
+    Args:
+        policy: One of these. A name of the problem's table, or the folder of a trained policy;
+            `:sampled` behind it makes a network draw its actions, `:greedy` take the likeliest, and
+            without it a network does what is usual for the problem. "package.module:Name", which is
+            imported. A class, a function or an object, see `policies/custom.py`. A `LoadedPolicy`.
+        problem: The problem.
+        device: Where a trained policy of a folder or of the package runs.
 
     Raises:
-        InputError: If there is neither; the sentence names the nearest names.
+        InputError: If it is none of these; of names, the sentence names the nearest ones.
     """
-    row = find_problem(problem)
-    plain, _, decoding = name_or_folder.partition(":")
-    if plain in row.policies:
-        entry = row.policies[plain]
-        if decoding and not entry.learned:
-            raise InputError(
-                f"policy {plain} must be named without :{decoding}, it decodes nothing"
-            )
-        if entry.is_folder:
-            return _read_policy(weights_folder(plain, row), plain, row, decoding, device)
-        found = imported(entry.target)
-        factory = found(name_or_folder) if entry.by_name else found
-        return LoadedPolicy(name_or_folder, factory, entry.learned, entry.trained_on, frozenset())
-    if Path(plain).is_dir():
-        return _trained_policy(Path(plain), row, decoding, device)
-    nearest = difflib.get_close_matches(plain, row.policies, n=3, cutoff=0.4)
+    if isinstance(policy, LoadedPolicy):
+        return policy
+    if not isinstance(policy, str | os.PathLike):
+        return _custom_policy(policy, problem)
+    text = os.fspath(policy)
+    plain, _, suffix = text.partition(":")
+    if plain in problem.policies:
+        return _named_policy(text, problem, device)
+    if Path(plain).is_dir() and (not suffix or suffix in DECODINGS):
+        return _trained_policy(Path(plain), problem, suffix, device)
+    if suffix and suffix not in DECODINGS:
+        return _custom_policy(_imported(text), problem, spec=text)
+    nearest = difflib.get_close_matches(plain, problem.policies, n=3, cutoff=0.4)
     hint = f"; did you mean {', '.join(nearest)}?" if nearest else ""
     raise InputError(
-        f"policy must be a folder or one of {', '.join(row.policies)}, got {name_or_folder!r}{hint}"
+        f"policy must be a folder or one of {', '.join(problem.policies)}, got {text!r}{hint}"
     )
+
+
+def register_policy(
+    name: str, target: Any, problem: str = "abr", learned: bool = False, trained_on: str = ""
+) -> None:
+    """Give a policy or predictor a name, under which every command and function knows it.
+
+    A package that is installed needs no call: it names its policies in the entry-point group
+    `netllm_gym.policies` as PROBLEM.NAME, for example `"abr.middle" = "my_package.rules:Middle"`.
+    The attributes `learned` and `trained_on` of what is named there say what the arguments here do.
+
+    Args:
+        name: Letters, digits, `_`, `-` and `.`; a name that was registered before is given anew.
+        target: "package.module:Name", or a class, function or object; see `policies/custom.py`.
+        problem: Short name of the problem.
+        learned: Whether it was trained; baselines, which the others are compared with, are not.
+        trained_on: What it was trained on, as tables show it.
+
+    Raises:
+        InputError: If the problem has a policy of that name, or `target` is no policy.
+    """
+    found = find_problem(problem)
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise InputError(f"name must be of letters, digits, _, - and ., got {name!r}")
+    if isinstance(target, str):
+        if ":" not in target:
+            raise InputError(f'target must be "package.module:Name" or an object, got {target!r}')
+    else:
+        _custom_policy(target, found)
+        target = _import_name(target) or target
+    entry = PolicyEntry(target, learned=learned, trained_on=trained_on, is_custom=True)
+    add_policy(found, name, entry)
+
+
+def _named_policy(text: str, problem: Problem, device: str) -> LoadedPolicy:
+    """Return the policy of a name in the problem's table."""
+    name, _, decoding = text.partition(":")
+    entry = problem.policies[name]
+    if decoding and not entry.is_folder and not (entry.by_name and entry.learned):
+        raise InputError(f"policy {name} must be named without :{decoding}, it decodes nothing")
+    if entry.is_folder:
+        return _read_policy(weights_folder(name, problem), text, problem, device)
+    if entry.is_custom:
+        is_text = isinstance(entry.target, str)
+        target = _imported(entry.target) if is_text else entry.target
+        return _custom_policy(target, problem, spec=name if is_text else "", entry=entry, name=name)
+    found = imported(entry.target)
+    factory = found(text) if entry.by_name else found
+    return LoadedPolicy(text, factory, entry.learned, entry.trained_on, spec=text)
+
+
+def _custom_policy(
+    target: Any,
+    problem: Problem,
+    spec: str = "",
+    entry: PolicyEntry | None = None,
+    name: str = "",
+) -> LoadedPolicy:
+    """Return a user's policy.
+
+    Args:
+        target: The policy, or what makes it.
+        problem: The problem.
+        spec: By which another process finds it, if that is known.
+        entry: Of a registered policy.
+        name: Of a registered policy.
+    """
+    factory = CustomFactory(target, name, isinstance(problem, PredictionProblem))
+    import_name = _import_name(target)
+    learned, trained_on = (True, "") if entry is None else (entry.learned, entry.trained_on)
+    learned = bool(getattr(target, "learned", learned))
+    declared = getattr(target, "trained_on", "")
+    trained_on = trained_on or (declared if isinstance(declared, str) else "")
+    return LoadedPolicy(
+        name or own_name(target),
+        factory,
+        learned=learned,
+        trained_on=trained_on or (UNKNOWN if learned else ""),
+        spec=spec or import_name,
+        made_by=import_name or getattr(target, "__name__", type(target).__name__),
+    )
+
+
+def _import_name(target: Any) -> str:
+    """Return "module:Name" by which another process can import an object, or nothing."""
+    module, name = (getattr(target, part, None) for part in ("__module__", "__qualname__"))
+    if not isinstance(module, str) or not isinstance(name, str):
+        return ""
+    found: Any = sys.modules.get(module)
+    if module == "__main__" and not hasattr(found, "__file__"):  # typed at a prompt
+        return ""
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return f"{module}:{name}" if found is target else ""
+
+
+def _imported(text: str) -> Any:
+    """Return what "package.module:Name" names.
+
+    Raises:
+        InputError: If there is no such module, or it has no such name.
+    """
+    module, _, name = text.rpartition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
+        raise InputError(f'policy must be a name, a folder or "package.module:Name", got {text!r}')
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # something that the module needs
+        raise InputError(
+            f'policy must be a name, a folder or "package.module:Name" of a module that can be '
+            f"imported, got {text!r}: there is no module {error.name}"
+        ) from None
+    for part in name.split("."):
+        if not hasattr(found, part):
+            nearest = difflib.get_close_matches(part, dir(found), n=1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            raise InputError(
+                f"policy {text!r} must name what the module {module} has, got {part}{hint}"
+            )
+        found = getattr(found, part)
+    return found
 
 
 def weights_folder(name_or_folder: str, problem: Problem, role: str = "policy") -> Path:
@@ -92,7 +258,7 @@ def weights_folder(name_or_folder: str, problem: Problem, role: str = "policy") 
     """
     entry = problem.policies.get(name_or_folder)
     if entry is not None and entry.is_folder:
-        folder = PACKAGE / entry.target
+        folder = PACKAGE / str(entry.target)
         if not folder.is_dir():
             raise MissingDataError(
                 f"{role} {name_or_folder} must have its weights in {folder}, got none: install "
@@ -122,16 +288,17 @@ def _trained_policy(folder: Path, problem: Problem, decoding: str, device: str) 
             f"{folder} must not have the name of the policy {plain} of {problem.name}, "
             "got a trained policy; rename the folder"
         )
-    return _read_policy(_kept_in(folder), plain, problem, decoding, device)
+    text = f"{plain}:{decoding}" if decoding else plain
+    loaded = _read_policy(_kept_in(folder), text, problem, device)
+    return replace(loaded, spec=f"{folder}:{decoding}" if decoding else str(folder))
 
 
-def _read_policy(
-    folder: Path, plain: str, problem: Problem, decoding: str, device: str
-) -> LoadedPolicy:
-    """Read a policy's folder, whatever kind it is of."""
+def _read_policy(folder: Path, text: str, problem: Problem, device: str) -> LoadedPolicy:
+    """Read a policy's folder, whatever kind of policy it holds; `text` is its name."""
     from netllm_gym.policies.checkpoint import policy_sha256, read_schema
 
-    if decoding not in ("", "sampled", "greedy"):
+    plain, _, decoding = text.partition(":")
+    if decoding not in ("", *DECODINGS):
         raise InputError(f"decoding must be greedy or sampled, got {decoding!r}")
     schema = read_schema(folder)
     if schema not in FOLDER_READERS:
@@ -154,8 +321,9 @@ def _read_policy(
         factory.name,
         factory,
         learned=True,
-        trained_on=str(provenance.get(problem.dataset_option, "unknown")) + chosen,
+        trained_on=str(provenance.get(problem.dataset_option, UNKNOWN)) + chosen,
         recordings=recordings,
         selected_on=selected_on,
         sha256=policy_sha256(folder),
+        spec=text,
     )

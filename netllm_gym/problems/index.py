@@ -1,5 +1,6 @@
 """The index of all problems: those of this package and those that other packages register."""
 
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
@@ -7,10 +8,11 @@ from netllm_gym.errors import InputError
 from netllm_gym.files import one_line
 from netllm_gym.problems.abr import ABR
 from netllm_gym.problems.cjs import CJS
-from netllm_gym.problems.problem import ControlProblem, PredictionProblem, Problem
+from netllm_gym.problems.problem import ControlProblem, PolicyEntry, PredictionProblem, Problem
 from netllm_gym.problems.vp import VP
 
 ENTRY_POINTS = "netllm_gym.problems"  # group in which other packages name their problems
+POLICY_ENTRY_POINTS = "netllm_gym.policies"  # and their policies, each as PROBLEM.NAME
 
 PROBLEMS: dict[str, Problem] = {each.name: each for each in (ABR, CJS, VP)}
 
@@ -27,8 +29,21 @@ def register_problem(problem: Problem) -> None:
     """
     if not isinstance(problem, Problem):
         raise InputError(f"problem must be a ControlProblem or PredictionProblem, got {problem!r}")
-    if PROBLEMS.setdefault(problem.name, problem) != problem:
+    known = PROBLEMS.setdefault(problem.name, problem)
+    if replace(known, policies=problem.policies) != problem:  # policies may have been added
         raise InputError(f"problem must have a name that is not taken, got {problem.name!r}")
+
+
+def add_policy(problem: Problem, name: str, entry: PolicyEntry) -> None:
+    """Add a policy to a problem's table of names; `register_policy` is what users call.
+
+    Raises:
+        InputError: If another policy has the name, other than one that was registered before.
+    """
+    known = problem.policies.get(name)
+    if known is not None and not known.is_custom:
+        raise InputError(f"policy must have a name that {problem.name} does not have, got {name!r}")
+    PROBLEMS[problem.name] = replace(problem, policies={**problem.policies, name: entry})
 
 
 def problems() -> dict[str, Problem]:
@@ -85,9 +100,14 @@ def _names(kind: type[Problem]) -> list[str]:
 
 @cache
 def _register_entry_points() -> dict[str, str]:
-    """Register the problems of installed packages; return why some could not be, by their names."""
+    """Register what installed packages offer; return why some problems could not be, by name."""
     offered = entry_points(group=ENTRY_POINTS)
-    return {entry.name: why for entry in offered if (why := _register_entry_point(entry))}
+    broken = {entry.name: why for entry in offered if (why := _register_entry_point(entry))}
+    for entry in entry_points(group=POLICY_ENTRY_POINTS):
+        problem, _, name = entry.name.partition(".")
+        if problem in PROBLEMS:
+            add_policy(PROBLEMS[problem], name, PolicyEntry(entry.value, is_custom=True))
+    return broken
 
 
 def _register_entry_point(entry: EntryPoint) -> str:

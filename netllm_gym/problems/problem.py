@@ -95,21 +95,24 @@ class PolicyEntry(NamedTuple):
     """Where the factory of a named policy is.
 
     Attributes:
-        target: "module:attribute", or a folder of weights that is part of the package.
+        target: "module:attribute", or a folder of weights that is part of the package. A registered
+            policy may also be an object that no other process can import.
         by_name: Whether the attribute makes the factory from the name.
         learned: Whether the policy was trained.
         trained_on: What a published policy is known to have been trained on.
+        is_custom: Whether the policy was registered, and so is built as any user's policy is.
     """
 
-    target: str
+    target: Any
     by_name: bool = False
     learned: bool = False
     trained_on: str = ""
+    is_custom: bool = False
 
     @property
     def is_folder(self) -> bool:
         """Whether the target is a folder of weights, as a training run writes it."""
-        return ":" not in self.target
+        return not self.is_custom and ":" not in self.target
 
 
 class CaseOption(NamedTuple):
@@ -233,6 +236,11 @@ class Problem:
             if wrong:
                 raise InputError(f"problem {self.name}: {rule}, got {wrong[0]!r}")
 
+    @property
+    def test_case(self) -> dict[str, Any]:
+        """Return the case that policies are compared on unless another one is named."""
+        return {**self.default_case, self.dataset_option: self.test_dataset}
+
     def score(self, value: float) -> float:
         """Return a number that grows as the metric gets better."""
         return value if self.higher_is_better else -value
@@ -331,7 +339,9 @@ class ControlProblem(Problem):
     Attributes:
         env_id: Gymnasium id of the environment, whose vector environment is a `ControlEnv`.
         interval_over: Field of an episode's case; episodes that agree in it are not independent.
-        native: Arguments of the vector environment in which policies of this package act.
+        native: Arguments of the vector environment in which policies of this package act. Where
+            they change what is observed, it has the methods `public_env`, `public_observations` and
+            `native_actions` (see `CJSVectorEnv`), so that policies of users can act in it too.
         validation_case: Parts of the case that validation sets.
         validation_episodes: Least number of episodes on which a policy is chosen.
         shard_episodes: Episodes of one file of a pool.

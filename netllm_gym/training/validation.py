@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from netllm_gym.envs.plan import PlannedEpisode
-from netllm_gym.evaluation.evaluate import score
+from netllm_gym.evaluation.control import score
 from netllm_gym.policies.policy import Policy
 from netllm_gym.problems.problem import ControlProblem
 from netllm_gym.training.run import TrainingRun

@@ -5,16 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from netllm_gym import train
 from netllm_gym.collection.collect import collect
 from netllm_gym.errors import InputError
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.loading import load_policy
 from netllm_gym.policies.offline.config import OfflineConfig
-from netllm_gym.policies.returns import ReturnSpec
 from netllm_gym.pools.pool import ExperiencePool, PoolWriter
 from netllm_gym.pools.windows import PaddedEpisodes, Windows
 from netllm_gym.problems.index import PROBLEMS, find_problem
-from netllm_gym.training.from_pools import default_returns, default_teachers, train
+from netllm_gym.training.from_pools import default_returns, default_teachers
 from netllm_gym.training.llm import fit_llm
 from netllm_gym.training.llm_config import TrainConfig
 from netllm_gym.training.offline_examples import Examples
@@ -81,7 +81,7 @@ def test_any_number_of_processes_gives_the_same_bytes(tmp_path):
     assert pool.columns("expert_actions")["expert_actions"].shape == (pool.num_steps,)
 
 
-def test_a_player_that_needs_its_episodes_in_a_row_can_be_accompanied(tmp_path):
+def test_a_player_that_needs_its_episodes_in_a_row_may_have_an_expert(tmp_path):
     pool = collect("abr", ["netllm_mpc"], 3, tmp_path / "pool", CASE, expert="robust_mpc")
     for episode in pool.episodes:
         assert (episode.expert_actions == answers_of("robust_mpc", "abr", episode, CASE)).all()
@@ -140,28 +140,28 @@ def test_who_played_does_not_matter_where_an_expert_was_asked(tmp_path):
     pool = collect("abr", ["lowest", "bba"], 2, tmp_path / "pool", CASE, expert="robust_mpc")
     assert default_teachers([pool], imitates=True) == ["bba", "lowest"]
     assert default_teachers([pool], imitates=False) == ("bba",)  # the answers are not learned
-    assert default_returns([pool], ["bba", "lowest"]).kind == "none"
-    schedule = TrainConfig(updates=1, threads=1, validate_every=0)
-    train("abr", tmp_path / "pool", tmp_path / "run", schedule=schedule)
+    assert default_returns([pool], ["bba", "lowest"]) == ("none", "")
+    once = {"updates": 1, "threads": 1, "validate_every": 0}
+    train("abr", "llm", tmp_path / "run", pool=tmp_path / "pool", config=once)
     kept = load_policy(str(tmp_path / "run"), "abr").factory.trained_on
     assert kept["policies"] == ["bba", "lowest"]
     assert kept["plan"]["expert"] == "robust_mpc"
 
 
-def test_a_lesson_that_would_be_wrong_is_one_sentence(tmp_path):
+def test_training_that_an_expert_rules_out_is_refused_in_one_sentence(tmp_path):
     pool = collect("abr", ["lowest", "bba"], 2, tmp_path / "pool", CASE, expert="robust_mpc")
     plain = collect("abr", ["bba", "random"], 2, tmp_path / "plain", CASE)
-    told = LLMConfig(returns=ReturnSpec(kind="return_to_go"))
+    out = tmp_path / "run"
     with pytest.raises(InputError, match="returns must be none where an expert is imitated"):
-        train("abr", pool.folder, tmp_path / "run", told)
+        train("abr", "llm", out, pool=pool.folder, config={"returns": "return_to_go"})
     with pytest.raises(InputError, match="policies must be named for pools of which some have"):
-        train("abr", [pool.folder, plain.folder], tmp_path / "run")
+        train("abr", "llm", out, pool=[pool.folder, plain.folder])
     half = PoolWriter(tmp_path / "half", "abr", pool.env_spec, {"num_shards": 2})
     half.write(0, pool.episodes[:2])
     half.write(1, plain.episodes[:2])
     with pytest.raises(InputError, match="half must hold expert_actions in all shards or in none"):
-        train("abr", tmp_path / "half", tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+        train("abr", "llm", out, pool=tmp_path / "half")
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("expert", ["optimum", "netllm_mpc"])

@@ -12,8 +12,9 @@ import pytest
 from netllm_gym.data.abr.synthetic import UniformHold, generate_traces
 from netllm_gym.data.abr.traces import Trace, TraceSet
 from netllm_gym.errors import InputError
-from netllm_gym.evaluation import evaluate as evaluation
-from netllm_gym.evaluation.evaluate import evaluate, score
+from netllm_gym.evaluation.control import score
+from netllm_gym.evaluation.evaluate import evaluate
+from netllm_gym.evaluation.provenance import code_version
 from netllm_gym.evaluation.rollout import rollout
 from netllm_gym.evaluation.statistics import bootstrap
 from netllm_gym.policies.baselines.abr import BBA
@@ -115,7 +116,7 @@ def test_policy_that_was_selected_on_the_case_says_so():
     leaky = LoadedPolicy("bba", plain.factory, True, "some traces", frozenset(), chosen)
     [row] = evaluate("abr", [leaky], {"traces": made_set()}).rows
     assert row.trained_on == "some traces (leaky: selected on 2 of 3 recordings)"
-    both = leaky._replace(recordings=frozenset({"car"}))
+    both = replace(leaky, recordings=frozenset({"car"}))
     [row] = evaluate("abr", [both], {"traces": made_set()}).rows
     leaks = "leaky: saw 1 of 3 recordings, selected on 2 of 3 recordings"
     assert row.trained_on == f"some traces ({leaks})"
@@ -132,7 +133,7 @@ def test_a_copy_under_another_name_is_recognised_by_its_content():
 
 def test_the_bound_holds_for_more_episodes_than_play_side_by_side(monkeypatch):
     few = evaluate("abr", ["optimum"], {"traces": made_set()}).rows[0]
-    monkeypatch.setattr(evaluation, "MOST_ROWS", 2)
+    monkeypatch.setattr("netllm_gym.evaluation.control.MOST_ROWS", 2)
     many = evaluate("abr", ["optimum"], {"traces": made_set()}).rows[0]
     assert few.upper_bound == many.upper_bound >= many.mean
 
@@ -201,7 +202,7 @@ def test_compiling_is_no_part_of_a_decision():
         built.append(policy)
         return policy
 
-    mine = LoadedPolicy("bba", factory, False, "", frozenset())
+    mine = LoadedPolicy("bba", factory)
     evaluate("abr", [mine], {"traces": made_set()})
     assert [policy.acted for policy in built] == [[5] * 47, [1]]  # the second one is thrown away
 
@@ -231,7 +232,7 @@ def test_commit_is_that_of_the_package_not_of_whoever_installed_it(tmp_path, pac
         ["git", "rev-parse", "HEAD"], cwd=tmp_path, check=True, capture_output=True, text=True
     )
     expected = head.stdout[:12] if own else __version__
-    assert evaluation._commit(tmp_path / Path(package)) == expected
+    assert code_version(tmp_path / Path(package)) == expected
 
 
 def test_json_is_readable_and_equal_each_time():
@@ -320,7 +321,7 @@ def test_a_policy_that_gets_stuck_has_no_row():
         def act(self, observations, rewards, infos):
             return np.full((self.rows, 2), (-1, 0))
 
-    idle = LoadedPolicy("idle", Idle, learned=False, trained_on="", recordings=frozenset())
+    idle = LoadedPolicy("idle", Idle)
     case = {"workload": "synthetic", "num_executors": 4, "num_jobs": 1}
     with pytest.raises(InputError, match="idle must finish every episode to have a jct_s"):
         evaluate("cjs", [idle], case)

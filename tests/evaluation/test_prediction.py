@@ -149,7 +149,7 @@ def test_what_was_amiss_is_in_the_table_and_its_text(tmp_path):
 @pytest.mark.parametrize(
     ("part", "value", "sentence"),
     [
-        ("remarks", "x", "remarks must be a list of sentences"),
+        ("remarks", "x", "remarks must be a valid array, got 'x'"),
         ("remarks", ["a\nb"], r"remarks\[0\] must be text of one line"),
     ],
 )
@@ -165,8 +165,8 @@ def test_tables_with_other_remarks_are_refused(tmp_path, part, value, sentence):
 @pytest.mark.parametrize(
     ("by_step", "sentence"),
     [
-        ([], r"rows\[0\].by_step must be null or a list of numbers"),
-        (["x"], r"rows\[0\].by_step\[0\] must be a number"),
+        ([], r"rows\[0\].by_step must be a list of numbers, got"),
+        (["x"], r"rows\[0\].by_step\[0\] must be a valid number"),
         ([1.0], "by_step must be as long in all rows"),
     ],
 )
@@ -184,7 +184,7 @@ def test_a_predictor_that_saw_the_case_says_so():
     parts = [replace(trace, angles_deg=trace.angles_deg[1:]) for trace in dataset.traces[:7]]
     seen = frozenset(ViewportSet("parts", "yxz", tuple(parts)).provenance()["recordings"])
     mine = LoadedPolicy("mine", HoldLast, True, "something", seen)
-    other = LoadedPolicy("hold", lambda windows: Wrong(np.zeros((20, 3))), False, "", frozenset())
+    other = LoadedPolicy("hold", lambda windows: Wrong(np.zeros((20, 3))))
     table = evaluate("vp", [mine, other], {"dataset": "synthetic-test"})
     assert table.rows[0].trained_on == "something (leaky: saw 7 of 60 traces)"
 

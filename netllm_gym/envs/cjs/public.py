@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 
 from netllm_gym.arrays import BoolArray, IntArray
 from netllm_gym.envs.cjs.batch import ClusterBatch
-from netllm_gym.envs.cjs.padding import PaddedSize, pad
+from netllm_gym.envs.cjs.observation import ClusterView
+from netllm_gym.envs.cjs.padding import Padded, PaddedSize, pad
 from netllm_gym.envs.rows import Outcome
 from netllm_gym.errors import InputError
 
@@ -63,6 +64,27 @@ class PublicFace:
         Args:
             actions: (N, 2) of the action space.
         """
+        return self._show(self.batch.step(self._inner_actions(actions, _NOT_IN_VIEW)))
+
+    def native_actions(self, actions: ArrayLike) -> IntArray:
+        """Return the same decisions as actions of the batch, (N, 2).
+
+        A stage that is not schedulable becomes -1, "no stage", which is what it counts as.
+
+        Args:
+            actions: (N, 2) of the action space.
+        """
+        return self._inner_actions(actions, -1)
+
+    def observe(self, view: ClusterView) -> Padded:
+        """Return what is shown of a view; `action_masks` then belong to it."""
+        padded = pad(view, self.size, self.batch.num_executors)
+        self._stage_mask = padded.observation["stage_mask"].copy()
+        self._executor_mask = padded.observation["executor_mask"].copy()
+        return padded
+
+    def _inner_actions(self, actions: ArrayLike, illegal_stage: int) -> IntArray:
+        """Return (N, 2) actions of the batch, with `illegal_stage` where a stage is illegal."""
         actions = np.array(actions)
         if actions.shape != (self.batch.num_rows, 2) or actions.dtype.kind not in "iu":
             raise InputError(
@@ -78,8 +100,8 @@ class PublicFace:
         illegal = named & (self._stage_mask[rows, np.where(named, slots, 0)] == 0)
         if self.strict_actions and (illegal & ~self.batch.done).any():
             self._refuse(int(np.flatnonzero(illegal & ~self.batch.done)[0]), slots)
-        inner = np.where(named, np.where(illegal, _NOT_IN_VIEW, slots), -1)
-        return self._show(self.batch.step(np.stack([inner, actions[:, 1]], axis=1)))
+        inner = np.where(named, np.where(illegal, illegal_stage, slots), -1)
+        return np.stack([inner, actions[:, 1]], axis=1)
 
     def action_masks(self) -> BoolArray:
         """Return (N, max_stages + 1 + num_executors) what each part of an action may be now."""
@@ -89,9 +111,7 @@ class PublicFace:
         return np.concatenate([self._stage_mask.astype(np.bool_), always, executors], axis=1)
 
     def _show(self, outcome: Outcome) -> Outcome:
-        padded = pad(self.batch.view(), self.size, self.batch.num_executors)
-        self._stage_mask = padded.observation["stage_mask"].copy()
-        self._executor_mask = padded.observation["executor_mask"].copy()
+        padded = self.observe(self.batch.view())
         hidden = padded.hidden_stages.astype(np.float64)
         return outcome._replace(
             observation=padded.observation, info={**outcome.info, "hidden_stages": hidden}

@@ -1,5 +1,6 @@
 """`gym.make_vec("NetLLM-CJS-v0", num_envs=N)`: N clusters a call, equal to N scalar envs."""
 
+import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,13 +9,14 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from netllm_gym.arrays import BoolArray
+from netllm_gym.arrays import BoolArray, FloatArray, IntArray
 from netllm_gym.data.cjs.named import VALID
 from netllm_gym.data.cjs.workload import Jobs, Workload
 from netllm_gym.envs.cjs.batch import ClusterBatch
 from netllm_gym.envs.cjs.cluster import ClusterConfig
+from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.envs.cjs.padding import PaddedSize, observation_space
 from netllm_gym.envs.cjs.public import PublicFace
 from netllm_gym.envs.plan import PlannedEpisode
@@ -107,6 +109,28 @@ class CJSVectorEnv(RowVectorEnv):
     def jobs(self, arrival_seed: int) -> Jobs:
         """Return the jobs of an episode."""
         return self.clusters.jobs(arrival_seed)
+
+    def public_env(self) -> "CJSVectorEnv":
+        """Return this environment with `padded=True`; both show the same clusters.
+
+        Policies that speak Gymnasium are built for it, also where `padded` is False.
+        """
+        if self.batch is self.face:
+            return self
+        public = copy.copy(self)
+        public.batch = self.face
+        return public
+
+    def public_observations(
+        self, view: ClusterView
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, FloatArray]]:
+        """Return the padded observations of a view, and the info columns that come with them."""
+        padded = self.face.observe(view)
+        return padded.observation, {"hidden_stages": padded.hidden_stages.astype(np.float64)}
+
+    def native_actions(self, actions: ArrayLike) -> IntArray:
+        """Return (N, 2) actions for `padded=False` that decide what (N, 2) padded ones do."""
+        return self.face.native_actions(actions)
 
     def action_masks(self) -> BoolArray:
         """Return (N, max_stages + 1 + num_executors) what each part of an action may be now."""

@@ -167,6 +167,7 @@ class Random:
     """A job that offers a stage, each equally likely, and any number of executors."""
 
     name = "random"
+    sees_native = True
 
     def __init__(self, env: CJSVectorEnv) -> None:
         self._draws = EpisodeDraws(env.num_envs)
@@ -189,6 +190,8 @@ class Random:
 
 class _Rule:
     """A rule that remembers nothing."""
+
+    sees_native = True
 
     def __init__(self, env: CJSVectorEnv) -> None:
         pass
