@@ -70,6 +70,8 @@ ABR = ControlProblem(
     },
     validation_case={"noise": False},
     default_policies=("lowest", "random", "rate_based", "bba", "bola", "robust_mpc", "optimum"),
+    networks={"abr-memory": "netllm_gym.policies.neural.abr_mlp:ABRNetwork"},
+    online="netllm_gym.training.abr_online:ABROnline",
     language_model="netllm_gym.policies.llm.abr:ABRParts",
     offline="netllm_gym.policies.offline.abr:ABRParts",
     codec="netllm_gym.pools.abr",

@@ -48,6 +48,11 @@ CJS = ControlProblem(
         "num_jobs": CaseOption(int, "Jobs of an episode."),
     },
     native={"padded": False},
+    networks={"decima": "netllm_gym.policies.neural.cjs:Decima"},
+    online="netllm_gym.training.cjs_online:CJSOnline",
+    method_defaults={
+        "ppo": {"updates": 100, "episodes": 48, "minibatch": 2048, "advantage_limit": 4.0}
+    },
     validation_episodes=10,
     shard_episodes=5,
     default_policies=(

@@ -187,6 +187,8 @@ class Problem:
         higher_is_better: Whether a higher metric is better.
         groups: What confidence intervals are bootstrapped over, in words.
         sample: What one value of the metric belongs to, in a word.
+        networks: Kind of a small network, as policies on disk name it -> its class, as
+            "module:Class".
         language_model: Class with the language model's parts for this problem, a subclass of
             `ProblemParts` or `PredictionParts` of `policies/llm/parts.py`; empty if it has none.
         pictures: Class that replays an episode or window for a report, a subclass of `Pictures` of
@@ -211,6 +213,7 @@ class Problem:
     higher_is_better: bool = True
     groups: str = ""
     sample: str = "episode"
+    networks: Mapping[str, str] = field(default_factory=dict)
     language_model: str = ""
     pictures: str = ""
     demo: Demo | None = None
@@ -308,12 +311,13 @@ class Problem:
             )
         return self.validation[plain]
 
-    def part(self, name: str, kind: type) -> Any:
+    def part(self, name: str, kind: type, *arguments: Any) -> Any:
         """Return an instance of the class that the row names in one of its fields.
 
         Args:
             name: Of the field, for example "language_model".
             kind: Class that it must be a subclass of.
+            arguments: Of the class; only online RL has any.
 
         Raises:
             InputError: If the field is empty, or does not name a complete subclass.
@@ -327,7 +331,7 @@ class Problem:
             raise InputError(f"{whose} must name a subclass of {base}, got {target!r}")
         if missing := sorted(getattr(found, "__abstractmethods__", ())):
             raise InputError(f"{whose} must define {', '.join(missing)} of {base}, got {target!r}")
-        return found()
+        return found(*arguments)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,6 +55,7 @@ VP = PredictionProblem(
     windows="netllm_gym.data.vp.sets:load_windows",
     scorer="netllm_gym.evaluation.prediction:score_viewports",
     step_s=0.2,
+    networks={"viewport": "netllm_gym.policies.neural.vp:ViewportNetwork"},
     language_model="netllm_gym.policies.llm.vp:VPParts",
     pictures="netllm_gym.report.vp:VPPictures",
     demo=Demo(

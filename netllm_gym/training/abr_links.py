@@ -1,12 +1,11 @@
 """Generated links in which ABR networks train: uniform domain randomisation, and GENET.
 
-Every episode plays a trace of its own, by a player of its own. GENET adds a curriculum: Bayesian
-optimisation finds the parameters at which a rule is farthest ahead of the policy, and the mixture
-that episodes are drawn from takes them in.
+Every episode has a trace and a player of its own. GENET adds a curriculum: Bayesian optimisation
+searches for the link on which a rule is farthest ahead of the policy, and adds it to the mixture
+from which links are drawn.
 
-Source: GENET (Xia et al., SIGCOMM 2022), `spec/abr.md` 4.3. Differs: the gap is the mean QoE of a
-chunk, not its sum; the policy that is measured takes its likeliest rung; the best link is kept as
-a point even where the policy is ahead of the rule everywhere, as there.
+Source: GENET (Xia et al., SIGCOMM 2022). Differences: the gap is the mean QoE of a chunk, not its
+sum; the policy that is measured takes its likeliest rung.
 """
 
 import math
@@ -16,7 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from netllm_gym.configs import to_json
 from netllm_gym.data.abr.synthetic import UniformHold
 from netllm_gym.data.abr.traces import Trace
 from netllm_gym.data.abr.video import Video
@@ -28,17 +26,17 @@ from netllm_gym.evaluation.rollout import rollout
 from netllm_gym.policies.baselines.abr import BBA
 from netllm_gym.policies.baselines.abr_mpc import RobustMPC
 from netllm_gym.policies.policy import TrainedPolicyFactory
-from netllm_gym.training.abr_episodes import ForesightEnv
-from netllm_gym.training.config import GenetConfig, LinkRanges, PPOConfig, UDRConfig
-from netllm_gym.training.ppo import episode_seeds
+from netllm_gym.training.abr_foresight import ForesightEnv
+from netllm_gym.training.config import GenetConfig, LinkRanges, UDRConfig
+from netllm_gym.training.ppo import StatelessSource, episode_seeds
 
 HEURISTICS = {"robust_mpc": RobustMPC, "bba": BBA}
 SEARCHED = ("min_mbps", "max_mbps", "max_hold", "rtt_s", "buffer_cap_s")
-_LINKS, _SEARCH = 1, 2  # what a generator is for, so that no two share their numbers
+_LINKS, _SEARCH = 1, 2  # streams of random numbers
 
 
 class Link(NamedTuple):
-    """What one episode plays, before it has a trace."""
+    """Parameters of a generated trace and of its player."""
 
     min_mbps: float
     max_mbps: float
@@ -71,7 +69,7 @@ def trace_of(link: Link, duration_s: float, rng: np.random.Generator) -> Trace:
     return Trace("link", *family.generate(rng))
 
 
-def play_of(
+def planned_env(
     kind: type[ABRVectorEnv],
     traces: Sequence[Trace],
     players: Sequence[PlayerConfig],
@@ -101,63 +99,59 @@ def player_of(link: Link) -> PlayerConfig:
     return PlayerConfig(rtt_s=link.rtt_s, buffer_cap_s=link.buffer_cap_s)
 
 
-class UDREpisodes:
-    """Episodes over links drawn anew, and over named traces if there are any: an `EpisodeSource`.
+class UDREpisodes(StatelessSource):
+    """Episodes over generated links, and over named traces if there are any: an `EpisodeSource`.
 
     Args:
-        traces: Named ones; may be none.
-        video: Played.
-        udr: What is drawn.
-        ppo: Says how many episodes an update plays, and the seed.
+        traces: Named traces; may be none.
+        video: The video.
+        config: Ranges of the links, episodes of an update, and the seed.
     """
 
-    def __init__(
-        self, traces: Sequence[Trace], video: Video, udr: UDRConfig, ppo: PPOConfig
-    ) -> None:
-        _check_players(udr.links, video)
-        self.settings: Mapping[str, Any] = to_json(udr)
-        self._traces, self._video, self._udr, self._ppo = traces, video, udr, ppo
+    def __init__(self, traces: Sequence[Trace], video: Video, config: UDRConfig) -> None:
+        self._links = config.links()
+        if self._links.buffer_cap_s[0] < video.chunk_s:
+            raise InputError(
+                f"buffer_cap_s must hold one chunk of {video.chunk_s} s, "
+                f"got {self._links.buffer_cap_s}"
+            )
+        self._traces, self._video, self._config = traces, video, config
 
     def episodes(
         self, update: int, policy: Callable[[], TrainedPolicyFactory]
     ) -> tuple[ABRVectorEnv, list[PlannedEpisode]]:
         """Return the environment and the plan of an update."""
-        ppo, udr = self._ppo, self._udr
-        rng = np.random.default_rng([ppo.seed, _LINKS, update])
-        seeds = episode_seeds(ppo.seed, update, ppo.episodes).tolist()
-        num_real = round(udr.real_fraction * ppo.episodes) if self._traces else 0
+        config = self._config
+        rng = np.random.default_rng([config.seed, _LINKS, update])
+        seeds = episode_seeds(config.seed, update, config.episodes).tolist()
+        num_real = round(config.real_fraction * config.episodes) if self._traces else 0
         traces = [self._traces[index] for index in rng.integers(len(self._traces), size=num_real)]
         players = [PlayerConfig()] * num_real
-        for _ in range(ppo.episodes - num_real):
+        for _ in range(config.episodes - num_real):
             link = self._link(rng)
-            traces.append(trace_of(link, udr.links.duration_s, rng))
+            traces.append(trace_of(link, self._links.duration_s, rng))
             players.append(player_of(link))
-        return play_of(ForesightEnv, traces, players, seeds, self._video, rng)
+        return planned_env(ForesightEnv, traces, players, seeds, self._video, rng)
 
     def _link(self, rng: np.random.Generator) -> Link:
-        return drawn_link(self._udr.links, rng)
-
-    def state(self) -> dict[str, Any]:
-        """Return nothing: every update draws from the same ranges."""
-        return {}
-
-    def restore(self, state: Mapping[str, Any], path: Path) -> None:
-        """Put nothing back."""
+        return drawn_link(self._links, rng)
 
 
 class GenetEpisodes(UDREpisodes):
-    """Uniform domain randomisation whose mixture takes in what a search finds.
+    """Uniform domain randomisation with a mixture that contains the links that searches found.
+
+    Args:
+        traces: Named traces; may be none.
+        video: The video.
+        config: Options of the search, and those of `UDREpisodes`.
 
     Attributes:
         finds: Links that were found so far, oldest first.
     """
 
-    def __init__(
-        self, traces: Sequence[Trace], video: Video, genet: GenetConfig, ppo: PPOConfig
-    ) -> None:
-        super().__init__(traces, video, genet.udr, ppo)
-        self.settings = to_json(genet)
-        self._genet = genet
+    def __init__(self, traces: Sequence[Trace], video: Video, config: GenetConfig) -> None:
+        super().__init__(traces, video, config)
+        self._genet = config
         self.finds: list[Link] = []
 
     def episodes(
@@ -170,9 +164,9 @@ class GenetEpisodes(UDREpisodes):
         return super().episodes(update, policy)
 
     def _link(self, rng: np.random.Generator) -> Link:
-        """Draw from the mixture: each find took its weight from all that was there before."""
+        """Draw from the mixture, in which each find takes its weight from all others alike."""
         for find in reversed(self.finds):
-            if rng.random() < self._genet.weight:
+            if rng.random() < self._genet.find_weight:
                 return find
         return super()._link(rng)
 
@@ -181,7 +175,7 @@ class GenetEpisodes(UDREpisodes):
         from bayes_opt import BayesianOptimization
         from bayes_opt.acquisition import UpperConfidenceBound
 
-        genet, links = self._genet, self._udr.links
+        genet, links = self._genet, self._links
         bounds = {name: getattr(links, name) for name in SEARCHED}
         bounds["max_mbps"] = (math.log(links.max_mbps[0]), math.log(links.max_mbps[1]))
         bounds = {name: (low, high) for name, (low, high) in bounds.items() if low < high}
@@ -199,7 +193,7 @@ class GenetEpisodes(UDREpisodes):
             lambda **point: self._gap(link_at(point), number, policy),
             bounds,
             acquisition_function=UpperConfidenceBound(kappa=genet.kappa),
-            random_state=self._ppo.seed + number,
+            random_state=genet.seed + number,
             verbose=0,
             allow_duplicate_points=True,
         )
@@ -209,30 +203,24 @@ class GenetEpisodes(UDREpisodes):
         return link_at(best["params"])
 
     def _gap(self, link: Link, number: int, policy: TrainedPolicyFactory) -> float:
-        """Return how much more QoE a chunk the rule earns on traces of a link."""
-        rng = np.random.default_rng([self._ppo.seed, _SEARCH, number])
-        traces = [
-            trace_of(link, self._udr.links.duration_s, rng) for _ in range(self._genet.traces)
-        ]
+        """Return the mean QoE of a chunk under the rule less that under the policy."""
+        genet = self._genet
+        rng = np.random.default_rng([genet.seed, _SEARCH, number])
+        traces = [trace_of(link, self._links.duration_s, rng) for _ in range(genet.gap_episodes)]
         players, seeds = [player_of(link)] * len(traces), range(len(traces))
-        env, plan = play_of(ABRVectorEnv, traces, players, seeds, self._video, rng)
-        heuristic = HEURISTICS[self._genet.heuristic]
-        earned = [
+        env, plan = planned_env(ABRVectorEnv, traces, players, seeds, self._video, rng)
+        of_rule, of_policy = (
             np.mean([each.rewards.mean() for each in rollout(factory(env), env, plan).episodes])
-            for factory in (heuristic, policy)
-        ]
-        return float(earned[0] - earned[1])
+            for factory in (HEURISTICS[genet.heuristic], policy)
+        )
+        return float(of_rule - of_policy)
 
     def state(self) -> dict[str, Any]:
         """Return the finds."""
         return {"finds": [list(find) for find in self.finds]}
 
     def restore(self, state: Mapping[str, Any], path: Path) -> None:
-        """Put the finds back.
-
-        Raises:
-            InputError: If they are not what a search finds.
-        """
+        """Put the finds back; raise `InputError` if they are not lists of numbers."""
         found = state.get("finds")
         lists: list[Any] = found if isinstance(found, list) else [None]
         for find in lists:
@@ -240,10 +228,3 @@ class GenetEpisodes(UDREpisodes):
             if not numbers or not all(isinstance(each, int | float) for each in find):
                 raise InputError(f"{path} must have finds of {len(SEARCHED)} numbers, got {find!r}")
         self.finds = [Link(*find) for find in lists]
-
-
-def _check_players(links: LinkRanges, video: Video) -> None:
-    if links.buffer_cap_s[0] < video.chunk_s:
-        raise InputError(
-            f"buffer_cap_s must hold one chunk of {video.chunk_s} s, got {links.buffer_cap_s}"
-        )

@@ -4,56 +4,71 @@ Apart from the trainers so that a command line can build and check them without 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from netllm_gym.configs import check, check_schedule
+
+BASELINES = ("critic", "rollouts")
 
 
 @dataclass(frozen=True)
 class PPOConfig:
-    """Proximal policy optimisation; the schedule counts updates, never seconds.
+    """Proximal policy optimisation (PPO) in any control problem.
 
     Attributes:
-        updates: Rounds of playing and learning.
-        episodes: Played in each update, side by side.
-        epochs: Times that an update learns from what it played, at most.
+        updates: Rounds of playing episodes and learning from them.
+        episodes: Episodes of each update, played side by side.
+        epochs: Passes over the decisions of an update, at most.
         minibatch: Decisions of one optimizer step.
-        learning_rate: Of Adam at first; it falls in a line,
-        final_fraction: to this share of it.
-        clip: Farthest that the probability ratio of a decision is rewarded to move from 1.
-        target_kl: An update ends once its decisions are this far, in nats, from the policy that
-            made them; 0 never.
-        entropy_coef: Weight of the policy's entropy at first; it falls in a line,
-        final_entropy_coef: to this.
-        gamma: Discount of rewards.
-        gae_lambda: Of generalised advantage estimation.
-        value_coef: Of the error of the expected return.
-        advantage_scaling_power: Power of the standard deviation of returns around their expected
-            value by which advantages are divided. At 0 the states with the widest returns decide;
-            at 1 all states count alike.
-        advantage_limit: Advantages beyond so many standard deviations count as at it.
-        reward_scale: Rewards are multiplied by this, so that returns are of the order of 1.
-        reward_floor: What a reward is below it counts a tenth: one stall of minutes would drown all
-            else.
-        max_grad_norm: Most that the gradient's norm may be.
-        ema_decay: Share of the mean of the weights, which is what is validated and kept, that an
-            update leaves as it was, at most: k / (k + 10) after k updates, if that is less. 0 keeps
-            the newest weights.
-        validate_every: Updates between validations; 0 validates only at the end.
-        checkpoint_every: Updates between checkpoints; 0 keeps only the end.
-        seed: Of initial weights, episodes and minibatches.
-        threads: CPU threads of torch; 0 leaves its setting.
+        learning_rate: Learning rate of Adam in the first update. It falls linearly. None: 0.001, or
+            0.0001 with init_from.
+        final_fraction: Share of the learning rate that is left in the last update.
+        clip: Range around 1 in which the probability ratio is rewarded.
+        target_kl: KL divergence, in nats, that ends an update early. 0 never does.
+        entropy_coef: Weight of the entropy bonus in the first update. It changes linearly. None:
+            0.05, or 0.004 with init_from.
+        final_entropy_coef: Weight of the entropy bonus in the last update.
+        gamma: Discount factor of rewards.
+        gae_lambda: Lambda of generalised advantage estimation.
+        value_coef: Weight of the value loss.
+        advantage_scaling_power: Power of the return's estimated deviation that divides advantages.
+            At 0 the states with the widest returns decide; at 1 all states count alike.
+        advantage_limit: Standard deviations at which advantages are clipped.
+        reward_scale: Factor of rewards, so that returns are of the order of 1.
+        reward_floor: Reward below which differences count a tenth. Without it, one stall of minutes
+            would outweigh everything else.
+        max_grad_norm: Norm to which gradients are clipped.
+        ema_decay: Decay of the average of the weights, which is the policy that is kept. After k
+            updates it is k / (k + 10), if that is less. 0 keeps the newest weights.
+        baseline: What returns are compared with: critic or rollouts. A critic estimates the return
+            of each state; rollouts are other episodes with the same random input (traces,
+            arrivals). None: the problem's default.
+        rollouts: Episodes that share their random input, for the baseline rollouts.
+        init_from: Name or folder of a trained policy to start from. It may be a network or a
+            language model. None: a new network with random weights.
+        critic: Name or folder of a network whose critic a language model uses. None: the problem's
+            default.
+        pretrain_updates: First updates, which imitate pretrain_teacher by behaviour cloning.
+        pretrain_teacher: Name of the policy that is imitated in pretraining.
+        pretrain_episodes: Episodes of each update of pretraining.
+        pretrain_learning_rate: Learning rate of pretraining at first. It falls linearly to 0.
+        pretrain_max_grad_norm: Norm to which gradients are clipped in pretraining.
+        validate_every: Updates between validations. 0 validates only at the end.
+        checkpoint_every: Updates between checkpoints. 0 keeps only the end.
+        seed: Seed of the initial weights, the episodes and the minibatches.
+        threads: CPU threads of torch. 0 leaves its setting.
     """
 
     updates: int = 300
     episodes: int = 512
     epochs: int = 2
     minibatch: int = 6016
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
     final_fraction: float = 0.05
     clip: float = 0.2
     target_kl: float = 0.03
-    entropy_coef: float = 0.05
+    entropy_coef: float | None = None
     final_entropy_coef: float = 0.002
     gamma: float = 1.0
     gae_lambda: float = 0.95
@@ -64,39 +79,94 @@ class PPOConfig:
     reward_floor: float = -10.0
     max_grad_norm: float = 0.5
     ema_decay: float = 0.98
+    baseline: Literal["critic", "rollouts"] | None = None
+    rollouts: int = 6
+    init_from: str | None = None
+    critic: str | None = None
+    pretrain_updates: int = 0
+    pretrain_teacher: str | None = None
+    pretrain_episodes: int = 96
+    pretrain_learning_rate: float = 3e-3
+    pretrain_max_grad_norm: float = 1.0
     validate_every: int = 10
     checkpoint_every: int = 10
     seed: int = 0
     threads: int = 1
 
     def __post_init__(self) -> None:
-        check_schedule(self, "episodes", "minibatch")
+        check_schedule(self, "episodes", "minibatch", "pretrain_episodes")
         check(self.epochs >= 1, "epochs", "be at least 1", self.epochs)
-        for name in ("learning_rate", "clip", "advantage_limit", "reward_scale", "max_grad_norm"):
-            holds = 0 < getattr(self, name) < math.inf
-            check(holds, name, "be above 0 and finite", getattr(self, name))
+        check(self.rollouts >= 2, "rollouts", "be at least 2", self.rollouts)
+        baselines = (*BASELINES, None)
+        check(self.baseline in baselines, "baseline", "be critic or rollouts", self.baseline)
+        _check_positive(
+            self,
+            *("clip", "advantage_limit", "reward_scale", "max_grad_norm"),
+            *("pretrain_learning_rate", "pretrain_max_grad_norm"),
+            *(() if self.learning_rate is None else ("learning_rate",)),
+        )
         holds = -math.inf < self.reward_floor < math.inf
         check(holds, "reward_floor", "be finite", self.reward_floor)
         for name in ("target_kl", "entropy_coef", "final_entropy_coef", "value_coef"):
-            holds = 0 <= getattr(self, name) < math.inf
-            check(holds, name, "be at least 0 and finite", getattr(self, name))
+            value = getattr(self, name)
+            check(value is None or 0 <= value < math.inf, name, "be at least 0 and finite", value)
         for name in ("final_fraction", "gamma", "gae_lambda", "advantage_scaling_power"):
             check(0 <= getattr(self, name) <= 1, name, "lie in [0, 1]", getattr(self, name))
         check(0 <= self.ema_decay < 1, "ema_decay", "lie in [0, 1)", self.ema_decay)
+        self._check_start()
+
+    def _check_start(self) -> None:
+        """Refuse options of the first weights that contradict each other."""
+        if self.critic is not None:
+            rule = "be left out without init_from, which it belongs to"
+            check(self.init_from is not None, "critic", rule, self.critic)
+        cloned = self.pretrain_updates
+        check(cloned >= 0, "pretrain_updates", "be at least 0", cloned)
+        if cloned:
+            check(self.init_from is None, "pretrain_updates", "be 0 with init_from", cloned)
+            named = self.pretrain_teacher is not None
+            check(named, "pretrain_teacher", "be named for pretraining", self.pretrain_teacher)
+            rule = f"be above the {cloned} of pretrain_updates"
+            check(self.updates > cloned, "updates", rule, self.updates)
+
+    @property
+    def first_learning_rate(self) -> float:
+        """The learning rate of the first update."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        # A trained policy has little left to learn, and would forget much at the full rate.
+        return 1e-3 if self.init_from is None else 1e-4
+
+    @property
+    def first_entropy_coef(self) -> float:
+        """The weight of the entropy bonus in the first update."""
+        if self.entropy_coef is not None:
+            return self.entropy_coef
+        return 0.05 if self.init_from is None else 0.004
+
+
+def _check_positive(config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        check(0 < value < math.inf, name, "be above 0 and finite", value)
+
+
+RANGES = ("min_mbps", "max_mbps", "max_hold", "rtt_s", "buffer_cap_s")  # of `LinkRanges`
 
 
 @dataclass(frozen=True)
 class LinkRanges:
-    """Generated links and players, each drawn anew: uniform, the highest level log-uniform.
+    """Ranges of generated links and players, each drawn anew for every episode.
 
-    The lowest level of a trace is never above its highest.
+    Draws are uniform, those of the highest level log-uniform. The lowest level of a trace is never
+    above its highest.
 
     Attributes:
         min_mbps: Lowest level of a trace.
-        max_mbps: Highest level.
+        max_mbps: Highest level of a trace.
         max_hold: Samples, of 1.8 s on average, for which a level holds at most.
-        rtt_s: Round trip.
-        buffer_cap_s: Above this buffer the player pauses.
+        rtt_s: Round-trip time.
+        buffer_cap_s: Buffer above which the player pauses its downloads.
         duration_s: Length of a trace.
     """
 
@@ -108,14 +178,14 @@ class LinkRanges:
     duration_s: float = 330.0
 
     def __post_init__(self) -> None:
-        for name in ("min_mbps", "max_mbps", "max_hold", "rtt_s", "buffer_cap_s"):
+        for name in RANGES:
             low, high = getattr(self, name)
             check(0 <= low <= high < math.inf, name, "be a range from 0 up", getattr(self, name))
         check(self.max_mbps[0] > 0, "max_mbps", "be above 0", self.max_mbps)
         check(1 <= self.duration_s < math.inf, "duration_s", "be at least 1", self.duration_s)
 
 
-# The ranges of GENET's uniform domain randomisation, its time in samples, `spec/abr.md` 4.3.
+# The ranges of GENET's uniform domain randomisation (Xia et al., SIGCOMM 2022), time in samples.
 DIFFICULTIES = {
     1: LinkRanges((0.0, 3.5), (1.0, 5.0), (1, 4), (0.02, 0.03), (5.0, 10.0)),
     2: LinkRanges((0.0, 5.0), (1.0, 20.0), (0, 20), (0.02, 0.22), (5.0, 105.0)),
@@ -124,113 +194,113 @@ DIFFICULTIES = {
 
 
 @dataclass(frozen=True)
-class UDRConfig:
-    """Uniform domain randomisation: every episode plays a link and a player of its own.
+class UDRConfig(PPOConfig):
+    """PPO with uniform domain randomisation: every episode has a generated link and player.
 
     Attributes:
-        links: What they are drawn from.
-        real_fraction: Share of the episodes that play the traces that are named, if any are.
+        difficulty: How widely links and players vary: 1, 2 or 3.
+        min_mbps: Range of a trace's lowest level, in Mbit/s. None: that of the difficulty.
+        max_mbps: Range of a trace's highest level, in Mbit/s. None: that of the difficulty.
+        max_hold: Range of the samples for which a level holds at most. None: that of the
+            difficulty.
+        rtt_s: Range of the round-trip time, in seconds. None: that of the difficulty.
+        buffer_cap_s: Range of the player's largest buffer, in seconds. None: that of the
+            difficulty.
+        duration_s: Length of a generated trace, in seconds.
+        real_fraction: Share of episodes that play the named traces, if there are any.
     """
 
-    links: LinkRanges = DIFFICULTIES[2]
+    difficulty: int = 2
+    min_mbps: tuple[float, float] | None = None
+    max_mbps: tuple[float, float] | None = None
+    max_hold: tuple[float, float] | None = None
+    rtt_s: tuple[float, float] | None = None
+    buffer_cap_s: tuple[float, float] | None = None
+    duration_s: float = 330.0
     real_fraction: float = 0.5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.difficulty in DIFFICULTIES, "difficulty", "be 1, 2 or 3", self.difficulty)
         check(0 <= self.real_fraction <= 1, "real_fraction", "lie in [0, 1]", self.real_fraction)
+        self.links()
+
+    def links(self) -> LinkRanges:
+        """Return the ranges of the difficulty, with those that are given in their place."""
+        given = {name: getattr(self, name) for name in RANGES if getattr(self, name) is not None}
+        return replace(DIFFICULTIES[self.difficulty], duration_s=self.duration_s, **given)
 
 
 @dataclass(frozen=True)
-class GenetConfig:
-    """GENET's curriculum: again and again, the links on which a rule is farthest ahead come in.
+class GenetConfig(UDRConfig):
+    """GENET: a curriculum of links on which a rule is far ahead of the policy.
 
     Attributes:
-        udr: The worlds at first, and the ranges in which it searches.
-        heuristic: The rule: robust_mpc or bba.
-        round_updates: Updates from one search to the next, and to the first.
-        rounds: Searches at most.
-        weight: Share of the episodes that the newest find gets, taken from all others alike.
-        traces: Episodes on which a point's gap is measured.
-        first_points: Points of a search that are drawn,
-        guided_points: and that its model of the gap proposes.
-        kappa: How much the model's doubt draws it.
+        heuristic: Rule that the policy is compared with: robust_mpc or bba.
+        round_updates: Updates between searches, and before the first.
+        rounds: Searches in all, at most.
+        find_weight: Share of episodes that play the newest link that was found. It is taken from
+            all others alike.
+        gap_episodes: Episodes on which the gap at a point is measured.
+        first_points: Random points of a search.
+        guided_points: Points of a search that the model of the gap proposes.
+        kappa: Weight of the uncertainty in proposing points.
     """
 
-    udr: UDRConfig = UDRConfig()
-    heuristic: str = "robust_mpc"
+    heuristic: Literal["robust_mpc", "bba"] = "robust_mpc"
     round_updates: int = 50
     rounds: int = 9
-    weight: float = 0.3
-    traces: int = 10
+    find_weight: float = 0.3
+    gap_episodes: int = 10
     first_points: int = 10
     guided_points: int = 5
     kappa: float = 20.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         known = ("robust_mpc", "bba")
         check(self.heuristic in known, "heuristic", f"be {' or '.join(known)}", self.heuristic)
-        for name in ("round_updates", "traces", "first_points"):
+        for name in ("round_updates", "gap_episodes", "first_points"):
             check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
         for name in ("rounds", "guided_points"):
             check(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
-        check(0 < self.weight < 1, "weight", "lie in (0, 1)", self.weight)
+        check(0 < self.find_weight < 1, "find_weight", "lie in (0, 1)", self.find_weight)
         check(0 <= self.kappa < math.inf, "kappa", "be at least 0 and finite", self.kappa)
 
 
 @dataclass(frozen=True)
-class DecimaConfig:
-    """Decima: it clones a rule, then plays the same arrivals several times over.
+class DecimaConfig(PPOConfig):
+    """Decima: PPO for clusters, after pretraining on a rule, with episodes that grow longer.
 
-    A decision's return is compared with those of the other rollouts of its arrivals at the same
-    simulated time. Episodes are shorter than those of an evaluation and grow, in a line, over the
-    updates that play.
+    A decision's return is compared with those of the other rollouts of the same arrivals at the
+    same simulated time.
 
     Attributes:
-        rollouts: Of each arrival seed in an update.
-        first_jobs: Of an episode at first; the case's own number, if that is less,
-        last_jobs: and in the last update, likewise.
-        horizon_s: Rewards this far ahead, in simulated time, count 1 / e.
-        clone_updates: First updates of the run, which learn to do as the teacher would.
-        clone_episodes: Played in each of them, side by side, each of other arrivals.
-        clone_learning_rate: Of Adam at first; it falls in a line to 0.
-        clone_max_grad_norm: Most that the gradient's norm may be there.
-        teacher: The rule that is cloned: tuned_srpt or srpt.
+        first_jobs: Jobs of an episode in the first update, at most those of the case. Their number
+            grows linearly.
+        last_jobs: Jobs of an episode in the last update, at most those of the case.
+        horizon_s: Simulated time, in seconds, after which a reward counts 1 / e.
     """
 
-    rollouts: int = 6
+    updates: int = 100
+    episodes: int = 48
+    minibatch: int = 2048
+    learning_rate: float | None = 5e-4
+    final_fraction: float = 0.1
+    entropy_coef: float | None = 0.0
+    final_entropy_coef: float = 0.0
+    advantage_limit: float = 4.0
+    ema_decay: float = 0.0
+    baseline: Literal["critic", "rollouts"] | None = "rollouts"
+    pretrain_updates: int = 12
+    pretrain_teacher: str | None = "tuned_srpt"
     first_jobs: int = 30
     last_jobs: int = 50
     horizon_s: float = 200.0
-    clone_updates: int = 12
-    clone_episodes: int = 96
-    clone_learning_rate: float = 3e-3
-    clone_max_grad_norm: float = 1.0
-    teacher: str = "tuned_srpt"
 
     def __post_init__(self) -> None:
-        check(self.rollouts >= 2, "rollouts", "be at least 2", self.rollouts)
+        super().__post_init__()
         check(self.first_jobs >= 1, "first_jobs", "be at least 1", self.first_jobs)
         holds = self.last_jobs >= self.first_jobs
         check(holds, "last_jobs", f"be at least first_jobs, {self.first_jobs}", self.last_jobs)
-        check(self.clone_updates >= 0, "clone_updates", "be at least 0", self.clone_updates)
-        check(self.clone_episodes >= 1, "clone_episodes", "be at least 1", self.clone_episodes)
-        for name in ("horizon_s", "clone_learning_rate", "clone_max_grad_norm"):
-            holds = 0 < getattr(self, name) < math.inf
-            check(holds, name, "be above 0 and finite", getattr(self, name))
-        known = ("tuned_srpt", "srpt")
-        check(self.teacher in known, "teacher", f"be {' or '.join(known)}", self.teacher)
-
-
-DECIMA_SCHEDULE = PPOConfig(
-    updates=100,
-    episodes=48,
-    epochs=2,
-    minibatch=2048,
-    learning_rate=5e-4,
-    final_fraction=0.1,
-    entropy_coef=0.0,
-    final_entropy_coef=0.0,
-    advantage_limit=4.0,
-    ema_decay=0.0,
-)
-
-EpisodesConfig = UDRConfig | GenetConfig | DecimaConfig
+        _check_positive(self, "horizon_s")

@@ -1,208 +1,313 @@
-"""Train a policy by online RL: which episodes, which validation, and what is remembered of both."""
+"""Train a policy by online RL: PPO in any control problem.
 
-from collections.abc import Callable, Mapping
+A control problem names a subclass of `OnlineParts`, which says what PPO needs of it. `train_online`
+reads everything else from the request and the config, for every method and problem.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
+
+from netllm_gym.arrays import FloatArray
 from netllm_gym.configs import to_json
-from netllm_gym.data.abr.sets import load_trace_set
-from netllm_gym.data.abr.traces import Trace
-from netllm_gym.data.abr.video import load_video
+from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
-from netllm_gym.problems.index import find_control
-from netllm_gym.problems.problem import ControlProblem
-from netllm_gym.training.config import (
-    DECIMA_SCHEDULE,
-    DecimaConfig,
-    EpisodesConfig,
-    GenetConfig,
-    PPOConfig,
-    UDRConfig,
+from netllm_gym.policies.checkpoint import policy_sha256, read_schema
+from netllm_gym.policies.loading import load_policy, weights_folder
+from netllm_gym.policies.neural.checkpoint import SCHEMA, load_network
+from netllm_gym.policies.neural.networks import Network
+from netllm_gym.policies.policy import TrainedPolicyFactory
+from netllm_gym.pools.episode import Episode
+from netllm_gym.problems.problem import ControlProblem, PolicyFactory, imported
+from netllm_gym.training.advantages import Advantages, RolloutAdvantages
+from netllm_gym.training.behaviour_cloning import BehaviourCloning
+from netllm_gym.training.config import PPOConfig
+from netllm_gym.training.methods import TrainRequest
+from netllm_gym.training.ppo import (
+    EpisodeSource,
+    PPOTask,
+    StatelessSource,
+    episode_seeds,
+    train_ppo,
 )
+from netllm_gym.training.run import TrainResult
 from netllm_gym.training.validation import validation_on
 
-if TYPE_CHECKING:  # torch is loaded when training begins, not when this is imported
-    from netllm_gym.training.ppo import EpisodeSource
-    from netllm_gym.training.run import TrainResult
+if TYPE_CHECKING:  # transformers are loaded only where a language model is trained
+    from netllm_gym.policies.llm.model import LLMModel
 
 
-class Method(NamedTuple):
-    """A way to train by playing."""
+class OnlineParts(ABC):
+    """What PPO needs of a control problem, made anew for each run.
 
-    problem: str
-    episodes_config: (
-        type[EpisodesConfig] | None
-    )  # what its episodes_config are made by; None: a set of traces is all
-    schedule: PPOConfig = PPOConfig()  # the default
-
-
-# A policy that knows its trade learns little from an update, and would forget much at full rates.
-STARTED_SCHEDULE = PPOConfig(learning_rate=1e-4, entropy_coef=0.004)
-
-METHODS = {
-    "ppo": Method("abr", None),
-    "udr": Method("abr", UDRConfig),
-    "genet": Method("abr", GenetConfig),
-    "decima": Method("cjs", DecimaConfig, DECIMA_SCHEDULE),
-}
-
-
-def train_online(
-    problem: str,
-    method: str,
-    out: Path | str,
-    case: Mapping[str, Any] | None = None,
-    episodes_config: EpisodesConfig | None = None,
-    schedule: PPOConfig | None = None,
-    validate_on: str | None = None,
-    on_progress: Callable[[Mapping[str, Any]], None] | None = None,
-    *,
-    start: str | None = None,
-    critic: str | None = None,
-) -> "TrainResult":
-    """Train a policy by letting it play; run again after an interruption, it goes on.
+    A problem's `online` names a subclass as "module:Class". It must say which network begins; all
+    other methods have a default that fits a problem whose environment draws training episodes from
+    seeds.
 
     Args:
-        problem: Short name: abr for the first three methods, cjs for `decima`.
-        method: `ppo` plays over the case's traces; `udr` over
-            generated links and players, and the case's traces if it names any; `genet` likewise,
-            with a curriculum; `decima` over arrivals drawn anew from the case's workload.
-        out: Folder of the run; `out/best` and `out/last` are policies that `load_policy` reads.
-        case: Traces and video, or workload, executors and jobs, that are trained on.
-        episodes_config: What is played, of the kind in `METHODS`.
-        schedule: How it is trained; None takes the method's own, with a start `STARTED_SCHEDULE`.
-        validate_on: Traces or workload to choose the best policy on; None takes what belongs to
-            the case.
-        on_progress: Told the metrics of each update and each validation.
-        start: `ppo`: folder, or name in the package, of the policy that goes on learning: a network
-            or a language model; None begins with a network of random weights.
-        critic: Likewise of the network whose critic judges a language model's decisions; None takes
-            that of the package's `ppo`.
+        problem: The problem.
+        case: Parts of the case that are given; the problem's default case has the others.
+        config: Options of PPO.
+
+    Attributes:
+        arguments: Of the environment that is trained in.
+        env: An environment of one row, to read constants from.
+        default_baseline: Baseline of returns if the config names none.
+        default_critic: Name of the network whose critic a language model uses if the config names
+            none; None takes the critic of a new network.
+    """
+
+    default_baseline: ClassVar[Literal["critic", "rollouts"]] = "critic"
+    default_critic: ClassVar[str | None] = None
+
+    def __init__(self, problem: ControlProblem, case: Mapping[str, Any], config: PPOConfig) -> None:
+        self.problem, self.config = problem, config
+        self.baseline = config.baseline or self.default_baseline
+        if self.baseline == "rollouts" and config.episodes % config.rollouts:
+            raise InputError(
+                f"episodes must be a multiple of the {config.rollouts} rollouts, "
+                f"got {config.episodes}"
+            )
+        self.arguments = {**problem.default_case, **case}
+        self.env = problem.make_env(1, **self.arguments)
+
+    @abstractmethod
+    def new_network(self, seed: int) -> Network:
+        """Return a network with random weights for `env`."""
+
+    def check_network(self, network: Network) -> None:
+        """Raise `InputError` for a trained network that cannot be trained further here."""
+        network.check_env(self.env)
+
+    def language_model(self, model: "LLMModel", critic: Network | None) -> Network:
+        """Return a language model, and the network whose critic it uses, as one network."""
+        from netllm_gym.training.llm_ppo import EpisodeLLM
+
+        return EpisodeLLM(model, critic)
+
+    def make_env(self, num_envs: int) -> Any:
+        """Make an environment to train in, of the same data as `env`."""
+        return self.problem.make_env(num_envs, **{**self.arguments, **self.env.loaded})
+
+    def episode_source(self) -> EpisodeSource:
+        """Return which episodes each update plays."""
+        rollouts = self.config.rollouts if self.baseline == "rollouts" else 1
+        return TrainingEpisodes(self.make_env(self.config.episodes), self.config.seed, rollouts)
+
+    def pretraining_source(self) -> EpisodeSource:
+        """Return which episodes each update of pretraining plays."""
+        env = self.make_env(self.config.pretrain_episodes)
+        return TrainingEpisodes(env, self.config.seed, first_update=self.config.updates)
+
+    def advantages(self) -> Advantages | None:
+        """Return what finds the advantages of episodes; None uses the network's critic."""
+        if self.baseline == "critic":
+            return None
+        return RolloutAdvantages(self.config.rollouts, _steps, lambda gaps: self.config.gamma**gaps)
+
+    def trained_on(self) -> dict[str, Any]:
+        """Return which data is trained on, as JSON values, with the names of `recordings`."""
+        return dict(self.env.provenance([]))
+
+
+class TrainingEpisodes(StatelessSource):
+    """Episodes that an environment's `training_plan` draws from seeds: an `EpisodeSource`.
+
+    Args:
+        env: With a row for each episode of an update.
+        seed: Of the run.
+        rollouts: Episodes in a row with the same random input.
+        first_update: Number by which update 0 draws its seeds.
+    """
+
+    def __init__(self, env: Any, seed: int, rollouts: int = 1, first_update: int = 0) -> None:
+        self._env, self._seed = env, seed
+        self._rollouts, self._first_update = rollouts, first_update
+
+    def episodes(
+        self, update: int, policy: Callable[[], TrainedPolicyFactory]
+    ) -> tuple[Any, list[PlannedEpisode]]:
+        """Return the environment and the plan of an update."""
+        number = self._first_update + update
+        seeds = episode_seeds(self._seed, number, self._env.num_envs).tolist()
+        plan = self._env.training_plan(seeds)
+        if self._rollouts > 1:
+            # Rollouts differ in their seeds, hence in the policy's draws, but not in their options.
+            if not all(planned.options for planned in plan):
+                raise InputError(
+                    "baseline must be critic where the seed alone decides an episode, got rollouts"
+                )
+            options = [planned.options for planned in plan[:: self._rollouts]]
+            plan = [
+                PlannedEpisode(seed, options[index // self._rollouts])
+                for index, seed in enumerate(seeds)
+            ]
+        return self._env, plan
+
+
+def train_online(request: TrainRequest, config: PPOConfig) -> TrainResult:
+    """Train a policy in the episodes that it plays itself; a run in `out` is resumed.
+
+    Args:
+        request: What is trained.
+        config: Options of PPO, or of a method that extends it.
 
     Raises:
-        InputError: If the case, the validation, the start or an earlier run in `out` does not fit.
+        InputError: If the problem, the case, the validation, `init_from` or an earlier run in `out`
+            does not fit.
     """
-    row = find_control(problem)
-    if method not in METHODS:
-        raise InputError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    known = METHODS[method]
-    if problem != known.problem:
-        raise InputError(
-            f"problem must be {known.problem} for the method {method}, got {problem!r}"
-        )
-    config = (
-        known.episodes_config()
-        if episodes_config is None and known.episodes_config is not None
-        else episodes_config
-    )
-    if not isinstance(config, known.episodes_config or type(None)):
-        wanted = (
-            "left out" if known.episodes_config is None else f"a {known.episodes_config.__name__}"
-        )
-        raise InputError(f"episodes_config must be {wanted} for {method}, got {config!r}")
-    if start is not None and method != "ppo":
-        raise InputError(f"start must be left out for {method}, got {start!r}")
-    if start is None and critic is not None:
-        raise InputError(f"critic must come with a start, got {critic!r} alone")
-    schedule = schedule or usual_schedule(method, start)
-    case = row.checked_case(**(case or {}))
-    if isinstance(config, DecimaConfig):
-        return _train_decima(row, config, schedule, out, case, validate_on, on_progress)
-    if "noise" in case:
-        raise InputError(f"noise must be left out for {method}, got {case['noise']!r}")
-    if method == "ppo":
-        case = {**row.default_case, **case}
-    arguments = {**row.default_case, **case}
-    traces = load_trace_set(case["traces"]).traces if "traces" in case else ()
-    video = load_video(arguments["video"])
-    validation = validation_on(row, arguments, validate_on)
-    from netllm_gym.training.init_from import fresh_start, later_start
-    from netllm_gym.training.ppo import train_ppo
-
-    named = row.make_env(1, **arguments).provenance([]) if traces else {}
+    problem = request.problem
+    if not isinstance(problem, ControlProblem) or not problem.online:
+        raise InputError(f"problem must be a control problem with online RL, got {problem.name}")
+    case = problem.checked_case(**request.case)
+    parts: OnlineParts = imported(problem.online)(problem, case, config)
+    validation = validation_on(problem, parts.arguments, request.validate_on)
+    start = _initial_network(parts)
     trained_on = {
-        "recordings": [],  # of generated links there are none
-        **named,
-        "video": video.name,
-        "traces": _in_words(config, str(named.get("traces", ""))),
-        "method": method,
-        **({} if config is None else {"generated": to_json(config)}),
+        **_origin(parts.trained_on(), start.sources, problem.case_options),
+        **start.sha256,
+        "method": request.method,
     }
-    if start is None:
-        begun = fresh_start(video, schedule.seed)
-    else:
-        begun = later_start(start, critic, row, video)
-        trained_on |= {
-            **begun.sha256,
-            "recordings": sorted(begun.recordings.union(trained_on["recordings"])),
-            **{
-                key: " + ".join(dict.fromkeys([*names, trained_on[key]]))
-                for key, names in begun.names.items()
-            },
-        }
-    return train_ppo(
-        lambda: begun.network,
-        _episode_source(config, traces, video, schedule),
-        schedule,
-        validation.run(out, trained_on, on_progress),
-        warm_start=start is not None,
+    of_ppo = {each.name for each in fields(PPOConfig)}
+    if own := {name: value for name, value in to_json(config).items() if name not in of_ppo}:
+        trained_on["options"] = own
+    task = PPOTask(
+        lambda: start.network,
+        parts.episode_source(),
+        advantages=parts.advantages(),
+        pretraining=_pretraining(parts),
+        settings={"case": parts.arguments},
+        warm_start=config.init_from is not None,
     )
+    return train_ppo(task, config, validation.run(request.out, trained_on, request.on_progress))
 
 
-def usual_schedule(method: str, start: str | None = None) -> PPOConfig:
-    """Return how a method trains unless told otherwise."""
-    return METHODS[method].schedule if start is None else STARTED_SCHEDULE
+class _InitialNetwork(NamedTuple):
+    """The network with which training begins, and where it comes from."""
+
+    network: Network
+    sources: Sequence[Mapping[str, Any]] = ()  # `trained_on` of the policies it is made of
+    sha256: Mapping[str, str] = {}  # role of these policies -> hash of their files
 
 
-def _train_decima(
-    row: ControlProblem,
-    config: DecimaConfig,
-    schedule: PPOConfig,
-    out: Path | str,
-    case: Mapping[str, Any],
-    validate_on: str | None,
-    on_progress: Callable[[Mapping[str, Any]], None] | None,
-) -> "TrainResult":
-    """Train Decima on a workload."""
-    arguments = {**row.default_case, **case}
-    env = row.make_env(1, **arguments)
-    validation = validation_on(row, arguments, validate_on)
-    # The arrivals that are drawn are none that an evaluation plays; a recording has but its own.
-    plan = env.evaluation_plan() if env.workload.is_recording else []
-    from netllm_gym.policies.neural.cjs import Decima, DecimaNetworkConfig
-    from netllm_gym.training.decima import ArrivalAdvantages, ArrivalEpisodes, Cloning
-    from netllm_gym.training.ppo import train_ppo
+def _origin(
+    trained_on: Mapping[str, Any], sources: Sequence[Mapping[str, Any]], joined: Iterable[str]
+) -> dict[str, Any]:
+    """Return where a policy comes from that was trained on several data sets in turn.
 
-    arguments["num_jobs"] = env.num_jobs
-    trained_on = {**env.provenance(plan), "method": "decima", "generated": to_json(config)}
-    return train_ppo(
-        lambda: Decima(DecimaNetworkConfig(seed=schedule.seed)),
-        ArrivalEpisodes(arguments, config, schedule),
-        schedule,
-        validation.run(out, trained_on, on_progress),
-        advantages=ArrivalAdvantages(config),
-        pretraining=Cloning(arguments, config, schedule.seed),
+    Args:
+        trained_on: Where the last of them comes from.
+        sources: Where those before come from.
+        joined: Entries whose names are joined; the others are those of `trained_on`.
+    """
+    recordings = set(trained_on["recordings"])
+    for source in sources:
+        recordings.update(source.get("recordings", ()), source.get("validation_recordings", ()))
+    origin = {**trained_on, "recordings": sorted(recordings)}
+    for key in joined:
+        if key in trained_on:
+            parts = [str(source.get(key, "")).split(" + ") for source in sources]
+            names = [name for part in parts for name in part if name]
+            origin[key] = " + ".join(dict.fromkeys([*names, str(trained_on[key])]))
+    return origin
+
+
+def _initial_network(parts: OnlineParts) -> _InitialNetwork:
+    """Return a new network, or the policy that the config names."""
+    config = parts.config
+    if config.init_from is None:
+        network = parts.new_network(config.seed)
+        _check_baseline(parts, network)
+        return _InitialNetwork(network)
+    folder = weights_folder(config.init_from, parts.problem, "init_from")
+    hashes = {"init_from_sha256": policy_sha256(folder)}
+    if read_schema(folder) == SCHEMA:
+        if config.critic is not None:
+            raise InputError(
+                f"critic must be left out for a network, which has its own, got {config.critic!r}"
+            )
+        network, trained_on = _trained_network(parts, "init_from", folder)
+        _check_baseline(parts, network)
+        return _InitialNetwork(network, (trained_on,), hashes)
+    model, trained_on = _trained_model(parts, folder)
+    sources, critic = [trained_on], None
+    if parts.baseline == "critic":
+        name = config.critic or parts.default_critic
+        if name is None:
+            critic = parts.new_network(config.seed)
+        else:
+            of_critic = weights_folder(name, parts.problem, "critic")
+            critic, trained_on = _trained_network(parts, "critic", of_critic)
+            sources.append(trained_on)
+            hashes["critic_sha256"] = policy_sha256(of_critic)
+        _check_baseline(parts, critic)
+    elif config.critic is not None:
+        raise InputError(
+            f"critic must be left out for the rollouts baseline, got {config.critic!r}"
+        )
+    return _InitialNetwork(parts.language_model(model, critic), tuple(sources), hashes)
+
+
+def _check_baseline(parts: OnlineParts, network: Network) -> None:
+    if parts.baseline == "critic" and network.critic_part() is None:
+        raise InputError("baseline must be rollouts for a network without a critic, got 'critic'")
+
+
+def _trained_network(
+    parts: OnlineParts, role: str, folder: Path
+) -> tuple[Network, Mapping[str, Any]]:
+    """Return a trained network of the problem, and what it was trained on."""
+    rule = f"{role} must be a network trained by playing {parts.problem.name}"
+    if read_schema(folder) != SCHEMA:
+        raise InputError(f"{rule}, got {folder}")
+    network, values = load_network(folder)
+    if not isinstance(network, Network) or network.config.problem != parts.problem.name:
+        raise InputError(f"{rule}, got {folder}, a network for {network.config.problem}")
+    try:
+        parts.check_network(network)
+    except InputError as error:
+        raise InputError(f"{role} must fit the case: {error}") from None
+    return network, values["trained_on"]
+
+
+def _trained_model(parts: OnlineParts, folder: Path) -> tuple["LLMModel", Mapping[str, Any]]:
+    """Return a trained language model of the problem, and what it was trained on."""
+    from netllm_gym.policies.llm.checkpoint import load_model
+    from netllm_gym.policies.llm.parts import parts_of
+
+    model, values = load_model(folder)
+    config = model.config
+    rules = (
+        (f"be a policy for {parts.problem.name}", config.problem, parts.problem.name),
+        ("be given no returns, which are not known beforehand", config.returns.kind, "none"),
     )
+    for rule, found, wanted in rules:
+        if found != wanted:
+            raise InputError(f"init_from must {rule}, got {found}")
+    if (config.backbone.adapt, config.backbone.dtype) == ("full", "bfloat16"):
+        raise InputError(
+            "init_from must have weights of float32 where all of them are trained, got bfloat16"
+        )
+    try:
+        parts_of(config.problem).check_env(config, parts.env)
+    except InputError as error:
+        raise InputError(f"init_from must fit the case: {error}") from None
+    return model, values["trained_on"]
 
 
-def _episode_source(
-    config: UDRConfig | GenetConfig | None,
-    traces: tuple[Trace, ...],
-    video: Any,
-    schedule: PPOConfig,
-) -> "EpisodeSource":
-    from netllm_gym.training.abr_episodes import TraceEpisodes
-    from netllm_gym.training.abr_links import GenetEpisodes, UDREpisodes
-
-    if config is None:
-        return TraceEpisodes(traces, video, schedule)
-    if isinstance(config, UDRConfig):
-        return UDREpisodes(traces, video, config, schedule)
-    return GenetEpisodes(traces, video, config, schedule)
+def _pretraining(parts: OnlineParts) -> BehaviourCloning | None:
+    """Return the pretraining that the config asks for."""
+    teacher = parts.config.pretrain_teacher
+    if not parts.config.pretrain_updates or teacher is None:
+        return None
+    factory: PolicyFactory = load_policy(teacher, parts.problem.name).factory
+    return BehaviourCloning(parts.pretraining_source(), factory, parts.config)
 
 
-def _in_words(config: EpisodesConfig | None, named: str) -> str:
-    """Say in a table's words what was trained on."""
-    if config is None:
-        return named
-    return f"{named} + generated links" if named else "generated links"
+def _steps(episode: Episode) -> FloatArray:
+    """Return (T,) numbers of an episode's decisions."""
+    return np.arange(len(episode.rewards), dtype=np.float64)

@@ -1,28 +1,27 @@
-"""Proximal policy optimisation of a network over native vector environments.
+"""Proximal policy optimisation (PPO) of a network in native vector environments.
 
-One loop for every problem: what the network sees and does is its own affair (`networks.py`), which
-episodes an update plays is said by an `EpisodeSource`, and how good each decision was by the
-network's own expectation (generalised advantage estimation) or by a function of the episodes.
+The loop serves every control problem: the network says what it observes and does, an
+`EpisodeSource` says which episodes an update plays, and advantages come from the network's critic
+or from a function of the episodes.
 
-An update plays new episodes whose seeds follow from the run's seed and its number, then learns
-from them, so `run.py` resumes it between any two updates.
+Each update plays new episodes, whose seeds follow from the run's seed and the update's number, and
+learns from them. So `run.py` can resume a run between any two updates.
 
-The network that plays changes from update to update with the luck of its episodes; the mean of its
-weights over the last updates does not. That mean is the policy: it is validated and kept.
+The policy that is validated and kept has an average of the weights over the last updates, which
+depends less on the luck of single episodes than the newest weights do.
 
-Where returns are mostly chance (a link that fails for minutes), advantages are large and say
-little. A network that knows how far returns usually are from what it expects has them divided by
-that, so that states with quiet returns count, too.
+Where returns are mostly chance (a link that fails for minutes), advantages are large and carry
+little information. A network that estimates the deviation of returns has its advantages divided by
+a power of it, so that states with less noise count as well.
 
-Source: Schulman et al., Proximal Policy Optimization Algorithms (2017), with the clipped objective;
-advantages are those of Schulman et al., High-Dimensional Continuous Control Using Generalized
-Advantage Estimation (ICLR 2016).
+Source: Schulman et al., Proximal Policy Optimization Algorithms (2017), with the clipped objective.
 """
 
 import copy
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -40,54 +39,62 @@ from netllm_gym.policies.checkpoint import check_tensors
 from netllm_gym.policies.neural.networks import (
     ActionEvaluation,
     Network,
+    concatenated,
     remembered,
-    together,
 )
 from netllm_gym.policies.policy import TrainedPolicyFactory
 from netllm_gym.pools.episode import Episode
+from netllm_gym.training.advantages import (
+    Advantages,
+    compressed,
+    generalised_advantages,
+    scaled,
+    standardised,
+)
 from netllm_gym.training.config import PPOConfig
 from netllm_gym.training.run import Learner, TrainingRun, TrainResult, cpu_threads
 
-MOST_JUDGED = 16384  # decisions of one forward pass without gradients
-SPREAD_WEIGHT = 0.1  # of the error of the spread of returns
-
-Advantages = Callable[[Sequence[Episode]], Sequence[FloatArray]]
-"""Given episodes, (T,) of each: how much better than expected the return of each decision was."""
+MAX_AT_ONCE = 16384  # decisions of one forward pass without gradients
+RETURN_STD_COEF = 0.1  # weight of the loss of the estimated deviation of returns
 
 
 class EpisodeSource(Protocol):
     """Which episodes each update plays."""
 
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """What decides them, as JSON values."""
-
     def episodes(
         self, update: int, policy: Callable[[], TrainedPolicyFactory]
     ) -> tuple[Any, Sequence[PlannedEpisode]]:
-        """Return the environment, autoreset disabled, and the plan of an update.
+        """Return a vector environment, autoreset disabled, and the plan of an update.
 
         Args:
-            update: Its number, the first is 0.
-            policy: Returns what would be kept now, for a curriculum to look at.
+            update: Number of the update; the first is 0.
+            policy: Returns the policy that would be kept now, for a curriculum.
         """
 
     def state(self) -> dict[str, Any]:
-        """Return what updates leave for later ones, as JSON values."""
+        """Return what later updates need of earlier ones, as JSON values."""
 
     def restore(self, state: Mapping[str, Any], path: Path) -> None:
-        """Put back what `state` gave, once checked; `path` is where it was read."""
+        """Check and take over what `state` returned; `path` is where it was read."""
+
+
+class StatelessSource:
+    """Base of an `EpisodeSource` in which no update depends on earlier ones."""
+
+    def state(self) -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any], path: Path) -> None:
+        """Take over nothing."""
 
 
 class Pretraining(Protocol):
-    """What a network learns otherwise before it learns by playing.
-
-    What decides it stands in the settings of the episode_source.
-    """
+    """The first updates of a run, which train the network in another way than PPO."""
 
     @property
     def updates(self) -> int:
-        """The first ones of the run, which are its own."""
+        """How many there are."""
 
     def update(
         self, number: int, network: Network, optimizer: torch.optim.Optimizer
@@ -95,40 +102,49 @@ class Pretraining(Protocol):
         """Make update `number`, the first is 0, and return its metrics."""
 
 
-def train_ppo(
-    make_network: Callable[[], Network],
-    episode_source: EpisodeSource,
-    config: PPOConfig,
-    run: TrainingRun,
-    *,
-    advantages: Advantages | None = None,
-    pretraining: Pretraining | None = None,
-    warm_start: bool = False,
-) -> TrainResult:
-    """Train a network and keep the best and the last.
+@dataclass(frozen=True)
+class PPOTask:
+    """What PPO trains, and on which episodes.
+
+    Attributes:
+        new_network: Returns the network with its initial weights.
+        source: Which episodes are played.
+        advantages: Returns the advantages of episodes; None uses the network's critic.
+        pretraining: Makes the first updates; the others begin with a new optimizer.
+        settings: What else decides the training, as JSON values; a run is resumed with equal ones.
+        warm_start: Whether the network was trained before. It is then validated, and kept if it
+            stays the best, before the first update, unless validation is left to the end.
+    """
+
+    new_network: Callable[[], Network]
+    source: EpisodeSource
+    advantages: Advantages | None = None
+    pretraining: Pretraining | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    warm_start: bool = False
+
+
+def train_ppo(task: PPOTask, config: PPOConfig, run: TrainingRun) -> TrainResult:
+    """Train a network and keep the best and the last policy.
 
     Args:
-        make_network: Makes it, with its initial weights.
-        episode_source: Which episodes are played.
-        config: How.
-        run: Where it is kept, and how the best is found.
-        advantages: Of the decisions of episodes; None takes the network's expected returns.
-        pretraining: Makes the first of the updates; the others begin with a fresh optimizer.
-        warm_start: The network was trained before: it is scored, and kept, before it changes,
-            unless validation is left to the end.
+        task: What is trained.
+        config: Options of PPO.
+        run: The run's folder and its validation.
 
     Raises:
         InputError: If the run's folder holds something else, or a resumed run's settings or origin
             differ; nothing is written then.
     """
     last = run.open()
-    network, kept = make_network(), None
+    network, kept = task.new_network(), None
     asked = to_json(network.config)
     if last is not None:
         network, values = network.read(last)
         kept = {"config": to_json(network.config), "trained_on": values["trained_on"]}
     with cpu_threads(config.threads):
-        learner = _PPO(network, asked, episode_source, config, advantages, pretraining, warm_start)
+        learner = _PPO(network, task, config)
+        learner.config = asked
         return run.train(learner, kept, config)
 
 
@@ -139,120 +155,110 @@ class _Batch(NamedTuple):
     actions: IntArray  # (D, ...)
     log_probs: Tensor  # (D,) under the policy that made them
     advantages: Tensor  # (D,) standardised
-    returns: Tensor | None  # (D,) scaled, where the network expects any
+    returns: Tensor | None  # (D,) scaled; None without a critic
 
 
 class _PPO(Learner):
-    """The network, its optimizer and its episode_source; `average` has the mean of its weights."""
+    """The network that plays, its optimizer, and `average`, with the average of its weights."""
 
     network: Network
 
-    def __init__(
-        self,
-        network: Network,
-        config: Mapping[str, Any],
-        episode_source: EpisodeSource,
-        ppo: PPOConfig,
-        advantages: Advantages | None,
-        pretraining: Pretraining | None,
-        warm_start: bool,
-    ) -> None:
-        self.network, self.config, self.episode_source, self.warm_start = (
-            network,
-            config,
-            episode_source,
-            warm_start,
+    def __init__(self, network: Network, task: PPOTask, config: PPOConfig) -> None:
+        self.network, self.task, self.ppo = network, task, config
+        self.warm_start = task.warm_start
+        self.settings = {"train": _train_settings(config), **task.settings}
+        self.first = 0 if task.pretraining is None else task.pretraining.updates
+        self.optimizer = torch.optim.Adam(
+            network.parameters(), config.first_learning_rate, fused=True
         )
-        self.ppo, self.advantages, self.pretraining = ppo, advantages, pretraining
-        self.settings = {"train": to_json(ppo), "episode_source": dict(episode_source.settings)}
-        self.first = 0  # update that plays
-        if pretraining is not None:
-            self.first = pretraining.updates
-            if self.first >= ppo.updates:
-                raise InputError(
-                    f"updates must be above the {self.first} that clone first, got {ppo.updates}"
-                )
-        self.optimizer = torch.optim.Adam(network.parameters(), ppo.learning_rate, fused=True)
         self.average = copy.deepcopy(network).requires_grad_(False)
         self.trained = [name for name, each in network.named_parameters() if each.requires_grad]
 
     def update(self, number: int) -> dict[str, Any]:
-        """Play, then learn from it."""
-        if self.pretraining is not None and number < self.first:
-            told = self.pretraining.update(number, self.network, self.optimizer)
+        """Play episodes, then learn from them."""
+        pretraining = self.task.pretraining
+        if pretraining is not None and number < self.first:
+            metrics = pretraining.update(number, self.network, self.optimizer)
         else:
-            told = self._play(number)
-        self._follow(number - self.first)
-        return told
+            metrics = self._play_and_learn(number)
+        self._move_average(max(0, number - self.first))
+        return metrics
 
-    def _play(self, number: int) -> dict[str, Any]:
+    def _play_and_learn(self, number: int) -> dict[str, Any]:
         if number == self.first:
             self.optimizer.state.clear()
-        played, ppo = number - self.first, self.ppo
-        done = played / max(1, ppo.updates - self.first - 1)
-        rate = ppo.learning_rate * (1.0 + (ppo.final_fraction - 1.0) * done)
-        entropy = ppo.entropy_coef + (ppo.final_entropy_coef - ppo.entropy_coef) * done
+        ppo, played = self.ppo, number - self.first
+        progress = played / max(1, ppo.updates - self.first - 1)
+        rate = ppo.first_learning_rate * (1.0 + (ppo.final_fraction - 1.0) * progress)
+        first_coef = ppo.first_entropy_coef
+        entropy_coef = first_coef + (ppo.final_entropy_coef - first_coef) * progress
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        env, plan = self.episode_source.episodes(played, lambda: self.policy({}))
+        env, plan = self.task.source.episodes(played, lambda: self.policy({}))
         player = self.network.player(env.num_envs, sampled=True)
         episodes = rollout(player, env, plan).episodes
         rng = np.random.default_rng([ppo.seed, number])
         batch = self._batch(episodes)
-        told = self._learn(batch, entropy, rng, number)
         return {
-            **earned(episodes),
+            **mean_rewards(episodes),
             "decisions": len(batch.actions),
-            **told,
-            "entropy_weight": entropy,
+            **self._learn(batch, entropy_coef, rng, number),
+            "entropy_coef": entropy_coef,
             "learning_rate": rate,
         }
 
-    def _follow(self, played: int) -> None:
-        """Move the mean towards the network; the first updates that play are soon forgotten."""
-        kept = min(self.ppo.ema_decay, max(0, played) / (max(0, played) + 10))
+    def _move_average(self, played: int) -> None:
+        """Move the average towards the network; the first updates are soon forgotten."""
+        decay = min(self.ppo.ema_decay, played / (played + 10))
         with torch.no_grad():
             for name in self.trained:
                 newest = self.network.get_parameter(name)
-                self.average.get_parameter(name).lerp_(newest, 1.0 - kept)
+                self.average.get_parameter(name).lerp_(newest, 1.0 - decay)
 
     def _batch(self, episodes: Sequence[Episode]) -> _Batch:
-        """Lay episodes end to end and say how good each decision was."""
-        seen = remembered(self.network, [episode.observations for episode in episodes])
-        observations = end_to_end(seen)
+        """Concatenate episodes and find the advantages of their decisions."""
+        self._check_lengths(episodes)
+        read = remembered(self.network, [episode.observations for episode in episodes])
+        observations = end_to_end(read)
         actions = np.concatenate([episode.actions for episode in episodes])
         chosen = np.flatnonzero(self.network.chooses(observations))
-        kept, of_kept = observations[chosen], actions[chosen]
-        judged = self._judged(kept, of_kept)
-        if self.advantages is not None:
-            found = np.concatenate(self.advantages(episodes))[chosen]
+        observations, chosen_actions = observations[chosen], actions[chosen]
+        evaluation = self._evaluate(observations, chosen_actions)
+        returns = None
+        if self.task.advantages is not None:
+            advantages = np.concatenate(self.task.advantages(episodes))[chosen]
+        elif evaluation.values is None:
+            raise InputError("advantages must be given for a network without a critic, got none")
         else:
-            if judged.values is None:
-                raise InputError("advantages must be given for a network without expected returns")
             values = np.zeros(len(actions))
-            values[chosen] = judged.values.double().numpy()
-            found = self._gains(episodes, values)[chosen]
-        returns = None if judged.values is None else torch.from_numpy(found).float() + judged.values
-        if judged.return_std is not None:
-            # Of a state, not of what was done in it, so what is better there stays better.
-            found = evened(
-                found, judged.return_std.double().numpy(), self.ppo.advantage_scaling_power
-            )
-        advantages = torch.from_numpy(standardised(found, self.ppo.advantage_limit)).float()
-        return _Batch(kept, of_kept, judged.log_probs, advantages, returns)
+            values[chosen] = evaluation.values.double().numpy()
+            advantages = self._generalised(episodes, values)[chosen]
+            returns = torch.from_numpy(advantages).float() + evaluation.values
+            if evaluation.return_std is not None:
+                # The deviation belongs to the state, so the order of its actions stays the same.
+                return_std = evaluation.return_std.double().numpy()
+                advantages = scaled(advantages, return_std, self.ppo.advantage_scaling_power)
+        standard = torch.from_numpy(standardised(advantages, self.ppo.advantage_limit)).float()
+        return _Batch(observations, chosen_actions, evaluation.log_probs, standard, returns)
 
-    def _judged(self, observations: Any, actions: IntArray) -> ActionEvaluation:
-        """Judge (D,) decisions without gradients."""
+    def _check_lengths(self, episodes: Sequence[Episode]) -> None:
+        steps = self.network.steps_together
+        for length in {len(episode.rewards) for episode in episodes} if steps > 1 else ():
+            if length != steps:
+                raise InputError(f"episodes must have {steps} decisions each, got {length}")
+
+    def _evaluate(self, observations: Any, actions: IntArray) -> ActionEvaluation:
+        """Evaluate (D,) decisions without gradients."""
+        steps = self.network.steps_together
+        most = max(1, MAX_AT_ONCE // steps) * steps
         with torch.no_grad():
-            steps = self.network.steps_together
-            most = max(1, MOST_JUDGED // steps) * steps
             parts = [
                 self.network.evaluate_actions(observations[rows], actions[rows])
                 for rows in np.split(np.arange(len(actions)), range(most, len(actions), most))
             ]
-        return together(parts)
+        return concatenated(parts)
 
-    def _gains(self, episodes: Sequence[Episode], values: FloatArray) -> FloatArray:
+    def _generalised(self, episodes: Sequence[Episode], values: FloatArray) -> FloatArray:
         """Return (steps of all episodes,) generalised advantages of scaled rewards."""
         lengths = np.array([len(episode.rewards) for episode in episodes])
         played = np.arange(lengths.max()) < lengths[:, None]  # (E, T)
@@ -260,60 +266,70 @@ class _PPO(Learner):
         rewards[played] = np.concatenate([episode.rewards for episode in episodes])
         expected[played] = values
         rewards = compressed(rewards, self.ppo.reward_floor) * self.ppo.reward_scale
-        found = generalised_advantages(rewards, expected, self.ppo.gamma, self.ppo.gae_lambda)
-        return found[played]
+        return generalised_advantages(rewards, expected, self.ppo.gamma, self.ppo.gae_lambda)[
+            played
+        ]
 
     def _learn(
-        self, batch: _Batch, entropy: float, rng: np.random.Generator, number: int
+        self, batch: _Batch, entropy_coef: float, rng: np.random.Generator, number: int
     ) -> dict[str, Any]:
         """Make the epochs of an update; return means over its optimizer steps."""
         ppo, count = self.ppo, len(batch.actions)
-        told = defaultdict[str, list[float]](list)
-        # What is judged together stays together: single decisions, or those of an episode.
+        metrics = defaultdict[str, list[float]](list)
+        # What is evaluated together stays together: single decisions, or those of an episode.
         units = np.arange(count).reshape(-1, self.network.steps_together)
         parts = min(len(units), max(1, round(count / ppo.minibatch)))
         epochs = 0
         while epochs < ppo.epochs:
-            kls = []
+            metrics["kl"] = []
             for rows in map(np.ravel, np.array_split(rng.permutation(units), parts)):
-                judged = self.network.evaluate_actions(
-                    batch.observations[rows], batch.actions[rows]
-                )
-                index = torch.from_numpy(rows)
-                gain, moved = batch.advantages[index], judged.log_probs - batch.log_probs[index]
-                loss = clipped_loss(moved, gain, ppo.clip).mean()
-                told["policy_loss"].append(float(loss.detach()))
-                loss = loss - entropy * judged.entropies.mean()
-                if judged.values is not None and batch.returns is not None:
-                    # Beyond 1 the error counts as such, not squared: a stall of minutes would
-                    # otherwise leave the policy nothing of the clipped gradient.
-                    error = F.smooth_l1_loss(judged.values, batch.returns[index])
-                    loss = loss + ppo.value_coef * error
-                    if judged.return_std is not None:
-                        off = (judged.values.detach() - batch.returns[index]).abs()
-                        unlikely = laplace_loss(off, judged.return_std).mean()
-                        loss = loss + SPREAD_WEIGHT * unlikely
-                        told["spread_loss"].append(float(unlikely.detach()))
-                    told["value_loss"].append(float(error.detach()))
+                loss = self._loss(batch, rows, entropy_coef, metrics)
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 norms = [
                     float(nn.utils.clip_grad_norm_(tower.parameters(), ppo.max_grad_norm))
                     for tower in self.network.towers()
                 ]
-                norm = max(norms)
-                if not math.isfinite(norm):
-                    raise InputError(f"gradient must be finite, got {norm} in update {number + 1}")
+                if not math.isfinite(max(norms)):
+                    raise InputError(
+                        f"gradient must be finite, got {max(norms)} in update {number + 1}"
+                    )
                 self.optimizer.step()
-                with torch.no_grad():  # never below 0, unlike the plain mean of log-ratios
-                    kls.append(float((moved.exp() - 1.0 - moved).mean()))
-                told["entropy"].append(float(judged.entropies.detach().mean()))
-                told["gradient_norm"].append(norm)
+                metrics["gradient_norm"].append(max(norms))
             epochs += 1
-            told["kl"] = kls
-            if 0 < ppo.target_kl < np.mean(kls):
+            if 0 < ppo.target_kl < np.mean(metrics["kl"]):
                 break
-        return {"epochs": epochs, **{name: float(np.mean(each)) for name, each in told.items()}}
+        return {"epochs": epochs, **{name: float(np.mean(each)) for name, each in metrics.items()}}
+
+    def _loss(
+        self,
+        batch: _Batch,
+        rows: IntArray,
+        entropy_coef: float,
+        metrics: Mapping[str, list[float]],
+    ) -> Tensor:
+        """Return the loss of a minibatch, and add its parts to the metrics."""
+        evaluation = self.network.evaluate_actions(batch.observations[rows], batch.actions[rows])
+        index = torch.from_numpy(rows)
+        log_ratios = evaluation.log_probs - batch.log_probs[index]
+        loss = clipped_loss(log_ratios, batch.advantages[index], self.ppo.clip).mean()
+        metrics["policy_loss"].append(float(loss.detach()))
+        loss = loss - entropy_coef * evaluation.entropies.mean()
+        metrics["entropy"].append(float(evaluation.entropies.detach().mean()))
+        if batch.returns is not None and evaluation.values is not None:
+            # The error counts linearly beyond 1. Squared, that of a stall of minutes would leave
+            # the policy nothing of the clipped gradient.
+            error = F.smooth_l1_loss(evaluation.values, batch.returns[index])
+            loss = loss + self.ppo.value_coef * error
+            metrics["value_loss"].append(float(error.detach()))
+            if evaluation.return_std is not None:
+                distances = (evaluation.values.detach() - batch.returns[index]).abs()
+                std_loss = laplace_loss(distances, evaluation.return_std).mean()
+                loss = loss + RETURN_STD_COEF * std_loss
+                metrics["return_std_loss"].append(float(std_loss.detach()))
+        with torch.no_grad():  # an estimate that is never below 0, unlike the mean of log-ratios
+            metrics["kl"].append(float((log_ratios.exp() - 1.0 - log_ratios).mean()))
+        return loss
 
     def policy(self, trained_on: Mapping[str, Any]) -> TrainedPolicyFactory:
         """Return the factory of the policy as it would act now."""
@@ -324,12 +340,12 @@ class _PPO(Learner):
         self.average.write(folder, trained_on)
 
     def optimizer_state(self) -> dict[str, Tensor]:
-        """Return the optimizer's state and, since the files have their mean, the weights."""
+        """Return the optimizer's state and the newest weights, since the files have the average."""
         weights = {f"{name}|weight": self.network.get_parameter(name) for name in self.trained}
         return {**super().optimizer_state(), **weights}
 
     def load_optimizer_state(self, moments: Mapping[str, Tensor], path: Path) -> None:
-        """Put back what `moments` gave."""
+        """Put back what `optimizer_state` returned."""
         weights = {
             key.removesuffix("|weight"): each
             for key, each in moments.items()
@@ -344,85 +360,57 @@ class _PPO(Learner):
         super().load_optimizer_state(others, path)
 
     def state(self) -> dict[str, Any]:
-        """Return what the episode_source carry on."""
-        return self.episode_source.state()
+        """Return the state of the episode source."""
+        return self.task.source.state()
 
     def restore(self, state: Mapping[str, Any], path: Path) -> None:
-        """Put back what `state` gave."""
-        self.episode_source.restore(state, path)
+        """Put back what `state` returned."""
+        self.task.source.restore(state, path)
 
 
-def earned(episodes: Sequence[Episode]) -> dict[str, float]:
+def _train_settings(config: PPOConfig) -> dict[str, Any]:
+    """Return the options that decide the training, their defaults filled in.
+
+    The policies that the run started from are left out: their hashes are in `trained_on`.
+    """
+    settings = to_json(config)
+    del settings["init_from"], settings["critic"]
+    settings["learning_rate"] = config.first_learning_rate
+    settings["entropy_coef"] = config.first_entropy_coef
+    return settings
+
+
+def mean_rewards(episodes: Sequence[Episode]) -> dict[str, float]:
     """Return the mean reward of a decision and the mean return of an episode."""
     steps = sum(len(episode.rewards) for episode in episodes)
     rewards = sum(float(episode.rewards.sum()) for episode in episodes)
     return {"reward": rewards / steps, "return": rewards / len(episodes)}
 
 
-def compressed(rewards: FloatArray, floor: float) -> FloatArray:
-    """Return rewards of which what lies below the floor counts a tenth."""
-    return np.asarray(np.maximum(rewards, floor + 0.1 * (rewards - floor)))
-
-
-def evened(
-    advantages: FloatArray, return_std: FloatArray, advantage_scaling_power: float
-) -> FloatArray:
-    """Return advantages in parts of what returns are usually off by, raised to a power."""
-    return np.asarray(advantages / return_std**advantage_scaling_power)
-
-
-def standardised(advantages: FloatArray, limit: float) -> FloatArray:
-    """Return advantages of mean 0 and deviation 1, those beyond the limit as at it."""
-    standard = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-    return np.asarray(standard.clip(-limit, limit))
-
-
-def clipped_loss(moved: Tensor, advantages: Tensor, clip: float) -> Tensor:
+def clipped_loss(log_ratios: Tensor, advantages: Tensor, clip: float) -> Tensor:
     """Return (B,) PPO's clipped objective, negated.
 
     Args:
-        moved: (B,) log of the probability now over that when the decision was made.
-        advantages: (B,) how much better than expected it was.
-        clip: Farthest that the ratio is rewarded to move from 1.
+        log_ratios: (B,) logarithms of the probability now over that when the decision was made.
+        advantages: (B,) of the decisions.
+        clip: Range around 1 in which the ratio is rewarded.
     """
-    ratio = moved.exp()
+    ratio = log_ratios.exp()
     return -torch.minimum(ratio * advantages, ratio.clamp(1.0 - clip, 1.0 + clip) * advantages)
 
 
-def laplace_loss(off: Tensor, return_std: Tensor) -> Tensor:
-    """Return (B,) how unlikely distances are; least where the spread is their mean.
+def laplace_loss(distances: Tensor, return_std: Tensor) -> Tensor:
+    """Return (B,) negative log-likelihoods, up to a constant, of a Laplace distribution.
 
     Args:
-        off: (B,) distances of returns from what was expected.
-        return_std: (B,) what they were expected to be.
+        distances: (B,) of returns from what was expected.
+        return_std: (B,) expected distances, at whose mean the loss is least.
     """
-    return off / return_std + return_std.log()
-
-
-def generalised_advantages(
-    rewards: FloatArray, values: FloatArray, gamma: float, gae_lambda: float
-) -> FloatArray:
-    """Return (E, T) generalised advantages of episodes that end within T steps.
-
-    A cut episode (truncated) counts as ended: what it would have earned is not known.
-
-    Args:
-        rewards: (E, T), 0 after the end.
-        values: (E, T) expected returns, 0 after the end.
-        gamma: Discount.
-        gae_lambda: Weight of longer views against the expectation.
-    """
-    found = np.zeros_like(rewards)
-    ahead, expected = np.zeros(len(rewards)), np.zeros(len(rewards))
-    for step in reversed(range(rewards.shape[1])):
-        surprise = rewards[:, step] + gamma * expected - values[:, step]
-        ahead = surprise + gamma * gae_lambda * ahead
-        found[:, step], expected = ahead, values[:, step]
-    return found
+    return distances / return_std + return_std.log()
 
 
 def end_to_end(parts: Sequence[Any]) -> Any:
-    """Return (D, ...) what several parts see, one after the other."""
+    """Return (D, ...) observations of several parts, one after the other."""
     if isinstance(parts[0], np.ndarray):
         return np.concatenate(parts)
     return type(parts[0]).concatenate(parts)

@@ -1,8 +1,8 @@
 """A small actor and critic for ABR: two towers of dense layers over observation and memory.
 
-Both read the whole (6, W) matrix, the rung of the newest chunk, which the matrix shows only as a
-bitrate, and what `LinkMemory` keeps of the chunks before. One output a rung, so any ladder will do,
-each with a network of its own.
+Both read the whole (6, W) observation, the rung of the newest chunk (the observation has only its
+bitrate) and what `LinkMemory` keeps of earlier chunks. The actor has one output for each rung, so
+a network is made for one ladder.
 """
 
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ from netllm_gym.policies.neural.networks import ActionEvaluation, Network
 from netllm_gym.policies.policy import choose
 
 _LOGARITHMIC = (THROUGHPUT, DOWNLOAD, SIZES)  # rows whose values span orders of magnitude
-_LEAST = 0.01  # MB/s, tens of seconds, MB: what is below is told apart no more
+_LEAST = 0.01  # MB/s, tens of seconds, MB: smaller values count as this
 _DECAYS = np.array([0.6, 0.85, 0.95, 1.0])  # a chunk's weight in each mean after one more chunk
 _CHANGE_DECAY = 0.9
 REMEMBERED = 2 * len(_DECAYS) + 4  # numbers that `LinkMemory` gives of a row
-_LEAST_SPREAD = 0.05  # of scaled returns: advantages are divided by no less
+_MIN_RETURN_STD = 0.05  # of scaled returns; advantages are divided by no less
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,12 @@ class ABRNetworkConfig:
     """Sizes of an actor and critic.
 
     Attributes:
-        ladder_mbps: Bitrates of the ladder that it was trained on.
+        ladder_mbps: Bitrates of the ladder, in Mbit/s.
         width: Units of a hidden layer.
         depth: Hidden layers of each tower.
-        foresight: Numbers about what is to come that the critic sees besides, in training.
-        seed: Of the initial weights.
+        foresight: Numbers about the link's future that the critic reads in training.
+        seed: Seed of the initial weights.
+        problem: Short name of the problem.
     """
 
     ladder_mbps: tuple[float, ...] = (0.3, 0.75, 1.2, 1.85, 2.85, 4.3)
@@ -51,10 +52,8 @@ class ABRNetworkConfig:
 
     def __post_init__(self) -> None:
         rises = all(a < b for a, b in zip((0.0, *self.ladder_mbps), self.ladder_mbps, strict=False))
-        check(
-            len(self.ladder_mbps) >= 2 and rises,
-            *("ladder_mbps", "hold 2 or more bitrates that rise from above 0", self.ladder_mbps),
-        )
+        holds, rule = len(self.ladder_mbps) >= 2 and rises, "hold 2 or more rising bitrates above 0"
+        check(holds, "ladder_mbps", rule, self.ladder_mbps)
         check(1 <= self.width <= 2**14, "width", "be in 1..16384", self.width)
         check(0 <= self.foresight <= 64, "foresight", "be in 0..64", self.foresight)
         check(1 <= self.depth <= 64, "depth", "be in 1..64", self.depth)
@@ -63,8 +62,9 @@ class ABRNetworkConfig:
 
 
 class ABRNetwork(Network):
-    """Says how good each rung is (actor) and what return is to come (critic)."""
+    """Actor and critic for ABR."""
 
+    kind = "abr-memory"
     config: ABRNetworkConfig
 
     def __init__(self, config: ABRNetworkConfig) -> None:
@@ -78,7 +78,7 @@ class ABRNetwork(Network):
         inputs = NUM_ROWS * self._width + rungs + REMEMBERED
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.actor = _tower(inputs, config, rungs, gain=0.01)  # at first all rungs are alike
+            self.actor = _tower(inputs, config, rungs, gain=0.01)  # nearly uniform at first
             self.critic = _tower(inputs + config.foresight, config, 2, gain=1.0)
 
     def new_memory(self, num_rows: int) -> "LinkMemory":
@@ -108,21 +108,19 @@ class ABRNetwork(Network):
         return choose(logits, None if draws is None else draws[0])
 
     def evaluate_actions(self, observations: Any, actions: IntArray) -> ActionEvaluation:
-        """Say of (B,) rungs how likely they were."""
+        """Return how likely (B,) rungs are; see the base."""
         seen = self.features(observations)
         log_probs = torch.log_softmax(self.actor(seen), dim=1)
         of_actions = log_probs.gather(1, torch.from_numpy(actions)[:, None])[:, 0]
         entropies = -(log_probs.exp() * log_probs).sum(1)
-        return ActionEvaluation(of_actions, entropies, *self._expected(seen, observations))
-
-    def expected(self, observations: Observations) -> tuple[Tensor, Tensor]:
-        """Return (B,) what the critic expects of observations, and how far off it usually is."""
-        return self._expected(self.features(observations), observations)
-
-    def _expected(self, seen: Tensor, observations: Observations) -> tuple[Tensor, Tensor]:
         ahead = foresight_of(observations[:, : -self._below], self.config.foresight)
-        values, return_std = self.critic(torch.cat([seen, ahead], dim=1)).unbind(1)
-        return values, F.softplus(return_std) + _LEAST_SPREAD
+        values, raw_std = self.critic(torch.cat([seen, ahead], dim=1)).unbind(1)
+        return_std = F.softplus(raw_std) + _MIN_RETURN_STD
+        return ActionEvaluation(of_actions, entropies, values, return_std)
+
+    def critic_part(self) -> nn.Module:
+        """Return the critic."""
+        return self.critic
 
     def towers(self) -> tuple[nn.Module, nn.Module]:
         """Return actor and critic."""
@@ -134,12 +132,12 @@ class ABRNetwork(Network):
 
 
 class LinkMemory:
-    """The throughput of all chunks of the episode, newest first in weight, as a few numbers.
+    """A summary of the throughput of all chunks of the episode.
 
-    Of its logarithm: mean and standard deviation with four weights, from the last few chunks to all
-    alike; the least and the most; the mean size of the change from chunk to chunk. And how many
-    there were. An observation shows six chunks, from which a link that is steady for minutes and
-    one that is so for the moment look the same.
+    It has, of the throughput's logarithm: weighted means and standard deviations with four decays,
+    from the last few chunks to all of them; the minimum and maximum; and the mean change from chunk
+    to chunk. It also has the number of chunks. An observation alone shows only six chunks, in which
+    a link that has been steady for minutes looks like one that is steady for the moment.
 
     Args:
         num_rows: Rows that act together.
@@ -195,15 +193,17 @@ def _rows_for(count: int, width: int) -> int:
 
 
 def foresight_of(observations: Observations, count: int) -> Tensor:
-    """Return (N, count) logarithms of the numbers in the first rows below the observation."""
+    """Return (N, count) logarithms of the numbers in the rows that follow the observation."""
     ahead = observations[:, NUM_ROWS:].reshape(len(observations), -1)[:, :count]
     if ahead.shape[1] < count:
-        raise InputError(f"observations must hold {count} numbers to come, got {ahead.shape[1]}")
+        raise InputError(
+            f"observations must hold {count} numbers of foresight, got {ahead.shape[1]}"
+        )
     return torch.from_numpy(np.log(np.maximum(ahead, _LEAST)))
 
 
 def _logarithm(values: NDArray[Any]) -> NDArray[Any]:
-    """Return 0 for the least value that is told apart, 1 for 1."""
+    """Return logarithms scaled so that `_LEAST` and less become 0, and 1 becomes 1."""
     return np.asarray(np.log(np.maximum(values, _LEAST) / _LEAST) / np.log(1 / _LEAST))
 
 

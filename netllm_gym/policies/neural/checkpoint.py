@@ -1,15 +1,15 @@
-"""A small network on disk: `config.json` and `weights.safetensors`, nothing else needed to run it.
+"""A small network on disk: `config.json` and `weights.safetensors`.
 
-`config.json` names the network, which decides what its `config` means; `policies/checkpoint.py`
-has what all kinds of policies share.
+`config.json` holds the network's kind, by which a problem names its class, and its config.
+`policies/checkpoint.py` has what all kinds of trained policies share.
 """
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol, get_type_hints
 
 import torch
+from torch import nn
 
 from netllm_gym.configs import from_json, to_json
 from netllm_gym.errors import InputError
@@ -21,16 +21,49 @@ from netllm_gym.policies.checkpoint import (
     write_config,
     write_tensors,
 )
-from netllm_gym.policies.neural.networks import KeptNetwork
 from netllm_gym.policies.policy import TrainedPolicyFactory
+from netllm_gym.problems.index import problems
+from netllm_gym.problems.problem import imported
 
 SCHEMA = "netllm-gym network 1"
 WEIGHTS_FILE = "weights.safetensors"
-NETWORKS = {  # name in config.json -> config and class, imported when they are asked for
-    "abr-memory": ("netllm_gym.policies.neural.abr_mlp", "ABRNetworkConfig", "ABRNetwork"),
-    "decima": ("netllm_gym.policies.neural.cjs", "DecimaNetworkConfig", "Decima"),
-    "viewport": ("netllm_gym.policies.neural.vp", "ViewportNetworkConfig", "ViewportNetwork"),
-}
+
+
+class NetworkConfig(Protocol):
+    """A frozen configuration that travels as JSON.
+
+    Attributes:
+        problem: Short name of the problem that the network was made for.
+    """
+
+    @property
+    def problem(self) -> str: ...  # noqa: D102
+
+
+class KeptNetwork(nn.Module):
+    """A network that can be written to a folder and read from it.
+
+    A subclass is made from its config alone, and annotates `config` with the config's class.
+
+    Attributes:
+        kind: Name of the class in `config.json`; the problem's `networks` say what it means.
+        config: Everything that, with the weights, rebuilds the network.
+    """
+
+    kind: ClassVar[str]
+    config: NetworkConfig
+
+    def factory(
+        self, *, sampled: bool | None, name: str, trained_on: Mapping[str, Any]
+    ) -> TrainedPolicyFactory:
+        """Return a factory of policies, or predictors, that share the network.
+
+        Args:
+            sampled: Whether actions are drawn; None takes the network's default.
+            name: Name of the policies in tables.
+            trained_on: Where the training data came from.
+        """
+        raise NotImplementedError
 
 
 def write_network(
@@ -39,13 +72,12 @@ def write_network(
     """Write a network's files into an existing folder.
 
     Args:
-        folder: Where.
-        network: Any state; nothing of it is changed.
-        trained_on: Where the training data came from (worlds, recordings), as JSON values.
+        folder: The folder.
+        network: The network, which is not changed.
+        trained_on: Where the training data came from (data sets, recordings), as JSON values.
     """
-    [name] = [name for name, known in NETWORKS.items() if known[2] == type(network).__name__]
     write_tensors(folder / WEIGHTS_FILE, network.state_dict())
-    values = {"schema": SCHEMA, "network": name, "config": to_json(network.config)}
+    values = {"schema": SCHEMA, "network": network.kind, "config": to_json(network.config)}
     write_config(folder, values, [WEIGHTS_FILE], trained_on)
 
 
@@ -57,23 +89,23 @@ def load_network(folder: Path) -> tuple[KeptNetwork, dict[str, Any]]:
     """
     values = read_config(folder, SCHEMA)
     path = folder / "config.json"
-    name = values.get("network")
-    if name not in NETWORKS:
+    known = {kind: target for each in problems().values() for kind, target in each.networks.items()}
+    kind = values.get("network")
+    if not isinstance(kind, str) or kind not in known:
         raise InputError(
-            f"{path} must name a network of {', '.join(NETWORKS)}, got {name!r}; what an older "
-            "version trained must be trained anew"
+            f"{path} must name a network of {', '.join(known)}, got {kind!r}; networks of older "
+            "versions must be trained anew"
         )
-    module, config_name, class_name = NETWORKS[name]
-    found = importlib.import_module(module)
+    network_class: type[KeptNetwork] = imported(known[kind])
     weights = read_tensors(folder / WEIGHTS_FILE, values.get("sha256", {}).get(WEIGHTS_FILE))
     try:
-        config = from_json(getattr(found, config_name), values["config"])
+        config = from_json(get_type_hints(network_class)["config"], values["config"])
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    with torch.device("meta"):  # sizes first: a number may ask for all the memory
-        wanted = getattr(found, class_name)(config).state_dict()
+    with torch.device("meta"):  # only sizes, since a number may ask for more than all the memory
+        wanted = network_class(config).state_dict()
     check_tensors(folder / WEIGHTS_FILE, weights, wanted)
-    network: KeptNetwork = getattr(found, class_name)(config)
+    network = network_class(config)
     network.load_state_dict(weights)
     return network, values
 
@@ -81,17 +113,16 @@ def load_network(folder: Path) -> tuple[KeptNetwork, dict[str, Any]]:
 def load_network_policy(
     folder: Path | str, *, sampled: bool | None = None, name: str = "ppo", device: str = "cpu"
 ) -> TrainedPolicyFactory:
-    """Read a policy, ready to act.
+    """Read a policy that is ready to act.
 
     Args:
-        folder: As `write_network` filled it.
-        sampled: Draw actions instead of taking the likeliest; None does as is usual for the
-            problem.
-        name: What tables call it.
-        device: Must be there; a network this small is as fast on the CPU, where it runs.
+        folder: Folder that `write_network` filled.
+        sampled: Whether actions are drawn; None takes the network's default.
+        name: Name of the policy in tables.
+        device: Device that must exist. The network runs on the CPU, which is as fast for its size.
 
     Returns:
-        A factory env -> policy, or windows -> predictor, with the attribute `trained_on`.
+        A factory of policies or predictors with the attribute `trained_on`.
 
     Raises:
         InputError: If a file is missing, broken, altered or of another schema.

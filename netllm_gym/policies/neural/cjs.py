@@ -1,12 +1,11 @@
 """Decima: a graph network that schedules a cluster, and its published weights.
 
-One forward serves N clusters, the rows of a `ClusterView`; nothing is padded but the two choices.
-Messages run from children to parents, one generation of all graphs at a time.
+One forward pass serves N clusters, the rows of a `ClusterView`; only the two choices are padded.
+Messages pass from children to parents, one generation of all graphs at a time.
 
-The published weights are not shipped: they are read from the data folder, `cjs/weights`.
+The published weights are not shipped; they are read from the data folder, `cjs/weights`.
 
-Source: Decima (Mao et al., SIGCOMM 2019) as spark-sched-sim trained it and NetLLM evaluates it,
-`spec/cjs.md` 4 and 5.2.
+Source: Decima (Mao et al., SIGCOMM 2019) as spark-sched-sim trained it and NetLLM evaluates it.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,7 +27,12 @@ from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.errors import InputError
 from netllm_gym.files import one_line
 from netllm_gym.policies.baselines.cjs import edge_ends, longest_paths, places_of_jobs
-from netllm_gym.policies.neural.networks import ActionEvaluation, Network, NetworkPolicyFactory
+from netllm_gym.policies.neural.networks import (
+    ActionEvaluation,
+    Imitation,
+    Network,
+    NetworkPolicyFactory,
+)
 
 WEIGHTS_FILE = "decima_tpch_weights.npz"
 DECODINGS = ("sampled", "greedy")
@@ -148,7 +152,7 @@ def _generations(view: ClusterView) -> tuple[Tensor, tuple[Generation, ...]]:
 
 
 class Embeddings(NamedTuple):
-    """What the network makes of a batch."""
+    """Embeddings of a batch."""
 
     stages: Tensor  # (M, 16)
     jobs: Tensor  # (J, 16)
@@ -175,10 +179,11 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True)
 class DecimaNetworkConfig:
-    """All that can differ between networks of Decima's shape, which serve any cluster.
+    """Config of a network of Decima's shape, which serves clusters of any size.
 
     Attributes:
-        seed: Of the initial weights.
+        seed: Seed of the initial weights.
+        problem: Short name of the problem.
     """
 
     seed: int = 0
@@ -192,6 +197,7 @@ class DecimaNetworkConfig:
 class Decima(Network):
     """Embeds stages, jobs and the cluster; scores stages, then executors for the chosen one."""
 
+    kind = "decima"
     config: DecimaNetworkConfig
     draws_per_decision: ClassVar[int] = 2  # for the stage and the executors
     draws_by_default: ClassVar[bool] = True  # as it is trained and evaluated
@@ -222,23 +228,34 @@ class Decima(Network):
         return actions
 
     def evaluate_actions(self, observations: ClusterView, actions: IntArray) -> ActionEvaluation:
-        """Say of (B, 2) actions how likely they were."""
+        """Return how likely (B, 2) actions are; see the base."""
         choice = self(cluster_graph(observations), actions=torch.from_numpy(actions))
         return ActionEvaluation(choice.log_prob, choice.entropy(), None)
 
+    def imitation(self, observations: ClusterView, actions: IntArray) -> Imitation:
+        """Return how well the network imitates (B, 2) actions; see the base.
+
+        It agrees where its likeliest stage is the same.
+        """
+        graph, targets = cluster_graph(observations), torch.from_numpy(actions)
+        choice = self(graph, actions=targets)
+        begin = torch.cumsum(graph.num_offered, 0) - graph.num_offered
+        likeliest = graph.offered[begin + choice.stage_log_probs.argmax(1)] - graph.stage_begin
+        demand = torch.from_numpy(observations.demand.astype(np.int64))
+        losses = imitation_losses(choice, demand[graph.stage_begin + targets[:, 0]])
+        return Imitation(losses, (likeliest == targets[:, 0]).numpy())
+
     def chooses(self, observations: ClusterView) -> BoolArray:
-        """Return (B,) where there are a stage and executors for it."""
-        offered = observations.stage_row[observations.schedulable]
-        offers = np.bincount(offered, minlength=len(observations)) > 0
-        return np.asarray(offers & (observations.committable > 0))
+        """Return (B,) whether there are a stage and executors for it."""
+        return offers_choice(observations)
 
     def check_env(self, env: Any) -> None:
-        """Refuse nothing: any cluster will do."""
+        """Accept any cluster."""
 
     def forward(
         self, graph: ClusterGraph, draws: Tensor | None = None, actions: Tensor | None = None
     ) -> Choice:
-        """Choose, or say how likely a choice was.
+        """Choose, or return how likely a given choice is.
 
         Args:
             graph: Of N clusters.
@@ -254,7 +271,7 @@ class Decima(Network):
         draws: Tensor | None = None,
         actions: Tensor | None = None,
     ) -> Choice:
-        """Do what `forward` does with what was made of the graph already."""
+        """Do the same as `forward`, given the embeddings of the graph."""
         stage_log_probs = self.stage_log_probs(graph, embedded)
         if actions is None:
             stage = _pick(stage_log_probs, graph.num_offered, None if draws is None else draws[0])
@@ -316,7 +333,7 @@ class Decima(Network):
 
         Args:
             graph: Of N clusters.
-            embedded: What was made of it.
+            embedded: Its embeddings.
             jobs: (N,) places of jobs, one of each row.
         """
         seen = torch.cat([graph.job_features[jobs], embedded.jobs[jobs], embedded.clusters], 1)
@@ -332,6 +349,30 @@ class Decima(Network):
         for layer in others:
             hidden = layer(hidden)
         return _log_probs(hidden[:, 0], row, column, count)
+
+
+def offers_choice(view: ClusterView) -> BoolArray:
+    """Return (N,) whether a row has a stage that can be chosen and executors for it."""
+    offered = np.bincount(view.stage_row[view.schedulable], minlength=len(view)) > 0
+    return np.asarray(offered & (view.committable > 0))
+
+
+def imitation_losses(choice: Choice, demand: Tensor) -> Tensor:
+    """Return (B,) negative log-probabilities of another policy's actions, in nats.
+
+    The environment gives a stage no more executors than it demands. So where the action gives that
+    many or more, every number from the demand up is right.
+
+    Args:
+        choice: The network's probabilities and the (B, 2) actions.
+        demand: (B,) executors that the chosen stages demand.
+    """
+    given, of_executors = choice.actions[:, 1:], choice.executor_log_probs  # (B, 1), (B, X)
+    columns = torch.arange(of_executors.shape[1])
+    enough = demand[:, None] - 1
+    right = torch.where(given >= enough, columns >= enough, columns == given)
+    of_stage = choice.log_prob - of_executors.gather(1, given)[:, 0]
+    return -of_stage - of_executors.masked_fill(~right, _MASKED).logsumexp(1)
 
 
 def _mlp(

@@ -1,8 +1,8 @@
-"""What a trained network is: it decides, it says how likely its decisions were, it is kept.
+"""Networks of control problems: how they decide, evaluate decisions and are trained further.
 
-A network of either problem fits: observations are whatever the environment gives (an array, a
-ragged view), actions whatever it takes. `ppo.py` trains one; `NetworkPolicy` lets it play and
-`checkpoint.py` keeps it on disk, unless it brings its own `player`, `write` and `read`.
+A network of any control problem fits: observations are whatever the environment returns (an array,
+a ragged view), actions whatever it takes. `training/ppo.py` trains a network and `NetworkPolicy`
+lets it act.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,32 +16,28 @@ from torch import Tensor, nn
 from netllm_gym.arrays import BoolArray, FloatArray, IntArray
 from netllm_gym.errors import InputError
 from netllm_gym.policies.checkpoint import read_schema
+from netllm_gym.policies.neural.checkpoint import (
+    SCHEMA,
+    KeptNetwork,
+    NetworkConfig,
+    load_network,
+    write_network,
+)
 from netllm_gym.policies.policy import Policy, TrainedPolicyFactory
 from netllm_gym.randomness import EpisodeDraws
-
-
-class NetworkConfig(Protocol):
-    """A frozen configuration that travels as JSON.
-
-    Attributes:
-        problem: Short name of the problem that the network plays.
-    """
-
-    @property
-    def problem(self) -> str: ...  # noqa: D102
 
 
 class ActionEvaluation(NamedTuple):
     """What a network says of B decisions that were made."""
 
     log_probs: Tensor  # (B,) of the actions
-    entropies: Tensor  # (B,) of all that could have been chosen
-    values: Tensor | None  # (B,) return that it expects from here on; None if it expects nothing
-    return_std: Tensor | None = None  # (B,) how far returns usually are from that, above 0
+    entropies: Tensor  # (B,) of the distributions from which the actions were drawn
+    values: Tensor | None  # (B,) expected returns; None without a critic
+    return_std: Tensor | None = None  # (B,) expected deviations of returns from values, above 0
 
 
-def together(parts: Sequence[ActionEvaluation]) -> ActionEvaluation:
-    """Return what was said of several batches, end to end."""
+def concatenated(parts: Sequence[ActionEvaluation]) -> ActionEvaluation:
+    """Return the evaluations of several batches as one."""
 
     def joined(each: Sequence[Tensor | None]) -> Tensor | None:
         known = [part for part in each if part is not None]
@@ -55,8 +51,15 @@ def together(parts: Sequence[ActionEvaluation]) -> ActionEvaluation:
     )
 
 
+class Imitation(NamedTuple):
+    """How well a network imitates B decisions of another policy."""
+
+    losses: Tensor  # (B,) in nats
+    agrees: BoolArray  # (B,) whether the network's likeliest decision is the same
+
+
 class Memory(Protocol):
-    """What a network keeps of the episode that each row plays, beyond what an observation shows."""
+    """What a network keeps of each row's episode beyond the current observation."""
 
     def reset(self, rows: IntArray) -> None:
         """Forget these rows: each begins a new episode with the next step."""
@@ -65,119 +68,106 @@ class Memory(Protocol):
         """Take in one step of all rows; return what the network reads of it."""
 
 
-class KeptNetwork(nn.Module):
-    """A network that is kept on disk, and what it becomes when it is read.
-
-    Attributes:
-        config: Everything that, with the weights, rebuilds it.
-    """
-
-    config: NetworkConfig
-
-    def factory(
-        self, *, sampled: bool | None, name: str, trained_on: Mapping[str, Any]
-    ) -> TrainedPolicyFactory:
-        """Return what builds policies, or predictors, that share the network.
-
-        Args:
-            sampled: Draw actions instead of taking the likeliest; None does as is usual.
-            name: What tables call it.
-            trained_on: Where the training data came from.
-        """
-        raise NotImplementedError
-
-
 class Network(KeptNetwork):
-    """What the network of a problem that is played brings.
+    """A network that acts in a control problem.
 
     Attributes:
         draws_per_decision: Uniform numbers that a sampled decision takes.
-        draws_by_default: Whether policies of the problem usually draw their actions.
+        draws_by_default: Whether policies of the network draw their actions by default.
     """
 
     draws_per_decision: ClassVar[int] = 1
     draws_by_default: ClassVar[bool] = False
 
-    @property
-    def steps_together(self) -> int:
-        """Decisions in a row that are judged together: 1, or all of an episode."""
-        return 1
-
-    def player(self, num_rows: int, *, sampled: bool) -> Policy:
-        """Return the network at work, for so many rows."""
-        return NetworkPolicy(self, num_rows, sampled=sampled, name="learner")
-
-    def write(self, folder: Path, trained_on: Mapping[str, Any]) -> None:
-        """Write the policy's files into an existing folder."""
-        from netllm_gym.policies.neural.checkpoint import write_network
-
-        write_network(folder, self, trained_on)
-
-    def read(self, folder: Path) -> tuple["Network", dict[str, Any]]:
-        """Return the network that `write` left there, and the values of its `config.json`.
-
-        Raises:
-            InputError: If the folder holds anything else.
-        """
-        from netllm_gym.policies.neural.checkpoint import SCHEMA, load_network
-
-        if read_schema(folder) != SCHEMA:
-            raise InputError(
-                f"start must be the language model with which the run in {folder.parent} began, "
-                "got another or none"
-            )
-        found, values = load_network(folder)
-        if not isinstance(found, Network):
-            raise InputError(f"{folder} must hold a network that plays, got a predictor")
-        return found, values
-
     def decide(self, observations: Any, draws: FloatArray | None) -> IntArray:
         """Return (N, ...) actions.
 
         Args:
-            observations: (N, ...) what each row sees, as its memory returned it if it has one.
+            observations: (N, ...) observations, as the memory returned them if there is one.
             draws: (K, N) uniform in [0, 1), K of `draws_per_decision`; None takes the likeliest.
         """
         raise NotImplementedError
 
     def evaluate_actions(self, observations: Any, actions: IntArray) -> ActionEvaluation:
-        """Say of (B, ...) decisions, where there was a choice, how likely they were.
+        """Return how likely (B, ...) actions are, with gradients.
 
-        Observations are those of `decide`. Gradients flow.
+        Args:
+            observations: (B, ...) as in `decide`, where there was a choice.
+            actions: (B, ...) that were taken.
         """
         raise NotImplementedError
 
+    def check_env(self, env: Any) -> None:
+        """Raise `InputError` for an environment in which the network cannot act."""
+        raise NotImplementedError
+
     def chooses(self, observations: Any) -> BoolArray:
-        """Return (B,) where there is a choice, from which something can be learned; everywhere."""
+        """Return (B,) whether there is a choice, from which something can be learned."""
         return np.ones(len(observations), np.bool_)
+
+    def imitation(self, observations: Any, actions: IntArray) -> Imitation:
+        """Return how well the network imitates (B, ...) actions of another policy."""
+        losses = -self.evaluate_actions(observations, actions).log_probs
+        with torch.no_grad():
+            same = self.decide(observations, None) == actions
+        return Imitation(losses, same.reshape(len(same), -1).all(axis=1))
+
+    @property
+    def steps_together(self) -> int:
+        """Consecutive decisions that must be evaluated together: 1, or all of an episode."""
+        return 1
 
     def new_memory(self, num_rows: int) -> Memory | None:
         """Return an empty memory of rows that act together; None if observations are enough."""
         return None
 
+    def critic_part(self) -> nn.Module | None:
+        """Return the part that estimates returns; None if there is no critic."""
+        return None
+
     def towers(self) -> Sequence[nn.Module]:
-        """Return parts that share no weight; the gradient of each is clipped by itself."""
+        """Return parts without common weights, whose gradients are clipped one by one."""
         return [self]
 
-    def check_env(self, env: Any) -> None:
-        """Refuse an environment that the network cannot play."""
-        raise NotImplementedError
+    def player(self, num_rows: int, *, sampled: bool) -> Policy:
+        """Return a policy of the network for so many rows."""
+        return NetworkPolicy(self, num_rows, sampled=sampled, name="learner")
 
     def factory(
         self, *, sampled: bool | None, name: str, trained_on: Mapping[str, Any]
     ) -> TrainedPolicyFactory:
-        """Return what builds policies that share the network."""
+        """Return a factory of policies that share the network."""
         return NetworkPolicyFactory(self, sampled=sampled, name=name, trained_on=trained_on)
+
+    def write(self, folder: Path, trained_on: Mapping[str, Any]) -> None:
+        """Write the policy's files into an existing folder."""
+        write_network(folder, self, trained_on)
+
+    def read(self, folder: Path) -> tuple["Network", dict[str, Any]]:
+        """Return the network that `write` left in a folder, and the values of its `config.json`.
+
+        Raises:
+            InputError: If the folder holds anything else.
+        """
+        if read_schema(folder) != SCHEMA:
+            raise InputError(
+                f"init_from must be the language model with which the run in {folder.parent} "
+                "began, got another or none"
+            )
+        found, values = load_network(folder)
+        if not isinstance(found, Network):
+            raise InputError(f"{folder} must hold a network that acts, got a predictor")
+        return found, values
 
 
 class NetworkPolicy:
-    """A network at work; keeps `policies/policy.py`'s protocol.
+    """The policy of a network, see `policies/policy.py`.
 
     Args:
         network: In eval mode.
         num_rows: Rows that act together.
-        sampled: Draw actions, by episode seed and step; else take the likeliest.
-        name: What tables call it.
+        sampled: Whether actions are drawn, by episode seed and step; else the likeliest is taken.
+        name: Name in tables.
     """
 
     def __init__(self, network: Network, num_rows: int, *, sampled: bool, name: str) -> None:
@@ -202,19 +192,22 @@ class NetworkPolicy:
             return self.network.decide(observations, draws)
 
 
-def remembered(network: Network, seen: Sequence[Any]) -> Sequence[Any]:
-    """Return what the network read at every step of whole episodes.
+def remembered(network: Network, observations: Sequence[Any]) -> Sequence[Any]:
+    """Return what a network read in each step of whole episodes.
 
     Args:
         network: That played them, or could have.
-        seen: (T, ...) observations of each.
+        observations: (T, ...) of each episode.
     """
-    memory = network.new_memory(len(seen))
+    memory = network.new_memory(len(observations))
     if memory is None:
-        return seen
-    lengths = [len(each) for each in seen]
-    after = range(max(lengths))  # a row that has ended repeats its last step, which nobody reads
-    steps = [memory.see(np.stack([each[min(t, len(each) - 1)] for each in seen])) for t in after]
+        return observations
+    lengths = [len(each) for each in observations]
+    # An episode that has ended repeats its last step, which is cut off below.
+    steps = [
+        memory.see(np.stack([each[min(step, len(each) - 1)] for each in observations]))
+        for step in range(max(lengths))
+    ]
     read = np.stack(steps, axis=1)
     return [row[:length] for row, length in zip(read, lengths, strict=True)]
 

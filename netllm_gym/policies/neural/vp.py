@@ -1,10 +1,10 @@
-"""Small networks that predict viewports: a GRU, and TRACK fed with the history only.
+"""Small networks that predict viewports: a GRU, and TRACK without content.
 
 TRACK (Rondon et al., TPAMI 2021; here after its port in NetLLM, SIGCOMM 2024) is a recurrent
-encoder and decoder that adds up steps. What differs from that port: no saliency branch; the decoder
-begins from the last viewport that was seen, not from the first one that is to be predicted; its
-fusion state goes on from sample to sample; inputs and outputs have one unit, and yaw is relative to
-the last sample, so that nothing jumps where it wraps around.
+encoder and decoder whose outputs are summed over the steps. Differences from that port: there is no
+saliency branch; the decoder begins with the last observed viewport, not with the first one that is
+to be predicted; its fusion state is kept from sample to sample; inputs and outputs have one unit;
+and yaw is relative to the last sample, so that no value jumps where yaw wraps around.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from netllm_gym.configs import MAX_SEED, check
 from netllm_gym.data.vp.angles import check_order
-from netllm_gym.policies.neural.networks import KeptNetwork
+from netllm_gym.policies.neural.checkpoint import KeptNetwork
 from netllm_gym.policies.viewport import (
     NUM_FEATURES,
     OFFSET_DEG,
@@ -30,16 +30,17 @@ _PLACE = (6, 7, 2)  # of the features: roll, pitch, and yaw relative to the last
 
 @dataclass(frozen=True)
 class ViewportNetworkConfig:
-    """What a network predicts from what.
+    """Sizes of a viewport network.
 
     Attributes:
-        kind: "gru" or "track".
-        history: Samples that are seen.
-        future: Samples that are predicted.
-        euler_order: Of the angles.
+        kind: Architecture: "gru" or "track".
+        history: Samples that the network reads.
+        future: Samples that it predicts.
+        euler_order: Order of the Euler angles.
         width: Units of a recurrent layer.
-        seed: Of the initial weights.
-        content_size: Features of a frame: none are seen.
+        seed: Seed of the initial weights.
+        content_size: Features of a frame; 0, since the networks read none.
+        problem: Short name of the problem.
     """
 
     kind: str = "gru"
@@ -63,7 +64,7 @@ class ViewportNetworkConfig:
 
 
 class GRUCore(nn.Module):
-    """One recurrent layer over the history, and all future samples at once from its last state."""
+    """One recurrent layer reads the history; its last state gives all future samples at once."""
 
     def __init__(self, config: ViewportNetworkConfig) -> None:
         super().__init__()
@@ -82,7 +83,7 @@ class GRUCore(nn.Module):
 
 
 class TrackCore(nn.Module):
-    """Two recurrent layers, position and fusion, that read the history and then go on by steps."""
+    """Two recurrent layers, position and fusion, read the history, then predict step by step."""
 
     def __init__(self, config: ViewportNetworkConfig) -> None:
         super().__init__()
@@ -114,8 +115,9 @@ CORES = {"gru": GRUCore, "track": TrackCore}
 
 
 class ViewportNetwork(KeptNetwork):
-    """One of the two, with its config."""
+    """A GRU or TRACK with its config."""
 
+    kind = "viewport"
     config: ViewportNetworkConfig
 
     def __init__(self, config: ViewportNetworkConfig) -> None:
@@ -134,5 +136,10 @@ class ViewportNetwork(KeptNetwork):
     ) -> PredictorFactory:
         """Return what builds predictors that share the network."""
         return PredictorFactory(
-            *(self, self.forecast, self.config), sampled=sampled, name=name, trained_on=trained_on
+            self,
+            self.forecast,
+            self.config,
+            sampled=sampled,
+            name=name,
+            trained_on=trained_on,
         )

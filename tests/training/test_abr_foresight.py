@@ -25,9 +25,9 @@ from netllm_gym.policies.neural.abr_mlp import (
     with_rows,
 )
 from netllm_gym.policies.neural.networks import NetworkPolicy, remembered
-from netllm_gym.training.abr_episodes import WINDOW_EDGES_S, Outlook, TraceEpisodes
-from netllm_gym.training.config import PPOConfig
-from netllm_gym.training.ppo import compressed
+from netllm_gym.training.abr_foresight import WINDOW_EDGES_S, ForesightEnv, Outlook
+from netllm_gym.training.advantages import compressed
+from netllm_gym.training.online import TrainingEpisodes
 
 WINDOWS = len(WINDOW_EDGES_S) - 1
 
@@ -118,7 +118,7 @@ def test_observations_that_went_past_the_memory_are_refused():
     with pytest.raises(InputError, match="must have gone through the memory, got 6 rows"):
         network.decide(seen, None)
     foresees = ABRNetwork(ABRNetworkConfig(width=8, foresight=WINDOWS))
-    with pytest.raises(InputError, match=f"must hold {WINDOWS} numbers to come, got 0"):
+    with pytest.raises(InputError, match=f"must hold {WINDOWS} numbers of foresight, got 0"):
         foresees.evaluate_actions(LinkMemory(2).see(seen), np.zeros(2, np.int64))
     with pytest.raises(InputError, match="must have gone through the memory, got 10 rows"):
         network.decide(LinkMemory(2).see(with_rows(seen, np.ones((2, WINDOWS)))), None)
@@ -147,9 +147,8 @@ def test_rows_that_play_several_episodes_forget_the_last_one():
 
 def test_what_updates_play_over_shows_the_future_of_each_row():
     trace = Trace("steady", np.array([0.0, 500.0]), np.array([1.5, 1.5]))
-    config = PPOConfig(episodes=3)
-    worlds = TraceEpisodes([trace], load_video("synthetic"), config)
-    env, plan = worlds.episodes(0, None)
+    made = ForesightEnv(3, [trace], load_video("synthetic"), autoreset_mode="Disabled")
+    env, plan = TrainingEpisodes(made, seed=0).episodes(0, None)
     observations, _ = env.reset(seed=[each.seed for each in plan])
     assert observations.shape == (3, 8, 6)
     assert np.exp(foresight_of(observations, WINDOWS).numpy()) == pytest.approx(1.5, rel=1e-5)

@@ -1,39 +1,33 @@
-"""Episodes over traces in which ABR networks train by playing, and what their critic sees of them.
+"""What the critic of an ABR network knows of the future in training.
 
-What the links will carry stands below the observation, for the critic alone: it is the same
-whatever is done, so a return judged against it leaves the policy's gradient where it was and takes
-most of the noise out of it.
+The capacity that a link will have is shown in further rows of the observation, which only the
+critic reads. It does not depend on the actions, so the policy's gradient keeps its mean, and most
+of its noise is gone.
 
 Source: Mao et al., Variance Reduction for Reinforcement Learning in Input-Driven Environments (ICLR
 2019).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from netllm_gym.arrays import Float32Array, FloatArray, IntArray
 from netllm_gym.data.abr.traces import Trace
-from netllm_gym.data.abr.video import Video
 from netllm_gym.envs.abr.vector_env import ABRVectorEnv
-from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.policies.neural.abr_mlp import with_rows
-from netllm_gym.policies.policy import TrainedPolicyFactory
-from netllm_gym.training.config import PPOConfig
-from netllm_gym.training.ppo import episode_seeds
 
 WINDOW_EDGES_S = np.array([0, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 160], np.float64)
-FORESIGHT = len(WINDOW_EDGES_S) - 1  # numbers that the critic sees besides
+FORESIGHT = len(WINDOW_EDGES_S) - 1  # numbers that only the critic reads
 _GRID_S = 0.5
 
 
 class Outlook:
-    """What links will carry, read off a grid of half seconds.
+    """The future capacity of links, looked up in a grid of half seconds.
 
     Args:
-        traces: That rows play over.
+        traces: Traces of the environment.
     """
 
     def __init__(self, traces: Sequence[Trace]) -> None:
@@ -42,11 +36,11 @@ class Outlook:
         self._sent = np.concatenate(grids)
 
     def capacity_mbps(self, trace: IntArray, trace_s: FloatArray) -> FloatArray:
-        """Return (N, windows) mean capacity between the edges, counted from now.
+        """Return (N, windows) mean capacity in windows of `WINDOW_EDGES_S` from now on.
 
         Args:
             trace: (N,) index of each row's trace.
-            trace_s: (N,) where in it the row stands.
+            trace_s: (N,) current time in the trace.
         """
         place = (trace_s[:, None] + WINDOW_EDGES_S) / _GRID_S
         below = place.astype(np.int64)
@@ -57,7 +51,7 @@ class Outlook:
 
 
 def _sent_mbit(trace: Trace) -> FloatArray:
-    """Return what a trace has carried, in Mbit, at each half second, wrapped beyond its end."""
+    """Return the Mbit that a trace has carried at each half second; it repeats after its end."""
     period_s = trace.time_s[-1]
     upto = np.concatenate([[0.0], np.cumsum(np.diff(trace.time_s) * trace.capacity_mbps[1:])])
     time_s = _GRID_S * np.arange(int((period_s + WINDOW_EDGES_S[-1]) / _GRID_S) + 3)
@@ -66,7 +60,7 @@ def _sent_mbit(trace: Trace) -> FloatArray:
 
 
 class ForesightEnv(ABRVectorEnv):
-    """Shows below each observation, in as many further rows as it takes, what is to come."""
+    """Adds the future capacity to each observation, in further rows."""
 
     def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
         """Begin episodes; see `RowVectorEnv`."""
@@ -84,38 +78,3 @@ class ForesightEnv(ABRVectorEnv):
         rows = self.batch.rows
         ahead = self._outlook.capacity_mbps(rows["trace"], rows["trace_s"])
         return with_rows(observations, ahead)
-
-
-class TraceEpisodes:
-    """Episodes over the traces of a set: an `EpisodeSource`.
-
-    Args:
-        traces: Trained on.
-        video: Played.
-        ppo: Says how many episodes an update plays, and the seed.
-    """
-
-    settings: Mapping[str, Any] = {}  # the traces decide, which a run remembers
-
-    def __init__(self, traces: Sequence[Trace], video: Video, ppo: PPOConfig) -> None:
-        self._ppo = ppo
-        self._env = ForesightEnv(
-            num_envs=ppo.episodes,
-            traces=traces,
-            video=video,
-            autoreset_mode="Disabled",
-        )
-
-    def episodes(
-        self, update: int, policy: Callable[[], TrainedPolicyFactory]
-    ) -> tuple[ForesightEnv, list[PlannedEpisode]]:
-        """Return the environment and the plan of an update; seeds draw trace and start."""
-        seeds = episode_seeds(self._ppo.seed, update, self._ppo.episodes)
-        return self._env, self._env.training_plan(seeds.tolist())
-
-    def state(self) -> dict[str, Any]:
-        """Return nothing: all updates play over the same traces."""
-        return {}
-
-    def restore(self, state: Mapping[str, Any], path: Path) -> None:
-        """Put nothing back."""

@@ -1,0 +1,93 @@
+"""Online RL in ABR: its network, and episodes over named traces or generated links."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from netllm_gym.errors import InputError
+from netllm_gym.policies.neural.abr_mlp import ABRNetwork, ABRNetworkConfig
+from netllm_gym.policies.neural.networks import Network
+from netllm_gym.problems.problem import ControlProblem
+from netllm_gym.training.abr_foresight import FORESIGHT, ForesightEnv
+from netllm_gym.training.abr_links import GenetEpisodes, UDREpisodes
+from netllm_gym.training.config import GenetConfig, PPOConfig, UDRConfig
+from netllm_gym.training.online import OnlineParts
+from netllm_gym.training.ppo import EpisodeSource
+
+if TYPE_CHECKING:
+    from netllm_gym.policies.llm.model import LLMModel
+
+
+class ABROnline(OnlineParts):
+    """What PPO needs of ABR; with a `UDRConfig`, links are generated."""
+
+    default_critic = "ppo"
+
+    def __init__(self, problem: ControlProblem, case: Mapping[str, Any], config: PPOConfig) -> None:
+        if "noise" in case:
+            raise InputError(f"noise must be left out in training, got {case['noise']!r}")
+        super().__init__(problem, case, config)
+        if self.baseline != "critic":
+            raise InputError(f"baseline must be critic for abr, got {self.baseline!r}")
+        self._names_traces = "traces" in case
+        self._ladder_mbps = tuple(self.env.video.ladder_mbps.tolist())
+
+    def new_network(self, seed: int) -> ABRNetwork:
+        """Return a network for the ladder of the video."""
+        return ABRNetwork(ABRNetworkConfig(self._ladder_mbps, foresight=FORESIGHT, seed=seed))
+
+    def check_network(self, network: Network) -> None:
+        """Refuse a network for another ladder, or without foresight."""
+        if not isinstance(network, ABRNetwork) or network.config.foresight != FORESIGHT:
+            raise InputError("network must be one that PPO trained, got another")
+        wanted, found = (
+            _in_words(each) for each in (self._ladder_mbps, network.config.ladder_mbps)
+        )
+        if found != wanted:
+            raise InputError(f"network must be of the ladder {wanted} Mbit/s, got {found}")
+
+    def language_model(self, model: "LLMModel", critic: Network | None) -> Network:
+        """Return a language model for videos of the same length; see the base."""
+        decisions = self.env.video.num_chunks - 1
+        if model.config.max_steps != decisions:
+            raise InputError(
+                f"init_from must be of videos of {decisions} decisions, "
+                f"got {model.config.max_steps}"
+            )
+        return super().language_model(model, critic)
+
+    def make_env(self, num_envs: int) -> ForesightEnv:
+        """Make an environment that shows the critic the future of the link."""
+        arguments = {**self.arguments, **self.env.loaded}
+        return ForesightEnv(num_envs, **arguments, autoreset_mode="Disabled")
+
+    def episode_source(self) -> EpisodeSource:
+        """Return episodes over generated links, or over the traces of the case."""
+        return self._episodes(self.config) or super().episode_source()
+
+    def pretraining_source(self) -> EpisodeSource:
+        """Return the same in numbers of pretraining."""
+        config = replace(self.config, episodes=self.config.pretrain_episodes)
+        return self._episodes(config) or super().pretraining_source()
+
+    def _episodes(self, config: PPOConfig) -> EpisodeSource | None:
+        """Return episodes over generated links, if the config asks for them."""
+        traces = self.env.trace_set.traces if self._names_traces else ()
+        if isinstance(config, GenetConfig):
+            return GenetEpisodes(traces, self.env.video, config)
+        if isinstance(config, UDRConfig):
+            return UDREpisodes(traces, self.env.video, config)
+        return None
+
+    def trained_on(self) -> dict[str, Any]:
+        """Return the traces, their recordings and the video; generated links have no recordings."""
+        if not isinstance(self.config, UDRConfig):
+            return super().trained_on()
+        if not self._names_traces:
+            return {"traces": "generated links", "recordings": [], "video": self.env.video.name}
+        named = super().trained_on()
+        return {**named, "traces": f"{named['traces']} + generated links"}
+
+
+def _in_words(ladder_mbps: Sequence[float]) -> str:
+    return ", ".join(f"{each:g}" for each in ladder_mbps)
