@@ -36,15 +36,17 @@ class ABROnline(OnlineParts):
         """Return a network for the ladder of the video."""
         return ABRNetwork(ABRNetworkConfig(self._ladder_mbps, foresight=FORESIGHT, seed=seed))
 
-    def check_network(self, network: Network) -> None:
+    def check_network(self, network: Network, role: str) -> None:
         """Refuse a network for another ladder, or without foresight."""
         if not isinstance(network, ABRNetwork) or network.config.foresight != FORESIGHT:
-            raise InputError("network must be one that PPO trained, got another")
+            raise InputError(
+                f"{role} must be a network that ppo, udr or genet trained, got another"
+            )
         wanted, found = (
             _in_words(each) for each in (self._ladder_mbps, network.config.ladder_mbps)
         )
         if found != wanted:
-            raise InputError(f"network must be of the ladder {wanted} Mbit/s, got {found}")
+            raise InputError(f"{role} must be of the ladder {wanted} Mbit/s, got {found}")
 
     def language_model(self, model: "LLMModel", critic: Network | None) -> Network:
         """Return a language model for videos of the same length; see the base."""

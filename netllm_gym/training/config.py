@@ -1,13 +1,13 @@
-"""How small networks are trained, as frozen values that travel as JSON.
+"""Options of online RL: PPO, and methods that extend it.
 
-Apart from the trainers so that a command line can build and check them without loading torch.
+They are apart from the training itself, so that a command line needs no torch to offer them.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from netllm_gym.configs import check, check_schedule
+from netllm_gym.configs import check, check_schedule, option
 
 BASELINES = ("critic", "rollouts")
 
@@ -62,36 +62,36 @@ class PPOConfig:
 
     updates: int = 300
     episodes: int = 512
-    epochs: int = 2
+    epochs: int = field(default=2, metadata=option(advanced=True))
     minibatch: int = 6016
     learning_rate: float | None = None
-    final_fraction: float = 0.05
-    clip: float = 0.2
-    target_kl: float = 0.03
+    final_fraction: float = field(default=0.05, metadata=option(advanced=True))
+    clip: float = field(default=0.2, metadata=option(advanced=True))
+    target_kl: float = field(default=0.03, metadata=option(advanced=True))
     entropy_coef: float | None = None
     final_entropy_coef: float = 0.002
-    gamma: float = 1.0
-    gae_lambda: float = 0.95
-    value_coef: float = 0.5
-    advantage_scaling_power: float = 0.5
-    advantage_limit: float = 6.0
-    reward_scale: float = 0.2
-    reward_floor: float = -10.0
-    max_grad_norm: float = 0.5
-    ema_decay: float = 0.98
+    gamma: float = field(default=1.0, metadata=option(advanced=True))
+    gae_lambda: float = field(default=0.95, metadata=option(advanced=True))
+    value_coef: float = field(default=0.5, metadata=option(advanced=True))
+    advantage_scaling_power: float = field(default=0.5, metadata=option(advanced=True))
+    advantage_limit: float = field(default=6.0, metadata=option(advanced=True))
+    reward_scale: float = field(default=0.2, metadata=option(advanced=True))
+    reward_floor: float = field(default=-10.0, metadata=option(advanced=True))
+    max_grad_norm: float = field(default=0.5, metadata=option(advanced=True))
+    ema_decay: float = field(default=0.98, metadata=option(advanced=True))
     baseline: Literal["critic", "rollouts"] | None = None
-    rollouts: int = 6
+    rollouts: int = field(default=6, metadata=option(advanced=True))
     init_from: str | None = None
     critic: str | None = None
     pretrain_updates: int = 0
     pretrain_teacher: str | None = None
-    pretrain_episodes: int = 96
-    pretrain_learning_rate: float = 3e-3
-    pretrain_max_grad_norm: float = 1.0
+    pretrain_episodes: int = field(default=96, metadata=option(advanced=True))
+    pretrain_learning_rate: float = field(default=3e-3, metadata=option(advanced=True))
+    pretrain_max_grad_norm: float = field(default=1.0, metadata=option(advanced=True))
     validate_every: int = 10
-    checkpoint_every: int = 10
+    checkpoint_every: int = field(default=10, metadata=option(advanced=True))
     seed: int = 0
-    threads: int = 1
+    threads: int = field(default=1, metadata=option(advanced=True))
 
     def __post_init__(self) -> None:
         check_schedule(self, "episodes", "minibatch", "pretrain_episodes")
@@ -211,12 +211,12 @@ class UDRConfig(PPOConfig):
     """
 
     difficulty: int = 2
-    min_mbps: tuple[float, float] | None = None
-    max_mbps: tuple[float, float] | None = None
-    max_hold: tuple[float, float] | None = None
-    rtt_s: tuple[float, float] | None = None
-    buffer_cap_s: tuple[float, float] | None = None
-    duration_s: float = 330.0
+    min_mbps: tuple[float, float] | None = field(default=None, metadata=option(advanced=True))
+    max_mbps: tuple[float, float] | None = field(default=None, metadata=option(advanced=True))
+    max_hold: tuple[float, float] | None = field(default=None, metadata=option(advanced=True))
+    rtt_s: tuple[float, float] | None = field(default=None, metadata=option(advanced=True))
+    buffer_cap_s: tuple[float, float] | None = field(default=None, metadata=option(advanced=True))
+    duration_s: float = field(default=330.0, metadata=option(advanced=True))
     real_fraction: float = 0.5
 
     def __post_init__(self) -> None:
@@ -250,11 +250,11 @@ class GenetConfig(UDRConfig):
     heuristic: Literal["robust_mpc", "bba"] = "robust_mpc"
     round_updates: int = 50
     rounds: int = 9
-    find_weight: float = 0.3
-    gap_episodes: int = 10
-    first_points: int = 10
-    guided_points: int = 5
-    kappa: float = 20.0
+    find_weight: float = field(default=0.3, metadata=option(advanced=True))
+    gap_episodes: int = field(default=10, metadata=option(advanced=True))
+    first_points: int = field(default=10, metadata=option(advanced=True))
+    guided_points: int = field(default=5, metadata=option(advanced=True))
+    kappa: float = field(default=20.0, metadata=option(advanced=True))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -286,11 +286,11 @@ class DecimaConfig(PPOConfig):
     episodes: int = 48
     minibatch: int = 2048
     learning_rate: float | None = 5e-4
-    final_fraction: float = 0.1
+    final_fraction: float = field(default=0.1, metadata=option(advanced=True))
     entropy_coef: float | None = 0.0
     final_entropy_coef: float = 0.0
-    advantage_limit: float = 4.0
-    ema_decay: float = 0.0
+    advantage_limit: float = field(default=4.0, metadata=option(advanced=True))
+    ema_decay: float = field(default=0.0, metadata=option(advanced=True))
     baseline: Literal["critic", "rollouts"] | None = "rollouts"
     pretrain_updates: int = 12
     pretrain_teacher: str | None = "tuned_srpt"

@@ -79,9 +79,17 @@ class OnlineParts(ABC):
     def new_network(self, seed: int) -> Network:
         """Return a network with random weights for `env`."""
 
-    def check_network(self, network: Network) -> None:
-        """Raise `InputError` for a trained network that cannot be trained further here."""
-        network.check_env(self.env)
+    def check_network(self, network: Network, role: str) -> None:
+        """Raise `InputError` for a trained network that cannot be trained further here.
+
+        Args:
+            network: A network of the problem.
+            role: What an error calls it: init_from or critic.
+        """
+        try:
+            network.check_env(self.env)
+        except InputError as error:
+            raise InputError(f"{role} must fit the case: {error}") from None
 
     def language_model(self, model: "LLMModel", critic: Network | None) -> Network:
         """Return a language model, and the network whose critic it uses, as one network."""
@@ -267,10 +275,7 @@ def _trained_network(
     network, values = load_network(folder)
     if not isinstance(network, Network) or network.config.problem != parts.problem.name:
         raise InputError(f"{rule}, got {folder}, a network for {network.config.problem}")
-    try:
-        parts.check_network(network)
-    except InputError as error:
-        raise InputError(f"{role} must fit the case: {error}") from None
+    parts.check_network(network, role)
     return network, values["trained_on"]
 
 

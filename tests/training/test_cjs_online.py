@@ -37,7 +37,9 @@ HALVES_S = 100.0 * math.log(2.0)  # in which a horizon of 100 s halves a reward
 
 
 def train(out, config, case, method="decima", **more):
-    return train_online(TrainRequest(problem=CJS, method=method, out=out, case=case, **more), config)
+    return train_online(
+        TrainRequest(problem=CJS, method=method, out=out, case=case, **more), config
+    )
 
 
 def played(times_s, rewards):
@@ -212,7 +214,7 @@ def test_what_cannot_be_trained_is_one_sentence(tmp_path):
         train(tmp_path / "run", SMALL, {"traces": "synthetic"})
     with pytest.raises(InputError, match="baseline must be rollouts for a network without"):
         train(tmp_path / "run", PPOConfig(baseline="critic"), CASE, "ppo")
-    with pytest.raises(InputError, match="policy must be a folder or one of .* got 'nosuch'"):
+    with pytest.raises(InputError, match=r"policy must be a folder or one of .* got 'nosuch'"):
         train(tmp_path / "run", dataclasses.replace(SMALL, pretrain_teacher="nosuch"), CASE)
     config = PPOConfig(updates=1, episodes=6, threads=0)
     task = PPOTask(Decima, ArrivalEpisodes(CASE, config))

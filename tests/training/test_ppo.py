@@ -219,7 +219,7 @@ def test_a_run_is_not_resumed_with_other_options(tmp_path):
     with pytest.raises(InputError, match=r"train must be that of the run in .* with clip"):
         train(run, real_fraction=0.0, clip=0.3)
     other = task_of(settings={"case": {"a": 2}})
-    with pytest.raises(InputError, match="case must be that of the run in .* with a 1, got 2"):
+    with pytest.raises(InputError, match=r"case must be that of the run in .* with a 1, got 2"):
         train_ppo(other, UDRConfig(**OPTIONS, **POINT, real_fraction=0.0), run)
 
 
