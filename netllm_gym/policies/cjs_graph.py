@@ -1,8 +1,8 @@
-"""What a scheduler is told of a cluster, as numbers that do not depend on its size.
+"""Features of a cluster that do not depend on its size.
 
-Executors are counted as shares of the cluster, times are logarithms of seconds, work is the time
-that the whole cluster would take for it. So what was learned with 50 executors means the same with
-10 or 100, and the size itself is not told.
+Executors are counted as shares of the cluster, times are logarithms of seconds, and work is the
+time that the whole cluster would take for it. So a policy that was trained with 50 executors can be
+used with 10 or 100.
 """
 
 from itertools import pairwise
@@ -52,13 +52,13 @@ class Choices(NamedTuple):
 
 
 def choices_of(view: ClusterView) -> Choices:
-    """Say what may be chosen.
+    """Return the choices of each row.
 
-    "No stage" lets executors wait, and whoever lets all of them wait is never asked again. It may
-    be chosen only while the job that they come from has nothing for them yet but will have: none of
-    its stages can be chosen, and one has not begun. Then all of its stages that are ready run, or
-    have executors on their way; and when what that one waits for is complete, or it is itself, its
-    executors come up again.
+    "No stage" lets executors wait, and if all of them wait there is no further decision. It is
+    allowed only while the job that they come from has no work for them yet but will have: none of
+    its stages can be chosen, and one of them has not begun. Then all of its ready stages are
+    running or have executors on their way. When the parents of the waiting stage are complete, or
+    when it is complete itself, its executors can be scheduled again.
     """
     can = np.flatnonzero(view.schedulable)
     rows = view.stage_row[can]
@@ -112,7 +112,7 @@ def graph_of(view: ClusterView) -> ClusterGraph:
 
 
 class _Cluster:
-    """The features of stages, jobs and rows, which share their sums."""
+    """Features of stages, jobs and rows, which have sums in common."""
 
     def __init__(
         self, view: ClusterView, job_of: IntArray, work_s: Float32Array, path_s: Float32Array
@@ -229,7 +229,7 @@ def _first(flags: BoolArray, group: IntArray) -> Float32Array:
 
 
 def _log(values: Any) -> Float32Array:
-    """Return logarithms that take 0 too: a hundredth is as good as none."""
+    """Return logarithms of values plus 0.01, so that 0 has one, too."""
     return np.asarray(np.log(np.maximum(values, 0.0) + 0.01), np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Features of mean 0 and spread 1, as learned from a pool."""
+"""Features normalised to mean 0 and standard deviation 1, as measured in a pool."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from netllm_gym.arrays import Float32Array
 
 
 class Normal(nn.Module):
-    """Takes features to mean 0 and spread 1, as in training; one that never moved there to 0."""
+    """Normalises features by their mean and deviation in training; a constant one becomes 0."""
 
     mean: Tensor
     scale: Tensor
@@ -19,11 +19,11 @@ class Normal(nn.Module):
         self.register_buffer("scale", torch.ones(size))
 
     def fit(self, features: Float32Array) -> None:
-        """Learn from (M, size)."""
-        spread = features.std(axis=0, dtype=np.float64)
-        moves = spread > 1e-3
+        """Measure (M, size) features."""
+        deviation = features.std(axis=0, dtype=np.float64)
+        varies = deviation > 1e-3
         self.mean.copy_(torch.from_numpy(features.mean(axis=0, dtype=np.float64)))
-        self.scale.copy_(torch.from_numpy(moves / np.where(moves, spread, 1.0)))
+        self.scale.copy_(torch.from_numpy(varies / np.where(varies, deviation, 1.0)))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (..., size)."""

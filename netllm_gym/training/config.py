@@ -17,17 +17,17 @@ class PPOConfig:
     """Proximal policy optimisation (PPO) in any control problem.
 
     Attributes:
-        updates: Rounds of playing episodes and learning from them.
-        episodes: Episodes of each update, played side by side.
+        updates: Rounds of playing and learning.
+        episodes: Episodes of each update. They are played side by side.
         epochs: Passes over the decisions of an update, at most.
         minibatch: Decisions of one optimizer step.
-        learning_rate: Learning rate of Adam in the first update. It falls linearly. None: 0.001, or
-            0.0001 with init_from.
+        learning_rate: Learning rate at first; left out, 0.001, or 0.0001 with init_from. It falls
+            linearly.
         final_fraction: Share of the learning rate that is left in the last update.
         clip: Range around 1 in which the probability ratio is rewarded.
         target_kl: KL divergence, in nats, that ends an update early. 0 never does.
-        entropy_coef: Weight of the entropy bonus in the first update. It changes linearly. None:
-            0.05, or 0.004 with init_from.
+        entropy_coef: Entropy bonus at first; left out, 0.05, or 0.004 with init_from. It changes
+            linearly.
         final_entropy_coef: Weight of the entropy bonus in the last update.
         gamma: Discount factor of rewards.
         gae_lambda: Lambda of generalised advantage estimation.
@@ -42,34 +42,35 @@ class PPOConfig:
         ema_decay: Decay of the average of the weights, which is the policy that is kept. After k
             updates it is k / (k + 10), if that is less. 0 keeps the newest weights.
         baseline: What returns are compared with: critic or rollouts. A critic estimates the return
-            of each state; rollouts are other episodes with the same random input (traces,
-            arrivals). None: the problem's default.
-        rollouts: Episodes that share their random input, for the baseline rollouts.
-        init_from: Name or folder of a trained policy to start from. It may be a network or a
-            language model. None: a new network with random weights.
-        critic: Name or folder of a network whose critic a language model uses. None: the problem's
-            default.
-        pretrain_updates: First updates, which imitate pretrain_teacher by behaviour cloning.
-        pretrain_teacher: Name of the policy that is imitated in pretraining.
+            of each state; rollouts are other episodes with the same random input, such as arrivals.
+            Left out, it is what the problem is made for.
+        rollouts: Episodes with the same random input, for the baseline rollouts.
+        init_from: Trained policy to start from. It is the name or the folder of a network or a
+            language model; left out, a new network begins with random weights.
+        critic: Network whose critic a language model uses. It is a name or a folder; left out, the
+            problem's own choice.
+        pretrain_updates: Updates of pretraining. They come first and imitate pretrain_teacher, by
+            behaviour cloning.
+        pretrain_teacher: Policy that pretraining imitates.
         pretrain_episodes: Episodes of each update of pretraining.
         pretrain_learning_rate: Learning rate of pretraining at first. It falls linearly to 0.
         pretrain_max_grad_norm: Norm to which gradients are clipped in pretraining.
-        validate_every: Updates between validations. 0 validates only at the end.
-        checkpoint_every: Updates between checkpoints. 0 keeps only the end.
-        seed: Seed of the initial weights, the episodes and the minibatches.
-        threads: CPU threads of torch. 0 leaves its setting.
+        validate_every: Updates between validations. With 0 there is only one, at the end.
+        checkpoint_every: Updates between checkpoints. With 0 only the end is kept.
+        seed: Seed of weights, episodes and minibatches.
+        threads: CPU threads of torch. With 0 torch chooses.
     """
 
     updates: int = 300
     episodes: int = 512
     epochs: int = field(default=2, metadata=option(advanced=True))
-    minibatch: int = 6016
+    minibatch: int = field(default=6016, metadata=option(advanced=True))
     learning_rate: float | None = None
     final_fraction: float = field(default=0.05, metadata=option(advanced=True))
     clip: float = field(default=0.2, metadata=option(advanced=True))
     target_kl: float = field(default=0.03, metadata=option(advanced=True))
     entropy_coef: float | None = None
-    final_entropy_coef: float = 0.002
+    final_entropy_coef: float = field(default=0.002, metadata=option(advanced=True))
     gamma: float = field(default=1.0, metadata=option(advanced=True))
     gae_lambda: float = field(default=0.95, metadata=option(advanced=True))
     value_coef: float = field(default=0.5, metadata=option(advanced=True))
@@ -79,7 +80,9 @@ class PPOConfig:
     reward_floor: float = field(default=-10.0, metadata=option(advanced=True))
     max_grad_norm: float = field(default=0.5, metadata=option(advanced=True))
     ema_decay: float = field(default=0.98, metadata=option(advanced=True))
-    baseline: Literal["critic", "rollouts"] | None = None
+    baseline: Literal["critic", "rollouts"] | None = field(
+        default=None, metadata=option(advanced=True)
+    )
     rollouts: int = field(default=6, metadata=option(advanced=True))
     init_from: str | None = None
     critic: str | None = None
@@ -99,12 +102,10 @@ class PPOConfig:
         check(self.rollouts >= 2, "rollouts", "be at least 2", self.rollouts)
         baselines = (*BASELINES, None)
         check(self.baseline in baselines, "baseline", "be critic or rollouts", self.baseline)
-        _check_positive(
-            self,
-            *("clip", "advantage_limit", "reward_scale", "max_grad_norm"),
-            *("pretrain_learning_rate", "pretrain_max_grad_norm"),
-            *(() if self.learning_rate is None else ("learning_rate",)),
-        )
+        _check_positive(self, "clip", "advantage_limit", "reward_scale", "max_grad_norm")
+        _check_positive(self, "pretrain_learning_rate", "pretrain_max_grad_norm")
+        if self.learning_rate is not None:
+            _check_positive(self, "learning_rate")
         holds = -math.inf < self.reward_floor < math.inf
         check(holds, "reward_floor", "be finite", self.reward_floor)
         for name in ("target_kl", "entropy_coef", "final_entropy_coef", "value_coef"):
@@ -198,16 +199,16 @@ class UDRConfig(PPOConfig):
     """PPO with uniform domain randomisation: every episode has a generated link and player.
 
     Attributes:
-        difficulty: How widely links and players vary: 1, 2 or 3.
-        min_mbps: Range of a trace's lowest level, in Mbit/s. None: that of the difficulty.
-        max_mbps: Range of a trace's highest level, in Mbit/s. None: that of the difficulty.
-        max_hold: Range of the samples for which a level holds at most. None: that of the
+        difficulty: How widely links vary: 1, 2 or 3. So do the players.
+        min_mbps: Range of a trace's lowest level, in Mbit/s. Left out, that of the difficulty.
+        max_mbps: Range of a trace's highest level, in Mbit/s. Left out, that of the difficulty.
+        max_hold: Range of the samples for which a level holds at most. Left out, that of the
             difficulty.
-        rtt_s: Range of the round-trip time, in seconds. None: that of the difficulty.
-        buffer_cap_s: Range of the player's largest buffer, in seconds. None: that of the
+        rtt_s: Range of the round-trip time, in seconds. Left out, that of the difficulty.
+        buffer_cap_s: Range of the player's largest buffer, in seconds. Left out, that of the
             difficulty.
         duration_s: Length of a generated trace, in seconds.
-        real_fraction: Share of episodes that play the named traces, if there are any.
+        real_fraction: Share of episodes over named traces. Without such traces it has no effect.
     """
 
     difficulty: int = 2
@@ -236,9 +237,9 @@ class GenetConfig(UDRConfig):
     """GENET: a curriculum of links on which a rule is far ahead of the policy.
 
     Attributes:
-        heuristic: Rule that the policy is compared with: robust_mpc or bba.
-        round_updates: Updates between searches, and before the first.
-        rounds: Searches in all, at most.
+        heuristic: Rule to compare with: robust_mpc or bba.
+        round_updates: Updates between searches. So many come before the first, too.
+        rounds: Searches, at most.
         find_weight: Share of episodes that play the newest link that was found. It is taken from
             all others alike.
         gap_episodes: Episodes on which the gap at a point is measured.
@@ -276,22 +277,26 @@ class DecimaConfig(PPOConfig):
     same simulated time.
 
     Attributes:
-        first_jobs: Jobs of an episode in the first update, at most those of the case. Their number
-            grows linearly.
-        last_jobs: Jobs of an episode in the last update, at most those of the case.
+        learning_rate: Learning rate at first. It falls linearly.
+        entropy_coef: Weight of the entropy bonus in the first update. It changes linearly.
+        first_jobs: Jobs of the first update's episodes. Their number grows linearly, and is at most
+            that of the case.
+        last_jobs: Jobs of the last update's episodes. They are at most those of the case.
         horizon_s: Simulated time, in seconds, after which a reward counts 1 / e.
     """
 
     updates: int = 100
     episodes: int = 48
-    minibatch: int = 2048
+    minibatch: int = field(default=2048, metadata=option(advanced=True))
     learning_rate: float | None = 5e-4
     final_fraction: float = field(default=0.1, metadata=option(advanced=True))
     entropy_coef: float | None = 0.0
-    final_entropy_coef: float = 0.0
+    final_entropy_coef: float = field(default=0.0, metadata=option(advanced=True))
     advantage_limit: float = field(default=4.0, metadata=option(advanced=True))
     ema_decay: float = field(default=0.0, metadata=option(advanced=True))
-    baseline: Literal["critic", "rollouts"] | None = "rollouts"
+    baseline: Literal["critic", "rollouts"] | None = field(
+        default="rollouts", metadata=option(advanced=True)
+    )
     pretrain_updates: int = 12
     pretrain_teacher: str | None = "tuned_srpt"
     first_jobs: int = 30

@@ -25,6 +25,7 @@ from netllm_gym.policies.returns import ReturnSpec
 from netllm_gym.problems.index import PROBLEMS
 from netllm_gym.problems.problem import PolicyEntry
 from netllm_gym.training.abr_foresight import FORESIGHT
+from netllm_gym.training.abr_online import ABROnline
 from netllm_gym.training.cjs_llm import ClusterLLM
 from netllm_gym.training.cjs_online import CJSOnline
 from netllm_gym.training.config import PPOConfig, UDRConfig
@@ -377,6 +378,24 @@ def test_the_critic_of_the_package_is_the_default(folders, monkeypatch):
     assert told["critic_sha256"] == policy_sha256(folders / "critic")
     (folders / "critic" / "card.md").write_text("a card does not change the hash")
     assert told["critic_sha256"] == policy_sha256(folders / "critic")
+
+
+def test_without_a_default_critic_that_of_a_new_network_is_trained(folders, monkeypatch):
+    monkeypatch.setattr(ABROnline, "default_critic", None)
+    train_on_links(folders / "run", init_from="llm")
+    told = json.loads((folders / "run/best/config.json").read_text())["trained_on"]
+    assert "critic_sha256" not in told
+    lines = [json.loads(line) for line in (folders / "run/metrics.jsonl").open()]
+    assert "value_loss" in lines[1]
+
+
+def test_episodes_of_other_lengths_than_the_models_are_refused(tmp_path):
+    config = dataclasses.replace(made_model(tmp_path).config, max_steps=STEPS + 1)
+    task = PPOTask(
+        lambda: EpisodeLLM(LLMModel(config), made_critic()), trace_episodes(SHORT, [LINK])
+    )
+    with pytest.raises(InputError, match=f"episodes must have {STEPS + 1} decisions each, got"):
+        train_ppo(task, SHORT, TrainingRun(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(

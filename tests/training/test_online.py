@@ -114,7 +114,8 @@ class GuessEnv(gym.vector.VectorEnv):
     """Five times, an action 0, 1 or 2 earns 1 where it is the number that is shown."""
 
     def __init__(self, num_envs=1, data="made", autoreset_mode="Disabled"):
-        self.num_envs, self.data, self.metadata = num_envs, data, {}
+        self.num_envs, self.data = num_envs, data
+        self.metadata = {"autoreset_mode": gym.vector.AutoresetMode.DISABLED}
         self.single_observation_space = gym.spaces.Box(0.0, 1.0, (3,), np.float32)
         self.single_action_space = gym.spaces.Discrete(3)
         self.loaded = {}

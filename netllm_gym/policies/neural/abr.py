@@ -1,12 +1,12 @@
 """Published ABR networks: the actors of GENET and of uniform domain randomisation (UDR).
 
-Their weights carry no licence, so they are not shipped: they are read from the data folder,
+Their weights have no licence, so they are not shipped; they are read from the data folder,
 `abr/weights/actor_*.npz`. The network is Pensieve's (SIGCOMM 2017) with three outputs: one rung
 down, the same rung, one rung up.
 
-Source: Genet (SIGCOMM 2022) as NetLLM evaluates it, `spec/abr.md` 4.1 and 4.2.
-Differs: the "convolutions" of the checkpoints see a length of one with six channels, so of their
-four kernel rows only row 1 ever meets data; here they are the dense layers that they amount to.
+Source: Genet (SIGCOMM 2022) as NetLLM evaluates it. Difference: the convolutions of the checkpoints
+read a length of one with six channels, so only row 1 of their four kernel rows is ever used. Here
+they are the equal dense layers.
 """
 
 from collections.abc import Callable, Mapping
@@ -126,8 +126,8 @@ def _array(
 def choose_moves(probabilities: Float32Array, thousandths: IntArray) -> IntArray:
     """Return the reference's draw from (N, 3) probabilities: 0, 1 or 2 for down, same, up.
 
-    It is the first move whose cumulative probability exceeds k/1000, k in 1..999, and move 0 if
-    rounding leaves none.
+    It is the first move whose cumulative probability exceeds k/1000, with k in 1..999, or move 0
+    if there is none because of rounding.
     """
     drawn = (thousandths / 1000.0).astype(np.float32)  # as numpy compares a float with float32
     exceeds = np.cumsum(probabilities, axis=1) > drawn[:, None]
@@ -135,10 +135,10 @@ def choose_moves(probabilities: Float32Array, thousandths: IntArray) -> IntArray
 
 
 class ReferenceActorPolicy:
-    """A published actor at work.
+    """The policy of a published actor.
 
     Args:
-        env: What is played; its video must have the six rungs that the actors know.
+        env: Environment whose video must have the six rungs that the actors were trained on.
         actor: Key of `ACTOR_FILES`.
         decoding: `greedy` takes the likeliest move; `sampled` draws by the episode's seed.
 
