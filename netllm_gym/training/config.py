@@ -5,15 +5,14 @@ They are apart from the training itself, so that a command line needs no torch t
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
-from netllm_gym.configs import check, check_schedule, option
+from netllm_gym.configs import check, option
+from netllm_gym.schedules import Schedule
 
-BASELINES = ("critic", "rollouts")
 
-
-@dataclass(frozen=True)
-class PPOConfig:
+@dataclass(frozen=True, kw_only=True)
+class PPOConfig(Schedule):
     """Proximal policy optimisation (PPO) in any control problem.
 
     Attributes:
@@ -55,11 +54,10 @@ class PPOConfig:
         pretrain_episodes: Episodes of each update of pretraining.
         pretrain_learning_rate: Learning rate of pretraining at first. It falls linearly to 0.
         pretrain_max_grad_norm: Norm to which gradients are clipped in pretraining.
-        validate_every: Updates between validations. With 0 there is only one, at the end.
-        checkpoint_every: Updates between checkpoints. With 0 only the end is kept.
         seed: Seed of weights, episodes and minibatches.
-        threads: CPU threads of torch. With 0 torch chooses.
     """
+
+    sizes: ClassVar[tuple[str, ...]] = ("episodes", "minibatch", "pretrain_episodes")
 
     updates: int = 300
     episodes: int = 512
@@ -93,26 +91,24 @@ class PPOConfig:
     pretrain_max_grad_norm: float = field(default=1.0, metadata=option(advanced=True))
     validate_every: int = 10
     checkpoint_every: int = field(default=10, metadata=option(advanced=True))
-    seed: int = 0
     threads: int = field(default=1, metadata=option(advanced=True))
 
     def __post_init__(self) -> None:
-        check_schedule(self, "episodes", "minibatch", "pretrain_episodes")
+        super().__post_init__()
         check(self.epochs >= 1, "epochs", "be at least 1", self.epochs)
         check(self.rollouts >= 2, "rollouts", "be at least 2", self.rollouts)
-        baselines = (*BASELINES, None)
-        check(self.baseline in baselines, "baseline", "be critic or rollouts", self.baseline)
-        _check_positive(self, "clip", "advantage_limit", "reward_scale", "max_grad_norm")
-        _check_positive(self, "pretrain_learning_rate", "pretrain_max_grad_norm")
+        known = self.baseline in (None, "critic", "rollouts")
+        check(known, "baseline", "be critic or rollouts", self.baseline)
+        self.check_above_0("clip", "advantage_limit", "reward_scale", "max_grad_norm")
+        self.check_above_0("pretrain_learning_rate", "pretrain_max_grad_norm")
         if self.learning_rate is not None:
-            _check_positive(self, "learning_rate")
+            self.check_above_0("learning_rate")
+        self.check_at_least_0("target_kl", "final_entropy_coef", "value_coef")
+        if self.entropy_coef is not None:
+            self.check_at_least_0("entropy_coef")
         holds = -math.inf < self.reward_floor < math.inf
         check(holds, "reward_floor", "be finite", self.reward_floor)
-        for name in ("target_kl", "entropy_coef", "final_entropy_coef", "value_coef"):
-            value = getattr(self, name)
-            check(value is None or 0 <= value < math.inf, name, "be at least 0 and finite", value)
-        for name in ("final_fraction", "gamma", "gae_lambda", "advantage_scaling_power"):
-            check(0 <= getattr(self, name) <= 1, name, "lie in [0, 1]", getattr(self, name))
+        self.check_shares("final_fraction", "gamma", "gae_lambda", "advantage_scaling_power")
         check(0 <= self.ema_decay < 1, "ema_decay", "lie in [0, 1)", self.ema_decay)
         self._check_start()
 
@@ -144,12 +140,6 @@ class PPOConfig:
         if self.entropy_coef is not None:
             return self.entropy_coef
         return 0.05 if self.init_from is None else 0.004
-
-
-def _check_positive(config: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        check(0 < value < math.inf, name, "be above 0 and finite", value)
 
 
 RANGES = ("min_mbps", "max_mbps", "max_hold", "rtt_s", "buffer_cap_s")  # of `LinkRanges`
@@ -194,7 +184,7 @@ DIFFICULTIES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UDRConfig(PPOConfig):
     """PPO with uniform domain randomisation: every episode has a generated link and player.
 
@@ -223,7 +213,7 @@ class UDRConfig(PPOConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self.difficulty in DIFFICULTIES, "difficulty", "be 1, 2 or 3", self.difficulty)
-        check(0 <= self.real_fraction <= 1, "real_fraction", "lie in [0, 1]", self.real_fraction)
+        self.check_shares("real_fraction")
         self.links()
 
     def links(self) -> LinkRanges:
@@ -232,7 +222,7 @@ class UDRConfig(PPOConfig):
         return replace(DIFFICULTIES[self.difficulty], duration_s=self.duration_s, **given)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GenetConfig(UDRConfig):
     """GENET: a curriculum of links on which a rule is far ahead of the policy.
 
@@ -266,10 +256,10 @@ class GenetConfig(UDRConfig):
         for name in ("rounds", "guided_points"):
             check(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
         check(0 < self.find_weight < 1, "find_weight", "lie in (0, 1)", self.find_weight)
-        check(0 <= self.kappa < math.inf, "kappa", "be at least 0 and finite", self.kappa)
+        self.check_at_least_0("kappa")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DecimaConfig(PPOConfig):
     """Decima: PPO for clusters, after pretraining on a rule, with episodes that grow longer.
 
@@ -308,4 +298,4 @@ class DecimaConfig(PPOConfig):
         check(self.first_jobs >= 1, "first_jobs", "be at least 1", self.first_jobs)
         holds = self.last_jobs >= self.first_jobs
         check(holds, "last_jobs", f"be at least first_jobs, {self.first_jobs}", self.last_jobs)
-        _check_positive(self, "horizon_s")
+        self.check_above_0("horizon_s")

@@ -22,7 +22,7 @@ from netllm_gym.policies.neural.checkpoint import SCHEMA, load_network
 from netllm_gym.policies.neural.networks import Network
 from netllm_gym.policies.policy import TrainedPolicyFactory
 from netllm_gym.pools.episode import Episode
-from netllm_gym.problems.problem import ControlProblem, PolicyFactory, imported
+from netllm_gym.problems.problem import ControlProblem, PolicyFactory
 from netllm_gym.training.advantages import Advantages, RolloutAdvantages
 from netllm_gym.training.behaviour_cloning import BehaviourCloning
 from netllm_gym.training.config import PPOConfig
@@ -172,7 +172,7 @@ def train_online(request: TrainRequest, config: PPOConfig) -> TrainResult:
     if not isinstance(problem, ControlProblem) or not problem.online:
         raise InputError(f"problem must be a control problem with online RL, got {problem.name}")
     case = problem.checked_case(**request.case)
-    parts: OnlineParts = imported(problem.online)(problem, case, config)
+    parts: OnlineParts = problem.part("online", OnlineParts, problem, case, config)
     validation = validation_on(problem, parts.arguments, request.validate_on)
     start = _initial_network(parts)
     trained_on = {
