@@ -1,4 +1,9 @@
-"""Work shared among processes: results in order, and no process that outlives the work."""
+"""Run tasks in several processes: results come in order, and no process outlives the work.
+
+`concurrent.futures` and joblib cannot promise this. Their workers stay alive when the process that
+started them is killed, they finish their tasks after Ctrl-C, and all of them write to one pipe, so
+that a worker killed while it writes a result can leave the reader waiting for the rest of it.
+"""
 
 import copy
 import os
@@ -18,79 +23,82 @@ Result = TypeVar("Result")
 def map_in_order(
     function: Callable[[Task], Result], tasks: Sequence[Task], workers: int
 ) -> Generator[Result, None, None]:
-    """Yield the result of each task in order, made by `workers` processes, or here if it is one.
+    """Yield the result of each task, in the order of the tasks.
 
-    However this ends, no process outlives it; close the generator to end it early. Each process
-    has a pipe of its own, which ends with it. Where all write to one pipe, half a result of a
-    process that was killed makes the reader wait for the other half without end.
+    The tasks run in this process if `workers` is 1, and otherwise in processes of their own, which
+    are killed when the generator ends or is closed. Each of them has its own pipe.
 
     Args:
-        function: Importable by name; its tasks and results travel between processes.
+        function: Called with each task. It must be importable by name, and tasks and results must
+            be picklable.
         tasks: What it is called with.
-        workers: Processes, at least 1.
+        workers: Number of processes, at least 1.
 
     Raises:
         ChildProcessError: If a process was killed.
-        Exception: What the function raised for a task, after the results of those before; a
-            RuntimeError that tells of it if it cannot travel.
+        Exception: What the function raised for a task, after the results of the tasks before it;
+            a RuntimeError with its traceback if the exception cannot be pickled.
     """
     if workers == 1:
         yield from map(function, tasks)
         return
     context = get_context("spawn")
-    team = []
+    started = []
     try:
-        with _deaf_children():
+        with _children_ignore_interrupts():
             for _ in range(min(workers, len(tasks))):
-                line, their_end = context.Pipe()
-                process = context.Process(target=_serve, args=(function, their_end), daemon=True)
+                connection, their_end = context.Pipe()
+                process = context.Process(
+                    target=_run_worker, args=(function, their_end), daemon=True
+                )
                 process.start()
-                their_end.close()  # now only the process holds it
-                team.append((line, process))
-        yield from _shared_among([line for line, _ in team], tasks)
+                their_end.close()  # only the worker holds it now, so its death closes the pipe
+                started.append((connection, process))
+        yield from _results_in_order([connection for connection, _ in started], tasks)
     finally:
-        for line, process in team:
+        for connection, process in started:
             process.kill()
             process.join()
-            line.close()
+            connection.close()
 
 
 class _Answer(NamedTuple):
-    """What comes of a task."""
+    """The result of a task, or the error that it raised with its traceback."""
 
     result: Any
     error: Exception | None = None
-    told: str = ""  # where the error was raised
+    traceback: str = ""
 
 
-def _shared_among(
-    lines: "Sequence[Connection[Any, Any]]", tasks: Sequence[Any]
+def _results_in_order(
+    connections: "Sequence[Connection[Any, Any]]", tasks: Sequence[Any]
 ) -> Generator[Any, None, None]:
-    """Yield the results in order; who is at the other end of a line gets a task, then the next."""
-    idle = list(lines)
-    at_work: dict[Connection[Any, Any], int] = {}  # line: number of the task
-    made: dict[int, _Answer] = {}
+    """Give tasks to the workers as they become idle, and yield the results in order."""
+    idle = list(connections)
+    busy: dict[Connection[Any, Any], int] = {}  # number of the task that the worker is doing
+    answers: dict[int, _Answer] = {}  # by number of the task
     waiting = iter(enumerate(tasks))
     for number in range(len(tasks)):
         while True:
-            with _noticing_the_dead():
-                for line, (begun, task) in zip(idle, waiting, strict=False):  # until one runs out
-                    line.send(task)
-                    at_work[line] = begun
-                # What is there is taken in before its turn, so that who made it gets the next task.
-                ready = wait(list(at_work), timeout=0 if number in made else None)
+            with _lost_worker_as_error():
+                for connection, (next_number, task) in zip(idle, waiting, strict=False):
+                    connection.send(task)
+                    busy[connection] = next_number
+                # Answers are received before their turn, so that their workers get new tasks.
+                ready = wait(list(busy), timeout=0 if number in answers else None)
                 idle = cast("list[Connection[Any, Any]]", ready)
-                made.update((at_work.pop(line), line.recv()) for line in idle)
-            if number in made and not idle:
+                answers.update((busy.pop(each), each.recv()) for each in idle)
+            if number in answers and not idle:
                 break
-        answer = made.pop(number)
+        answer = answers.pop(number)
         if answer.error is not None:
-            raise answer.error from ChildProcessError(answer.told)
+            raise answer.error from ChildProcessError(answer.traceback)
         yield answer.result
 
 
 @contextmanager
-def _noticing_the_dead() -> Iterator[None]:
+def _lost_worker_as_error() -> Iterator[None]:
+    """Turn the failure of a pipe, whose worker has died, into one sentence."""
     try:
         yield
     except (EOFError, OSError):
@@ -100,56 +108,52 @@ def _noticing_the_dead() -> Iterator[None]:
         ) from None
 
 
-def _serve(function: Callable[[Any], Any], line: "Connection[Any, Any]") -> None:
-    """Do tasks until the process that gives them ends this one, or ends itself."""
+def _run_worker(function: Callable[[Any], Any], connection: "Connection[Any, Any]") -> None:
+    """Do tasks until this process is killed or its parent ends."""
 
-    def leave() -> None:
-        family = parent_process()
-        assert family is not None
-        family.join()
+    def exit_with_parent() -> None:
+        parent = parent_process()
+        assert parent is not None
+        parent.join()
         os._exit(1)
 
-    threading.Thread(target=leave, daemon=True).start()
-    with suppress(EOFError, OSError):  # the other end is closed
+    threading.Thread(target=exit_with_parent, daemon=True).start()
+    with suppress(EOFError, OSError):  # the parent has closed the pipe
         while True:
-            _reply(line, _answered(function, line.recv()))
+            answer = _answer_of(function, connection.recv())
+            try:
+                connection.send(answer)
+            except OSError:
+                raise
+            except Exception:  # the result cannot be pickled, and nothing was sent yet
+                traceback = format_exc()
+                connection.send(_Answer(None, RuntimeError(traceback), traceback))
 
 
-def _answered(function: Callable[[Any], Any], task: Any) -> _Answer:
-    """Return what comes of a task."""
+def _answer_of(function: Callable[[Any], Any], task: Any) -> _Answer:
+    """Call the function, and return its result or its error."""
     try:
         return _Answer(function(task))
     except Exception as error:
-        told = format_exc()
+        traceback = format_exc()
         try:
-            copy.copy(error)  # from its parts, as it will be made again at the other end
+            copy.copy(error)  # made anew from its parts, as unpickling will do
         except Exception:
-            return _Answer(None, RuntimeError(told), told)
-        return _Answer(None, error, told)
-
-
-def _reply(line: "Connection[Any, Any]", answer: _Answer) -> None:
-    """Send an answer, or say why it cannot be sent."""
-    try:
-        line.send(answer)
-    except OSError:
-        raise
-    except Exception:  # nothing was sent yet
-        told = format_exc()
-        line.send(_Answer(None, RuntimeError(told), told))
+            return _Answer(None, RuntimeError(traceback), traceback)
+        return _Answer(None, error, traceback)
 
 
 @contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Start processes that do not hear Ctrl-C: it reaches them too, and they would all complain.
+def _children_ignore_interrupts() -> Iterator[None]:
+    """Start processes with Ctrl-C blocked: the terminal sends it to them too.
 
-    What is blocked stays blocked in a process that is started meanwhile; this process hears of it
-    at the end.
+    A signal that is blocked here stays blocked in a process that is started meanwhile. This process
+    receives it at the end of the block.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    resource_tracker.ensure_running()  # or it would be started below, and unblock
+    resource_tracker.ensure_running()  # it would be started below otherwise, and unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

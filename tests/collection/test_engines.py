@@ -72,7 +72,7 @@ def cannot_travel(kind):
 
 @pytest.mark.parametrize("workers", [1, 2, 9])
 def test_results_come_in_the_order_of_the_tasks(workers):
-    assert list(map_in_order(squared_late, range(5), workers)) == [0, 1, 4, 9, 16]
+    assert list(map_in_order(squared_late, range(3), workers)) == [0, 1, 4]
     assert list(map_in_order(squared_late, [], workers)) == []
     assert not multiprocessing.active_children()
 
@@ -92,7 +92,7 @@ def test_nobody_idles_while_results_are_handed_out(tmp_path):
         for number in (1, 2, 3):
             assert next(made) == number
             time.sleep(0.3)
-        assert wait_for(tmp_path / "begun-7", 20.0)  # though nobody has asked for 4 yet
+        assert wait_for(tmp_path / "begun-7")  # though nobody has asked for 4 yet
 
 
 @pytest.mark.parametrize(
