@@ -4,12 +4,21 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from netllm_gym.collection.collect import collect
 from netllm_gym.data.cjs import tpch
 
 # A worker for each core: threads of torch, which is not loaded yet, would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No test fails because the machine is slow or busy. A folder for all examples of a test is fine.
+settings.register_profile(
+    "netllm-gym",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("netllm-gym")
 
 
 @pytest.fixture

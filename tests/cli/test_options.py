@@ -56,7 +56,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, content):
 
 
 @pytest.mark.slow
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000)
 @given(ANY)
 def test_any_bytes_are_read_or_refused_2000_times(tmp_path_factory, content):
     is_read_or_refused(tmp_path_factory.getbasetemp() / "c.toml", content)

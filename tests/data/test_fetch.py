@@ -185,6 +185,8 @@ fetch.fetch(test_fetch.MADE, test_fetch.Path({home!r}), {address!r})
 
 
 def test_a_killed_client_goes_on(server, home):
+    killed = threading.Event()
+
     def trickle(handler, number):
         if number > 6:  # never ends: the client is killed while it waits
             handler.send_response(200)
@@ -192,7 +194,7 @@ def test_a_killed_client_goes_on(server, home):
             handler.end_headers()
             handler.wfile.write(b"0 1\n")
             handler.wfile.flush()
-            time.sleep(3)
+            killed.wait(60)
         return number > 6
 
     server.harm = trickle
@@ -200,13 +202,17 @@ def test_a_killed_client_goes_on(server, home):
         tests=str(Path(__file__).parent), home=str(home), address=server.address
     )
     client = subprocess.Popen([sys.executable, "-c", program], env=os.environ)
+
+    def left():
+        return [Path(file).name for file in all_files(home)]
+
     until = time.monotonic() + 60
-    while len(server.asked) < 8 and client.poll() is None and time.monotonic() < until:
+    while len(left()) < 8 and client.poll() is None and time.monotonic() < until:
         time.sleep(0.02)
-    time.sleep(0.3)
     client.send_signal(signal.SIGKILL)
     client.wait()
-    left = [Path(file).name for file in all_files(home)]
+    killed.set()
+    left = left()
     assert len(set(left) & set(NAMES)) == 6
     assert len(set(left) - set(NAMES)) == 2  # two that were under way
     server.harm = lambda handler, number: False

@@ -4,7 +4,7 @@ import copy
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netllm_gym.errors import InputError
@@ -167,18 +167,17 @@ def read_or_refused(path, data):
     assert said.isprintable()
 
 
-HYPOTHESIS = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 CHANGED = st.tuples(st.sampled_from(places(CONTENT)), JSON | st.just(...))
 
 
-@settings(max_examples=100, **HYPOTHESIS)
+@settings(max_examples=100)
 @given(CHANGED)
 def test_any_change_is_read_or_refused(tmp_path, change):
     read_or_refused(tmp_path / "t.json", json.dumps(changed(*change)).encode())
 
 
 @pytest.mark.slow
-@settings(max_examples=2_000, **HYPOTHESIS)
+@settings(max_examples=2_000)
 @given(CHANGED.map(lambda change: json.dumps(changed(*change)).encode()) | st.binary())
 def test_any_bytes_are_read_or_refused(tmp_path, data):
     read_or_refused(tmp_path / "t.json", data)

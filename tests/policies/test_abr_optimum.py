@@ -226,7 +226,7 @@ episodes = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(episodes)
 def test_no_action_sequence_beats_the_bound(episode):
     capacity_mbps = np.array([0.0, *episode["capacity_mbps"]])

@@ -1,7 +1,6 @@
 """Formulas that predict viewports: sums by hand, NetLLM's slow loop, its numbers, and laws."""
 
 import json
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -109,7 +108,6 @@ NAMES = ("hold_last", "velocity", "linear_regression")
 def test_the_references_numbers(viewport_data, data, history, future, tail, protocol):
     reference = json.loads((viewport_data / "../reference/vp/reference.json").read_text())
     expected = reference["protocols"][f"{protocol}_30_{tail}"][data][f"{history}_{future}"]
-    begin = time.perf_counter()
     table = evaluate(
         "vp",
         NAMES,
@@ -120,7 +118,6 @@ def test_the_references_numbers(viewport_data, data, history, future, tail, prot
             "trim_tail": tail,
         },
     )
-    assert time.perf_counter() - begin < 5.0 * len(NAMES)
     for row in table.rows:
         known = expected[row.policy]
         assert row.n == known["n_samples"]

@@ -54,7 +54,7 @@ def test_an_untrained_network_holds_the_last_viewport(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(-720, 720))
 def test_turning_every_yaw_turns_the_prediction(kind, turn):
     windows = made_windows()

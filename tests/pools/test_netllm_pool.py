@@ -230,14 +230,14 @@ def is_read_or_refused(folder, data):
     assert "\n" not in said
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(ANY)
 def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
     is_read_or_refused(tmp_path_factory.getbasetemp(), data)
 
 
 @pytest.mark.slow
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000)
 @given(ANY)
 def test_any_bytes_are_read_or_refused_2000_times(tmp_path_factory, data):
     is_read_or_refused(tmp_path_factory.getbasetemp(), data)

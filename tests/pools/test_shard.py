@@ -21,7 +21,7 @@ CASE_FIELDS = st.dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=12), CASE_FIELDS, st.data())
 def test_shards_of_any_lengths_and_cases_come_back(lengths, fields, data):
     made = [
@@ -44,7 +44,7 @@ def test_shards_of_any_lengths_and_cases_come_back(lengths, fields, data):
         assert_equal_episodes(shard.episode(index, abr), expected)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=6), min_size=1, max_size=6))
 def test_columns_with_other_rows_than_steps_come_back(episodes):
     rng = np.random.default_rng(0)

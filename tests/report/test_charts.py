@@ -46,7 +46,7 @@ def test_equal_values_still_have_an_axis():
     assert axis.low < 3.0 < axis.high
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.floats(-1e12, 1e12), st.floats(-1e12, 1e12), st.integers(1, 8), st.booleans())
 def test_ticks_stand_where_their_labels_say(one, other, about, widen):
     low, high = min(one, other), max(one, other)

@@ -191,14 +191,14 @@ def is_read_or_refused(folder, data):
     assert "\n" not in said
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=40) | harmed())
 def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
     is_read_or_refused(tmp_path_factory.getbasetemp(), data)
 
 
 @pytest.mark.slow
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000)
 @given(st.binary(max_size=40) | harmed())
 def test_any_bytes_are_read_or_refused_2000_times(tmp_path_factory, data):
     is_read_or_refused(tmp_path_factory.getbasetemp(), data)

@@ -182,7 +182,7 @@ def is_read_or_refused(folder, data, file_format):
         assert trace.capacity_mbps[1:].max() > 0
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=FILE, file_format=FORMAT)
 def test_any_bytes_are_read_or_refused(tmp_path_factory, data, file_format):
     is_read_or_refused(tmp_path_factory.getbasetemp(), data, file_format)
@@ -191,7 +191,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, data, file_format):
 @pytest.mark.slow
 @pytest.mark.parametrize("file_format", READERS)
 def test_any_bytes_are_read_or_refused_2000_times(tmp_path, file_format):
-    @settings(max_examples=2000, deadline=None)
+    @settings(max_examples=2000)
     @given(data=FILE, named=st.booleans())
     def check(data, named):
         is_read_or_refused(tmp_path, data, file_format if named else "")
@@ -199,7 +199,7 @@ def test_any_bytes_are_read_or_refused_2000_times(tmp_path, file_format):
     check()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(gaps_ms=st.lists(st.integers(0, 2500), min_size=1, max_size=40).filter(any))
 def test_mahimahi_keeps_every_packet(tmp_path_factory, gaps_ms):
     folder = tmp_path_factory.getbasetemp()

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netllm_gym.cli.main import run
@@ -206,16 +206,14 @@ def any_list_is_read_or_refused(tmp_path, data):
         assert "\n" not in str(error)  # noqa: PT017
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50)
 @given(data=LISTS)
 def test_any_list_is_read_or_refused(tmp_path, data):
     any_list_is_read_or_refused(tmp_path, data)
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=2000)
 @given(data=LISTS)
 def test_any_of_2000_lists_is_read_or_refused(tmp_path, data):
     any_list_is_read_or_refused(tmp_path, data)

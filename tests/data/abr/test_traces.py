@@ -52,7 +52,7 @@ def test_broken_traces_are_refused_with_file_and_row(tmp_path, text, sentence):
     assert str(path) in str(refusal.value)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.binary(max_size=60)
     | st.text(alphabet="0123456789. \n\t-+enaif", max_size=60).map(str.encode)
@@ -71,7 +71,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
         assert trace.capacity_mbps[1:].max() > 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     steps=st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=20),
     rates=st.lists(st.floats(10.0, 1e4), min_size=21, max_size=21),

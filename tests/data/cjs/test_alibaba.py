@@ -141,7 +141,7 @@ def test_whatever_comes_is_read_or_refused(table, examples):
     path = table(ROWS)
     whole = path.read_bytes()
 
-    @settings(max_examples=examples, deadline=None)
+    @settings(max_examples=examples)
     @given(st.data())
     def body(data):
         path.write_bytes(harmed_bytes(data, whole))

@@ -242,7 +242,7 @@ def test_pickles_of_all_pythons_are_read(protocol):
 
 @pytest.mark.parametrize("examples", [10 * FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 def test_whatever_bytes_come_are_read_or_refused(examples):
-    @settings(max_examples=examples, deadline=None)
+    @settings(max_examples=examples)
     @given(st.data())
     def body(data):
         graph, durations = GRAPH, durations_file()

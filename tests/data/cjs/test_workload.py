@@ -335,7 +335,7 @@ def test_whatever_comes_is_a_recording_or_refused(tmp_path, examples):
     path = tmp_path / "case.json"
     whole = json.dumps(written(MADE["cases"][1])).encode()
 
-    @settings(max_examples=examples, deadline=None)
+    @settings(max_examples=examples)
     @given(st.data())
     def body(data):
         kind = data.draw(st.sampled_from([harmed_bytes, harmed_json, harmed_json]))

@@ -116,7 +116,7 @@ def test_observation_of_a_small_and_of_a_large_ladder():
     np.testing.assert_allclose(observation[0], np.array([0, 0, 1, 2, 3, 4, 5, 6]) / 8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**31),
     cap_s=st.floats(4.0, 80.0),

@@ -239,7 +239,7 @@ def most_decisions(batch):
 
 @pytest.mark.parametrize("examples", [6 * FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 def test_whatever_is_decided_the_laws_hold_and_the_episode_ends(examples):
-    @settings(max_examples=examples, deadline=None)
+    @settings(max_examples=examples)
     @given(batches(), st.integers(0, 10**6), st.sampled_from([0.0, 0.1, 0.5]))
     def body(batch, seed, idleness):
         outcome, total_s, decisions = play(batch, seed, np.random.default_rng(seed), idleness)
