@@ -1,4 +1,4 @@
-"""Arrays of an `.npz` that anybody may have written: numbers, without pickle, or one sentence."""
+"""Read arrays of numbers from `.npz` files, which are checked and never unpickled."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,10 +16,11 @@ def read_npz(path: Path, wanted: Mapping[str, tuple[str, int]]) -> dict[str, NDA
 
     Args:
         path: The file.
-        wanted: Name -> kinds of its numbers, as numpy's letters, and its dimensions.
+        wanted: For the name of each array, the kinds of numbers that it may have, as letters of
+            `numpy.dtype.kind`, and its number of dimensions.
 
     Raises:
-        InputError: If the file or one of the arrays is missing, broken or of another kind.
+        InputError: If the file or one of the arrays is missing, damaged or of another kind.
         OSError: If it cannot be read.
     """
     if not path.is_file():

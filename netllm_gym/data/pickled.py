@@ -1,9 +1,12 @@
-"""Pickles of others, taken apart without unpickling.
+"""Read pickles that other programs wrote, without unpickling them.
 
-Unpickling runs whatever the file says. Here its instructions are listed by `pickletools`, which
-executes none, and replayed by a small machine that can make numbers, texts, tuples, lists, dicts
-and arrays of numbers or of these, by stand-ins of ours. The reader of a format says which
-names its files may ask for; a file that asks for another is refused with the name.
+Unpickling can run any code that the file names. Here `pickletools` lists the instructions of the
+file without executing them, and a small interpreter follows those that make numbers, texts, tuples,
+lists, dicts and NumPy arrays. The reader of a format says which names its files may refer to. A
+file that refers to another name is refused, and the error says which.
+
+A `pickle.Unpickler` with an allow-list would not be enough: a file of nine bytes can make it
+allocate gigabytes, because it reserves a table as large as the file says.
 """
 
 import pickletools
@@ -25,11 +28,11 @@ SCALAR_NAMES = tuple((module, "scalar") for module in _MODULES)
 
 
 class Instance:
-    """Stands in for an object of a class that the reader allows.
+    """An object of a class that the reader allows, as plain data.
 
     Attributes:
-        name: Of the class.
-        fields: What the pickle says of it.
+        name: Name of the class.
+        fields: The attributes of the object.
     """
 
     def __init__(self, name: str) -> None:
@@ -38,10 +41,11 @@ class Instance:
 
 
 class Array:
-    """An array that is made empty and filled afterwards.
+    """A NumPy array, which a pickle makes empty and fills afterwards.
 
     Attributes:
-        values: Its numbers; for an array of objects the list of these; None while it is empty.
+        values: The numbers, or a list of the objects of an array of objects. None until it is
+            filled.
     """
 
     def __init__(self) -> None:
@@ -53,7 +57,7 @@ class _Name(str):
 
 
 class _DType:
-    """A numeric type: made from its code, told its byte order afterwards."""
+    """A NumPy type, which a pickle makes from a code and gives its byte order afterwards."""
 
     def __init__(self, code: str) -> None:
         self.code, self.order = code, "="
@@ -63,7 +67,7 @@ class _DType:
         return self.code in ("O", "O8")
 
     def numpy(self) -> np.dtype[Any]:
-        """Return the type; numpy is never asked for another one than of numbers."""
+        """Return the type, which must be a type of numbers."""
         if not re.fullmatch(r"[<>=|][biuf]\d", self.order + self.code):
             raise InputError(f"arrays must be of numbers, got {self.order + self.code:.20}")
         return np.dtype(self.order + self.code)
@@ -83,15 +87,15 @@ _NUMPY = {attribute for _, attribute in (*ARRAY_NAMES, *SCALAR_NAMES)}
 
 
 def replay(data: bytes, names: Collection[tuple[str, str]]) -> Any:
-    """Return what a pickle would make, out of stand-ins; every other instruction is refused.
+    """Return the content of a pickle, with `Instance` and `Array` in place of objects and arrays.
 
     Args:
-        data: The pickle. Protocols 2 to 4 (Python 2.3 to 3.13 write these) are read.
-        names: Modules and names that it may ask for: `ARRAY_NAMES`, `SCALAR_NAMES`, and classes.
+        data: The pickle, of protocol 2, 3 or 4, which Python 2.3 to 3.13 write by default.
+        names: Modules and names that it may refer to: `ARRAY_NAMES`, `SCALAR_NAMES` and classes.
 
     Raises:
-        InputError: If it does anything but make plain values and what `names` allows.
-        Exception: Of any other kind, if the bytes are no pickle.
+        InputError: If it has another instruction or refers to another name.
+        Exception: Of any kind, if the bytes are not a pickle.
     """
     stack: list[Any] = []
     memo: dict[int, Any] = {}
@@ -147,7 +151,7 @@ def replay(data: bytes, names: Collection[tuple[str, str]]) -> Any:
 
 
 def _make(name: _Name, arguments: tuple[Any, ...], is_object: bool) -> Any:
-    """Do what the named class or function is asked for."""
+    """Return the result of calling the named class or function."""
     if is_object and name not in _NUMPY and not arguments:
         return Instance(str(name))
     if not is_object and name == "dtype":
@@ -163,7 +167,7 @@ def _make(name: _Name, arguments: tuple[Any, ...], is_object: bool) -> Any:
 
 
 def _fill(made: Any, state: Any) -> None:
-    """Give an object its state."""
+    """Set the state of an object that was made before."""
     if isinstance(made, Instance):
         made.fields = _typed(state, dict)
     elif isinstance(made, _DType):

@@ -1,12 +1,11 @@
-"""Variations of a set of traces: altered copies of each and generated ones.
+"""Data augmentation for sets of traces: altered copies of each trace, and generated traces.
 
-A few dozen recordings are soon known by heart. Stretched in capacity and in time they stay links
-that somebody could have had, and whoever learns from them learns what does not depend on the
-recording.
+A policy can overfit to a few dozen recordings. Copies that are stretched in capacity and in time
+are plausible links too, and make the training set more diverse.
 
-A set's name with a suffix names them: `clean-train~12` is `clean-train` and twelve altered copies
-of each of its traces, `clean-train~12+400` 400 generated traces besides. Equal names give equal
-traces.
+A suffix to the name of a set asks for them: `clean-train~12` is `clean-train` with twelve altered
+copies of each of its traces, and `clean-train~12+400` has 400 generated traces in addition. The
+same name always gives the same traces.
 """
 
 import re
@@ -27,13 +26,13 @@ _NAME = re.compile(r"(?P<base>.+)~(?P<copies>\d{1,6})(?:\+(?P<generated>\d{1,6})
 
 @dataclass(frozen=True)
 class Alteration:
-    """What is put around traces.
+    """How many traces are added to a set, and how the copies are altered.
 
     Attributes:
-        copies: Of each trace, its capacity and its time stretched.
-        generated: Traces of the generated families, their parameters drawn too.
-        capacity: Range of the factor on a copy's capacity; its logarithm is uniform.
-        time: Range of the factor on a copy's time, likewise.
+        copies: Copies of each trace, with stretched capacity and time.
+        generated: Generated traces, of families with random parameters.
+        capacity: Range of the factor on a copy's capacity. Its logarithm is uniform.
+        time: Range of the factor on a copy's time. Its logarithm is uniform.
     """
 
     copies: int = 12
@@ -52,17 +51,17 @@ class Alteration:
 
 
 class AlteredName(NamedTuple):
-    """The name of an altered set, taken apart."""
+    """The parts of the name of an altered set."""
 
     base: str  # name of the set that is altered
     alteration: Alteration
 
 
 def read_altered_name(name: str) -> AlteredName | None:
-    """Take `BASE~COPIES` or `BASE~COPIES+GENERATED` apart; None for any other name.
+    """Return the parts of `BASE~COPIES` or `BASE~COPIES+GENERATED`, None for other names.
 
     Raises:
-        InputError: If there are too many, or the base is altered itself.
+        InputError: If there are too many copies or traces, or the base is an altered set itself.
     """
     match = _NAME.fullmatch(name)
     if match is None:
@@ -75,13 +74,13 @@ def read_altered_name(name: str) -> AlteredName | None:
 
 
 def altered_set(name: str, base: TraceSet, alteration: Alteration) -> TraceSet:
-    """Return the set of that name, which draws its alterations."""
+    """Return the altered set with that name. The name is the seed of its alterations."""
     traces = altered(base.traces, alteration, zlib.crc32(name.encode()))
     return TraceSet(name, tuple(traces))
 
 
 def altered(traces: Sequence[Trace], alteration: Alteration, seed: int) -> list[Trace]:
-    """Return traces, their altered copies, which keep the recording, and generated ones."""
+    """Return the traces, their altered copies, which keep the recording, and generated traces."""
     found = list(traces)
     for number, trace in enumerate(traces):
         rng = np.random.default_rng([seed, 0, number])
@@ -107,9 +106,10 @@ def altered(traces: Sequence[Trace], alteration: Alteration, seed: int) -> list[
 
 
 def _drawn_family(rng: np.random.Generator, number: int) -> TraceFamily:
-    """Return one of the generated families in turn, its parameters drawn.
+    """Return one of the three generated families, in turn, with random parameters.
 
-    The ranges hold links from a third of the lowest bitrate of the usual ladder to twice its top.
+    The capacities range from a third of the lowest bitrate of Pensieve's ladder to twice the
+    highest.
     """
     top_mbps = float(np.exp(rng.uniform(np.log(1.0), np.log(9.0))))
     bottom_mbps = top_mbps * float(rng.uniform(0.02, 0.5))

@@ -1,10 +1,13 @@
-"""DASH manifests (`.mpd`, ISO/IEC 23009-1): the size of every segment on every rung.
+"""Read DASH manifests (`.mpd`, ISO/IEC 23009-1): the size of every segment in every encoding.
 
-A segment ("chunk" elsewhere) has a size if the manifest gives its byte range, or if its file lies
-beside the manifest. What has none, such as a manifest with `SegmentBase` or a live one, is refused.
+A segment is called a chunk elsewhere. Its size is known if the manifest gives its byte range, or if
+its file lies beside the manifest. Manifests without sizes, such as live ones and those with
+`SegmentBase`, are refused.
 
-A manifest is outside input: it is read as UTF-8, anything with a document type (and so with
-entities of its own) is refused before it is parsed, and no path leads out of its folder.
+Manifests may come from anywhere. They must be UTF-8 without a document type, so that no entities
+are expanded, and the paths of segments must stay in the folder of the manifest. Parsers such as
+`mpegdash` only turn the XML into objects, and accept document types: all of the code below but the
+few lines of `_parse`, `_children` and `_whole` would still be needed.
 """
 
 import math
@@ -21,7 +24,7 @@ import numpy as np
 from netllm_gym.arrays import FloatArray, IntArray
 from netllm_gym.errors import InputError
 
-MOST_SEGMENTS = 100_000  # five days of 4 s; a repeat count can ask for any number
+MOST_SEGMENTS = 100_000  # five days of 4 s; a repeat count could be any number
 LENGTH_TOLERANCE = 0.05  # segments are cut at frames, so lengths differ a little
 
 _RANGE = re.compile(r"(\d{1,15})-(\d{1,15})", re.ASCII)
@@ -34,7 +37,7 @@ _FIELD = re.compile(r"\$(?P<name>RepresentationID|Number|Time|Bandwidth|)(?:%0(?
 
 
 class Manifest(NamedTuple):
-    """What a manifest says of its one video; `Video` checks it."""
+    """The content of a manifest, before `Video` checks it."""
 
     size_bytes: IntArray  # (chunks, rungs)
     ladder_mbps: FloatArray  # (rungs,) sorted

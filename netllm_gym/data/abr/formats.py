@@ -1,10 +1,9 @@
-"""Trace files of five formats: which one a file is in, and its columns in our units.
+"""Read trace files of five formats, and convert their columns to seconds and Mbit/s.
 
-One small reader per format; `docs/formats.md` is the table. All end in the rule of `Trace`, that
-entry i of the capacity holds on (time_s[i-1], time_s[i]]: n measured intervals become n + 1 rows,
-and what the link carries over all of them is what the file says. Nothing is resampled.
-
-Units of a file are converted here and nowhere else.
+There is one reader for each format; `docs/formats.md` lists the formats. All readers return columns
+as `Trace` defines them: entry i of the capacity holds on (time_s[i-1], time_s[i]], so n measured
+intervals become n + 1 rows. Traces are not resampled, and the link carries as many bytes as the
+file says.
 """
 
 import re
@@ -20,7 +19,7 @@ from netllm_gym.errors import InputError
 
 PACKET_BYTES = 1500  # what one line of a Mahimahi file lets pass
 MAHIMAHI_BIN_MS = 1000
-LONGEST_MS = 7 * 24 * 3600 * 1000  # a mistyped line must not ask for a bin per second of an aeon
+LONGEST_MS = 7 * 24 * 3600 * 1000  # a mistyped time must not make billions of bins
 WEBGET_HOLD_S = 5.0  # Pensieve's: each FCC measurement stands for 5 s of the link
 WEBGET_COLUMNS = (
     *("unit_id", "dtime", "target", "address", "fetch_time", "bytes_total", "bytes_sec"),
@@ -29,7 +28,7 @@ CSV_TIMES = {"time_s": 1.0, "time_ms": 1e3}  # column -> its units in a second
 CSV_CAPACITIES = {"capacity_mbps": 1.0, "capacity_kbps": 1e3, "capacity_bps": 1e6}  # in a Mbit/s
 CSV_BYTES = "bytes"
 
-FASTEST = 1e15  # bytes or bytes/s; beyond, no number of a file is meant
+FASTEST = 1e15  # bytes/s; a larger number is taken for a mistake
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", re.ASCII)
 _HSDPA_LINE = re.compile(
@@ -41,7 +40,7 @@ _ODD_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]")
 
 
 class Columns(NamedTuple):
-    """What a file says of one link; `Trace` checks it and lets it begin at time 0."""
+    """The columns of one trace, before `Trace` checks them and shifts the times to start at 0."""
 
     name: str
     time_s: FloatArray  # (rows,)
@@ -49,14 +48,14 @@ class Columns(NamedTuple):
 
 
 def read_columns(path: Path, file_format: str = "") -> list[Columns]:
-    """Read a trace file; only an FCC table holds more than one trace.
+    """Read a trace file. Only a table of the FCC holds more than one trace.
 
     Args:
         path: The file.
-        file_format: One of `READERS`; left out, the file's first line decides.
+        file_format: One of `READERS`. If it is empty, the first line of the file decides.
 
     Raises:
-        InputError: If the file is in none of the formats, or a line breaks the rule of its own.
+        InputError: If the file is in none of the formats, or a line breaks the rule of its format.
     """
     if file_format and file_format not in READERS:
         raise InputError(f"format must be one of {', '.join(READERS)}, got {file_format!r}")
@@ -71,7 +70,7 @@ def read_columns(path: Path, file_format: str = "") -> list[Columns]:
 
 
 def _format_of(path: Path, lines: Iterable[str]) -> str:
-    """Return the format that a file's first line with something on it begins."""
+    """Return the format of a file, which its first line that is not empty tells."""
     for number, line in enumerate(lines, start=1):
         fields = line.split()
         if not fields:
@@ -96,7 +95,7 @@ def _format_of(path: Path, lines: Iterable[str]) -> str:
 
 
 def _read_cooked(path: Path, lines: Iterable[str]) -> list[Columns]:
-    """Two columns: seconds, Mbit/s since the row before."""
+    """Read two columns: the time in seconds, and the capacity in Mbit/s since the row before."""
     rows: list[tuple[float, float]] = []
     for number, line in enumerate(lines, start=1):
         fields = line.split()
@@ -112,11 +111,11 @@ def _read_cooked(path: Path, lines: Iterable[str]) -> list[Columns]:
 
 
 def _read_mahimahi(path: Path, lines: Iterable[str]) -> list[Columns]:
-    """One column: the millisecond at which one more packet of 1,500 bytes may leave.
+    """Read one column: the millisecond at which one more packet of 1,500 bytes may leave.
 
-    Counted in bins of a second that include their end, as an interval of `Trace` does; a packet at
-    0 ms, which in a looping file leaves at its end, is counted in the first. The last bin ends with
-    the last line, because Mahimahi loops there too.
+    Packets are counted in bins of one second. A bin includes its end, as an interval of `Trace`
+    does. A packet at 0 ms is counted in the first bin. The last bin ends with the last line, where
+    Mahimahi starts the trace again.
     """
     packets_ms: list[int] = []
     last_ms = 0
@@ -140,7 +139,7 @@ def _read_mahimahi(path: Path, lines: Iterable[str]) -> list[Columns]:
 
 
 def _read_csv(path: Path, lines: Iterable[str]) -> list[Columns]:
-    """A header of two names: a time, and a capacity or the bytes since the row before."""
+    """Read two columns that a header names: the time, and the capacity or bytes since then."""
     times, amounts = list(CSV_TIMES), [*CSV_CAPACITIES, CSV_BYTES]
     accepted = f"one of {', '.join(times)} and one of {', '.join(amounts)}"
     numbered = _comma_rows(lines)
@@ -169,10 +168,11 @@ def _read_csv(path: Path, lines: Iterable[str]) -> list[Columns]:
 
 
 def _read_hsdpa(path: Path, lines: Iterable[str]) -> list[Columns]:
-    """Six columns of the Norwegian 3G logs; the fifth is bytes and the sixth ms since the last.
+    """Read the six columns of the Norwegian 3G logs.
 
-    A line's bytes are spread over its own milliseconds, the lines laid end to end: column 2 is
-    only held to rise. The place in columns 3 and 4 is not used.
+    The fifth column is the number of bytes and the sixth the milliseconds since the line before.
+    The bytes are spread evenly over these milliseconds. The times of column 2 must rise, but only
+    the sixth column decides when a row ends. The position in columns 3 and 4 is not used.
     """
     carried_bytes: list[int] = []
     elapsed_ms: list[int] = []
@@ -194,10 +194,10 @@ def _read_hsdpa(path: Path, lines: Iterable[str]) -> list[Columns]:
 
 
 def _read_webget(path: Path, lines: Iterable[str]) -> list[Columns]:
-    """The FCC's `curr_webget` table: one trace per unit and target, as Pensieve makes them.
+    """Read the FCC's table `curr_webget`: one trace for each unit and target, as in Pensieve.
 
-    Each measurement's `bytes_sec` holds for 5 s, in the file's order; the time of day is not used,
-    since hours lie between two of them. A pair that never carried anything is no link: left out.
+    The `bytes_sec` of each measurement holds for 5 s, in the order of the file. The time of day is
+    not used, because hours lie between two measurements. Pairs without any traffic are left out.
     """
     rates: dict[tuple[str, str], list[float]] = {}  # bytes per second
     rule = f"{', '.join(WEBGET_COLUMNS)} and more, the date as 2016-06-01 00:00:00"
@@ -240,7 +240,7 @@ def _from_intervals(
     borders_s: FloatArray,  # (n + 1,) rising
     carried_bytes: ArrayLike,  # (n,)
 ) -> Columns:
-    """Spread what each interval carried evenly over it; row 0 repeats the first, unused."""
+    """Return the mean capacity of each interval. Row 0 is not used and repeats the first."""
     with np.errstate(over="ignore"):  # `Trace` refuses what is not finite
         capacity_mbps = np.asarray(carried_bytes, np.float64) * 8e-6 / np.diff(borders_s)
     return Columns(name, borders_s, np.concatenate([capacity_mbps[:1], capacity_mbps]))

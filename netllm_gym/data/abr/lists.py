@@ -1,11 +1,12 @@
-"""Lists of traces: one part of a split as names and SHA-256, without a copy of any trace.
+"""Lists of traces: the names and hashes of the files that make one part of a split.
 
 A list is a JSON file, as `netllm-gym data split` writes it:
 
     {"name": ..., "set": "fcc-train", "sha256": {file: ...}, "recordings": {file: ...}}
 
-`set` is a folder below `abr/traces/` of the data folder; `folder` in its place is a path relative
-to the list. `recordings` has those files whose name does not say which recording they belong to.
+`set` is a folder below `abr/traces/` of the data folder. A list may have `folder` instead, a path
+relative to the list. `recordings` has the files whose names do not say from which recording they
+were cut.
 """
 
 import json
@@ -27,7 +28,7 @@ class TraceList(NamedTuple):
     name: str
     folder: Path
     sha256: Mapping[str, str]  # file name -> SHA-256 of its bytes
-    recordings: Mapping[str, str]  # file name -> recording, where the name says another one
+    recordings: Mapping[str, str]  # file name -> recording, where the name does not tell it
 
 
 _FileName = Annotated[
@@ -60,7 +61,7 @@ def read_trace_list(path: Path) -> TraceList:
 
 
 def write_trace_list(path: Path, traces: TraceList) -> None:
-    """Write a list; a folder of the data folder by its name, another relative to the list."""
+    """Write a list. A folder of the data folder is given by name, another by a relative path."""
     place = {"folder": os.path.relpath(traces.folder.resolve(), path.parent.resolve())}
     if traces.folder.resolve().parent == (data_folder() / "abr" / "traces").resolve():
         place = {"set": traces.folder.name}

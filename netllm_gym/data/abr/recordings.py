@@ -1,19 +1,19 @@
-"""Which traces were cut from one recording: told by their contents, whatever their names say.
+"""Find traces that were cut from the same recording, by their contents and not by their names.
 
-Two traces are compared by the *order of their levels*: the capacities after row 0 (which nothing
-ever uses), equal neighbours taken once. Times are left out, because the same recording is
-published on grids of 1 s and of 5 s; levels are equal within `LEVEL_TOLERANCE`, so that a copy
+Two traces are compared by their sequences of *levels*: the capacities after row 0, which is never
+used, with equal neighbours counted once. Times are left out, because the same recording is
+published on grids of 1 s and of 5 s. Levels are equal within `LEVEL_TOLERANCE`, so that a copy
 written with five digits is still found.
 
-- A trace is *contained* in another if its levels stand in the other's in one piece, from the first
-  to the last. It needs `FEWEST_LEVELS` of them: a link that hardly changes is like many others.
+- A trace is *contained* in another if its whole sequence of levels is a part of the other's. It
+  must have at least `FEWEST_LEVELS` of them, because links that hardly change resemble each other.
 - Two traces *overlap* if the end of one is the beginning of the other, by at least
-  `OVERLAP_LEVELS` levels; or if one contains the other, seen from the longer one.
+  `OVERLAP_LEVELS` levels. A trace also overlaps the traces that it contains.
 
-Among the 485 published FCC and Norway traces no two of different recordings are related by chance,
-even if five levels were enough for an overlap. What contents cannot tell are windows that were
-each converted anew: the 1 s traces of FCC count whole packets from their own start, so two windows
-of one recording differ by a packet here and there. Their names tell.
+Among the 485 published FCC and Norway traces, no two of different recordings are related by chance,
+even if five levels were enough for an overlap. Windows that were converted separately cannot be
+found by their contents: the 1 s traces of FCC count whole packets from their own start, so two
+windows of one recording differ by single packets. Their names tell that they belong together.
 """
 
 from collections.abc import Sequence
@@ -44,17 +44,17 @@ def levels_of(trace: Trace) -> FloatArray:  # (levels,)
 
 
 class Piece(NamedTuple):
-    """Where the beginning of some levels stands in a trace."""
+    """A trace that holds the beginning of some levels."""
 
     trace: int
     length: int  # levels in common: all that were asked for, or all up to the end of the trace
 
 
 class LevelIndex:
-    """Finds levels in many traces at once.
+    """Finds sequences of levels in many traces at once.
 
-    All levels stand in one column with a gap behind each trace, and are sorted once, so that a
-    search looks only at the places that hold the first level asked for.
+    The levels of all traces are kept in one column, with a gap behind each trace, and are sorted
+    once. A search looks only at the places that hold the first level of the sequence.
     """
 
     def __init__(self, traces: Sequence[Trace]) -> None:
@@ -68,13 +68,14 @@ class LevelIndex:
         self._sorted = self._column[self._order]
 
     def find(self, levels: FloatArray) -> list[Piece]:
-        """Return where `FEWEST_LEVELS` or more stand that are equal to the beginning of `levels`.
+        """Return the places where traces have the beginning of `levels`, `FEWEST_LEVELS` or more.
 
         Args:
-            levels: (n,) to look for; none are found if there are too few.
+            levels: (n,) to look for. Fewer than `FEWEST_LEVELS` are never found.
 
         Returns:
-            The pieces in which `levels` goes on until it or the trace ends, by trace and place.
+            The pieces, by trace and place. Each is equal to `levels` until `levels` or the trace
+            ends.
         """
         if len(levels) < FEWEST_LEVELS:
             return []
@@ -134,10 +135,10 @@ def relations(traces: Sequence[Trace], others: Sequence[Trace]) -> list[Relation
 
 
 def group_recordings(traces: Sequence[Trace]) -> list[list[int]]:
-    """Return the numbers of the traces, those of one recording together.
+    """Return the numbers of the traces, grouped by recording.
 
-    Traces belong together if their names say so, if their bytes are equal, or if one contains or
-    overlaps the other; and so does whatever belongs to either of them.
+    Two traces are of one recording if their names say so, if their bytes are equal, or if one
+    contains or overlaps the other. The relation is transitive.
     """
     index = LevelIndex(traces)
     above = list(range(len(traces)))  # a forest: the root of a tree is its smallest number

@@ -35,7 +35,7 @@ def load_trace_set(name: "str | Path | TraceSet | Sequence[Trace]") -> TraceSet:
     """Return a set by name (`synthetic`, `fcc-test`, `clean-train`), by folder, or from traces.
 
     The path of a JSON file is a list of traces, as `data split` writes it. The files of a folder
-    may be in any of the formats of `trace_formats`. Behind a name or a path, `~COPIES+GENERATED`
+    may be in any of the formats of `formats.py`. Behind a name or a path, `~COPIES+GENERATED`
     puts altered copies and generated traces around the set (`altered.py`).
 
     Raises:

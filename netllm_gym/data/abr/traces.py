@@ -3,7 +3,7 @@
 A trace has two columns, time in seconds and throughput in Mbit/s; a cooked file has just these.
 Row i (i >= 1) says what the link carries from the time of row i - 1 to its own; row 0's throughput
 is never used. Past its end a trace starts again. Times are shifted to start at 0, because the
-wrap-around assumes it. `trace_formats.py` has the files.
+wrap-around assumes it. `formats.py` reads the files.
 """
 
 import hashlib
@@ -179,11 +179,11 @@ def recording_of(name: str) -> str:
 
 
 def read_traces(path: Path, file_format: str = "", recording: str = "") -> list[Trace]:
-    """Read the traces of a file, in any of the formats of `trace_formats`.
+    """Read the traces of a file, in any of the formats of `formats.py`.
 
     Args:
         path: The file.
-        file_format: A name of `trace_formats.READERS`; left out, the file's first line decides.
+        file_format: A name of `formats.READERS`; left out, the file's first line decides.
         recording: Of each trace; left out, it follows from the name.
 
     Raises:
