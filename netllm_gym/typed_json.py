@@ -74,7 +74,7 @@ def checked(kind: type[T], values: object, name: str = "", *, ignore_unknown: bo
     """
     from pydantic import ValidationError
 
-    name = name or kind.__name__
+    name = name or getattr(kind, "__name__", "the value")
     try:
         data = json.dumps(values, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:

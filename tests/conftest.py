@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No test fails because the machine is slow or busy. A folder for all examples of a test is fine.
 settings.register_profile(
     "netllm-gym",
+    max_examples=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

@@ -21,7 +21,8 @@ from netllm_gym.errors import InputError
 
 _MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")  # before numpy 2, and since
 ARRAY_NAMES = (
-    *(("numpy", "ndarray"), ("numpy", "dtype")),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
     *((module, "_reconstruct") for module in _MODULES),
 )
 SCALAR_NAMES = tuple((module, "scalar") for module in _MODULES)
@@ -75,11 +76,21 @@ class _DType:
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _CONTAINERS: dict[str, Callable[[], Any]] = {
-    **{"EMPTY_TUPLE": tuple, "EMPTY_LIST": list, "EMPTY_DICT": dict}
+    "EMPTY_TUPLE": tuple,
+    "EMPTY_LIST": list,
+    "EMPTY_DICT": dict,
 }
 _LITERALS = {
-    *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "SHORT_BINSTRING"),
-    *("BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES"),
+    "BININT",
+    "BININT1",
+    "BININT2",
+    "LONG1",
+    "BINFLOAT",
+    "SHORT_BINSTRING",
+    "BINUNICODE",
+    "SHORT_BINUNICODE",
+    "BINBYTES",
+    "SHORT_BINBYTES",
 }
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _MARK = object()

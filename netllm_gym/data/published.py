@@ -1,7 +1,7 @@
-"""Data that others published and `netllm-gym data fetch` brings: names, places, SHA-256 of each.
+"""Published data sets that `netllm-gym data fetch` downloads: their files and SHA-256 hashes.
 
-`published.json` pins one commit of NetLLM's repository and every file of it that a set needs. The
-start pointers of `fcc-test`, there a pickle, stand in it as numbers: no pickle is ever opened.
+`published.json` pins one commit of NetLLM's repository and all files of it that a set needs. It
+also contains the start pointers of `fcc-test`, which the repository has as a pickle only.
 """
 
 import json
@@ -23,7 +23,7 @@ class PublishedFile(NamedTuple):
 
 
 class PublishedSet(NamedTuple):
-    """What one name of `data fetch` brings."""
+    """What `data fetch NAME` downloads."""
 
     name: str
     title: str
@@ -65,8 +65,12 @@ def published() -> Published:
             if fnmatchcase(file, entry["only"])
         )
         sets[name] = PublishedSet(
-            *(name, entry["title"], tuple(entry["cite"]), entry["size_bytes"]),
-            *(files, entry["writes"]),
+            name=name,
+            title=entry["title"],
+            cite=tuple(entry["cite"]),
+            size_bytes=entry["size_bytes"],
+            files=files,
+            writes=entry["writes"],
         )
     return Published(manifest["repository"], manifest["commit"], manifest["licence"], sets)
 

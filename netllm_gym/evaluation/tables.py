@@ -76,13 +76,13 @@ class Table:
 
     Attributes:
         problem: Short name.
-        case: What was played or predicted, as text.
+        case: What the policies were evaluated on, as text.
         commit: Of the code.
         rows: One per policy.
-        remarks: What was amiss in the data, a sentence each.
-        groups: What intervals are bootstrapped over, with their numbers; nothing where the
-            problem's own word says it.
-        members: For each way in which episodes are grouped, the number of each one's group.
+        remarks: Sentences on what was repaired or left out in the data.
+        groups: What the intervals are bootstrapped over, with their numbers; empty for the
+            problem's default.
+        members: For each way in which episodes are grouped, the number of each episode's group.
     """
 
     problem: Line

@@ -1,7 +1,7 @@
-"""What every trained policy's folder has: `config.json`, safetensors and their hashes, no pickle.
+"""The folder of a trained policy: `config.json`, safetensors files and their hashes, no pickle.
 
-The `schema` of `config.json` names the kind of the policy, hence what reads the folder. What is in
-`config`, and which files of weights there are, is that kind's own affair.
+The `schema` in `config.json` names the kind of policy, and thereby which module reads the folder.
+Each kind decides what is in `config` and which files of weights there are.
 """
 
 import errno
@@ -38,7 +38,7 @@ def write_config(
         folder: Where the files are.
         values: `schema`, `config` and what else the kind needs, as JSON values.
         files: Names of the files of weights.
-        trained_on: Where the training data came from (worlds, recordings), as JSON values.
+        trained_on: Where the training data came from (data sets, recordings), as JSON values.
     """
     whole = {
         **values,
@@ -168,7 +168,7 @@ def check_tensors(path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, 
             finite.
     """
     if odd := found.keys() ^ wanted.keys():
-        raise InputError(f"{path} must fit config.json, got {min(odd)} amiss")
+        raise InputError(f"{path} must fit config.json, which differs in {min(odd)}")
     for name, each in wanted.items():
         got = found[name]
         if got.shape != each.shape or got.dtype != each.dtype:

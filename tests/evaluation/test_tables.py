@@ -3,6 +3,7 @@
 import copy
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -160,11 +161,17 @@ def read_or_refused(path, data):
     try:
         table = read_table(path)
     except InputError as error:
-        said = str(error)
-    else:
-        said = f"{path} is read" if table.to_json() else ""
-    assert str(path) in said
-    assert said.isprintable()
+        assert str(path) in str(error)  # noqa: PT017
+        assert str(error).isprintable()  # noqa: PT017
+        return
+    for row in table.rows:
+        assert len(row.per_episode) == row.n > 0
+        assert np.isfinite([row.mean, *row.per_episode, *(row.ci95 or ())]).all()
+        assert row.policy.strip()
+        assert row.policy.isprintable()
+    again = path.with_name("again.json")
+    again.write_text(table.to_json())
+    assert read_table(again) == table
 
 
 CHANGED = st.tuples(st.sampled_from(places(CONTENT)), JSON | st.just(...))

@@ -87,7 +87,10 @@ def test_the_rung_that_was_chosen_last_reaches_the_network():
         ({"schema": "netllm-gym network 9"}, "must have the schema 'netllm-gym policy 1' or"),
         ({"config": {"width": "wide"}}, r"config.json: width must be a valid integer, got 'wide'"),
         ({"config": {"width": 16}}, "weights.safetensors must fit config.json with "),
-        ({"config": {"width": 8, "depth": 3}}, "must fit config.json, got actor.6.bias amiss"),
+        (
+            {"config": {"width": 8, "depth": 3}},
+            "must fit config.json, which differs in actor.6.bias",
+        ),
         ({"trained_on": 5}, "trained_on must be an object, got 5"),
     ],
 )

@@ -469,7 +469,7 @@ def read_or_refused(folder, name):
         assert name in str(error)  # noqa: PT017  # being read is fine too
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(number=st.integers(0, 2), data=st.data())
 def test_any_harm_to_a_shard_is_named(harmed, number, data):
     folder, before = harmed.restored()
@@ -494,7 +494,7 @@ def test_any_harm_to_a_shard_is_named(harmed, number, data):
     read_or_refused(folder, name)
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_any_content_behind_good_checksums_is_read_or_named(harmed, data):
     folder, before = harmed.restored()
@@ -531,7 +531,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_any_description_is_read_or_refused(harmed, data):
     folder, before = harmed.restored()

@@ -21,9 +21,7 @@ PACKET_BYTES = 1500  # what one line of a Mahimahi file lets pass
 MAHIMAHI_BIN_MS = 1000
 LONGEST_MS = 7 * 24 * 3600 * 1000  # a mistyped time must not make billions of bins
 WEBGET_HOLD_S = 5.0  # Pensieve's: each FCC measurement stands for 5 s of the link
-WEBGET_COLUMNS = (
-    *("unit_id", "dtime", "target", "address", "fetch_time", "bytes_total", "bytes_sec"),
-)
+WEBGET_COLUMNS = ["unit_id", "dtime", "target", "address", "fetch_time", "bytes_total", "bytes_sec"]
 CSV_TIMES = {"time_s": 1.0, "time_ms": 1e3}  # column -> its units in a second
 CSV_CAPACITIES = {"capacity_mbps": 1.0, "capacity_kbps": 1e3, "capacity_bps": 1e6}  # in a Mbit/s
 CSV_BYTES = "bytes"
@@ -139,7 +137,7 @@ def _read_mahimahi(path: Path, lines: Iterable[str]) -> list[Columns]:
 
 
 def _read_csv(path: Path, lines: Iterable[str]) -> list[Columns]:
-    """Read two columns that a header names: the time, and the capacity or bytes since then."""
+    """Read two columns with names: the time, and the capacity or bytes since the row before."""
     times, amounts = list(CSV_TIMES), [*CSV_CAPACITIES, CSV_BYTES]
     accepted = f"one of {', '.join(times)} and one of {', '.join(amounts)}"
     numbered = _comma_rows(lines)
@@ -202,7 +200,7 @@ def _read_webget(path: Path, lines: Iterable[str]) -> list[Columns]:
     rates: dict[tuple[str, str], list[float]] = {}  # bytes per second
     rule = f"{', '.join(WEBGET_COLUMNS)} and more, the date as 2016-06-01 00:00:00"
     for number, fields in _comma_rows(lines):
-        if not rates and fields[: len(WEBGET_COLUMNS)] == list(WEBGET_COLUMNS):
+        if not rates and fields[: len(WEBGET_COLUMNS)] == WEBGET_COLUMNS:
             continue  # the header, which some months lack
         if not _is_measurement(fields) or not _is_number(fields[6]):
             raise _wrong_line(path, number, rule, ",".join(fields))

@@ -60,7 +60,8 @@ def draw_traces(sets: Mapping[str, TraceSet], path: Path) -> None:
         share = np.arange(1, len(means_mbps) + 1) / len(means_mbps)
         label = f"{name} ({len(means_mbps)} traces)"
         spread.step(
-            *(np.append(0.0, means_mbps), np.append(0.0, share)),
+            np.append(0.0, means_mbps),
+            np.append(0.0, share),
             where="post",
             color=colour,
             label=label,
@@ -69,7 +70,8 @@ def draw_traces(sets: Mapping[str, TraceSet], path: Path) -> None:
         for (words, trace), line in zip(_shown(each).items(), LINES, strict=True):
             rows = trace.time_s <= LONGEST_S
             axes.step(
-                *(trace.time_s[rows], trace.capacity_mbps[rows]),
+                trace.time_s[rows],
+                trace.capacity_mbps[rows],
                 where="pre",  # a row's capacity holds up to its time
                 color=colour,
                 linestyle=line,

@@ -1,24 +1,25 @@
 """Jobs of the Alibaba cluster trace of 2018 (`batch_task.csv`, no header), read line by line.
 
-A row is a task, which is a stage here, and its instances are the stage's tasks. The columns are
-task_name, instance_num, job_name, task_type, status, start_time, end_time, plan_cpu, plan_mem; the
-rows of a job may stand anywhere. `J4_2_3` is stage 4 and waits for the stages 2 and 3; the letter
-means nothing, and neither does a `_Stg7` at the end, for no stage is called so. Any other name,
-such as `task_Nzg3` or `MergeTask`, is a stage that waits for nothing and that none waits for.
+A row of the table is a task, which is called a stage here, and its instances are the tasks of the
+stage. The columns are task_name, instance_num, job_name, task_type, status, start_time, end_time,
+plan_cpu and plan_mem. The rows of a job may be anywhere in the table. The name `J4_2_3` means stage
+4, which waits for the stages 2 and 3. The letter and a suffix such as `_Stg7` have no meaning. A
+stage with any other name, such as `task_Nzg3` or `MergeTask`, has no parents and no children.
 
-What is assumed, because the table has no row per instance:
+The table has no row for each instance, so two things are assumed:
 
-- Every instance lasts end_time - start_time. That is too long rather than too short: a task's time
-  runs from its registration, which may come before its parents end, to the end of its last
-  instance. The trace counts whole seconds; within one second is taken as half of one.
-- An instance lasts the same in all waves and at all levels, start-up included.
+- Every instance lasts end_time - start_time. This is rather too long than too short, because the
+  time of a task runs from its registration, which may be before its parents end, to the end of its
+  last instance. The trace counts whole seconds, and less than one second is taken as a half.
+- An instance lasts equally long in all waves and at all levels, including its start-up.
 
-Start times are not used: jobs arrive as the seed says, and each is as likely as any other.
+Start times are not used: jobs are drawn with equal probability, and the seed decides when they
+arrive.
 
-A job is left out, and counted, unless each of its stages has status Terminated, a start above 0 (0
-is outside the traced week), an end that is not before it, and at least one instance; or if its
-graph cannot be had: names are cut off at 50 characters, stages wait for stages that are not there,
-stand there twice, or wait in a circle.
+A job is left out, and counted, unless each of its stages has the status Terminated, a start above 0
+(0 is outside the traced week), an end that is not before the start, and at least one instance. It
+is also left out if its graph is not known: if a name is cut off at 50 characters, or if stages wait
+for stages that do not exist, exist twice, or form a cycle.
 """
 
 import re
@@ -38,14 +39,14 @@ _NAME = re.compile(r"[A-Za-z](?P<number>\d{1,6})(?P<parents>(_\d{1,6})*)(_Stg\d+
 
 
 class AlibabaJobs(NamedTuple):
-    """What a table held."""
+    """The jobs of a table."""
 
     workload: Workload
     skipped: dict[str, int]  # why jobs were left out -> how many
 
 
 class _Row(NamedTuple):
-    """One task of the trace; None where the table has nothing that can be used."""
+    """One task of the trace. Fields that cannot be used are None."""
 
     name: str
     instances: int | None

@@ -1,8 +1,9 @@
-"""Files of head movements: packed sets, NetLLM's cooked CSV folders, raw logs of quaternions.
+"""Read files of head movements: packed sets, NetLLM's CSV folders, and raw logs of quaternions.
 
-`docs/formats.md` says what each holds. Rows that are not later than all before them, or not finite,
-are left out; angles out of range are said within it; at a gap a trace is cut. All is counted.
-Packed sets hold no times, so of these only the range is checked.
+`docs/formats.md` describes the formats. Rows that are not later than all rows before them, or that
+are not finite, are left out. Angles out of range are replaced by equal ones within it. Traces are
+cut in two at gaps. All of these are counted. Packed sets have no times, so only the range of their
+angles is checked.
 """
 
 import csv
@@ -31,7 +32,7 @@ _BRACKETS = "()[]{}\"' "
 
 
 class Recording(NamedTuple):
-    """Pieces of one file, and what was amiss in it."""
+    """The traces of one file, and what was repaired in it or left out."""
 
     pieces: Sequence[ViewportTrace]
     report: InputReport
@@ -43,7 +44,7 @@ def read_packed(
     """Read the traces of some videos and users from a packed file.
 
     Raises:
-        InputError: If the file is broken.
+        InputError: If the file is damaged.
     """
     arrays = read_npz(
         path,
@@ -108,7 +109,7 @@ def read_recording(path: Path, kind: str, video: int, user: int, order: str) -> 
         order: Euler order of the angles that quaternions become.
 
     Raises:
-        InputError: If the file is no table of numbers; the sentence names the line.
+        InputError: If the file is not a table of numbers. The error names the line.
     """
     time_s, values = _columns(path, kind)
     finite = np.isfinite(np.column_stack([time_s, values])).all(axis=1)
@@ -145,9 +146,9 @@ def read_recording(path: Path, kind: str, video: int, user: int, order: str) -> 
 
 
 def _at_5_hz(time_s: FloatArray) -> IntArray:
-    """Return which rows to keep: the first one at or after each fifth of a second.
+    """Return the rows to keep: the first one at or after each fifth of a second, as in NetLLM.
 
-    As NetLLM does: a row serves one tick, so after a pause the ticks are made up for row by row.
+    Each row is used once, so after a pause the rows that follow it fill the missed fifths.
     """
     kept: list[int] = []
     tick = 0

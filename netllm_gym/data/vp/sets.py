@@ -1,7 +1,8 @@
-"""Sets of head movements by name: generated ones, the recorded ones, folders.
+"""Load sets of head movements by name: generated sets, recorded sets, and folders of files.
 
-`jin2022-train`, `-valid` and `-test`, and those of `wu2017`, are the published splits: videos and
-people of one part are in no other. They are read from packed files in `vp/` of the data folder.
+`jin2022-train`, `-valid` and `-test`, and the same of `wu2017`, are the published splits. Their
+parts have no videos and no people in common. They are read from packed files in `vp/` of the data
+folder.
 """
 
 import json

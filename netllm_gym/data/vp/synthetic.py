@@ -1,11 +1,11 @@
 """Generated head movements, so that everything runs without a download.
 
-A person looks about in three ways at once: following something that moves (smooth pursuit), turning
-to something else (a saccade of the head, as fast as a neck turns), and coming back to what the
-video shows, which is the same for everybody who watches it. Yaw is a heading and wraps around.
+A head moves in three ways at once: it follows something that moves (smooth pursuit), it turns to
+something else (a saccade, as fast as a neck can turn), and it returns to the main object of the
+video, which is the same for everybody who watches it. Yaw is a heading and wraps around.
 
-Magnitudes are those of the recorded sets in their order of size, no more: mean change per sample of
-about 3 degrees of yaw and 1 of pitch, half a second for a turn, a few turns per ten seconds.
+The movements are only roughly as large as those of the recorded sets: a mean change per sample of
+about 3 degrees of yaw and 1 degree of pitch, half a second for a turn, a few turns in ten seconds.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,7 @@
-"""Features of videos' frames, computed elsewhere: what a person saw while the head moved.
+"""Features of videos' frames, such as the output of an image encoder or a saliency map.
 
-A folder holds `video<v>.npz` for each video: `features` (K, D), a row per frame, and
-`frequency_hz`, rows per second of the video. What they are (an image encoder's output, the grid of
-a saliency map) is nobody's business here.
+A folder holds a file `video<v>.npz` for each video, with `features` (K, D), a row for each frame,
+and `frequency_hz`, the rows per second of video.
 """
 
 import hashlib
@@ -23,10 +22,10 @@ _FILE_NAME = re.compile(r"video(\d{1,6})\.npz")
 
 @dataclass(frozen=True, eq=False)
 class VideoFeatures:
-    """Frames of some videos as rows of numbers.
+    """Features of the frames of some videos.
 
     Attributes:
-        rows: Number of a video -> (K, D) float32, K of its own, D of all.
+        rows: Number of a video -> (K, D) float32. D is the same for all videos.
         frequency_hz: Number of a video -> rows per second.
     """
 
@@ -35,7 +34,7 @@ class VideoFeatures:
 
     @cached_property
     def sha256(self) -> str:
-        """Of all rows, with their videos and frequencies."""
+        """Return a hash of all rows, with their videos and frequencies."""
         digest = hashlib.sha256()
         for video in sorted(self.rows):
             rows = self.rows[video]
@@ -45,17 +44,17 @@ class VideoFeatures:
 
     @property
     def size(self) -> int:
-        """D, the numbers of a frame."""
+        """Return D, the number of features of a frame."""
         return int(next(iter(self.rows.values())).shape[1])
 
     def check_has(self, videos: IntArray) -> None:
-        """Refuse videos of which there are none."""
+        """Raise `InputError` if there are no features for one of the videos."""
         for video in np.unique(videos).tolist():
             if video not in self.rows:
                 raise InputError(f"features must have video {video}, got {sorted(self.rows)}")
 
     def at(self, video: IntArray, time_s: FloatArray) -> Float32Array:
-        """Return the frames on the screen; the last one stays.
+        """Return the features of the frames on the screen. The last frame stays after the end.
 
         Args:
             video: (B,) numbers of videos.
@@ -76,7 +75,7 @@ def read_features(folder: Path) -> VideoFeatures:
     """Read a folder of features.
 
     Raises:
-        InputError: If a file is broken, a number is not finite, or videos differ in width.
+        InputError: If a file is damaged, a number is not finite, or videos differ in D.
     """
     if not folder.is_dir():
         raise InputError(f"features must be a folder of video<v>.npz, got {folder}")

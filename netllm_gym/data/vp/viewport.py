@@ -1,10 +1,10 @@
 """Head movements of people who watch 360-degree videos, and the windows cut from them.
 
 A trace is one person watching one video: roll, pitch and yaw in degrees, `FREQUENCY_HZ` times a
-second. A window is a history and the future after it, both from one trace. What the readers repair
-or refuse is counted in an `InputReport`, which every table shows.
+second. A window is a history and the future after it, both from one trace. An `InputReport` counts
+what the readers repair or leave out; every table shows it.
 
-Source: windows and trims as in NetLLM (SIGCOMM 2024), whose default they are.
+The default windows and trims are those of NetLLM (SIGCOMM 2024).
 """
 
 import dataclasses
@@ -25,15 +25,16 @@ from netllm_gym.errors import InputError
 
 FREQUENCY_HZ = 5
 MOST_SAMPLES = 1_000_000  # two days and more
-STRETCH = 10  # samples with movement in a row that two people do not have in common
-STRETCHES_KEPT = 8  # of a trace: its half shares about 4 of them
+STRETCH = 10  # consecutive samples with movement; two people never have so many in common
+STRETCHES_KEPT = 8  # pieces kept of a trace; a half of it shares about 4 of them
 
 
 @dataclass(frozen=True, eq=False)
 class ViewportTrace:
     """One person watching one video.
 
-    Where files have times there is no gap in it; packed sets have none, so a gap there is unseen.
+    A trace has no gaps if it was read from a file with times. Packed sets have no times, so gaps in
+    them cannot be detected.
 
     Attributes:
         video: Number of the video.
@@ -49,16 +50,16 @@ class ViewportTrace:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the angles, to a hundredth of a degree."""
+        """Return a hash of the angles, rounded to a hundredth of a degree."""
         hundredths = np.rint(self.angles_deg.astype(np.float64) * 100).astype("<i4")
         return hashlib.sha256(hundredths.tobytes()).hexdigest()
 
     @cached_property
     def known_by(self) -> frozenset[str]:
-        """Of all angles, and of some stretches, by which a part of a trace is known as well.
+        """Return hashes of the whole trace and of some short pieces, by which parts are recognised.
 
-        A stretch are `STRETCH` rows to a tenth of a degree, rows without movement left out. Those
-        of the smallest hashes are kept, whatever the row that they begin at.
+        A piece is `STRETCH` rows with movement, rounded to a tenth of a degree. The pieces with the
+        smallest hashes are kept, so that a part of the trace keeps the same ones.
         """
         hundredths = np.rint(self.angles_deg.astype(np.float64) * 100).astype(np.int64)
         tenths = (hundredths % 36_000 // 10).astype("<i4")  # -180 and 180 degrees are one
@@ -74,14 +75,14 @@ class ViewportTrace:
 
 @dataclass(frozen=True)
 class InputReport:
-    """What was amiss in the files of a set, and was repaired or left out.
+    """Counts of what was repaired or left out when the files of a set were read.
 
     Attributes:
-        traces_back_in_time: Traces whose time went backwards or stood still somewhere,
-        rows_back_in_time: and the rows, left out, that were not later than all before them.
-        rows_not_finite: Left out: NaN, infinite, or a quaternion of length 0.
-        rows_out_of_range: Angles beyond -180..180, of pitch beyond -90..90, said as the same
-            orientation within.
+        traces_back_in_time: Traces in which the time goes backwards or stands still.
+        rows_back_in_time: Rows left out because they are not later than all rows before them.
+        rows_not_finite: Rows left out because they are NaN, infinite, or a quaternion of length 0.
+        rows_out_of_range: Rows with angles beyond -180..180, or pitch beyond -90..90, which were
+            replaced by the same orientation within the range.
         gaps: Pauses above 1 s, at which a trace was cut in two.
     """
 
@@ -96,7 +97,7 @@ class InputReport:
         return InputReport(*(one + another for one, another in pairs))
 
     def sentences(self) -> list[str]:
-        """Say what there was, nothing where all was well."""
+        """Return a sentence for each count above 0."""
         said = {
             f"{self.rows_back_in_time} rows left out of {self.traces_back_in_time} traces whose "
             "time goes backwards": self.rows_back_in_time,
@@ -111,14 +112,14 @@ class InputReport:
 
 @dataclass(frozen=True, eq=False)
 class ViewportSet:
-    """Traces, and where they came from.
+    """A set of traces.
 
     Attributes:
-        name: As it was asked for.
-        euler_order: That of the angles; see `data/angles.py`.
+        name: The name under which it was loaded.
+        euler_order: Euler order of the angles; see `data/vp/angles.py`.
         traces: At least one.
-        report: What was amiss in the files.
-        features: Of the videos' frames, if there are any.
+        report: What was repaired or left out when the files were read.
+        features: Features of the videos' frames, if there are any.
     """
 
     name: str
@@ -146,7 +147,7 @@ class ViewportSet:
         return dataclasses.replace(self, euler_order=euler_order, traces=traces)
 
     def provenance(self) -> dict[str, Any]:
-        """Say what was seen by whoever trains on the set, as JSON."""
+        """Return what identifies the set and its recordings, as JSON values."""
         digest = hashlib.sha256("".join(trace.sha256 for trace in self.traces).encode())
         seen = {} if self.features is None else {"features_sha256": self.features.sha256}
         return {
@@ -160,17 +161,17 @@ class ViewportSet:
 
 @dataclass(frozen=True)
 class WindowConfig:
-    """Which windows are cut from a trace; everything in samples.
+    """Which windows are cut from a trace. All lengths are in samples.
 
-    A window stands at t = trim_head, trim_head + stride, ... below n - trim_tail of n samples: its
-    history are the samples before t, its future those from t on.
+    A trace of n samples has a window at each t = trim_head, trim_head + stride, ... below
+    n - trim_tail. Its history is the samples before t, and its future the samples from t on.
 
     Attributes:
         history: Samples that are seen.
         future: Samples that are predicted.
-        trim_head: No future begins before this sample, at least `history`.
-        trim_tail: Nor in so many at the end, at least `future`.
-        stride: From one window to the next.
+        trim_head: First sample at which a future may begin, at least `history`.
+        trim_tail: Samples at the end at which no future may begin, at least `future`.
+        stride: Samples from one window to the next.
     """
 
     history: int = 10
@@ -198,7 +199,7 @@ class WindowConfig:
     def dense(self, stride: int) -> "WindowConfig":
         """Return the windows to train on: every `stride` samples of a whole trace.
 
-        The last one may be left out: as everywhere, a future begins below n - trim_tail.
+        The last possible window may be left out, because every future begins below n - trim_tail.
         """
         return dataclasses.replace(
             self, trim_head=self.history, trim_tail=self.future, stride=stride
@@ -206,7 +207,7 @@ class WindowConfig:
 
 
 class ViewportWindows:
-    """All windows of a set; a row of angles is kept once, however many windows hold it.
+    """All windows of a set. Windows share the memory of the samples that they have in common.
 
     Args:
         dataset: The traces.
@@ -264,12 +265,15 @@ class ViewportWindows:
 
     @property
     def recordings(self) -> list[frozenset[str]]:
-        """By what each trace is known, whole or in part."""
+        """Return for each trace the hashes by which it and its parts are recognised."""
         return [trace.known_by for trace in self.dataset.traces]
 
     @property
     def groups(self) -> tuple[IntArray, IntArray]:
-        """(N,) each, counted from 0: video and user, within which windows are not independent."""
+        """Return the video and the user of each window, (N,) each and numbered from 0.
+
+        Windows of one video or one user are not independent.
+        """
         video, user = (
             np.unique(ids, return_inverse=True)[1].astype(np.int64)
             for ids in (self.video, self.user)
@@ -278,17 +282,17 @@ class ViewportWindows:
 
     @property
     def described(self) -> dict[str, Any]:
-        """How the windows were cut and in which Euler order, as a table's case has it."""
+        """Return how the windows were cut and their Euler order, for the case of a table."""
         return {**dataclasses.asdict(self.config), "euler_order": self.dataset.euler_order}
 
     @property
     def groups_text(self) -> str:
-        """How many `groups` there are, in words."""
+        """Return the numbers of videos and users in words."""
         videos, users = (int(group.max()) + 1 for group in self.groups)
         return f"{videos} videos and {users} users"
 
     def report(self) -> list[str]:
-        """Say what was amiss in the files, and which traces give no window."""
+        """Return sentences on what was repaired or left out, and on traces without windows."""
         said = self.dataset.report.sentences()
         if self.too_short:
             said.append(f"{self.too_short} traces too short for a window")
@@ -318,7 +322,9 @@ def cut_at_gaps(
     borders = [0, *(np.flatnonzero(np.diff(time_s) > most_s) + 1).tolist(), len(time_s)]
     return [
         ViewportTrace(
-            *(video, user, angles_deg[begin:end].astype(np.float32)),
+            video=video,
+            user=user,
+            angles_deg=angles_deg[begin:end].astype(np.float32),
             first_sample=max(0, math.floor(float(time_s[begin]) * FREQUENCY_HZ + 0.5)),
         )
         for begin, end in pairwise(borders)

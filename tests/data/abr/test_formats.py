@@ -182,7 +182,7 @@ def is_read_or_refused(folder, data, file_format):
         assert trace.capacity_mbps[1:].max() > 0
 
 
-@settings(max_examples=150)
+@settings(max_examples=50)
 @given(data=FILE, file_format=FORMAT)
 def test_any_bytes_are_read_or_refused(tmp_path_factory, data, file_format):
     is_read_or_refused(tmp_path_factory.getbasetemp(), data, file_format)

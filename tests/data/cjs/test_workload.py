@@ -330,6 +330,24 @@ def test_other_recordings_are_refused(tmp_path, content, sentence):
     assert str(refusal.value).startswith(str(path))
 
 
+def content_of(load):
+    """Return a recording as the content of a file."""
+    jobs = []
+    for job, arrival_ms in enumerate(load.arrival_ms.tolist()):
+        stages = range(*load.stage_offset[job : job + 2].tolist())
+        edges = load.edges[slice(*load.edge_offset[job : job + 2])]
+        jobs.append(
+            {
+                "arrival_ms": arrival_ms,
+                "tasks": load.num_tasks[stages].tolist(),
+                "edges": edges.tolist(),
+                "rough_ms": load.rough_ms[stages].tolist(),
+                "durations_ms": [listed(load, stage, FRESH, 5).tolist() for stage in stages],
+            }
+        )
+    return {"kind": KIND, "jobs": jobs}
+
+
 @pytest.mark.parametrize("examples", [10 * FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 def test_whatever_comes_is_a_recording_or_refused(tmp_path, examples):
     path = tmp_path / "case.json"
@@ -341,10 +359,20 @@ def test_whatever_comes_is_a_recording_or_refused(tmp_path, examples):
         kind = data.draw(st.sampled_from([harmed_bytes, harmed_json, harmed_json]))
         path.write_bytes(kind(data, whole))
         try:
-            said = str(path) * workload(path).is_recording
+            load = workload(path)
         except InputError as refusal:
-            said = str(refusal)
-        assert str(path) in said
-        assert "\n" not in said
+            assert str(path) in str(refusal)  # noqa: PT017
+            assert "\n" not in str(refusal)  # noqa: PT017
+            return
+        assert load.is_recording
+        assert load.arrival_ms[0] == 0
+        assert (np.diff(load.arrival_ms) >= 0).all()
+        for values in (load.num_tasks, load.rough_ms, load.durations_ms):
+            assert np.isfinite(values).all()
+            assert (values > 0).all()
+        assert (np.diff(load.edges, axis=1) != 0).all()
+        again = path.with_name("again.json")
+        again.write_text(json.dumps(content_of(load)))
+        assert workload(again).content == load.content
 
     body()

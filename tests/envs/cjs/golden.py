@@ -2,10 +2,12 @@
 
 import gzip
 import json
+from functools import lru_cache
 
 from netllm_gym.data.cjs.workload import JobTemplate, Workload
 
 
+@lru_cache(maxsize=1)  # a test that needs both the run and its recording parses the file once
 def read_golden(path):
     """Return a golden run of the reference, `shared/golden/cjs/*.json.gz`."""
     with gzip.open(path) as file:

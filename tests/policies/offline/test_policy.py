@@ -173,7 +173,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"must fit config.json with network._fc.weight \(7, 8\)"):
         load_offline_policy(tmp_path)
     with_config(method="dt")
-    with pytest.raises(InputError, match=r"must fit config.json, got"):
+    with pytest.raises(InputError, match=r"must fit config.json"):
         load_offline_policy(tmp_path)
     with_config(hidden_units=[2**40])
     with pytest.raises(InputError, match=r"hidden_units must be in 1..4096"):
