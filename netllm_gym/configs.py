@@ -26,9 +26,6 @@ from netllm_gym.errors import InputError
 from netllm_gym.typed_json import checked
 
 MAX_SEED = 2**31 - 1  # leaves room for the number of the update beside it
-MOST_AT_ONCE = 1_000_000  # windows, episodes or passes of an update
-MOST_THREADS = 1024
-MOST_UPDATES = 2**31 - 1
 
 T = TypeVar("T")
 
@@ -37,29 +34,6 @@ def check(holds: bool, name: str, rule: str, value: object) -> None:
     """Raise `InputError` unless the rule holds."""
     if not holds:
         raise InputError(f"{name} must {rule}, got {value!r}")
-
-
-def check_most(config: Any, **most: int) -> None:
-    """Raise `InputError` for a field above the most that it may be."""
-    for name, bound in most.items():
-        value = getattr(config, name)
-        check(value <= bound, name, f"be at most {bound}", value)
-
-
-def check_schedule(config: Any, *at_once: str) -> None:
-    """Raise `InputError` unless what all training schedules have is in order.
-
-    Args:
-        config: With updates, validate_every, checkpoint_every, threads and seed.
-        at_once: Its fields that say how much an update takes.
-    """
-    for name in ("updates", *at_once):
-        check(getattr(config, name) >= 1, name, "be at least 1", getattr(config, name))
-    for name in ("validate_every", "checkpoint_every", "threads"):
-        check(getattr(config, name) >= 0, name, "be at least 0", getattr(config, name))
-    sizes = dict.fromkeys(at_once, MOST_AT_ONCE)
-    check_most(config, updates=MOST_UPDATES, threads=MOST_THREADS, **sizes)
-    check(0 <= config.seed <= MAX_SEED, "seed", f"be in 0..{MAX_SEED}", config.seed)
 
 
 def to_json(config: Any) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from netllm_gym.policies.baselines.abr import BBA
 from netllm_gym.policies.baselines.abr_mpc import RobustMPC
 from netllm_gym.policies.policy import TrainedPolicyFactory
 from netllm_gym.training.abr_foresight import ForesightEnv
-from netllm_gym.training.config import GenetConfig, LinkRanges, UDRConfig
+from netllm_gym.training.online_config import GenetConfig, LinkRanges, UDRConfig
 from netllm_gym.training.ppo import StatelessSource, episode_seeds
 
 HEURISTICS = {"robust_mpc": RobustMPC, "bba": BBA}

@@ -10,8 +10,8 @@ from netllm_gym.policies.neural.networks import Network
 from netllm_gym.problems.problem import ControlProblem
 from netllm_gym.training.abr_foresight import FORESIGHT, ForesightEnv
 from netllm_gym.training.abr_links import GenetEpisodes, UDREpisodes
-from netllm_gym.training.config import GenetConfig, PPOConfig, UDRConfig
 from netllm_gym.training.online import OnlineParts
+from netllm_gym.training.online_config import GenetConfig, PPOConfig, UDRConfig
 from netllm_gym.training.ppo import EpisodeSource
 
 if TYPE_CHECKING:

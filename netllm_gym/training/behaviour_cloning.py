@@ -19,7 +19,7 @@ from netllm_gym.policies.neural.networks import Network
 from netllm_gym.policies.policy import Policy
 from netllm_gym.problems.problem import PolicyFactory
 from netllm_gym.randomness import EpisodeDraws
-from netllm_gym.training.config import PPOConfig
+from netllm_gym.training.online_config import PPOConfig
 from netllm_gym.training.ppo import EpisodeSource, mean_rewards
 
 

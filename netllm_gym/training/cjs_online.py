@@ -20,8 +20,8 @@ from netllm_gym.policies.policy import TrainedPolicyFactory
 from netllm_gym.pools.episode import Episode
 from netllm_gym.problems.problem import ControlProblem
 from netllm_gym.training.advantages import RolloutAdvantages
-from netllm_gym.training.config import DecimaConfig, PPOConfig
 from netllm_gym.training.online import OnlineParts
+from netllm_gym.training.online_config import DecimaConfig, PPOConfig
 from netllm_gym.training.ppo import StatelessSource, episode_seeds
 
 if TYPE_CHECKING:

@@ -106,6 +106,23 @@ def _offline(name: str, title: str, config: str, example: str) -> Method:
     )
 
 
+def _online(
+    name: str, title: str, config: str, example: str, problems: tuple[str, ...] = ()
+) -> Method:
+    """Return the row of a method of online RL."""
+    return Method(
+        name=name,
+        title=title,
+        learns_from="playing",
+        config=f"netllm_gym.training.online_config:{config}",
+        run="netllm_gym.training.online:train_online",
+        needs="online",
+        problems=problems,
+        shown="reward",
+        example=example,
+    )
+
+
 METHODS: list[Method] = [
     Method(
         name="llm",
@@ -142,6 +159,33 @@ METHODS: list[Method] = [
         "A decision transformer on the episodes of experience pools",
         config="DTTraining",
         example="dt abr --pool pools/first --policies robust_mpc,bba --out runs/dt",
+    ),
+    _online(
+        "ppo",
+        "Proximal policy optimisation, from new weights or a trained policy (--init-from).",
+        config="PPOConfig",
+        example="ppo abr --traces clean-train~12 --video video1 --out runs/ppo",
+    ),
+    _online(
+        "udr",
+        "PPO over links and players that are drawn anew for each episode.",
+        config="UDRConfig",
+        problems=("abr",),
+        example="udr abr --difficulty 2 --out runs/udr",
+    ),
+    _online(
+        "genet",
+        "PPO with GENET's curriculum of the links on which a rule is farthest ahead.",
+        config="GenetConfig",
+        problems=("abr",),
+        example="genet abr --difficulty 2 --out runs/genet",
+    ),
+    _online(
+        "decima",
+        "PPO for Decima: it clones a rule, then learns from rollouts of the same arrivals.",
+        config="DecimaConfig",
+        problems=("cjs",),
+        example="decima cjs --workload tpch --out runs/decima",
     ),
     Method(
         name="gru",

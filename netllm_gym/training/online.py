@@ -25,8 +25,8 @@ from netllm_gym.pools.episode import Episode
 from netllm_gym.problems.problem import ControlProblem, PolicyFactory
 from netllm_gym.training.advantages import Advantages, RolloutAdvantages
 from netllm_gym.training.behaviour_cloning import BehaviourCloning
-from netllm_gym.training.config import PPOConfig
 from netllm_gym.training.methods import TrainRequest
+from netllm_gym.training.online_config import PPOConfig
 from netllm_gym.training.ppo import (
     EpisodeSource,
     PPOTask,

@@ -51,7 +51,7 @@ from netllm_gym.training.advantages import (
     scaled,
     standardised,
 )
-from netllm_gym.training.config import PPOConfig
+from netllm_gym.training.online_config import PPOConfig
 from netllm_gym.training.run import Learner, TrainingRun, TrainResult, cpu_threads
 
 MAX_AT_ONCE = 16384  # decisions of one forward pass without gradients

@@ -21,9 +21,9 @@ from netllm_gym.problems.index import find_problem
 from netllm_gym.training.advantages import discounted_returns
 from netllm_gym.training.behaviour_cloning import BehaviourCloning
 from netllm_gym.training.cjs_online import ArrivalEpisodes, CJSOnline, arrival_advantages
-from netllm_gym.training.config import DecimaConfig, PPOConfig
 from netllm_gym.training.methods import TrainRequest
 from netllm_gym.training.online import train_online
+from netllm_gym.training.online_config import DecimaConfig, PPOConfig
 from netllm_gym.training.ppo import PPOTask, mean_rewards, train_ppo
 from netllm_gym.training.run import OPTIMIZER_FILE, TrainingRun
 

@@ -28,10 +28,10 @@ from netllm_gym.training.abr_foresight import FORESIGHT
 from netllm_gym.training.abr_online import ABROnline
 from netllm_gym.training.cjs_llm import ClusterLLM
 from netllm_gym.training.cjs_online import CJSOnline
-from netllm_gym.training.config import PPOConfig, UDRConfig
 from netllm_gym.training.llm_ppo import EpisodeLLM
 from netllm_gym.training.methods import TrainRequest
 from netllm_gym.training.online import train_online
+from netllm_gym.training.online_config import PPOConfig, UDRConfig
 from netllm_gym.training.ppo import PPOTask, end_to_end, train_ppo
 from netllm_gym.training.run import TrainingRun
 from tests.policies.llm.made import make_config, shape_folder

@@ -20,9 +20,9 @@ from netllm_gym.policies.policy import choose
 from netllm_gym.problems import index
 from netllm_gym.problems.index import find_problem, register_problem
 from netllm_gym.problems.problem import ControlProblem, PolicyEntry
-from netllm_gym.training.config import DecimaConfig, PPOConfig, UDRConfig
 from netllm_gym.training.methods import TrainRequest
 from netllm_gym.training.online import OnlineParts, train_online
+from netllm_gym.training.online_config import DecimaConfig, PPOConfig, UDRConfig
 
 ONE = PPOConfig(updates=1, episodes=4, threads=0)
 

@@ -19,8 +19,14 @@ from netllm_gym.policies.neural.networks import NetworkPolicyFactory
 from netllm_gym.training.abr_foresight import FORESIGHT, ForesightEnv
 from netllm_gym.training.abr_links import GenetEpisodes, Link, UDREpisodes
 from netllm_gym.training.advantages import generalised_advantages, scaled, standardised
-from netllm_gym.training.config import DecimaConfig, GenetConfig, LinkRanges, PPOConfig, UDRConfig
 from netllm_gym.training.online import TrainingEpisodes
+from netllm_gym.training.online_config import (
+    DecimaConfig,
+    GenetConfig,
+    LinkRanges,
+    PPOConfig,
+    UDRConfig,
+)
 from netllm_gym.training.ppo import (
     PPOTask,
     clipped_loss,
