@@ -17,12 +17,12 @@ from netllm_gym.configs import to_json
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
 from netllm_gym.policies.checkpoint import policy_sha256, read_schema
-from netllm_gym.policies.loading import load_policy, weights_folder
+from netllm_gym.policies.loading import resolve_policy, weights_folder
 from netllm_gym.policies.neural.checkpoint import SCHEMA, load_network
 from netllm_gym.policies.neural.networks import Network
 from netllm_gym.policies.policy import TrainedPolicyFactory
 from netllm_gym.pools.episode import Episode
-from netllm_gym.problems.problem import ControlProblem, PolicyFactory
+from netllm_gym.problems.problem import ControlProblem
 from netllm_gym.training.advantages import Advantages, RolloutAdvantages
 from netllm_gym.training.behaviour_cloning import BehaviourCloning
 from netllm_gym.training.methods import TrainRequest
@@ -175,8 +175,13 @@ def train_online(request: TrainRequest, config: PPOConfig) -> TrainResult:
     parts: OnlineParts = problem.part("online", OnlineParts, problem, case, config)
     validation = validation_on(problem, parts.arguments, request.validate_on)
     start = _initial_network(parts)
+    sources, pretraining = [*start.sources], None
+    if config.pretrain_updates:
+        teacher = resolve_policy(config.pretrain_teacher, problem)
+        pretraining = BehaviourCloning(parts.pretraining_source(), teacher.factory, config)
+        sources.append({"recordings": teacher.recordings | teacher.selected_on})
     trained_on = {
-        **_origin(parts.trained_on(), start.sources, problem.case_options),
+        **_origin(parts.trained_on(), sources, problem.case_options),
         **start.sha256,
         "method": request.method,
     }
@@ -187,7 +192,7 @@ def train_online(request: TrainRequest, config: PPOConfig) -> TrainResult:
         lambda: start.network,
         parts.episode_source(),
         advantages=parts.advantages(),
-        pretraining=_pretraining(parts),
+        pretraining=pretraining,
         settings={"case": parts.arguments},
         warm_start=config.init_from is not None,
     )
@@ -302,15 +307,6 @@ def _trained_model(parts: OnlineParts, folder: Path) -> tuple["LLMModel", Mappin
     except InputError as error:
         raise InputError(f"init_from must fit the case: {error}") from None
     return model, values["trained_on"]
-
-
-def _pretraining(parts: OnlineParts) -> BehaviourCloning | None:
-    """Return the pretraining that the config asks for."""
-    teacher = parts.config.pretrain_teacher
-    if not parts.config.pretrain_updates or teacher is None:
-        return None
-    factory: PolicyFactory = load_policy(teacher, parts.problem.name).factory
-    return BehaviourCloning(parts.pretraining_source(), factory, parts.config)
 
 
 def _steps(episode: Episode) -> FloatArray:

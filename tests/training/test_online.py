@@ -92,6 +92,17 @@ def test_abr_is_pretrained_on_a_rule(tmp_path, config):
     assert cloned[1]["cloning_loss"] < 0.9 * cloned[0]["cloning_loss"]
 
 
+def test_what_the_teacher_of_pretraining_saw_counts_as_seen(tmp_path, folders):
+    home, away = folders
+    train("abr", "ppo", tmp_path / "teacher", {"traces": home}, validate_on=away)
+    config = dataclasses.replace(
+        ONE, updates=2, pretrain_updates=1, pretrain_teacher=str(tmp_path / "teacher")
+    )
+    train("abr", "ppo", tmp_path / "run", config=config)
+    seen = {load_trace_set(folder).traces[0].content for folder in folders}
+    assert seen <= load_policy(str(tmp_path / "run")).recordings
+
+
 @pytest.mark.parametrize(
     ("problem", "case", "config", "sentence"),
     [
