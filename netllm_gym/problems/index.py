@@ -105,7 +105,7 @@ def _register_entry_points() -> dict[str, str]:
     broken = {entry.name: why for entry in offered if (why := _register_entry_point(entry))}
     for entry in entry_points(group=POLICY_ENTRY_POINTS):
         problem, _, name = entry.name.partition(".")
-        if problem in PROBLEMS:
+        if problem in PROBLEMS and name:
             add_policy(PROBLEMS[problem], name, PolicyEntry(entry.value, is_custom=True))
     return broken
 

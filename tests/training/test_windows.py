@@ -152,7 +152,10 @@ def test_numbers_beyond_all_sense_are_one_sentence(tmp_path, option, sentence, c
             "pool must be left out for the method llm, which learns from win",
         ),
         ("bc vp --pool p --out x", "method must be one of llm, gru, track for vp, got 'bc'"),
-        ("ppp abr --out x", "method must be one of llm, bc, cql, dt, gru, track"),
+        (
+            "ppp abr --out x",
+            "method must be one of llm, bc, cql, dt, ppo, udr, genet, decima, gru, track",
+        ),
         ("llm abr --dataset d --out x", "dataset must be left out for the method llm of abr"),
         ("llm abr --train-stride 3 --out x", "train-stride must be left out for the method llm"),
         ("llm vp --train-stride 0 --out x", "train_stride must be in 1..1000000, got 0"),
