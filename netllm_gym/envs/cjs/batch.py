@@ -90,7 +90,9 @@ class ClusterBatch:
             self._simulator = simulator
             stages = self.num_jobs * self.workload.max_stages_per_job
             noted = self.workload.most_tasks(self.num_jobs) if self.notes_tasks else 0
-            self._world = simulator.pack_arrays(self.workload, self.cluster, self.num_executors)
+            self._arrays = tuple(
+                simulator.pack_arrays(self.workload, self.cluster, self.num_executors)
+            )
             self.state = simulator.new_state(
                 self.num_rows, self.num_executors, self.num_jobs, stages, noted
             )
@@ -114,7 +116,7 @@ class ClusterBatch:
     def done(self) -> BoolArray:
         """(N,) whether each row's episode is over, or has not begun."""
         self._simulate()
-        return np.array(self.state[0]["done"])
+        return np.array(self.state.rows["done"])
 
     def begin(
         self,
@@ -139,8 +141,12 @@ class ClusterBatch:
             self.arrival_seeds[row] = seed
             jobs = self.jobs(seed)
             simulator.begin_row(
-                *(self._world, self.state, row, self._duration_key(seed)),
-                *(jobs.template, jobs.arrival_ms),
+                self._arrays,
+                tuple(self.state),
+                row,
+                self._duration_key(seed),
+                jobs.template,
+                jobs.arrival_ms,
             )
         return self._outcome(np.zeros(self.num_rows, np.bool_))
 
@@ -166,9 +172,9 @@ class ClusterBatch:
             raise InputError(
                 f"executors of an action must be in 0..{self.num_executors - 1}, got {wrong}"
             )
-        stood = np.array(self.state[0]["done"])
-        simulator.step_rows(self._world, self.state, slots, counts + 1)
-        return self._outcome(self.state[0]["done"] & ~stood)
+        stood = np.array(self.state.rows["done"])
+        simulator.step_rows(self._arrays, tuple(self.state), slots, counts + 1)
+        return self._outcome(self.state.rows["done"] & ~stood)
 
     def jobs(self, arrival_seed: int) -> Jobs:
         """Return the jobs of an episode."""
@@ -178,32 +184,37 @@ class ClusterBatch:
         """Return what the schedulers see now."""
         simulator = self._simulate()
         counts = np.zeros((self.num_rows, 3), np.int64)
-        simulator.count_view(self._world, self.state, counts)
+        simulator.count_view(self._arrays, tuple(self.state), counts)
         num_stages, num_jobs, num_edges = counts.sum(axis=0).tolist()
         per_row = _columns(ROW_FIELDS, self.num_rows)
         per_stage, per_job = _columns(STAGE_FIELDS, num_stages), _columns(JOB_FIELDS, num_jobs)
         edges = np.empty((num_edges, 2), np.int32)
         place_of = np.empty(self.workload.max_stages_per_job, np.int64)
         found = simulator.fill_view(
-            *(self._world, self.state, tuple(per_row.values()), tuple(per_stage.values())),
-            *(tuple(per_job.values()), edges, place_of),
+            self._arrays,
+            tuple(self.state),
+            tuple(per_row.values()),
+            tuple(per_stage.values()),
+            tuple(per_job.values()),
+            edges,
+            place_of,
         )
         return ClusterView(**per_row, **per_stage, **per_job, edges=edges[:found])
 
     def has_begun(self, row: int) -> bool:
         """Say whether a row ever began an episode."""
         self._simulate()
-        return bool(self.state[0]["num_jobs"][row])
+        return bool(self.state.rows["num_jobs"][row])
 
     def job_records(self, row: int) -> NDArray[Any]:
         """Return (J,) the records of a row's jobs, `JOB` of the simulator."""
-        return np.asarray(self.state[1][row][: self.num_jobs])
+        return np.asarray(self.state.jobs[row][: self.num_jobs])
 
     def task_records(self, row: int) -> NDArray[Any]:
         """Return (T,) the records of a row's tasks so far, `TASK` of the simulator."""
         if not self.notes_tasks:
             raise InputError("tasks must be noted to be read, got notes_tasks=False")
-        return np.asarray(self.state[9][row][: self.state[0]["num_noted"][row]])
+        return np.asarray(self.state.tasks[row][: self.state.rows["num_noted"][row]])
 
     def completion_s(self, row: int) -> FloatArray:
         """Return (J,) completion times of a row, from arrival; inf where a job is unfinished."""
@@ -215,7 +226,7 @@ class ClusterBatch:
 
         The view is left to those who want it.
         """
-        rows = self.state[0]
+        rows = self.state.rows
         deadlock = np.array(rows["deadlock"])
         info: dict[str, Any] = {
             "clock_s": rows["now_ms"] / 1000.0,
@@ -237,7 +248,7 @@ class ClusterBatch:
         )
 
     def _sums(self, ended: BoolArray) -> dict[str, FloatArray]:
-        rows, jobs = self.state[0][ended], self.state[1][ended]
+        rows, jobs = self.state.rows[ended], self.state.jobs[ended]
         jct_s = (jobs["completion_ms"] - jobs["arrival_ms"]) / 1000.0  # (ended, J)
         executor_ms = np.maximum(rows["now_ms"] * self.num_executors, 1e-9)
         return {

@@ -46,7 +46,7 @@ class Playback:
     @classmethod
     def of(cls, batch: ClusterBatch, row: int = 0) -> "Playback":
         """Take what a row of clusters that notes its tasks has played."""
-        now_s = float(batch.state[0]["now_ms"][row]) / 1000.0
+        now_s = float(batch.state.rows["now_ms"][row]) / 1000.0
         jobs, tasks = batch.job_records(row), batch.task_records(row)
         return cls(
             now_s=now_s,

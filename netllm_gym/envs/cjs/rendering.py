@@ -50,13 +50,17 @@ class Snapshot(NamedTuple):
     @classmethod
     def of(cls, batch: ClusterBatch, row: int = 0) -> "Snapshot":
         """Take what stands in a row of clusters that began an episode."""
-        state, stages, executors = batch.state[0][row], batch.state[2][row], batch.state[3][row]
+        state, stages, executors = (
+            batch.state.rows[row],
+            batch.state.stages[row],
+            batch.state.executors[row],
+        )
         jobs, template_names = batch.job_records(row), batch.workload.template_names
         moving = (executors["pool"] < 0) & ~executors["busy"]
         # A moving executor has no job yet, but the stage that it moves to has one.
         serves = np.where(moving, stages["job"][executors["stage"]], executors["job"])
         now = []
-        for number in batch.state[7][row][: state["num_active"]].tolist():
+        for number in batch.state.active[row][: state["num_active"]].tolist():
             job = jobs[number]
             own = stages[job["first_stage"] : job["first_stage"] + job["num_stages"]]
             now.append(
