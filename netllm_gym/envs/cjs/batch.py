@@ -1,11 +1,10 @@
-"""A batch of clusters and what Gymnasium needs to know of it: one body under two faces.
+"""The batch of clusters that `CJSEnv` (one row) and `CJSVectorEnv` (N rows) share.
 
-`CJSEnv` is a batch of one and `CJSVectorEnv` a batch of N over the same class, hence the same event
-loop, the same draws and the same checks. The kernel (and numba with it) is imported when the first
-episode begins, so that `gym.make` stays light.
+The simulator, and numba with it, is imported when the first episode begins, so `gym.make` is fast.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from netllm_gym.arrays import BoolArray, FloatArray, IntArray
 from netllm_gym.data.cjs.named import workload as load_workload
 from netllm_gym.data.cjs.workload import Jobs, Workload
+from netllm_gym.envs.batch import EpisodeBatch, Outcome, check_within, whole_actions
 from netllm_gym.envs.cjs.cluster import ClusterConfig, whole_number
 from netllm_gym.envs.cjs.observation import (
     JOB_FIELDS,
@@ -23,7 +23,6 @@ from netllm_gym.envs.cjs.observation import (
     STAGE_FIELDS,
     ClusterView,
 )
-from netllm_gym.envs.rows import Outcome, keys_of, next_keys
 from netllm_gym.errors import InputError
 from netllm_gym.randomness import keys_of_seeds, mix64
 
@@ -35,7 +34,14 @@ MOST_JOBS = 100_000
 MOST_SEED = 2**63 - 1
 
 
-class ClusterBatch:
+@cache
+def _simulator() -> ModuleType:
+    from netllm_gym.envs.cjs import simulator
+
+    return simulator
+
+
+class ClusterBatch(EpisodeBatch):
     """N clusters that are sent the jobs of one workload.
 
     Args:
@@ -48,9 +54,12 @@ class ClusterBatch:
         duration_seed: Of the durations, beside the arrival seed and whatever a policy does.
 
     Attributes:
-        notes_tasks: Whether every task is written down as it begins, for pictures; to be set before
-            the first episode.
+        notes_tasks: Whether a log of all tasks is kept, which pictures are drawn from; it must be
+            set before the first episode.
+        arrival_seeds: (N,) of the episode that each row plays.
     """
+
+    option_names = ("arrival_seed",)
 
     def __init__(
         self,
@@ -62,11 +71,9 @@ class ClusterBatch:
         cluster: ClusterConfig | None = None,
         duration_seed: int = 0,
     ) -> None:
-        if num_rows < 1:
-            raise InputError(f"num_envs must be at least 1, got {num_rows}")
+        super().__init__(num_rows)
         self.workload = load_workload(workload)
         recorded = self.workload.num_templates if self.workload.is_recording else None
-        self.num_rows = num_rows
         asked = DEFAULT_JOBS if num_jobs is None else num_jobs
         asked = whole_number("num_jobs", asked, 1, MOST_JOBS)
         self.num_jobs = asked if recorded is None else min(asked, recorded)
@@ -78,103 +85,68 @@ class ClusterBatch:
         if not isinstance(cluster, ClusterConfig | None):
             raise InputError(f"cluster must be a ClusterConfig, got {cluster!r}")
         self.cluster = ClusterConfig() if cluster is None else cluster
-        self.arrival_seeds = np.zeros(num_rows, np.int64)  # (N,) of what each row plays
-        self._keys = np.zeros(num_rows, np.uint64)  # (N,) of the chain of unnamed episodes
+        self.arrival_seeds = np.zeros(num_rows, np.int64)
         self.notes_tasks = False
-        self._simulator: ModuleType | None = None
 
-    def _simulate(self) -> ModuleType:
-        if self._simulator is None:
-            from netllm_gym.envs.cjs import simulator
+    @cached_property
+    def _arrays(self) -> tuple[Any, ...]:
+        arrays = _simulator().pack_arrays(self.workload, self.cluster, self.num_executors)
+        return tuple(arrays)
 
-            self._simulator = simulator
-            stages = self.num_jobs * self.workload.max_stages_per_job
-            noted = self.workload.most_tasks(self.num_jobs) if self.notes_tasks else 0
-            self._arrays = tuple(
-                simulator.pack_arrays(self.workload, self.cluster, self.num_executors)
-            )
-            self.state = simulator.new_state(
-                self.num_rows, self.num_executors, self.num_jobs, stages, noted
-            )
-        return self._simulator
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        state["_simulator"] = self._simulator is not None  # a module cannot be copied
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        started = state.pop("_simulator")
-        self.__dict__.update(state)
-        self._simulator = None
-        if started:
-            from netllm_gym.envs.cjs import simulator
-
-            self._simulator = simulator
+    @cached_property
+    def state(self) -> Any:
+        """The clusters, `State` of the simulator."""
+        stages = self.num_jobs * self.workload.max_stages_per_job
+        noted = self.workload.most_tasks(self.num_jobs) if self.notes_tasks else 0
+        return _simulator().new_state(
+            self.num_rows, self.num_executors, self.num_jobs, stages, noted
+        )
 
     @property
     def done(self) -> BoolArray:
         """(N,) whether each row's episode is over, or has not begun."""
-        self._simulate()
         return np.array(self.state.rows["done"])
 
     def begin(
         self,
-        begins: BoolArray,  # (N,)
-        seeds: Sequence[int | None],  # (N,) None goes on with the row's own chain of episodes
+        begins: BoolArray,
+        seeds: Sequence[int | None],
         options: Mapping[str, Any] | None,
-        generator: np.random.Generator,  # for rows that never had a seed
+        generator: np.random.Generator,
     ) -> Outcome:
-        """Begin an episode in some rows; the others stand still."""
-        simulator = self._simulate()
+        """Begin an episode in some rows; see `RowBatch`. The observation is left to `view`."""
         named = self._named_arrivals(options or {})
         for given in seeds:
             if given is not None and not 0 <= given <= MOST_SEED:
                 raise InputError(f"seed must be in 0..{MOST_SEED}, got {given}")
-        self._renew_keys(begins, seeds, generator)
+        self.renew_keys(begins, seeds, generator)
         for row in np.flatnonzero(begins).tolist():
             seed = seeds[row]
             if named is not None:
                 seed = int(named[row])
             elif seed is None:
-                seed = int(self._keys[row] >> np.uint64(1))
+                seed = int(self.keys[row] >> np.uint64(1))
             self.arrival_seeds[row] = seed
-            jobs = self.jobs(seed)
-            simulator.begin_row(
-                self._arrays,
-                tuple(self.state),
-                row,
-                self._duration_key(seed),
-                jobs.template,
-                jobs.arrival_ms,
+            jobs, key = self.jobs(seed), self._duration_key(seed)
+            _simulator().begin_row(
+                self._arrays, tuple(self.state), row, key, jobs.template, jobs.arrival_ms
             )
         return self._outcome(np.zeros(self.num_rows, np.bool_))
 
     def step(self, actions: ArrayLike) -> Outcome:
-        """Take one decision in every row that is not done; the others stand still.
+        """Take one decision in every row that is not done; see `RowBatch`.
 
         Args:
-            actions: (N, 2) place of a stage in the view, or -1 for no stage; executors for it at
-                most, less one. A place that holds no schedulable stage counts as no stage.
+            actions: (N, 2) place of a stage in the view, or -1 for no stage; largest number of
+                executors for it, less one. A place without a schedulable stage counts as no stage.
         """
-        simulator = self._simulate()
-        actions = np.asarray(actions)
-        if actions.shape != (self.num_rows, 2) or actions.dtype.kind not in "iu":
-            raise InputError(
-                f"actions must be whole numbers of shape ({self.num_rows}, 2), "
-                f"got shape {actions.shape} of {actions.dtype}"
-            )
-        slots, counts = actions[:, 0].astype(np.int64), actions[:, 1].astype(np.int64)
+        slots, counts = whole_actions(actions, (self.num_rows, 2)).T.copy()
         if slots.min() < -1:
             raise InputError(f"stage of an action must be at least -1, got {slots.min()}")
-        if counts.min() < 0 or counts.max() >= self.num_executors:
-            wrong = counts[(counts < 0) | (counts >= self.num_executors)][0]
-            raise InputError(
-                f"executors of an action must be in 0..{self.num_executors - 1}, got {wrong}"
-            )
-        stood = np.array(self.state.rows["done"])
-        simulator.step_rows(self._arrays, tuple(self.state), slots, counts + 1)
-        return self._outcome(self.state.rows["done"] & ~stood)
+        check_within("executors of an action must be in", counts, 0, self.num_executors - 1)
+        before = self.done
+        _simulator().step_rows(self._arrays, tuple(self.state), slots, counts + 1)
+        return self._outcome(self.state.rows["done"] & ~before)
 
     def jobs(self, arrival_seed: int) -> Jobs:
         """Return the jobs of an episode."""
@@ -182,28 +154,25 @@ class ClusterBatch:
 
     def view(self) -> ClusterView:
         """Return what the schedulers see now."""
-        simulator = self._simulate()
         counts = np.zeros((self.num_rows, 3), np.int64)
-        simulator.count_view(self._arrays, tuple(self.state), counts)
+        _simulator().count_view(self._arrays, tuple(self.state), counts)
         num_stages, num_jobs, num_edges = counts.sum(axis=0).tolist()
         per_row = _columns(ROW_FIELDS, self.num_rows)
         per_stage, per_job = _columns(STAGE_FIELDS, num_stages), _columns(JOB_FIELDS, num_jobs)
         edges = np.empty((num_edges, 2), np.int32)
-        place_of = np.empty(self.workload.max_stages_per_job, np.int64)
-        found = simulator.fill_view(
+        found = _simulator().fill_view(
             self._arrays,
             tuple(self.state),
             tuple(per_row.values()),
             tuple(per_stage.values()),
             tuple(per_job.values()),
             edges,
-            place_of,
+            np.empty(self.workload.max_stages_per_job, np.int64),
         )
         return ClusterView(**per_row, **per_stage, **per_job, edges=edges[:found])
 
     def has_begun(self, row: int) -> bool:
-        """Say whether a row ever began an episode."""
-        self._simulate()
+        """Return whether a row ever began an episode."""
         return bool(self.state.rows["num_jobs"][row])
 
     def job_records(self, row: int) -> NDArray[Any]:
@@ -268,36 +237,10 @@ class ClusterBatch:
         return np.uint64(np.bitwise_xor.reduce(mix64(keys)))
 
     def _named_arrivals(self, options: Mapping[str, Any]) -> IntArray | None:
-        unknown = sorted(set(options) - {"arrival_seed", "reset_mask"})
-        if unknown:
-            raise InputError(f"options must be arrival_seed or reset_mask, got {unknown[0]}")
+        self.check_options(options)
         if "arrival_seed" not in options:
             return None
-        seeds = np.asarray(options["arrival_seed"])
-        if seeds.dtype.kind not in "iu" or seeds.shape not in ((), (self.num_rows,)):
-            raise InputError(
-                f"arrival_seed must be one whole number or one per row, {self.num_rows} in all, "
-                f"got {options['arrival_seed']!r}"
-            )
-        if seeds.min() < 0 or seeds.max() > MOST_SEED:
-            wrong = seeds.min() if seeds.min() < 0 else seeds.max()
-            raise InputError(f"arrival_seed must be in 0..{MOST_SEED}, got {wrong}")
-        return np.broadcast_to(seeds.astype(np.int64), self.num_rows)
-
-    def _renew_keys(
-        self,
-        begins: BoolArray,
-        seeds: Sequence[int | None],
-        generator: np.random.Generator,
-    ) -> None:
-        fresh = begins & (self._keys == 0)
-        if fresh.any():
-            self._keys[fresh] = keys_of_seeds(generator.integers(0, 2**31, self.num_rows))[fresh]
-        seeded = np.array([seed is not None for seed in seeds])
-        continues = begins & ~seeded & ~fresh
-        self._keys[continues] = next_keys(self._keys[continues])
-        named = begins & seeded
-        self._keys[named] = keys_of(seeds)[named]
+        return self.whole_per_row("arrival_seed", options["arrival_seed"], 0, MOST_SEED)
 
 
 def _columns(fields: Mapping[str, type], length: int) -> dict[str, NDArray[Any]]:

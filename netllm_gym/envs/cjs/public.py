@@ -1,4 +1,4 @@
-"""The padded face of a batch of clusters: Gymnasium's observations, actions and masks."""
+"""What schedulers see of a batch of clusters: a view of any size, or arrays of fixed size."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,26 +8,27 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike
 
 from netllm_gym.arrays import BoolArray, IntArray
+from netllm_gym.envs.batch import Outcome, check_within, whole_actions
 from netllm_gym.envs.cjs.batch import ClusterBatch
-from netllm_gym.envs.cjs.observation import ClusterView
-from netllm_gym.envs.cjs.padding import Padded, PaddedSize, pad
-from netllm_gym.envs.rows import Outcome
+from netllm_gym.envs.cjs.padding import PaddedSize, observation_space, pad
 from netllm_gym.errors import InputError
 
 _NOT_IN_VIEW = 2**62  # a place that holds no stage, and is not "no stage" either
 
 
-class PublicFace:
-    """A batch whose schedulers see a fixed size and answer with places in it.
+class ClusterFace:
+    """A `RowBatch` whose observation is a `ClusterView`, which hides nothing.
+
+    An action names a place in the view, or -1 for no stage. The package's own policies use it. Its
+    spaces are those of the padded observation, because a `ClusterView` has no Gymnasium space.
 
     Args:
-        batch: The clusters.
-        size: How much of them is shown.
-        strict_actions: Raise where an action names no schedulable stage.
+        clusters: The batch.
+        size: Of the padded observation.
     """
 
-    def __init__(self, batch: ClusterBatch, size: PaddedSize, strict_actions: bool) -> None:
-        workload = batch.workload
+    def __init__(self, clusters: ClusterBatch, size: PaddedSize) -> None:
+        workload = clusters.workload
         for name, shown, largest in (
             ("max_stages", size.max_stages, workload.max_stages_per_job),
             ("max_edges", size.num_edges, workload.max_edges_per_job),
@@ -36,17 +37,17 @@ class PublicFace:
                 raise InputError(
                     f"{name} must hold the largest job of {workload.name}, {largest}, got {shown}"
                 )
-        self.batch, self.size, self.strict_actions = batch, size, strict_actions
+        self.clusters, self.size = clusters, size
+        self.num_rows, self.option_names = clusters.num_rows, clusters.option_names
+        self.observation_space = observation_space(size, clusters.num_executors)
         self.action_space = spaces.MultiDiscrete(
-            np.array([size.max_stages + 1, batch.num_executors])
+            np.array([size.max_stages + 1, clusters.num_executors])
         )
-        self._stage_mask = np.zeros((batch.num_rows, size.max_stages), np.int32)
-        self._executor_mask = np.zeros((batch.num_rows, batch.num_executors), np.int32)
 
     @property
     def done(self) -> BoolArray:
         """(N,) whether each row's episode is over, or has not begun."""
-        return self.batch.done
+        return self.clusters.done
 
     def begin(
         self,
@@ -55,8 +56,33 @@ class PublicFace:
         options: Mapping[str, Any] | None,
         generator: np.random.Generator,
     ) -> Outcome:
-        """Begin an episode in some rows; the others stand still."""
-        return self._show(self.batch.begin(begins, seeds, options, generator))
+        """Begin an episode in some rows; see `RowBatch`."""
+        return self._show(self.clusters.begin(begins, seeds, options, generator))
+
+    def step(self, actions: ArrayLike) -> Outcome:
+        """Take one decision in every row that is not done; see `ClusterBatch.step`."""
+        return self._show(self.clusters.step(actions))
+
+    def _show(self, outcome: Outcome) -> Outcome:
+        """Add what the schedulers see to the outcome."""
+        return outcome._replace(observation=self.clusters.view())
+
+
+class PublicFace(ClusterFace):
+    """A `RowBatch` whose observation is padded to a fixed size.
+
+    Args:
+        clusters: The batch.
+        size: How much of the clusters is shown.
+        strict_actions: Raise where an action names a stage that is not schedulable.
+    """
+
+    def __init__(self, clusters: ClusterBatch, size: PaddedSize, strict_actions: bool) -> None:
+        super().__init__(clusters, size)
+        self.strict_actions = strict_actions
+        num_rows, num_executors = clusters.num_rows, clusters.num_executors
+        self._stage_mask = np.zeros((num_rows, size.max_stages), np.int32)
+        self._executor_mask = np.zeros((num_rows, num_executors), np.int32)
 
     def step(self, actions: ArrayLike) -> Outcome:
         """Take one decision in every row that is not done.
@@ -64,54 +90,27 @@ class PublicFace:
         Args:
             actions: (N, 2) of the action space.
         """
-        return self._show(self.batch.step(self._inner_actions(actions, _NOT_IN_VIEW)))
-
-    def native_actions(self, actions: ArrayLike) -> IntArray:
-        """Return the same decisions as actions of the batch, (N, 2).
-
-        A stage that is not schedulable becomes -1, "no stage", which is what it counts as.
-
-        Args:
-            actions: (N, 2) of the action space.
-        """
-        return self._inner_actions(actions, -1)
-
-    def observe(self, view: ClusterView) -> Padded:
-        """Return what is shown of a view; `action_masks` then belong to it."""
-        padded = pad(view, self.size, self.batch.num_executors)
-        self._stage_mask = padded.observation["stage_mask"].copy()
-        self._executor_mask = padded.observation["executor_mask"].copy()
-        return padded
-
-    def _inner_actions(self, actions: ArrayLike, illegal_stage: int) -> IntArray:
-        """Return (N, 2) actions of the batch, with `illegal_stage` where a stage is illegal."""
-        actions = np.array(actions)
-        if actions.shape != (self.batch.num_rows, 2) or actions.dtype.kind not in "iu":
-            raise InputError(
-                f"actions must be whole numbers of shape ({self.batch.num_rows}, 2), "
-                f"got shape {actions.shape} of {actions.dtype}"
-            )
-        slots, no_stage = actions[:, 0].astype(np.int64), self.size.max_stages
-        if slots.min() < 0 or slots.max() > no_stage:
-            wrong = slots[(slots < 0) | (slots > no_stage)][0]
-            raise InputError(f"stage of an action must be in 0..{no_stage}, got {wrong}")
+        inner, no_stage = whole_actions(actions, (self.num_rows, 2)), self.size.max_stages
+        slots = inner[:, 0]
+        check_within("stage of an action must be in", slots, 0, no_stage)
         named = slots < no_stage
-        rows = np.arange(len(slots))
-        illegal = named & (self._stage_mask[rows, np.where(named, slots, 0)] == 0)
-        if self.strict_actions and (illegal & ~self.batch.done).any():
-            self._refuse(int(np.flatnonzero(illegal & ~self.batch.done)[0]), slots)
-        inner = np.where(named, np.where(illegal, illegal_stage, slots), -1)
-        return np.stack([inner, actions[:, 1]], axis=1)
+        illegal = named & (self._stage_mask[np.arange(self.num_rows), slots * named] == 0)
+        if self.strict_actions and (illegal & ~self.done).any():
+            self._refuse(int(np.flatnonzero(illegal & ~self.done)[0]), slots)
+        inner[:, 0] = np.where(named, np.where(illegal, _NOT_IN_VIEW, slots), -1)
+        return super().step(inner)
 
     def action_masks(self) -> BoolArray:
-        """Return (N, max_stages + 1 + num_executors) what each part of an action may be now."""
-        always = np.ones((self.batch.num_rows, 1), np.bool_)  # "no stage"
+        """Return (N, max_stages + 1 + num_executors) what each part of an action may be."""
+        always = np.ones((self.num_rows, 1), np.bool_)  # "no stage"
         executors = self._executor_mask.astype(np.bool_)
         executors[:, 0] = True  # of a finished row, where nothing is asked
         return np.concatenate([self._stage_mask.astype(np.bool_), always, executors], axis=1)
 
     def _show(self, outcome: Outcome) -> Outcome:
-        padded = self.observe(self.batch.view())
+        padded = pad(self.clusters.view(), self.size, self.clusters.num_executors)
+        self._stage_mask = padded.observation["stage_mask"].copy()
+        self._executor_mask = padded.observation["executor_mask"].copy()
         hidden = padded.hidden_stages.astype(np.float64)
         return outcome._replace(
             observation=padded.observation, info={**outcome.info, "hidden_stages": hidden}
