@@ -29,19 +29,23 @@ class Outcome(NamedTuple):
 
 
 class RowBatch(Protocol):
-    """What the environments of `rows.py` need of a problem's batch.
+    """What the environments of `rows.py` need of a problem's batch."""
 
-    Attributes:
-        num_rows: N.
-        observation_space: Space of the observation of one row.
-        action_space: Space of the action of one row.
-        option_names: What `reset(options=...)` takes to choose episodes.
-    """
+    @property
+    def num_rows(self) -> int:
+        """N."""
 
-    num_rows: int
-    observation_space: spaces.Space[Any]
-    action_space: spaces.Space[Any]
-    option_names: tuple[str, ...]
+    @property
+    def observation_space(self) -> spaces.Space[Any]:
+        """Space of the observation of one row."""
+
+    @property
+    def action_space(self) -> spaces.Space[Any]:
+        """Space of the action of one row."""
+
+    @property
+    def option_names(self) -> tuple[str, ...]:
+        """What `reset(options=...)` takes to choose episodes."""
 
     @property
     def done(self) -> BoolArray:
