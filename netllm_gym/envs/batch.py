@@ -5,8 +5,9 @@ The scalar environment is a batch of one row and the vector environment a batch 
 same class (see `rows.py`), so both play the same episodes, bit for bit.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
@@ -28,29 +29,40 @@ class Outcome(NamedTuple):
     where: Mapping[str, BoolArray] = {}  # (N,) rows for which a column is valid; absent: all
 
 
-class RowBatch(Protocol):
-    """What the environments of `rows.py` need of a problem's batch."""
+class RowBatch(ABC):
+    """N episodes of one problem; a problem's batch derives from it.
+
+    A subclass sets both spaces and `option_names`, and implements `done`, `begin` and `step`. The
+    random numbers of an episode should be a function of its key (see `netllm_gym.randomness`),
+    which `renew_keys` derives from its seed: then the episode depends on nothing else.
+
+    Args:
+        num_rows: N.
+
+    Attributes:
+        num_rows: N.
+        observation_space: Space of the observation of one row.
+        action_space: Space of the action of one row.
+        option_names: What `reset(options=...)` takes to choose episodes.
+        keys: (N,) uint64 key of each row's episode; 0 before the first one.
+    """
+
+    observation_space: spaces.Space[Any]
+    action_space: spaces.Space[Any]
+    option_names: tuple[str, ...] = ()
+
+    def __init__(self, num_rows: int) -> None:
+        if num_rows < 1:
+            raise InputError(f"num_envs must be at least 1, got {num_rows}")
+        self.num_rows = num_rows
+        self.keys: NDArray[np.uint64] = np.zeros(num_rows, np.uint64)
 
     @property
-    def num_rows(self) -> int:
-        """N."""
-
-    @property
-    def observation_space(self) -> spaces.Space[Any]:
-        """Space of the observation of one row."""
-
-    @property
-    def action_space(self) -> spaces.Space[Any]:
-        """Space of the action of one row."""
-
-    @property
-    def option_names(self) -> tuple[str, ...]:
-        """What `reset(options=...)` takes to choose episodes."""
-
-    @property
+    @abstractmethod
     def done(self) -> BoolArray:
         """(N,) whether each row's episode is over, or has not begun."""
 
+    @abstractmethod
     def begin(
         self,
         begins: BoolArray,
@@ -70,42 +82,18 @@ class RowBatch(Protocol):
             What all rows see now, those included that stay as they are.
         """
 
-    def step(self, actions: Any) -> Outcome:
+    @abstractmethod
+    def step(self, actions: ArrayLike) -> Outcome:
         """Take one step in every row that is not done; the others stay as they are.
 
         Args:
             actions: (N, ...) actions of the action space.
         """
 
-
-class EpisodeBatch:
-    """Seeds and options of N episodes; a problem's batch derives from it to be a `RowBatch`.
-
-    The random numbers of an episode are a function of its key (see `netllm_gym.randomness`), and
-    the key is a function of the episode's seed. A row whose episode has no seed continues the
-    row's own sequence of keys.
-
-    Args:
-        num_rows: N.
-
-    Attributes:
-        num_rows: N.
-        option_names: What `reset(options=...)` takes to choose episodes; set by subclasses.
-        keys: (N,) uint64 key of each row's episode; 0 before the first one.
-    """
-
-    option_names: tuple[str, ...] = ()
-
-    def __init__(self, num_rows: int) -> None:
-        if num_rows < 1:
-            raise InputError(f"num_envs must be at least 1, got {num_rows}")
-        self.num_rows = num_rows
-        self.keys: NDArray[np.uint64] = np.zeros(num_rows, np.uint64)
-
     def renew_keys(
         self, begins: BoolArray, seeds: Sequence[int | None], generator: np.random.Generator
     ) -> None:
-        """Give each episode that begins its key; the arguments are those of `RowBatch.begin`."""
+        """Give each episode that begins its key; the arguments are those of `begin`."""
         fresh = begins & (self.keys == 0)
         if fresh.any():
             drawn = generator.integers(0, 2**31, self.num_rows)

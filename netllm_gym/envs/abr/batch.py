@@ -20,7 +20,7 @@ from netllm_gym.data.abr.video import Video, load_video
 from netllm_gym.envs.abr.observation import HISTORY, NUM_ROWS
 from netllm_gym.envs.abr.player import DownloadNoise, PlayerConfig
 from netllm_gym.envs.abr.qoe import LinearQoE
-from netllm_gym.envs.batch import EpisodeBatch, Outcome, check_within, whole_actions
+from netllm_gym.envs.batch import Outcome, RowBatch, check_within, whole_actions
 from netllm_gym.errors import InputError
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ def _simulator() -> ModuleType:
     return simulator
 
 
-class PlayerBatch(EpisodeBatch):
+class PlayerBatch(RowBatch):
     """N players of one video over the traces of one set.
 
     Args:

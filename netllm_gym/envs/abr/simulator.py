@@ -104,21 +104,11 @@ ROW = np.dtype(
 
 
 # What is reported of a chunk; `ABREnv` says what each number is.
-INFO = np.dtype(
-    [
-        ("qoe", np.float64),
-        ("bitrate_mbps", np.float64),
-        ("rebuffer_s", np.float64),
-        ("smoothness_mbps", np.float64),
-        ("download_s", np.float64),
-        ("throughput_mbps", np.float64),
-        ("buffer_s", np.float64),
-        ("pause_s", np.float64),
-        ("size_bytes", np.float64),
-        ("chunk", np.float64),
-        ("clock_s", np.float64),
-    ]
+_REPORTED = (
+    *("qoe", "bitrate_mbps", "rebuffer_s", "smoothness_mbps", "download_s", "throughput_mbps"),
+    *("buffer_s", "pause_s", "size_bytes", "chunk", "clock_s"),
 )
+INFO = np.dtype([(name, np.float64) for name in _REPORTED])
 
 
 def pack_arrays(traces: Sequence[Trace], video: Video, qoe: LinearQoE) -> SimulatorArrays:

@@ -10,12 +10,13 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
 from netllm_gym.arrays import BoolArray, FloatArray, IntArray
 from netllm_gym.data.cjs.named import workload as load_workload
 from netllm_gym.data.cjs.workload import Jobs, Workload
-from netllm_gym.envs.batch import EpisodeBatch, Outcome, check_within, whole_actions
+from netllm_gym.envs.batch import Outcome, RowBatch, check_within, whole_actions
 from netllm_gym.envs.cjs.cluster import ClusterConfig, whole_number
 from netllm_gym.envs.cjs.observation import (
     JOB_FIELDS,
@@ -23,6 +24,7 @@ from netllm_gym.envs.cjs.observation import (
     STAGE_FIELDS,
     ClusterView,
 )
+from netllm_gym.envs.cjs.padding import PaddedSize, observation_space
 from netllm_gym.errors import InputError
 from netllm_gym.randomness import keys_of_seeds, mix64
 
@@ -41,8 +43,8 @@ def _simulator() -> ModuleType:
     return simulator
 
 
-class ClusterBatch(EpisodeBatch):
-    """N clusters that are sent the jobs of one workload.
+class ClusterBatch(RowBatch):
+    """N clusters that run the jobs of one workload; the observation is a `ClusterView`.
 
     Args:
         num_rows: N.
@@ -51,7 +53,9 @@ class ClusterBatch(EpisodeBatch):
         num_jobs: Of an episode, 200 by default; a recording has no more than its own.
         mean_gap_s: Mean time between arrivals.
         cluster: Delays and exchangeable rules.
-        duration_seed: Of the durations, beside the arrival seed and whatever a policy does.
+        duration_seed: Of the durations; they also depend on the arrival seed, but on no policy.
+        size: Of the padded observation, whose spaces the batch has even where nothing is padded,
+            because a `ClusterView` has no Gymnasium space.
 
     Attributes:
         notes_tasks: Whether a log of all tasks is kept, which pictures are drawn from; it must be
@@ -70,6 +74,7 @@ class ClusterBatch(EpisodeBatch):
         mean_gap_s: float = 25.0,
         cluster: ClusterConfig | None = None,
         duration_seed: int = 0,
+        size: PaddedSize | None = None,
     ) -> None:
         super().__init__(num_rows)
         self.workload = load_workload(workload)
@@ -85,6 +90,10 @@ class ClusterBatch(EpisodeBatch):
         if not isinstance(cluster, ClusterConfig | None):
             raise InputError(f"cluster must be a ClusterConfig, got {cluster!r}")
         self.cluster = ClusterConfig() if cluster is None else cluster
+        self.size = size or PaddedSize()
+        self.size.check_holds(self.workload)
+        self.observation_space = observation_space(self.size, self.num_executors)
+        self.action_space = spaces.MultiDiscrete([self.size.max_stages + 1, self.num_executors])
         self.arrival_seeds = np.zeros(num_rows, np.int64)
         self.notes_tasks = False
 
@@ -114,7 +123,7 @@ class ClusterBatch(EpisodeBatch):
         options: Mapping[str, Any] | None,
         generator: np.random.Generator,
     ) -> Outcome:
-        """Begin an episode in some rows; see `RowBatch`. The observation is left to `view`."""
+        """Begin an episode in some rows; see `RowBatch`."""
         named = self._named_arrivals(options or {})
         for given in seeds:
             if given is not None and not 0 <= given <= MOST_SEED:
@@ -191,10 +200,7 @@ class ClusterBatch(EpisodeBatch):
         return np.asarray((jobs["completion_ms"] - jobs["arrival_ms"]) / 1000.0, np.float64)
 
     def _outcome(self, ended: BoolArray) -> Outcome:
-        """Return where the rows stand, and the sums of those that just ended.
-
-        The view is left to those who want it.
-        """
+        """Return what the rows see, and the results of episodes that just ended."""
         rows = self.state.rows
         deadlock = np.array(rows["deadlock"])
         info: dict[str, Any] = {
@@ -208,7 +214,7 @@ class ClusterBatch(EpisodeBatch):
             for name, values in self._sums(ended).items():
                 info[name][ended] = values
         return Outcome(
-            observation=None,
+            observation=self.view(),
             reward=rows["reward_ms"] / 1000.0,
             terminated=rows["done"] & ~deadlock,
             truncated=deadlock,

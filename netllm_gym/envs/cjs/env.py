@@ -8,11 +8,10 @@ from numpy.typing import NDArray
 
 from netllm_gym.arrays import BoolArray, IntArray
 from netllm_gym.data.cjs.workload import Workload
-from netllm_gym.envs.cjs.batch import ClusterBatch
 from netllm_gym.envs.cjs.cluster import ClusterConfig
+from netllm_gym.envs.cjs.padded_batch import PaddedClusterBatch
 from netllm_gym.envs.cjs.padding import PaddedSize
 from netllm_gym.envs.cjs.playback import Playback
-from netllm_gym.envs.cjs.public import PublicFace
 from netllm_gym.envs.cjs.rendering import Painter, Snapshot, cluster_text
 from netllm_gym.envs.rows import RowEnv
 from netllm_gym.errors import InputError
@@ -120,6 +119,7 @@ class CJSEnv(RowEnv[Observation, IntArray]):
 
     # A frame is a decision, and many decisions are made at the same time.
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 10}  # noqa: RUF012
+    batch: PaddedClusterBatch
 
     def __init__(
         self,
@@ -135,18 +135,25 @@ class CJSEnv(RowEnv[Observation, IntArray]):
         strict_actions: bool = False,
         render_mode: str | None = None,
     ) -> None:
-        self.clusters = ClusterBatch(
-            1, workload, num_executors, num_jobs, mean_gap_s, cluster, duration_seed
+        batch = PaddedClusterBatch(
+            num_rows=1,
+            workload=workload,
+            num_executors=num_executors,
+            num_jobs=num_jobs,
+            mean_gap_s=mean_gap_s,
+            cluster=cluster,
+            duration_seed=duration_seed,
+            size=PaddedSize(max_stages, max_jobs, max_edges),
+            strict_actions=strict_actions,
         )
-        size = PaddedSize(max_stages, max_jobs, max_edges)
-        super().__init__(PublicFace(self.clusters, size, strict_actions), render_mode)
-        self.clusters.notes_tasks = render_mode == "rgb_array"
+        super().__init__(batch, render_mode)
+        batch.notes_tasks = render_mode == "rgb_array"
         self._painter: Painter | None = None
 
     @property
     def workload(self) -> Workload:
         """What jobs are drawn from."""
-        return self.clusters.workload
+        return self.batch.workload
 
     def step(self, action: IntArray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Commit executors to a stage, or none; time advances when all are committed."""
@@ -162,14 +169,14 @@ class CJSEnv(RowEnv[Observation, IntArray]):
     def render_text(self) -> str:
         """Return the cluster as it is now as a few lines of text."""
         self._check_begun()
-        return cluster_text(Snapshot.of(self.clusters))
+        return cluster_text(Snapshot.of(self.batch))
 
     def render_frame(self) -> NDArray[np.uint8]:
         """Return (480, 800, 3) uint8 pixels of the last ten minutes."""
         self._check_begun()
         self._painter = self._painter or Painter()
-        return self._painter.paint(Playback.of(self.clusters), self.workload.name)
+        return self._painter.paint(Playback.of(self.batch), self.workload.name)
 
     def _check_begun(self) -> None:
-        if not self.clusters.has_begun(0):
+        if not self.batch.has_begun(0):
             raise InputError("render must follow reset, got no episode to show")

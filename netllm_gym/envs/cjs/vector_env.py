@@ -13,8 +13,8 @@ from netllm_gym.data.cjs.named import VALID
 from netllm_gym.data.cjs.workload import Jobs, Workload
 from netllm_gym.envs.cjs.batch import ClusterBatch
 from netllm_gym.envs.cjs.cluster import ClusterConfig
+from netllm_gym.envs.cjs.padded_batch import PaddedClusterBatch
 from netllm_gym.envs.cjs.padding import PaddedSize
-from netllm_gym.envs.cjs.public import ClusterFace, PublicFace
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.envs.rows import RowVectorEnv
 from netllm_gym.errors import InputError
@@ -77,6 +77,8 @@ class CJSVectorEnv(RowVectorEnv):
     - v0: first release.
     """
 
+    batch: ClusterBatch
+
     def __init__(
         self,
         num_envs: int = 1,
@@ -94,21 +96,32 @@ class CJSVectorEnv(RowVectorEnv):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
     ) -> None:
-        self.clusters = ClusterBatch(
-            num_envs, workload, num_executors, num_jobs, mean_gap_s, cluster, duration_seed
-        )
-        size = PaddedSize(max_stages, max_jobs, max_edges)
+        arguments: dict[str, Any] = {
+            "num_rows": num_envs,
+            "workload": workload,
+            "num_executors": num_executors,
+            "num_jobs": num_jobs,
+            "mean_gap_s": mean_gap_s,
+            "cluster": cluster,
+            "duration_seed": duration_seed,
+            "size": PaddedSize(max_stages, max_jobs, max_edges),
+        }
         batch = (
-            PublicFace(self.clusters, size, strict_actions)
+            PaddedClusterBatch(**arguments, strict_actions=strict_actions)
             if padded
-            else ClusterFace(self.clusters, size)
+            else ClusterBatch(**arguments)
         )
         super().__init__(batch, autoreset_mode, render_mode)
 
     @property
+    def clusters(self) -> ClusterBatch:
+        """The batch, which has the state of the clusters."""
+        return self.batch
+
+    @property
     def workload(self) -> Workload:
         """What jobs are drawn from."""
-        return self.clusters.workload
+        return self.batch.workload
 
     @property
     def loaded(self) -> dict[str, Any]:
@@ -118,26 +131,21 @@ class CJSVectorEnv(RowVectorEnv):
     @property
     def num_executors(self) -> int:
         """Number of executors of each cluster."""
-        return self.clusters.num_executors
+        return self.batch.num_executors
 
     @property
     def num_jobs(self) -> int:
         """Number of jobs of each episode."""
-        return self.clusters.num_jobs
-
-    @property
-    def mean_gap_s(self) -> float:
-        """Mean time between arrivals."""
-        return self.clusters.mean_gap_s
+        return self.batch.num_jobs
 
     @property
     def cluster(self) -> ClusterConfig:
         """Delays and rules of the clusters."""
-        return self.clusters.cluster
+        return self.batch.cluster
 
     def jobs(self, arrival_seed: int) -> Jobs:
         """Return the jobs of an episode."""
-        return self.clusters.jobs(arrival_seed)
+        return self.batch.jobs(arrival_seed)
 
     def public_env(self) -> "CJSVectorEnv":
         """Return this environment with `padded=True`; both show the same clusters.
@@ -163,13 +171,13 @@ class CJSVectorEnv(RowVectorEnv):
 
     def action_masks(self) -> BoolArray:
         """Return (N, max_stages + 1 + num_executors) what each part of an action may be."""
-        if not isinstance(self.batch, PublicFace):
+        if not isinstance(self.batch, PaddedClusterBatch):
             raise InputError("padded must be True where masks are asked for, got False")
         return self.batch.action_masks()
 
     def case(self, row: int) -> dict[str, str | int]:
         """Describe the episode that a row plays."""
-        arrivals = self._arrivals(int(self.clusters.arrival_seeds[row]))
+        arrivals = self._arrivals(int(self.batch.arrival_seeds[row]))
         return {
             "arrivals": arrivals,
             "content": arrivals,

@@ -15,9 +15,6 @@ Source: RobustMPC of Yin et al. (SIGCOMM 2015), as implemented by Pensieve (SIGC
 (SIGCOMM 2024).
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from netllm_gym.arrays import FloatArray, IntArray
@@ -31,16 +28,17 @@ from netllm_gym.policies.baselines.abr import (
     last_rungs,
     throughputs_mbs,
 )
+from netllm_gym.policies.baselines.rule import Rule
 
 HORIZON = 5  # chunks that a plan looks ahead
-ERRORS_KEPT = 5  # newest forecast errors that caution rests on
+ERRORS_KEPT = 5  # newest forecast errors, the largest of which lowers the forecast
 # Lagrange prices of a second of buffer, as shares of the rebuffer penalty. Any set within [0, 1] is
 # correct, the empty one too; with these about 130 of the 9,330 nodes are visited on fcc-test.
 _PRICES = np.array([0.0, 0.05, 1.0])
 
 
 class ThroughputForecast:
-    """RobustMPC's cautious forecast of each row's throughput."""
+    """RobustMPC's forecast of each row's throughput."""
 
     def __init__(self, num_rows: int) -> None:
         self._mean_mbs = np.full(num_rows, np.nan)  # last harmonic mean, NaN before the first
@@ -63,7 +61,7 @@ class ThroughputForecast:
         return np.asarray(self._mean_mbs / (1.0 + self._errors.max(axis=1)), np.float64)
 
 
-class RobustMPC:
+class RobustMPC(Rule):
     """Tries every plan of the next five chunks; each episode begins without a forecast.
 
     Args:
@@ -86,14 +84,12 @@ class RobustMPC:
         """Forget the rows' throughput forecasts and errors."""
         self._forecast.forget(rows)
 
-    def act(
-        self, observations: Observations, rewards: FloatArray, infos: Mapping[str, Any]
-    ) -> IntArray:
+    def choose(self, observations: Observations) -> IntArray:
         """Return (N,) rungs."""
         return self._plans.first_rungs(observations, self._forecast.update(observations))
 
 
-class NetLLMMPC:
+class NetLLMMPC(Rule):
     """MPC as it was run for NetLLM's published results.
 
     It differs from `RobustMPC` in three ways. No chunk of a plan is more than one rung from the
@@ -130,13 +126,8 @@ class NetLLMMPC:
         self._plans = _PlanSearch(env, HORIZON, step_limit=1, size_bytes=video.size_bytes[1:])
         self._forecast = ThroughputForecast(1)
 
-    def reset(self, rows: IntArray, seeds: IntArray) -> None:
-        """Forget nothing, as the reference does."""
-
-    def act(
-        self, observations: Observations, rewards: FloatArray, infos: Mapping[str, Any]
-    ) -> IntArray:
-        """Return (1,) rung."""
+    def choose(self, observations: Observations) -> IntArray:
+        """Return (1,) rungs."""
         return self._plans.first_rungs(observations, self._forecast.update(observations))
 
     def end(self, rows: IntArray, observations: Observations) -> None:

@@ -63,6 +63,7 @@ from netllm_gym.envs.abr.player import PlayerConfig
 from netllm_gym.envs.abr.qoe import LinearQoE, linear_qoe
 from netllm_gym.envs.abr.vector_env import ABRVectorEnv
 from netllm_gym.errors import InputError
+from netllm_gym.policies.baselines.rule import Rule
 
 _BEAM = 64  # labels per rung in the planning run
 _LIMITS = (4_000, 20_000)  # labels per rung in the proving runs, the second where the first fails
@@ -416,6 +417,13 @@ def _planning_episode(
     return episode._replace(due_s=first_s + gap_s * np.arange(video.num_chunks))
 
 
+def _proving_episode(planning: _Episode) -> _Episode:
+    """Return the same episode with the rules of the proving run."""
+    shorter = planning.size_bytes * _SHORTER
+    shorter[0] = planning.size_bytes[0]  # both runs begin with the same label
+    return planning._replace(proving=True, pause_step_s=0.0, size_bytes=shorter)
+
+
 def _prices(
     size_bytes: FloatArray, quality: FloatArray, rebuffer_penalty: float, mean_rate: float
 ) -> FloatArray:
@@ -487,9 +495,7 @@ def offline_optimum(
         return sum(float(env.step(action)[1]) for action in actions)
 
     planning = _planning_episode(trace, start_pointer, video, qoe, player)
-    shorter = planning.size_bytes * _SHORTER
-    shorter[0] = planning.size_bytes[0]  # both runs begin with the same label
-    proving = planning._replace(proving=True, pause_step_s=0.0, size_bytes=shorter)
+    proving = _proving_episode(planning)
     actions = _run(planning, start_pointer, -np.inf, _BEAM).actions
     assert actions is not None, "without a floor some label reaches the end"
     best = score(actions)
@@ -511,7 +517,7 @@ def offline_optimum(
     return Optimum(actions, best / len(actions), bound / len(actions), bool(exact))
 
 
-class OptimumPolicy:
+class OptimumPolicy(Rule):
     """Plays the offline optimum of each row's episode: an upper limit, since it knows the trace.
 
     Attributes:
@@ -555,7 +561,7 @@ class OptimumPolicy:
             self.upper_bounds.append(optimum.upper_bound)
             self.exact[row] = optimum.exact
 
-    def act(self, observations: Any, rewards: FloatArray, infos: Any) -> IntArray:
+    def choose(self, observations: Any) -> IntArray:
         """Return (N,) the next rung of each plan; past its end the last one, which is not used."""
         step = np.minimum(self._played, self._plans.shape[1] - 1)
         self._played += 1

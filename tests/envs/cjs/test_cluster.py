@@ -277,9 +277,9 @@ def test_wrong_resets_are_refused_in_one_sentence(call, sentence):
 )
 def test_what_is_no_action_is_refused_and_changes_nothing(action, sentence):
     env = begin(RECORDING, 2)
-    before = env.clusters.view()
+    before = env.batch.view()
     with pytest.raises(InputError) as refusal:
         env.step(action)
     assert str(refusal.value).startswith(sentence)
-    np.testing.assert_array_equal(env.clusters.view().remaining, before.remaining)
+    np.testing.assert_array_equal(env.batch.view().remaining, before.remaining)
     assert not env.batch.done[0]

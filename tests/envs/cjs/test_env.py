@@ -204,7 +204,7 @@ def test_duration_seed_changes_durations_and_not_arrivals():
             duration_seed=duration_seed,
         )  # fmt: skip
         play(env, first_stage, seed=8)
-        rows, jobs = env.clusters.state[:2]
+        rows, jobs = env.batch.state[:2]
         return jobs[0]["template"].tolist(), jobs[0]["arrival_ms"].tolist(), rows["busy_ms"].item()
 
     (*arrivals, busy_ms), (*same, other_ms) = jobs_and_work(0), jobs_and_work(1)
@@ -224,14 +224,14 @@ def test_the_kth_task_of_a_stage_lasts_as_long_whatever_the_policy():
         seen = {}
 
         def watching(observation):
-            for number, stage in enumerate(env.clusters.state.stages[0]):
+            for number, stage in enumerate(env.batch.state.stages[0]):
                 begun = int(stage["num_tasks"] - stage["remaining"])
                 if begun:
                     seen[number, begun] = float(stage["recent_ms"])
             return policy(observation)
 
         play(env, watching, seed=2)
-        return seen, env.clusters.state.rows["busy_ms"].item()
+        return seen, env.batch.state.rows["busy_ms"].item()
 
     seen, busy_ms = lasted(first_stage)
     for seed in range(5):
