@@ -45,6 +45,7 @@ class RowEnv(gym.Env[ObsType, ActType]):
             check_can_draw()
         self.render_mode = render_mode
         self.batch: Any = batch
+        self._has_begun = False
         self.observation_space: Any = batch.observation_space
         self.action_space: Any = batch.action_space
 
@@ -62,6 +63,7 @@ class RowEnv(gym.Env[ObsType, ActType]):
             known = " or ".join(self.batch.option_names)
             raise InputError(f"options must be {known}, got reset_mask")
         outcome = self.batch.begin(np.ones(1, np.bool_), [seed], options, self.np_random)
+        self._has_begun = True
         return row_of(outcome.observation, 0), scalar_info(outcome)
 
     def step(self, action: Any) -> tuple[ObsType, float, bool, bool, dict[str, Any]]:
@@ -92,6 +94,8 @@ class RowEnv(gym.Env[ObsType, ActType]):
                 f"render_mode={' or '.join(map(repr, self.metadata['render_modes']))}"
             )
             return None
+        if not self._has_begun:
+            raise InputError("render must follow reset, got no episode to show")
         return self.render_text() if self.render_mode == "ansi" else self.render_frame()
 
     def render_text(self) -> str:

@@ -13,7 +13,6 @@ from netllm_gym.envs.abr.playback import Playback, link_capacity
 from netllm_gym.envs.abr.qoe import LinearQoE
 from netllm_gym.envs.abr.rendering import Painter, Scene, episode_text
 from netllm_gym.envs.rows import RowEnv
-from netllm_gym.errors import InputError
 
 Observation = Float32Array
 
@@ -140,8 +139,6 @@ class ABREnv(PlayerRows, RowEnv[Observation, np.int64]):
         return self._painter.paint(scene, link)
 
     def _scene(self) -> Scene:
-        if not self._played:
-            raise InputError("render must follow reset, got no episode to show")
         return Scene(
             playback=Playback.of(
                 {

@@ -180,10 +180,6 @@ class ClusterBatch(RowBatch):
         )
         return ClusterView(**per_row, **per_stage, **per_job, edges=edges[:found])
 
-    def has_begun(self, row: int) -> bool:
-        """Return whether a row ever began an episode."""
-        return bool(self.state.rows["num_jobs"][row])
-
     def job_records(self, row: int) -> NDArray[Any]:
         """Return (J,) the records of a row's jobs, `JOB` of the simulator."""
         return np.asarray(self.state.jobs[row][: self.num_jobs])

@@ -14,7 +14,6 @@ from netllm_gym.envs.cjs.padding import PaddedSize
 from netllm_gym.envs.cjs.playback import Playback
 from netllm_gym.envs.cjs.rendering import Painter, Snapshot, cluster_text
 from netllm_gym.envs.rows import RowEnv
-from netllm_gym.errors import InputError
 
 Observation = dict[str, NDArray[Any]]
 
@@ -168,15 +167,9 @@ class CJSEnv(RowEnv[Observation, IntArray]):
 
     def render_text(self) -> str:
         """Return the cluster as it is now as a few lines of text."""
-        self._check_begun()
         return cluster_text(Snapshot.of(self.batch))
 
     def render_frame(self) -> NDArray[np.uint8]:
         """Return (480, 800, 3) uint8 pixels of the last ten minutes."""
-        self._check_begun()
         self._painter = self._painter or Painter()
         return self._painter.paint(Playback.of(self.batch), self.workload.name)
-
-    def _check_begun(self) -> None:
-        if not self.batch.has_begun(0):
-            raise InputError("render must follow reset, got no episode to show")

@@ -1,4 +1,4 @@
-"""The public observation: a view of fixed size, padded, so that any Gymnasium tool can read it."""
+"""The padded observation: arrays of fixed size, which any Gymnasium tool can read."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -82,7 +82,7 @@ def observation_space(size: PaddedSize, num_executors: int) -> spaces.Dict:
 
 
 def pad(view: ClusterView, size: PaddedSize, num_executors: int) -> Padded:
-    """Lay a view out at its fixed size; jobs that do not fit are left out, the newest first."""
+    """Write a view into arrays of fixed size; jobs that do not fit are hidden, the newest first."""
     num_rows = len(view)
     stage_place = np.arange(len(view.stage_id)) - view.stage_ptr[view.stage_row]
     job_place = np.arange(len(view.job_id)) - view.job_ptr[view.job_row]

@@ -135,7 +135,7 @@ _GAMMA = randomness.GAMMA
 class SimulatorArrays(NamedTuple):
     """What all rows share: the workload's M stages and the rules of the cluster.
 
-    The fields from `stage_offset` to `durations_ms` are those of `Workload`.
+    The first eleven fields are those of `Workload`.
     """
 
     stage_offset: IntArray
@@ -148,8 +148,8 @@ class SimulatorArrays(NamedTuple):
     list_start: IntArray
     list_length: IntArray
     durations_ms: FloatArray
-    levels: FloatArray  # (E + 1, 3) of `_level_table`
     is_recording: bool
+    levels: FloatArray  # (E + 1, 3) of `_level_table`
     moving_delay_ms: float
     warmup_delay_ms: float
     backup_is_last: bool  # this and the next two: `ClusterConfig`'s switches
@@ -175,18 +175,8 @@ class State(NamedTuple):
 def pack_arrays(workload: Workload, config: ClusterConfig, num_executors: int) -> SimulatorArrays:
     """Return what all rows share."""
     return SimulatorArrays(
-        stage_offset=workload.stage_offset,
-        num_tasks=workload.num_tasks,
-        rough_ms=workload.rough_ms,
-        parent_offset=workload.parent_offset,
-        parents=workload.parents,
-        child_offset=workload.child_offset,
-        children=workload.children,
-        list_start=workload.list_start,
-        list_length=workload.list_length,
-        durations_ms=workload.durations_ms,
+        **{name: getattr(workload, name) for name in SimulatorArrays._fields[:11]},
         levels=_level_table(num_executors, config.interpolation),
-        is_recording=workload.is_recording,
         moving_delay_ms=config.moving_delay_s * 1000.0,
         warmup_delay_ms=config.warmup_delay_s * 1000.0,
         backup_is_last=config.backup == "last",

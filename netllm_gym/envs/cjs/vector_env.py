@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 
 from netllm_gym.arrays import BoolArray, FloatArray, IntArray
 from netllm_gym.data.cjs.named import VALID
-from netllm_gym.data.cjs.workload import Jobs, Workload
+from netllm_gym.data.cjs.workload import Workload
 from netllm_gym.envs.cjs.batch import ClusterBatch
 from netllm_gym.envs.cjs.cluster import ClusterConfig
 from netllm_gym.envs.cjs.padded_batch import PaddedClusterBatch
@@ -19,7 +19,7 @@ from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.envs.rows import RowVectorEnv
 from netllm_gym.errors import InputError
 
-# Which arrival seeds are played for what, so that nothing is trained on what it is tested on.
+# Arrival seeds for training, validation and tests, which do not overlap.
 FIRST_TRAINING_SEED = 10_000
 VALIDATION_SEEDS = range(1_000, FIRST_TRAINING_SEED)
 # The first six are the reference's.
@@ -137,37 +137,6 @@ class CJSVectorEnv(RowVectorEnv):
     def num_jobs(self) -> int:
         """Number of jobs of each episode."""
         return self.batch.num_jobs
-
-    @property
-    def cluster(self) -> ClusterConfig:
-        """Delays and rules of the clusters."""
-        return self.batch.cluster
-
-    def jobs(self, arrival_seed: int) -> Jobs:
-        """Return the jobs of an episode."""
-        return self.batch.jobs(arrival_seed)
-
-    def public_env(self) -> "CJSVectorEnv":
-        """Return this environment with `padded=True`; both show the same clusters.
-
-        Policies that speak Gymnasium are built for it, also where `padded` is False.
-        """
-        if self.batch is self.face:
-            return self
-        public = copy.copy(self)
-        public.batch = self.face
-        return public
-
-    def public_observations(
-        self, view: ClusterView
-    ) -> tuple[dict[str, NDArray[Any]], dict[str, FloatArray]]:
-        """Return the padded observations of a view, and the info columns that come with them."""
-        padded = self.face.observe(view)
-        return padded.observation, {"hidden_stages": padded.hidden_stages.astype(np.float64)}
-
-    def native_actions(self, actions: ArrayLike) -> IntArray:
-        """Return (N, 2) actions for `padded=False` that decide what (N, 2) padded ones do."""
-        return self.face.native_actions(actions)
 
     def action_masks(self) -> BoolArray:
         """Return (N, max_stages + 1 + num_executors) what each part of an action may be."""

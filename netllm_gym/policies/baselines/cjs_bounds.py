@@ -93,19 +93,18 @@ class Bound:
 
     def limits(self, plan: Sequence[PlannedEpisode]) -> FloatArray:
         """Return (E,) lower bounds on the mean job completion time, in seconds."""
-        env = self._env
-        return np.array(
-            [
-                lower_bound(
-                    env.workload,
-                    env.jobs(planned.options["arrival_seed"]),
-                    env.num_executors,
-                    env.cluster.moving_delay_s,
-                    self.sure,
-                ).bound_s
-                for planned in plan
-            ]
-        )
+        clusters = self._env.batch
+        bounds = [
+            lower_bound(
+                clusters.workload,
+                clusters.jobs(planned.options["arrival_seed"]),
+                clusters.num_executors,
+                clusters.cluster.moving_delay_s,
+                self.sure,
+            )
+            for planned in plan
+        ]
+        return np.array([bound.bound_s for bound in bounds])
 
 
 class SureBound(Bound):
