@@ -26,7 +26,7 @@ class Scene(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What is played, and how far."""
+        """Names of trace and video, and how much was downloaded."""
         done = len(self.playback.clock_s) - 1
         return (
             f"trace {self.trace} from row {self.start_pointer}, video {self.video.name}: "

@@ -251,7 +251,7 @@ def _download(arrays, player, row, rung, i, observation, info):  # type: ignore[
     newest = observation.shape[2] - 1
     oldest = newest + 1 - HISTORY  # the history stays as long, however wide the matrix is
     for kind in range(NUM_ROWS):
-        for column in range(oldest, newest):  # the row of sizes is written anew below
+        for column in range(oldest, newest):  # the sizes are overwritten below
             observation[i, kind, column] = observation[i, kind, column + 1]
     observation[i, BITRATE, newest] = bitrate_mbps / arrays.ladder_mbps[num_rungs - 1]
     observation[i, BUFFER, newest] = buffer_s / TENS_S

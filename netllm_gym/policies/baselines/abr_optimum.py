@@ -380,7 +380,7 @@ def _planning_episode(
     trace: Trace, start_pointer: int, video: Video, qoe: LinearQoE, player: PlayerConfig
 ) -> _Episode:
     """Return what both runs read, with the rules of the planning run."""
-    # numba compiles anew for each memory layout of its arguments, hence the copies.
+    # numba compiles again for each memory layout of its arguments, hence the copies.
     time_s, rate = np.array(trace.time_s), simulator.pack_arrays([trace], video, qoe).rate
     size_bytes = np.array(video.size_bytes[: video.num_chunks], np.float64, order="C")
     quality = np.array(qoe.quality(video.ladder_mbps))
