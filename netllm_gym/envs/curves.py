@@ -1,4 +1,4 @@
-"""Quantities over time, as pictures need them."""
+"""Quantities over time, which pictures are drawn from."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from netllm_gym.arrays import FloatArray
 
 
 class Steps(NamedTuple):
-    """A quantity that holds between borders."""
+    """A quantity that is constant between borders."""
 
     border_s: FloatArray  # (K + 1,) rising
     value: FloatArray  # (K,)
@@ -24,19 +24,19 @@ class Steps(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A quantity that runs straight from point to point; two points at one time are a jump."""
+    """A quantity that is linear between points; two points at one time are a jump."""
 
     time_s: FloatArray  # (K,) never falling
     value: FloatArray  # (K,)
 
 
 def how_many(begin_s: ArrayLike, end_s: ArrayLike, until_s: float) -> Steps:
-    """Count at each time from 0 on what has begun and has not ended.
+    """Return how many intervals have begun and not ended at each time from 0 on.
 
     Args:
         begin_s: (K,) at least 0.
-        end_s: (K,) may lie beyond `until_s`.
-        until_s: Where the count ends, above 0.
+        end_s: (K,) may be above `until_s`.
+        until_s: End of the curve, above 0.
     """
     begun, ended = np.sort(np.ravel(begin_s)), np.sort(np.ravel(end_s))
     changes = np.unique(np.concatenate([[0.0], begun, ended]))

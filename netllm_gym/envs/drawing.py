@@ -1,12 +1,17 @@
-"""What the frames of all environments have in common."""
+"""Frames of the environments: one picture with two panels over a time axis, drawn by matplotlib."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from netllm_gym.errors import MissingDataError
 
-SIZE_INCHES, DOTS_PER_INCH = (8.0, 4.8), 100  # 800 x 480 pixels
-# Okabe and Ito's colours, which colour-blind people tell apart, the pale ones darkened.
+# Colours of Okabe and Ito, which colour-blind people can distinguish, the pale ones darkened.
 BLUE, ORANGE, RED, GREEN, GREY = "#0072B2", "#B87A00", "#D55E00", "#007A5A", "#D9DEE3"
+DARK_GREY = "#444444"
 MORE_COLOURS = ("#CC79A7", "#56B4E9", "#6A4C93", "#8C8C00", "#444444")
 
 
@@ -17,3 +22,62 @@ def check_can_draw() -> None:
             "render_mode rgb_array must have matplotlib to draw with, got no such package: "
             "pip install 'netllm-gym[report]'"
         )
+
+
+class TwoPanels:
+    """A figure of two panels on one time axis that is drawn frame after frame, without a display.
+
+    The axes are made once, because that takes longer than drawing what changes.
+
+    Args:
+        labels: Of the vertical axes of the upper and the lower panel.
+        height_ratios: Of the two panels.
+        gap: Space between them, as a share of their mean height.
+        legend: Handles of matplotlib.
+    """
+
+    def __init__(
+        self,
+        labels: tuple[str, str],
+        height_ratios: tuple[int, int],
+        gap: float,
+        legend: Sequence[Any],
+    ) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure((8.0, 4.8), dpi=100)  # 800 x 480 pixels
+        self._canvas: Any = FigureCanvasAgg(figure)  # matplotlib types only a part of it
+        room = {"left": 0.075, "right": 0.985, "top": 0.88, "bottom": 0.1, "hspace": gap}
+        self._axes = figure.subplots(
+            2, 1, sharex=True, height_ratios=height_ratios, gridspec_kw=room
+        )
+        for axes, label in zip(self._axes, labels, strict=True):
+            axes.set_ylabel(label)
+            axes.spines[["top", "right"]].set_visible(False)
+        self._axes[1].set_xlabel("seconds since the episode began")
+        self._title = figure.text(0.075, 0.955, "", fontsize=9.5)
+        self._result = figure.text(0.075, 0.91, "", fontsize=9.5, color=DARK_GREY)
+        figure.legend(
+            handles=legend,
+            ncols=len(legend),
+            fontsize=8.5,
+            frameon=False,
+            bbox_to_anchor=(0.99, 0.945),
+        )
+
+    def __reduce__(self) -> tuple[type["TwoPanels"], tuple[()]]:
+        return type(self), ()  # nothing of a frame is kept, and a canvas cannot be copied
+
+    def clear(self) -> None:
+        """Remove what the last frame drew."""
+        for axes in self._axes:
+            for artist in (*axes.collections, *axes.lines, *axes.patches):
+                artist.remove()
+
+    def frame(self, title: str, result: str) -> NDArray[np.uint8]:
+        """Write both lines of text above the panels; return (480, 800, 3) uint8 pixels."""
+        self._title.set_text(title)
+        self._result.set_text(result)
+        self._canvas.draw()
+        return np.array(np.asarray(self._canvas.buffer_rgba())[..., :3])

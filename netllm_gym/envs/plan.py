@@ -1,4 +1,4 @@
-"""Which episodes to play: a list that training, collection and evaluation all speak."""
+"""Plans: lists of episodes for training, collection and evaluation."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -7,10 +7,10 @@ from netllm_gym.errors import InputError
 
 
 class PlannedEpisode(NamedTuple):
-    """One episode, named so that any environment of the problem plays the same one."""
+    """One episode, described so that every environment of the problem plays the same one."""
 
     seed: int  # source of every random number of the episode
-    options: Mapping[str, int] = {}  # what `reset(options=)` takes; empty leaves it to the seed
+    options: Mapping[str, int] = {}  # of `reset(options=...)`; if empty, the seed draws everything
 
 
 def check_seeds(first: int, count: int) -> None:

@@ -1,75 +1,151 @@
-"""N environments of one problem as rows of one batch: what every native vector environment shares.
+"""Environments over a batch: one row as a Gymnasium environment, N rows as a vector environment.
 
-A problem brings a batch that begins and steps all rows in one call; here are seeds, masks and
-Gymnasium's three autoreset modes, once.
+A problem brings a batch (`RowBatch`) that begins and steps all rows in one call. What is the same
+for every problem is here: seeds, reset masks, infos, rendering modes and Gymnasium's three
+autoreset modes. A problem of another package can build its environments on these classes, too.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
+from gymnasium.core import ActType, ObsType
 from gymnasium.vector import AutoresetMode, VectorEnv
-from numpy.typing import NDArray
+from gymnasium.vector.utils import batch_space
 
 from netllm_gym.arrays import BoolArray, FloatArray
+from netllm_gym.envs.batch import Outcome, RowBatch
+from netllm_gym.envs.drawing import check_can_draw
+from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
-from netllm_gym.randomness import GAMMA, keys_of_seeds, mix64
 
 
-class Outcome(NamedTuple):
-    """What one call of a kernel gave; every array is new."""
+class RowEnv(gym.Env[ObsType, ActType]):
+    """A scalar environment: a batch of one row.
 
-    observation: Any  # (N, ...) what each row sees now: an array, a dict of them, or a ragged view
-    reward: FloatArray  # (N,) of the step; 0 in rows that stood still or began
-    terminated: BoolArray  # (N,)
-    truncated: BoolArray  # (N,)
-    info: Mapping[str, Any]  # columns (N, ...)
-    where: Mapping[str, BoolArray] = {}  # (N,) rows that a column says something of; absent: all
+    A subclass makes the batch in its `__init__`. If it can be rendered, it lists the modes in
+    `metadata["render_modes"]` and overrides `render_text` (mode "ansi") and `render_frame`
+    (mode "rgb_array").
 
+    Args:
+        batch: The episode, one row.
+        render_mode: One of `metadata["render_modes"]`, or None.
+    """
 
-class RowBatch(Protocol):
-    """What the vector environment needs of a problem's batch."""
+    metadata = {"render_modes": []}  # noqa: RUF012  # Gymnasium reads a plain class attribute
+    num_envs = 1
 
-    @property
-    def done(self) -> BoolArray:
-        """(N,) whether each row's episode is over, or has not begun."""
+    def __init__(self, batch: RowBatch, render_mode: str | None = None) -> None:
+        modes = ["None", *self.metadata["render_modes"]]
+        if render_mode is not None and render_mode not in modes[1:]:
+            known = " or ".join(filter(None, [", ".join(modes[:-1]), modes[-1]]))
+            raise InputError(f"render_mode must be {known}, got {render_mode!r}")
+        if render_mode == "rgb_array":
+            check_can_draw()
+        self.render_mode = render_mode
+        self.batch: Any = batch
+        self._has_begun = False
+        self.observation_space: Any = batch.observation_space
+        self.action_space: Any = batch.action_space
 
-    def begin(
-        self,
-        begins: BoolArray,
-        seeds: Sequence[int | None],
-        options: Mapping[str, Any] | None,
-        generator: np.random.Generator,
-    ) -> Outcome:
-        """Begin an episode in some rows; the others stand still."""
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[ObsType, dict[str, Any]]:
+        """Begin an episode.
 
-    def step(self, actions: Any) -> Outcome:
-        """Take one step in every row that is not done; the others stand still."""
+        Args:
+            seed: Of the episode; None continues the sequence of episodes of the last seed.
+            options: Which episode to play, see the section Starting State of the environment.
+        """
+        super().reset(seed=seed)
+        if options and "reset_mask" in options:
+            known = " or ".join(self.batch.option_names)
+            raise InputError(f"options must be {known}, got reset_mask")
+        outcome = self.batch.begin(np.ones(1, np.bool_), [seed], options, self.np_random)
+        self._has_begun = True
+        return row_of(outcome.observation, 0), scalar_info(outcome)
+
+    def step(self, action: Any) -> tuple[ObsType, float, bool, bool, dict[str, Any]]:
+        """Take one step.
+
+        Args:
+            action: Of the action space.
+        """
+        if self.batch.done[0]:
+            raise InputError("step must follow reset, got a step after the episode's end")
+        actions = np.asarray(action)
+        if actions.shape != (1, *self.action_space.shape):
+            actions = actions[None]
+        outcome = self.batch.step(actions)
+        return (
+            row_of(outcome.observation, 0),
+            float(outcome.reward[0]),
+            bool(outcome.terminated[0]),
+            bool(outcome.truncated[0]),
+            scalar_info(outcome),
+        )
+
+    def render(self) -> Any:
+        """Return the episode so far as `render_mode` says: text, or (480, 800, 3) uint8 pixels."""
+        if self.render_mode is None:
+            gym.logger.warn(
+                "render gives nothing without a render_mode: make the environment with "
+                f"render_mode={' or '.join(map(repr, self.metadata['render_modes']))}"
+            )
+            return None
+        if not self._has_begun:
+            raise InputError("render must follow reset, got no episode to show")
+        return self.render_text() if self.render_mode == "ansi" else self.render_frame()
+
+    def render_text(self) -> str:
+        """Return the episode so far as a few lines of text."""
+        raise NotImplementedError
+
+    def render_frame(self) -> Any:
+        """Return (480, 800, 3) uint8 red, green, blue."""
+        raise NotImplementedError
 
 
 class RowVectorEnv(VectorEnv[Any, Any, Any]):
-    """A native vector environment over a batch; subclasses set the spaces.
+    """A native vector environment: a batch of N rows.
 
     Row i of `reset(seed=s)` plays the episodes of the scalar environment's `reset(seed=s + i)`, bit
-    for bit, whatever the other rows do.
+    for bit, whatever the other rows do. `reset` also takes a sequence of N seeds, and
+    `options={"reset_mask": (N,) bool}`, with which only these rows begin an episode.
+
+    Args:
+        batch: The episodes, N rows.
+        autoreset_mode: What happens after the end of a row's episode. `NEXT_STEP`: the next `step`
+            resets the row and ignores its action. `SAME_STEP`: the row is reset at once;
+            `final_obs` and `final_info` of the info are those of the episode that ended.
+            `DISABLED`: the row stays as it is, with reward 0, until `reset` names it.
+        render_mode: None; a vector environment of scalar environments
+            (`gym.make_vec(..., vectorization_mode="sync")`) can render.
     """
 
     metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
-    batch: RowBatch
 
-    def _set_modes(
-        self, num_envs: int, autoreset_mode: AutoresetMode | str, render_mode: str | None
+    def __init__(
+        self,
+        batch: RowBatch,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
     ) -> None:
-        """Check and keep what is common to all problems."""
         if render_mode is not None:
             raise InputError(
                 f"render_mode must be None for many rows in one call, got {render_mode!r}: "
                 'make the scalar environments with vectorization_mode="sync"'
             )
         self.render_mode = render_mode
-        self.num_envs = num_envs
+        self.batch: Any = batch
+        self.num_envs = batch.num_rows
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
+        self.single_observation_space = batch.observation_space
+        self.single_action_space = batch.action_space
+        self.observation_space = batch_space(batch.observation_space, self.num_envs)
+        self.action_space = batch_space(batch.action_space, self.num_envs)
 
     def reset(
         self,
@@ -98,7 +174,7 @@ class RowVectorEnv(VectorEnv[Any, Any, Any]):
         reward = outcome.reward
         begins = np.zeros(self.num_envs, np.bool_)
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
-            begins = ended_before  # these rows stood still above
+            begins = ended_before  # these rows took no step above
             terminated, truncated = terminated & ~begins, truncated & ~begins
         elif self.autoreset_mode is AutoresetMode.SAME_STEP:
             begins = terminated | truncated
@@ -109,6 +185,10 @@ class RowVectorEnv(VectorEnv[Any, Any, Any]):
             outcome = _merge(outcome, begun, begins)
         infos |= _infos(outcome, np.ones(self.num_envs, np.bool_))
         return outcome.observation, reward, terminated, truncated, infos
+
+    def training_plan(self, seeds: Sequence[int]) -> list[PlannedEpisode]:
+        """Return training episodes: one per seed, which draws all that there is to draw."""
+        return [PlannedEpisode(seed) for seed in seeds]
 
     def _row_seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
         if seed is None:
@@ -149,7 +229,7 @@ def _merge(outcome: Outcome, begun: Outcome, begins: BoolArray) -> Outcome:
 
 
 def _final(outcome: Outcome, ended: BoolArray) -> dict[str, Any]:
-    """Return what SAME_STEP says of the episodes that just ended, before their rows go on."""
+    """Return the infos of SAME_STEP about the episodes that just ended."""
     final_obs = np.full(len(ended), None, dtype=object)
     for row in np.flatnonzero(ended):
         final_obs[row] = row_of(outcome.observation, int(row))
@@ -162,7 +242,7 @@ def _final(outcome: Outcome, ended: BoolArray) -> dict[str, Any]:
 
 
 def scalar_info(outcome: Outcome) -> dict[str, Any]:
-    """Return the info of a batch of one: what is said of its row, as plain numbers or arrays."""
+    """Return the info of a batch of one row, as plain numbers or arrays."""
     return {
         key: column[0].item() if column.ndim == 1 else column[0]
         for key, column in outcome.info.items()
@@ -171,18 +251,8 @@ def scalar_info(outcome: Outcome) -> dict[str, Any]:
 
 
 def row_of(observation: Any, row: int) -> Any:
-    """Return a copy of what one row sees."""
+    """Return a copy of the observation of one row."""
     if isinstance(observation, dict):
         return {key: each[row].copy() for key, each in observation.items()}
     part = observation[row]
     return part.copy() if isinstance(part, np.ndarray) else part  # of a ragged view it is a copy
-
-
-def next_keys(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the keys of the episodes that follow, where no seed names them."""
-    return np.asarray(mix64(keys + GAMMA), np.uint64)
-
-
-def keys_of(seeds: Sequence[int | None]) -> NDArray[np.uint64]:
-    """Return the key of each seed; where there is none, anything."""
-    return keys_of_seeds([0 if seed is None else int(seed) % 2**63 for seed in seeds])

@@ -139,10 +139,9 @@ def test_a_long_stall_that_buys_much_is_found():
 
 def proved(trace, pointer, video, qoe, player, floor, limit):
     """Mean reward that the proving run alone claims to reach, by a floor in mean reward."""
-    game = abr_optimum._proving_game(abr_optimum._planning_game(trace, pointer, video, qoe, player))
-    steps = video.num_chunks - 1
-    first_bytes = float(video.size_bytes[0, 0])
-    return abr_optimum._run(game, pointer, first_bytes, floor * steps, limit).claim / steps
+    planning = abr_optimum._planning_episode(trace, pointer, video, qoe, player)
+    proving, steps = abr_optimum._proving_episode(planning), video.num_chunks - 1
+    return abr_optimum._run(proving, pointer, floor * steps, limit).claim / steps
 
 
 def drawn_episode(seed):

@@ -1,18 +1,17 @@
-"""A batch of players and what Gymnasium needs to know of it: one body under two faces.
+"""The batch of players that `ABREnv` (one row) and `ABRVectorEnv` (N rows) share.
 
-`ABREnv` is a batch of one and `ABRVectorEnv` a batch of N over the same class, hence the same
-kernel, the same draws and the same checks. The kernel (and numba with it) is imported when the
-first episode begins, so that `gym.make` stays light.
+The simulator, and numba with it, is imported when the first episode begins, so `gym.make` is fast.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, cast
 
 import numpy as np
 from gymnasium import spaces
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from netllm_gym.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from netllm_gym.data.abr.sets import load_trace_set
@@ -21,9 +20,8 @@ from netllm_gym.data.abr.video import Video, load_video
 from netllm_gym.envs.abr.observation import HISTORY, NUM_ROWS
 from netllm_gym.envs.abr.player import DownloadNoise, PlayerConfig
 from netllm_gym.envs.abr.qoe import LinearQoE
-from netllm_gym.envs.rows import Outcome, keys_of, next_keys
+from netllm_gym.envs.batch import Outcome, RowBatch, check_within, whole_actions
 from netllm_gym.errors import InputError
-from netllm_gym.randomness import keys_of_seeds
 
 T = TypeVar("T")
 TracesLike = str | Path | TraceSet | Sequence[Trace]
@@ -31,7 +29,14 @@ PlayerLike = PlayerConfig | Sequence[PlayerConfig]
 NoiseLike = bool | tuple[float, float] | DownloadNoise | Sequence[DownloadNoise]
 
 
-class PlayerBatch:
+@cache
+def _simulator() -> ModuleType:
+    from netllm_gym.envs.abr import simulator
+
+    return simulator
+
+
+class PlayerBatch(RowBatch):
     """N players of one video over the traces of one set.
 
     Args:
@@ -43,6 +48,8 @@ class PlayerBatch:
         noise: Off (False), the reference's (True: 0.9, 1.1), a range, or one per row.
     """
 
+    option_names = ("trace", "start_pointer")
+
     def __init__(
         self,
         num_rows: int,
@@ -52,9 +59,7 @@ class PlayerBatch:
         player: PlayerLike | None,
         noise: NoiseLike,
     ) -> None:
-        if num_rows < 1:
-            raise InputError(f"num_envs must be at least 1, got {num_rows}")
-        self.num_rows = num_rows
+        super().__init__(num_rows)
         self.trace_set = load_trace_set(traces)
         self.video = load_video(video)
         if not isinstance(qoe, LinearQoE | None):
@@ -72,31 +77,21 @@ class PlayerBatch:
         self.observation_space = spaces.Box(0.0, np.inf, (NUM_ROWS, width), np.float32)
         self.action_space = spaces.Discrete(self.video.num_rungs)
         self._observation = np.zeros((num_rows, NUM_ROWS, width), np.float32)
-        self._simulator: ModuleType | None = None
 
-    def _simulate(self) -> ModuleType:
-        if self._simulator is None:
-            from netllm_gym.envs.abr import simulator
+    @cached_property
+    def _arrays(self) -> tuple[Any, ...]:
+        return tuple(_simulator().pack_arrays(self.trace_set.traces, self.video, self.qoe))
 
-            self._simulator = simulator
-            self._world = simulator.pack_arrays(self.trace_set.traces, self.video, self.qoe)
-            self._packed_players = simulator.pack_players(self.players, self.noises)
-            self.rows = simulator.new_rows(self.num_rows)
-        return self._simulator
+    @cached_property
+    def _packed_players(self) -> NDArray[np.void]:
+        packed: NDArray[np.void] = _simulator().pack_players(self.players, self.noises)
+        return packed
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        state["_simulator"] = self._simulator is not None  # a module cannot be copied
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        started = state.pop("_simulator")
-        self.__dict__.update(state)
-        self._simulator = None
-        if started:
-            from netllm_gym.envs.abr import simulator
-
-            self._simulator = simulator
+    @cached_property
+    def rows(self) -> NDArray[np.void]:
+        """(N,) state of the players, `ROW` of the simulator."""
+        rows: NDArray[np.void] = _simulator().new_rows(self.num_rows)
+        return rows
 
     @property
     def trace_index(self) -> IntArray:
@@ -111,136 +106,130 @@ class PlayerBatch:
     @property
     def done(self) -> BoolArray:
         """(N,) whether each row's episode is over, or has not begun."""
-        self._simulate()
         return np.array(self.rows["done"])
 
     def stand_as(self, other: "PlayerBatch", rows: IntArray) -> Float32Array:
-        """Let each row stand where a row of another batch of the same world and player stands.
+        """Copy the state of rows of another batch, which has the same traces, video and players.
 
         Args:
-            other: Whose episodes have begun; it is not changed.
-            rows: (N,) of the other batch.
+            other: Its episodes have begun; it is not changed.
+            rows: (N,) row of the other batch for each row of this one.
 
         Returns:
             (N, 6, W) what the rows see.
         """
-        self._simulate()
         self.rows[:] = other.rows[rows]
+        self.keys[:] = other.keys[rows]
         self._observation[:] = other._observation[rows]
         return self._observation.copy()
 
     def begin(
         self,
-        begins: BoolArray,  # (N,)
-        seeds: Sequence[int | None],  # (N,) None goes on with the row's own chain of episodes
+        begins: BoolArray,
+        seeds: Sequence[int | None],
         options: Mapping[str, Any] | None,
-        generator: np.random.Generator,  # for rows that never had a seed
+        generator: np.random.Generator,
     ) -> Outcome:
-        """Begin an episode in some rows; the others stand still."""
-        simulator = self._simulate()
+        """Begin an episode in some rows; see `RowBatch`."""
         trace, pointer = self._chosen_episodes(options or {})
-        self._renew_keys(begins, seeds, generator)
-        info = np.zeros((self.num_rows, len(simulator.INFO_KEYS)))
-        simulator.begin_rows(
-            *(*self._world, self._packed_players, self.rows, begins, trace, pointer),
-            *(self._observation, info),
+        self.renew_keys(begins, seeds, generator)
+        self.rows["key"][begins] = self.keys[begins]
+        self.rows["trace"][begins] = trace[begins]
+        self.rows["start_pointer"][begins] = pointer[begins]
+        info = np.zeros(self.num_rows, _simulator().INFO)
+        _simulator().begin_rows(
+            self._arrays, self._packed_players, self.rows, begins, self._observation, info
         )
         outcome = self._outcome(info)
-        outcome = outcome._replace(reward=np.zeros(self.num_rows))
         startup_s = np.where(begins, outcome.info["download_s"], 0.0)
         return outcome._replace(
-            info={**outcome.info, "startup_s": startup_s}, where={"startup_s": begins}
+            reward=np.zeros(self.num_rows),
+            info={**outcome.info, "startup_s": startup_s},
+            where={"startup_s": begins},
         )
 
     def step(self, actions: ArrayLike) -> Outcome:
-        """Download the next chunk of every row that is not done; the others stand still."""
-        simulator = self._simulate()
-        actions = np.asarray(actions)
-        if actions.shape != (self.num_rows,) or actions.dtype.kind not in "iu":
-            raise InputError(
-                f"actions must be {self.num_rows} whole numbers, "
-                f"got shape {actions.shape} of {actions.dtype}"
-            )
-        if actions.min() < 0 or actions.max() >= self.video.num_rungs:
-            wrong = actions[(actions < 0) | (actions >= self.video.num_rungs)][0]
-            raise InputError(f"action must be a rung in 0..{self.video.num_rungs - 1}, got {wrong}")
-        info = np.zeros((self.num_rows, len(simulator.INFO_KEYS)))
-        simulator.step_rows(
-            *(*self._world, self._packed_players, self.rows, actions.astype(np.int64)),
-            *(self._observation, info),
+        """Download the next chunk of every row that is not done; see `RowBatch`."""
+        rungs = whole_actions(actions, (self.num_rows,))
+        check_within("action must be a rung in", rungs, 0, self.video.num_rungs - 1)
+        info = np.zeros(self.num_rows, _simulator().INFO)
+        _simulator().step_rows(
+            self._arrays, self._packed_players, self.rows, rungs, self._observation, info
         )
         return self._outcome(info)
 
     def noise_factors(self, row: int, num_chunks: int) -> FloatArray:
         """Return (num_chunks,) what a row's download times were multiplied by, chunk 0 first."""
-        factors = self._simulate().noise_factors(
-            self.rows["key"][row], self.noises[row], num_chunks
-        )
-        return np.asarray(factors, np.float64)
+        key, noise = self.rows["key"][row], self.noises[row]
+        return np.asarray(_simulator().noise_factors(key, noise, num_chunks), np.float64)
 
-    def _outcome(self, info: FloatArray) -> Outcome:
-        names = self._simulate().INFO_KEYS
+    def _outcome(self, info: NDArray[np.void]) -> Outcome:
         return Outcome(
             observation=self._observation.copy(),
-            reward=info[:, names.index("qoe")].copy(),
+            reward=info["qoe"].copy(),
             terminated=np.array(self.rows["done"]),
             truncated=np.zeros(self.num_rows, np.bool_),
-            info={name: info[:, place] for place, name in enumerate(names)},
+            info={name: info[name] for name in info.dtype.names or ()},
         )
 
     def _chosen_episodes(self, options: Mapping[str, Any]) -> tuple[IntArray, IntArray]:
         """Return (N,) trace and start pointer from reset's options; -1 lets the kernel draw."""
-        unknown = sorted(set(options) - {"trace", "start_pointer", "reset_mask"})
-        if unknown:
-            raise InputError(
-                f"options must be trace, start_pointer or reset_mask, got {unknown[0]}"
-            )
+        self.check_options(options)
         drawn = np.full(self.num_rows, -1, np.int64)
         if "trace" not in options:
             if "start_pointer" in options:
                 raise InputError("start_pointer must come with trace, got start_pointer alone")
             return drawn, drawn
-        trace = self._whole_per_row("trace", options["trace"])
-        for index in trace:
-            if not 0 <= index < len(self.trace_set.traces):
-                raise InputError(
-                    f"trace must be in 0..{len(self.trace_set.traces) - 1}, got {index}"
-                )
+        last = len(self.trace_set.traces) - 1
+        trace = self.whole_per_row("trace", options["trace"], 0, last)
         if "start_pointer" not in options:
             published = [self.trace_set.start_pointer(int(index)) for index in trace]
             return trace, np.array(published, np.int64)
-        pointer = self._whole_per_row("start_pointer", options["start_pointer"])
+        pointer = self.whole_per_row("start_pointer", options["start_pointer"])
         for index, start in zip(trace, pointer, strict=True):
             check_start_pointer(int(start), self.trace_set.traces[index])
         return trace, pointer
 
-    def _whole_per_row(self, name: str, value: ArrayLike) -> IntArray:
-        numbers = np.asarray(value)
-        if numbers.dtype.kind not in "iu" or numbers.shape not in ((), (self.num_rows,)):
-            raise InputError(
-                f"{name} must be one whole number or one per row, {self.num_rows} in all, "
-                f"got {value!r}"
-            )
-        return np.broadcast_to(numbers.astype(np.int64), self.num_rows)
 
-    def _renew_keys(
-        self,
-        begins: BoolArray,
-        seeds: Sequence[int | None],
-        generator: np.random.Generator,
-    ) -> None:
-        key = self.rows["key"]  # (N,) a view
-        fresh = begins & (key == 0)
-        if fresh.any():
-            drawn = generator.integers(0, 2**31, self.num_rows)
-            key[fresh] = keys_of_seeds(drawn)[fresh]
-        seeded = np.array([seed is not None for seed in seeds])
-        continues = begins & ~seeded & ~fresh
-        if continues.any():
-            key[continues] = next_keys(key[continues])
-        named = begins & seeded
-        if named.any():
-            key[named] = keys_of(seeds)[named]
+class PlayerRows:
+    """What both ABR environments say of their batch."""
+
+    batch: PlayerBatch
+
+    @property
+    def trace_set(self) -> TraceSet:
+        """The traces that episodes play over."""
+        return self.batch.trace_set
+
+    @property
+    def video(self) -> Video:
+        """The video that is played."""
+        return self.batch.video
+
+    @property
+    def qoe(self) -> LinearQoE:
+        """The weights of the reward."""
+        return self.batch.qoe
+
+    @property
+    def players(self) -> tuple[PlayerConfig, ...]:
+        """(N,) constants of each row's player and link."""
+        return self.batch.players
+
+    @property
+    def noises(self) -> tuple[DownloadNoise, ...]:
+        """(N,) noise on each row's download times."""
+        return self.batch.noises
+
+    @property
+    def trace_index(self) -> IntArray:
+        """(N,) trace that each row plays now."""
+        return self.batch.trace_index
+
+    @property
+    def start_pointer(self) -> IntArray:
+        """(N,) trace row in which each row's episode began."""
+        return self.batch.start_pointer
 
 
 def _noise(noise: NoiseLike) -> DownloadNoise | Sequence[DownloadNoise]:

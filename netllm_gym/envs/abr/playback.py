@@ -1,8 +1,8 @@
-"""One episode on a time axis: the curves that pictures of it are drawn from.
+"""One ABR episode as curves over time, which pictures are drawn from.
 
-The simulator reports one line per chunk. Here those lines become curves over the seconds since the
-episode began. The link's capacity is laid on the same axis: the trace's own clock stands still
-during a round trip and runs slower under noise, so its seconds are not the episode's.
+The simulator reports numbers per chunk. Here they become curves over the seconds since the episode
+began, the capacity of the link included: the trace has a clock of its own, which does not advance
+during a round trip and runs more slowly under noise.
 """
 
 from collections.abc import Mapping
@@ -20,40 +20,29 @@ from netllm_gym.envs.curves import Line, Steps
 
 @dataclass(frozen=True, eq=False)
 class Playback:
-    """One episode chunk by chunk; row 0 is the chunk that `reset` downloads.
+    """One episode chunk by chunk; row 0 is the chunk that `reset` downloads."""
 
-    Attributes:
-        qoe: (T,) Mbit/s; row 0 is not part of the episode's.
-        bitrate_mbps: (T,) of the chunk.
-        rebuffer_s: (T,) how long playback stood still; in row 0 it had not begun.
-        download_s: (T,) request to last byte.
-        throughput_mbps: (T,) size / download.
-        buffer_s: (T,) after the chunk and the pause.
-        pause_s: (T,) wait for room in the buffer, after the chunk.
-        clock_s: (T,) when the pause is over and the next chunk is asked for.
-    """
-
-    qoe: FloatArray
-    bitrate_mbps: FloatArray
-    rebuffer_s: FloatArray
-    download_s: FloatArray
-    throughput_mbps: FloatArray
-    buffer_s: FloatArray
-    pause_s: FloatArray
-    clock_s: FloatArray
+    qoe: FloatArray  # (T,) Mbit/s; row 0 does not count for the episode
+    bitrate_mbps: FloatArray  # (T,) of the chunk
+    rebuffer_s: FloatArray  # (T,) stall; in row 0 the time before playback began
+    download_s: FloatArray  # (T,) from the request to the last byte
+    throughput_mbps: FloatArray  # (T,) size / download time
+    buffer_s: FloatArray  # (T,) after the chunk and the pause
+    pause_s: FloatArray  # (T,) wait for room in the buffer, after the chunk
+    clock_s: FloatArray  # (T,) end of the pause, when the next chunk is requested
 
     @classmethod
     def of(cls, infos: Mapping[str, ArrayLike]) -> "Playback":
-        """Take the (T,) columns of an environment's infos, chunk 0 first."""
+        """Return the episode from (T,) columns of an environment's infos, chunk 0 first."""
         names = [field.name for field in fields(cls)]
         return cls(**{name: np.asarray(infos[name], np.float64) for name in names})
 
     @classmethod
     def after_reset(cls, infos: Mapping[str, FloatArray], video: Video) -> "Playback":
-        """Take the infos of the steps alone, as a rollout keeps them, and put chunk 0 before them.
+        """Return the episode from infos of its steps, which do not include chunk 0.
 
-        It is known without being reported: the lowest rung, over by the first request, one chunk
-        in the buffer.
+        Chunk 0 is known without them: it has the lowest bitrate, ends with the first request, and
+        leaves one chunk in the buffer.
         """
         lowest_mbps = float(video.ladder_mbps[0])
         startup_s = float(infos["clock_s"][0] - infos["pause_s"][0] - infos["download_s"][0])
@@ -76,7 +65,7 @@ class Playback:
 
     @property
     def request_s(self) -> FloatArray:
-        """(T,) when each chunk was asked for."""
+        """(T,) when each chunk was requested."""
         return self.arrival_s - self.download_s
 
     @property
@@ -86,12 +75,12 @@ class Playback:
 
     @property
     def stalls_s(self) -> FloatArray:
-        """(K, 2) begin and end of every time that playback stood still after it had begun."""
+        """(K, 2) begin and end of every stall after playback had begun."""
         end_s, long_s = self.arrival_s[1:], self.rebuffer_s[1:]
         return np.column_stack([end_s - long_s, end_s])[long_s > 0]
 
     def bitrate(self) -> Steps:
-        """Return the bitrate of the chunk on its way, or just arrived."""
+        """Return the bitrate of the chunk that downloads, or arrived last."""
         return Steps(np.concatenate([self.request_s, self.clock_s[-1:]]), self.bitrate_mbps)
 
     def buffer(self) -> Line:
@@ -112,13 +101,13 @@ def link_capacity(
     player: PlayerConfig,
     noise: FloatArray | float = 1.0,
 ) -> Steps:
-    """Return the capacity of the link on the clock of the episode.
+    """Return the capacity of the link over the seconds of the episode.
 
     Args:
         playback: The episode.
-        trace: What it was played over.
+        trace: The link.
         start_pointer: Row of the trace in which it began.
-        player: Whose round trip stands between request and first byte.
+        player: Has the round-trip time between request and first byte.
         noise: (T,) factor that each download time was multiplied by.
     """
     plain_s = playback.download_s / noise  # (T,)

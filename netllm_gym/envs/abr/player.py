@@ -1,4 +1,4 @@
-"""Constants of the player and of its link, and the noise on what it measures."""
+"""Constants of the player and its link, and the noise on download times."""
 
 import math
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from netllm_gym.errors import InputError
 
 @dataclass(frozen=True)
 class PlayerConfig:
-    """Constants of one player and its link; the defaults are the reference programs'.
+    """Constants of one player and its link; the defaults are those of the reference programs.
 
     Attributes:
         rtt_s: Round-trip time, added to every download.
-        buffer_cap_s: Above this buffer the player pauses its requests.
-        pause_step_s: A pause lasts a whole number of these; 0 pauses exactly as long as needed.
+        buffer_cap_s: The player pauses its requests while its buffer is above this.
+        pause_step_s: A pause lasts a multiple of this; 0 pauses for exactly as long as needed.
         payload_fraction: Share of the link's capacity that carries video.
-        rtt_moves_clock: Whether the trace runs on during the round trip. The reference programs
-            let it stand still.
+        rtt_moves_clock: Whether the trace advances during the round trip. In the reference
+            programs it does not.
     """
 
     rtt_s: float = 0.08

@@ -1,6 +1,6 @@
-"""What `ABREnv.render` gives: an episode so far as a few lines of text, or as a picture."""
+"""`ABREnv.render`: an episode so far as a few lines of text, or as a picture."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -8,15 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from netllm_gym.data.abr.video import Video
 from netllm_gym.envs.abr.playback import Playback
 from netllm_gym.envs.curves import Steps
-from netllm_gym.envs.drawing import (
-    BLUE,
-    DOTS_PER_INCH,
-    GREEN,
-    GREY,
-    ORANGE,
-    RED,
-    SIZE_INCHES,
-)
+from netllm_gym.envs.drawing import BLUE, GREEN, GREY, ORANGE, RED, TwoPanels
 
 LEVELS = "▁▂▃▄▅▆▇█"
 LONGEST = 60  # chunks in a line of text
@@ -34,7 +26,7 @@ class Scene(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What is played, and how far."""
+        """Names of trace and video, and how much was downloaded."""
         done = len(self.playback.clock_s) - 1
         return (
             f"trace {self.trace} from row {self.start_pointer}, video {self.video.name}: "
@@ -82,44 +74,24 @@ def episode_text(scene: Scene) -> str:
     return "\n".join([scene.title, *rows])
 
 
-class Painter:
-    """Draws episodes on one time axis, frame after frame, without a display.
+class Painter(TwoPanels):
+    """Draws episodes of ABR.
 
-    Above: what the link could carry, what was measured, what was chosen. Below: the buffer. Where
-    playback stood still both are shaded. The axes stay the same from frame to frame, and are made
-    once, which takes longer than drawing what changes.
+    Above: the link's capacity, the measured throughput and the chosen bitrate. Below: the buffer.
+    Times in which playback stood still are shaded in both. The axes stay the same over an episode.
     """
 
     def __init__(self) -> None:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
         from matplotlib.lines import Line2D
         from matplotlib.patches import Patch
 
-        figure = Figure(SIZE_INCHES, DOTS_PER_INCH)
-        self._canvas: Any = FigureCanvasAgg(figure)  # matplotlib types only a part of it
-        room = {"left": 0.075, "right": 0.985, "top": 0.88, "bottom": 0.1, "hspace": 0.1}
-        self._axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2), gridspec_kw=room)
-        rates, buffer = self._axes
-        rates.set_ylabel("Mbit/s")
-        buffer.set_ylabel("buffer, s")
-        buffer.set_xlabel("seconds since the episode began")
-        for axes in self._axes:
-            axes.spines[["top", "right"]].set_visible(False)
-        self._title = figure.text(0.075, 0.955, "", fontsize=9.5)
-        self._result = figure.text(0.075, 0.91, "", fontsize=9.5, color="#444444")
         handles = [
             Patch(color=GREY, label="link capacity"),
             Line2D([], [], color=ORANGE, lw=2, label="measured"),
             Line2D([], [], color=BLUE, lw=2, label="bitrate"),
             Patch(color=RED, alpha=STALL_ALPHA, label="stall"),
         ]
-        figure.legend(
-            handles=handles, ncols=4, fontsize=8.5, frameon=False, bbox_to_anchor=(0.99, 0.945)
-        )
-
-    def __reduce__(self) -> tuple[type["Painter"], tuple[()]]:
-        return Painter, ()  # nothing of a frame is kept, and a canvas cannot be copied
+        super().__init__(("Mbit/s", "buffer, s"), height_ratios=(3, 2), gap=0.1, legend=handles)
 
     def paint(self, scene: Scene, link: Steps) -> NDArray[np.uint8]:
         """Draw the episode so far.
@@ -129,20 +101,24 @@ class Painter:
             link: Capacity on the clock of the episode.
 
         Returns:
-            (480, 800, 3) red, green, blue.
+            (480, 800, 3) uint8 red, green, blue.
         """
         played, video = scene.playback, scene.video
         rates, buffer = self._axes
+        self.clear()
         for axes in self._axes:
-            for artist in (*axes.collections, *axes.lines, *axes.patches):
-                artist.remove()
             axes.axvspan(0.0, played.startup_s, color="#777777", alpha=0.25, lw=0, zorder=1)
             for begin_s, end_s in played.stalls_s:
                 axes.axvspan(begin_s, end_s, color=RED, alpha=STALL_ALPHA, lw=0, zorder=1)
         chosen, filled = played.bitrate(), played.buffer()
         rates.stairs(link.value, link.border_s, fill=True, color=GREY, zorder=0.5)
         rates.hlines(
-            *(played.throughput_mbps, played.request_s, played.arrival_s, ORANGE), lw=2, zorder=2
+            y=played.throughput_mbps,
+            xmin=played.request_s,
+            xmax=played.arrival_s,
+            colors=ORANGE,
+            lw=2,
+            zorder=2,
         )
         rates.stairs(chosen.value, chosen.border_s, baseline=None, color=BLUE, lw=2.2, zorder=3)
         rates.set_ylim(0.0, 1.5 * float(video.ladder_mbps[-1]))  # what is faster is cut off
@@ -151,7 +127,5 @@ class Painter:
         buffer.set_xlim(0.0, max(video.num_chunks * video.chunk_s, float(played.clock_s[-1])))
         counted = played.qoe[1:]
         mean_qoe = f"{counted.mean():.3f} Mbit/s per chunk" if len(counted) else "none yet"
-        self._title.set_text(scene.title)
-        self._result.set_text(f"QoE {mean_qoe}, stalled {played.rebuffer_s[1:].sum():.2f} s")
-        self._canvas.draw()
-        return np.array(np.asarray(self._canvas.buffer_rgba())[..., :3])
+        stalled_s = played.rebuffer_s[1:].sum()
+        return self.frame(scene.title, f"QoE {mean_qoe}, stalled {stalled_s:.2f} s")

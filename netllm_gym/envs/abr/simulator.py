@@ -1,17 +1,17 @@
-"""The ABR simulator: one numba kernel under the scalar and the vector environment.
+"""The ABR simulator: one compiled kernel for the scalar and the vector environment.
 
-A player downloads a video chunk by chunk over a link whose capacity follows a trace. Every
-row of the arrays is one player; rows know nothing of each other, and every random number is keyed
-by the row's episode, so a batch of one and a batch of a thousand play the same episodes.
+A player downloads a video chunk by chunk over a link whose capacity follows a trace. Every row of
+the arrays is one player, and the rows do not influence each other. Every random number is keyed by
+the row's episode, so a batch of one and a batch of a thousand play the same episodes.
 
-Units: seconds, bytes, bytes/s inside the link (packed from Mbit/s once), Mbit/s for bitrates.
+Units: seconds, bytes, bytes/s inside the link (converted from Mbit/s once), Mbit/s for bitrates.
 
-Source: the chunk-level simulator of Pensieve (SIGCOMM 2017) as NetLLM ships it, `spec/abr.md`
-section 2. What looks odd there and shapes results is kept: row 0 of a trace is never used, the
+Source: the chunk-level simulator of Pensieve (SIGCOMM 2017) as NetLLM (SIGCOMM 2024) ships it.
+Where it is unusual and this shapes results, it is followed: row 0 of a trace is never used, the
 trace wraps to its second row, the round trip and the noise lengthen a download without moving the
-trace clock, a full buffer pauses in steps of half a second.
-Differs: the pause that is reported is the whole pause (the reference reports its last segment);
-times are in seconds (the reference's are in milliseconds), so values agree to rounding only.
+trace clock, and a full buffer pauses in steps of half a second.
+Differences: the reported pause is the whole pause (the reference reports its last segment); times
+are in seconds (the reference's are in milliseconds), so values agree up to rounding only.
 """
 
 import math
@@ -38,39 +38,38 @@ from netllm_gym.envs.abr.observation import (
     THROUGHPUT,
 )
 from netllm_gym.envs.abr.player import DownloadNoise, PlayerConfig
-from netllm_gym.envs.abr.qoe import LinearQoE, chunk_qoe
+from netllm_gym.envs.abr.qoe import LinearQoE, linear_qoe
 
-INFO_KEYS = (
-    *("qoe", "bitrate_mbps", "rebuffer_s", "smoothness_mbps", "download_s", "throughput_mbps"),
-    *("buffer_s", "pause_s", "size_bytes", "chunk", "clock_s"),
-)
 # Draws of an episode's key: which trace, where in it, then the noise of chunk n at NOISE_DRAW + n.
 TRACE_DRAW, POINTER_DRAW, NOISE_DRAW = np.uint64(1), np.uint64(2), np.uint64(3)
 NOISE_COUNTER = int(NOISE_DRAW) - 1  # `randomness.uniform` counts from 0
 
 # Nothing is allocated in here, so no reference need be counted.
 _OPTIONS: dict[str, Any] = {"_nrt": False}
-_jit = numba.njit(cache=True, inline="always", **_OPTIONS)
-_mix64, _to_unit, _chunk_qoe = _jit(randomness.mix64), _jit(randomness.to_unit), _jit(chunk_qoe)
+_inlined = numba.njit(inline="always", **_OPTIONS)
+_jit = numba.njit(cache=True, error_model="numpy", **_OPTIONS)
+_mix64, _to_unit = _inlined(randomness.mix64), _inlined(randomness.to_unit)
 _GAMMA = randomness.GAMMA
+chunk_qoe = _inlined(linear_qoe)
 
 
 class SimulatorArrays(NamedTuple):
-    """What all rows share, made by `pack_arrays`.
+    """What all rows share, made by `pack_arrays`; the traces lie end to end.
 
-    Two plain tuples, since numba's cache on disk would remember the classes of named ones and
-    break when a class is renamed.
-
-    Attributes:
-        link: Traces end to end: time_s (all rows,), rate (all rows,) in bytes/s, which holds until
-            time_s of the same row, and offset (traces + 1,), where each trace begins.
-        video: size_bytes (chunks, rungs), next_sizes_mb (chunks + 1, W) as they are observed (past
-            the last chunk the first one's), ladder_mbps (rungs,), chunk_s, and the QoE's
-            rebuffer_penalty and smoothness_penalty.
+    Kernels take it as a plain tuple, because numba's cache on disk would otherwise remember this
+    class by its name, and fail to load after a renaming.
     """
 
-    link: tuple[FloatArray, FloatArray, IntArray]
-    video: tuple[FloatArray, Float32Array, FloatArray, float, float, float]
+    time_s: FloatArray  # (rows of all traces,)
+    rate: FloatArray  # (rows of all traces,) in bytes/s, until time_s of the same row
+    offset: IntArray  # (traces + 1,) where each trace begins
+    size_bytes: FloatArray  # (chunks, rungs)
+    next_sizes_mb: Float32Array  # (chunks + 1, W) as observed; past the last chunk those of chunk 0
+    ladder_mbps: FloatArray  # (rungs,)
+    chunk_s: float
+    quality: FloatArray  # (rungs,) this and the next two: of the QoE
+    rebuffer_penalty: float
+    smoothness_penalty: float
 
 
 # Constants of one row's player and link, and the noise on its downloads.
@@ -104,19 +103,31 @@ ROW = np.dtype(
 )
 
 
+# What is reported of a chunk; `ABREnv` says what each number is.
+_REPORTED = (
+    *("qoe", "bitrate_mbps", "rebuffer_s", "smoothness_mbps", "download_s", "throughput_mbps"),
+    *("buffer_s", "pause_s", "size_bytes", "chunk", "clock_s"),
+)
+INFO = np.dtype([(name, np.float64) for name in _REPORTED])
+
+
 def pack_arrays(traces: Sequence[Trace], video: Video, qoe: LinearQoE) -> SimulatorArrays:
-    """Lay traces end to end and convert Mbit/s to bytes/s, once."""
+    """Lay the traces end to end and convert Mbit/s to bytes/s, once."""
     rows = [len(trace.time_s) for trace in traces]
     size_bytes = video.size_bytes[: video.num_chunks].astype(np.float64)
     next_sizes_mb = np.zeros((video.num_chunks + 1, max(HISTORY, video.num_rungs)), np.float32)
     next_sizes_mb[:, : video.num_rungs] = np.concatenate([size_bytes, size_bytes[:1]]) / 1e6
-    time_s = np.concatenate([trace.time_s for trace in traces])
-    rate = np.concatenate([trace.capacity_mbps for trace in traces]) * 1_000_000.0 / 8.0
-    offset = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
-    weights = (float(qoe.rebuffer_penalty), float(qoe.smoothness_penalty))
     return SimulatorArrays(
-        link=(time_s, rate, offset),
-        video=(size_bytes, next_sizes_mb, video.ladder_mbps, float(video.chunk_s), *weights),
+        time_s=np.concatenate([trace.time_s for trace in traces]),
+        rate=np.concatenate([trace.capacity_mbps for trace in traces]) * 1_000_000.0 / 8.0,
+        offset=np.concatenate([[0], np.cumsum(rows)]).astype(np.int64),
+        size_bytes=size_bytes,
+        next_sizes_mb=next_sizes_mb,
+        ladder_mbps=video.ladder_mbps,
+        chunk_s=float(video.chunk_s),
+        quality=qoe.quality(video.ladder_mbps),
+        rebuffer_penalty=float(qoe.rebuffer_penalty),
+        smoothness_penalty=float(qoe.smoothness_penalty),
     )
 
 
@@ -145,39 +156,52 @@ def noise_factors(key: np.uint64, noise: DownloadNoise, num_chunks: int) -> Floa
     return noise.low + (noise.high - noise.low) * share
 
 
-@_jit
-def carry(time_s, rate, first, end, pointer, trace_s, size_bytes, payload_fraction):  # type: ignore[no-untyped-def]
-    """Send `size_bytes` over the trace in rows [first, end); return seconds and new position."""
+@_inlined
+def carry(link, first, end, pointer, trace_s, size_bytes, payload_fraction):  # type: ignore[no-untyped-def]
+    """Send `size_bytes` over the trace in rows [first, end) of a link.
+
+    Args:
+        link: Has `time_s` and `rate`, as `SimulatorArrays` does.
+        first: First row of the trace.
+        end: Row behind its last.
+        pointer: Row whose capacity holds now.
+        trace_s: Position in the trace.
+        size_bytes: What is sent.
+        payload_fraction: Share of the capacity that carries it.
+
+    Returns:
+        How many seconds it takes, and the new pointer and position.
+    """
     seconds, sent = 0.0, 0.0
     while True:
-        span = time_s[pointer] - trace_s
-        payload = rate[pointer] * span * payload_fraction
+        span = link.time_s[pointer] - trace_s
+        payload = link.rate[pointer] * span * payload_fraction
         if sent + payload > size_bytes:
-            last = (size_bytes - sent) / rate[pointer] / payload_fraction
+            last = (size_bytes - sent) / link.rate[pointer] / payload_fraction
             return seconds + last, pointer, trace_s + last
         sent += payload
         seconds += span
-        trace_s = time_s[pointer]
+        trace_s = link.time_s[pointer]
         pointer += 1
         if pointer >= end:
             pointer, trace_s = first + 1, 0.0
 
 
-@_jit
-def wait(time_s, first, end, pointer, trace_s, pause_s):  # type: ignore[no-untyped-def]
-    """Let the trace run on for `pause_s` without sending; return the new position."""
+@_inlined
+def wait(link, first, end, pointer, trace_s, pause_s):  # type: ignore[no-untyped-def]
+    """Let the trace run on for `pause_s` without sending; return the new pointer and position."""
     while True:
-        span = time_s[pointer] - trace_s
+        span = link.time_s[pointer] - trace_s
         if span > pause_s:
             return pointer, trace_s + pause_s
         pause_s -= span
-        trace_s = time_s[pointer]
+        trace_s = link.time_s[pointer]
         pointer += 1
         if pointer >= end:
             pointer, trace_s = first + 1, 0.0
 
 
-@_jit
+@_inlined
 def pause_for(buffer_s, buffer_cap_s, pause_step_s):  # type: ignore[no-untyped-def]
     """Return how long a player with this buffer pauses before its next request."""
     excess_s = buffer_s - buffer_cap_s
@@ -188,45 +212,37 @@ def pause_for(buffer_s, buffer_cap_s, pause_step_s):  # type: ignore[no-untyped-
     return math.ceil(excess_s / pause_step_s) * pause_step_s
 
 
-@_jit
+@_inlined
 def _unit(key, draw):  # type: ignore[no-untyped-def]
     return _to_unit(_mix64(key + draw * _GAMMA))
 
 
-# fmt: off
-@_jit
-def _download(  # type: ignore[no-untyped-def]
-    time_s, rate, first, end,
-    size_bytes, next_sizes_mb, ladder_mbps, chunk_s, rebuffer_penalty, smoothness_penalty,
-    player, row, rung, i, observation, info,
-):
-    # fmt: on
-    """Download row i's next chunk; shift and write observation[i] and info[i].
-
-    Inlined, and given whole arrays one by one: numba counts the references to every slice and
-    tuple that is taken inside a loop, which costs more than the download itself.
-    """
+@_inlined
+def _download(arrays, player, row, rung, i, observation, info):  # type: ignore[no-untyped-def]
+    """Download the next chunk of a row; shift and write observation[i] and write info[i]."""
     chunk = row.chunk
-    size = size_bytes[chunk, rung]
+    size = arrays.size_bytes[chunk, rung]
+    first, end = arrays.offset[row.trace], arrays.offset[row.trace + 1]
     pointer, trace_s = row.pointer, row.trace_s
     if player.rtt_moves_clock:
-        pointer, trace_s = wait(time_s, first, end, pointer, trace_s, player.rtt_s)
+        pointer, trace_s = wait(arrays, first, end, pointer, trace_s, player.rtt_s)
     download_s, pointer, trace_s = carry(
-        time_s, rate, first, end, pointer, trace_s, size, player.payload_fraction
+        arrays, first, end, pointer, trace_s, size, player.payload_fraction
     )
     download_s += player.rtt_s
     if player.noise_low != 1.0 or player.noise_high != 1.0:
         share = _unit(row.key, NOISE_DRAW + np.uint64(chunk))
         download_s *= player.noise_low + (player.noise_high - player.noise_low) * share
     rebuffer_s = max(download_s - row.buffer_s, 0.0)
-    buffer_s = max(row.buffer_s - download_s, 0.0) + chunk_s
+    buffer_s = max(row.buffer_s - download_s, 0.0) + arrays.chunk_s
     pause_s = pause_for(buffer_s, player.buffer_cap_s, player.pause_step_s)
     if pause_s > 0.0:
         buffer_s -= pause_s
-        pointer, trace_s = wait(time_s, first, end, pointer, trace_s, pause_s)
+        pointer, trace_s = wait(arrays, first, end, pointer, trace_s, pause_s)
 
-    bitrate_mbps, last_mbps = ladder_mbps[rung], ladder_mbps[row.rung]
-    num_chunks, num_rungs = size_bytes.shape
+    bitrate_mbps, last_mbps = arrays.ladder_mbps[rung], arrays.ladder_mbps[row.rung]
+    quality, last_quality = arrays.quality[rung], arrays.quality[row.rung]
+    num_chunks, num_rungs = arrays.size_bytes.shape
     row.pointer, row.trace_s, row.buffer_s = pointer, trace_s, buffer_s
     row.clock_s += download_s + pause_s
     row.chunk, row.rung = chunk + 1, rung
@@ -235,92 +251,80 @@ def _download(  # type: ignore[no-untyped-def]
     newest = observation.shape[2] - 1
     oldest = newest + 1 - HISTORY  # the history stays as long, however wide the matrix is
     for kind in range(NUM_ROWS):
-        for column in range(oldest, newest):  # the row of sizes is written anew below
+        for column in range(oldest, newest):  # the sizes are overwritten below
             observation[i, kind, column] = observation[i, kind, column + 1]
-    observation[i, BITRATE, newest] = bitrate_mbps / ladder_mbps[num_rungs - 1]
+    observation[i, BITRATE, newest] = bitrate_mbps / arrays.ladder_mbps[num_rungs - 1]
     observation[i, BUFFER, newest] = buffer_s / TENS_S
     observation[i, THROUGHPUT, newest] = size / download_s / 1e6
     observation[i, DOWNLOAD, newest] = download_s / TENS_S
     for column in range(newest + 1):
-        observation[i, SIZES, column] = next_sizes_mb[chunk + 1, column]
+        observation[i, SIZES, column] = arrays.next_sizes_mb[chunk + 1, column]
     observation[i, REMAINING, newest] = (num_chunks - chunk - 1) / num_chunks
 
-    info[i, 0] = _chunk_qoe(
-        bitrate_mbps, last_mbps, rebuffer_s, rebuffer_penalty, smoothness_penalty
+    report = info[i]
+    report.qoe = chunk_qoe(
+        quality,
+        rebuffer_s,
+        abs(quality - last_quality),
+        arrays.rebuffer_penalty,
+        arrays.smoothness_penalty,
     )
-    info[i, 1] = bitrate_mbps
-    info[i, 2] = rebuffer_s
-    info[i, 3] = abs(bitrate_mbps - last_mbps)
-    info[i, 4] = download_s
-    info[i, 5] = size * 8e-6 / download_s
-    info[i, 6] = buffer_s
-    info[i, 7] = pause_s
-    info[i, 8] = size
-    info[i, 9] = chunk
-    info[i, 10] = row.clock_s
+    report.bitrate_mbps = bitrate_mbps
+    report.rebuffer_s = rebuffer_s
+    report.smoothness_mbps = abs(bitrate_mbps - last_mbps)
+    report.download_s = download_s
+    report.throughput_mbps = size * 8e-6 / download_s
+    report.buffer_s = buffer_s
+    report.pause_s = pause_s
+    report.size_bytes = size
+    report.chunk = chunk
+    report.clock_s = row.clock_s
 
 
-@numba.njit(cache=True, error_model="numpy", **_OPTIONS)
-def step_rows(link, video, players, rows, actions, observations, info):  # type: ignore[no-untyped-def]
-    """Download one chunk in every row that is not done; done rows stand still.
+@_jit
+def step_rows(plain_arrays, players, rows, actions, observations, info):  # type: ignore[no-untyped-def]
+    """Download one chunk in every row that is not done; done rows stay as they are.
 
     Args:
-        link: Of `SimulatorArrays`.
-        video: Of `SimulatorArrays`.
+        plain_arrays: `SimulatorArrays` as a plain tuple.
         players: (N,) `PLAYER`.
         rows: (N,) `ROW`, changed in place.
         actions: (N,) rung of each row's next chunk.
         observations: (N, 6, W) what each row saw; changed to what it sees now.
-        info: (N, 11) written in the order of `INFO_KEYS`.
+        info: (N,) `INFO`, written where a chunk is downloaded.
     """
-    time_s, rate, offset = link
-    size_bytes, next_sizes_mb, ladder_mbps, chunk_s, rebuffer_penalty, smoothness_penalty = video
+    arrays = SimulatorArrays(*plain_arrays)
     for i in range(len(actions)):
         row = rows[i]
         if not row.done:
-            first, end = offset[row.trace], offset[row.trace + 1]
-            _download(
-                time_s, rate, first, end,
-                size_bytes, next_sizes_mb, ladder_mbps, chunk_s,
-                rebuffer_penalty, smoothness_penalty,
-                players[i], row, actions[i], i, observations, info,
-            )  # fmt: skip
+            _download(arrays, players[i], row, actions[i], i, observations, info)
 
 
-@numba.njit(cache=True, error_model="numpy", **_OPTIONS)
-def begin_rows(link, video, players, rows, begins, trace, start_pointer, observations, info):  # type: ignore[no-untyped-def]
+@_jit
+def begin_rows(plain_arrays, players, rows, begins, observations, info):  # type: ignore[no-untyped-def]
     """Begin an episode in the rows of `begins` and download its first chunk at the lowest rung.
 
     Args:
-        link: Of `SimulatorArrays`.
-        video: Of `SimulatorArrays`.
+        plain_arrays: `SimulatorArrays` as a plain tuple.
         players: (N,) `PLAYER`.
-        rows: (N,) `ROW`, changed in place; the caller has set their keys.
+        rows: (N,) `ROW`, changed in place. Where an episode begins, the caller has set its key,
+            and its trace and start pointer, or -1 to draw them.
         begins: (N,) bool.
-        trace: (N,) index of the trace, or -1 to draw one.
-        start_pointer: (N,) trace row to start in, or -1 to draw one.
         observations: (N, 6, W) written where an episode begins.
-        info: (N, 11) written there.
+        info: (N,) `INFO`, written there.
     """
-    time_s, rate, offset = link
-    size_bytes, next_sizes_mb, ladder_mbps, chunk_s, rebuffer_penalty, smoothness_penalty = video
+    arrays = SimulatorArrays(*plain_arrays)
     for i in range(len(begins)):
         if not begins[i]:
             continue
         row = rows[i]
-        row.trace = trace[i]
         if row.trace < 0:
-            row.trace = int(_unit(row.key, TRACE_DRAW) * (len(offset) - 1))
-        first, end = offset[row.trace], offset[row.trace + 1]
-        row.start_pointer = start_pointer[i]
+            row.trace = int(_unit(row.key, TRACE_DRAW) * (len(arrays.offset) - 1))
+        first, end = arrays.offset[row.trace], arrays.offset[row.trace + 1]
         if row.start_pointer < 0:
             row.start_pointer = 1 + int(_unit(row.key, POINTER_DRAW) * (end - first - 1))
         row.pointer = first + row.start_pointer
-        row.trace_s = time_s[row.pointer - 1]
+        row.trace_s = arrays.time_s[row.pointer - 1]
         row.buffer_s, row.clock_s, row.chunk, row.rung = 0.0, 0.0, 0, 0
         observations[i] = 0.0
-        _download(
-            time_s, rate, first, end,
-            size_bytes, next_sizes_mb, ladder_mbps, chunk_s, rebuffer_penalty, smoothness_penalty,
-            players[i], row, 0, i, observations, info,
-        )  # fmt: skip
+        _download(arrays, players[i], row, 0, i, observations, info)

@@ -1,4 +1,4 @@
-"""`gym.make_vec("NetLLM-ABR-v0", num_envs=N)`: N players a call, equal to N scalar envs."""
+"""`gym.make_vec("NetLLM-ABR-v0", num_envs=N)`: N players in one call, equal to N scalar ones."""
 
 import hashlib
 import math
@@ -7,32 +7,56 @@ from pathlib import Path
 from typing import Any
 
 from gymnasium.vector import AutoresetMode
-from gymnasium.vector.utils import batch_space
 
-from netllm_gym.arrays import IntArray
-from netllm_gym.data.abr.traces import TraceSet
 from netllm_gym.data.abr.video import Video
-from netllm_gym.envs.abr.batch import NoiseLike, PlayerBatch, PlayerLike, TracesLike
-from netllm_gym.envs.abr.player import DownloadNoise, PlayerConfig
+from netllm_gym.envs.abr.batch import NoiseLike, PlayerBatch, PlayerLike, PlayerRows, TracesLike
 from netllm_gym.envs.abr.qoe import LinearQoE
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.envs.rows import RowVectorEnv
 
 
-class ABRVectorEnv(RowVectorEnv):
-    """N independent `ABREnv` in one kernel call; see `ABREnv` for spaces, reward and arguments.
+class ABRVectorEnv(PlayerRows, RowVectorEnv):
+    """Choose the bitrates of N videos that are streamed over N independent links.
 
-    Row i of `reset(seed=s)` plays the episodes of `ABREnv.reset(seed=s + i)`, bit for bit, whatever
-    the other rows do. `player` and `noise` may be sequences of N, one per row. `reset` takes
+    ## Description
+    N independent `ABREnv` in one call of the simulator. Row i of `reset(seed=s)` plays the episodes
+    of `ABREnv.reset(seed=s + i)`, bit for bit, whatever the other rows do.
+
+    ## Action Space
+    `MultiDiscrete([rungs] * N)`: the rung of each row's next chunk; 0 is the lowest bitrate.
+
+    ## Observation Space
+    `Box(0, inf, (N, 6, max(6, rungs)), float32)`: in each row the observation of `ABREnv`, whose
+    six rows are
+
+    | row | what | unit |
+    | --- | --- | --- |
+    | 0, 1 | bitrate; buffer | share of the highest bitrate; 10 s |
+    | 2, 3 | measured throughput; download time | MB/s; 10 s |
+    | 4, 5 | sizes of the next chunk; chunks left | MB; share of the video |
+
+    ## Rewards
+    (N,) float64, the linear QoE of each row's chunk in Mbit/s; 0 in rows that take no step.
+
+    ## Starting State
+    As in `ABREnv`. `reset` takes one seed, or a sequence of N seeds, and
     `options={"trace": (N,), "start_pointer": (N,), "reset_mask": (N,) bool}`; with a mask only
-    those rows begin anew.
+    these rows begin an episode.
 
-    Autoreset modes (`autoreset_mode`): `NEXT_STEP` resets a finished row in the next `step`,
-    ignoring that action; `SAME_STEP` at once, with `final_obs` and `final_info` in the info;
-    `DISABLED` leaves a finished row standing, reward 0, until `reset` names it.
+    ## Episode End
+    Each row terminates after its last chunk. `autoreset_mode` says what happens then, see
+    `RowVectorEnv`.
 
-    It draws nothing, so that no row keeps what it played:
-    `gym.make_vec(..., vectorization_mode="sync", render_mode="rgb_array")` draws a frame per row.
+    ## Arguments
+    - `num_envs`: N.
+    - `traces`, `video`, `qoe`: as in `ABREnv`, the same for all rows.
+    - `player`, `noise`: as in `ABREnv`, or a sequence of N, one per row.
+    - `autoreset_mode`: `NEXT_STEP` (default), `SAME_STEP` or `DISABLED`.
+    - `render_mode`: only None. To render, make scalar environments with
+      `gym.make_vec(..., vectorization_mode="sync", render_mode="rgb_array")`.
+
+    ## Version History
+    - v0: first release.
     """
 
     batch: PlayerBatch
@@ -48,55 +72,16 @@ class ABRVectorEnv(RowVectorEnv):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
     ) -> None:
-        self._set_modes(num_envs, autoreset_mode, render_mode)
-        self.batch = PlayerBatch(num_envs, traces, video, qoe, player, noise)
-        self.single_observation_space = self.batch.observation_space
-        self.single_action_space = self.batch.action_space
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-
-    @property
-    def trace_set(self) -> TraceSet:
-        """The traces that episodes play over."""
-        return self.batch.trace_set
-
-    @property
-    def video(self) -> Video:
-        """The video that is played."""
-        return self.batch.video
-
-    @property
-    def qoe(self) -> LinearQoE:
-        """The weights of the reward."""
-        return self.batch.qoe
-
-    @property
-    def players(self) -> tuple[PlayerConfig, ...]:
-        """(N,) constants of each row's player and link."""
-        return self.batch.players
-
-    @property
-    def noises(self) -> tuple[DownloadNoise, ...]:
-        """(N,) noise on each row's download times."""
-        return self.batch.noises
+        batch = PlayerBatch(num_envs, traces, video, qoe, player, noise)
+        super().__init__(batch, autoreset_mode, render_mode)
 
     @property
     def loaded(self) -> dict[str, Any]:
-        """Arguments that make another environment of the same worlds, without reading them."""
+        """Arguments that make another environment of the same data without reading it again."""
         return {"traces": self.trace_set, "video": self.video}
 
-    @property
-    def trace_index(self) -> IntArray:
-        """(N,) trace that each row plays now."""
-        return self.batch.trace_index
-
-    @property
-    def start_pointer(self) -> IntArray:
-        """(N,) trace row in which each row's episode began."""
-        return self.batch.start_pointer
-
     def case(self, row: int) -> dict[str, str | int]:
-        """Say what a row plays now."""
+        """Describe the episode that a row plays."""
         trace = self.trace_set.traces[self.trace_index[row]]
         return {
             "trace": trace.name,
@@ -123,15 +108,11 @@ class ABRVectorEnv(RowVectorEnv):
                 plan.append(PlannedEpisode(len(plan), options))
         return plan
 
-    def training_plan(self, seeds: Sequence[int]) -> list[PlannedEpisode]:
-        """Return training episodes, whose trace and start their seed draws."""
-        return [PlannedEpisode(seed) for seed in seeds]
-
     def provenance(self, plan: Sequence[PlannedEpisode]) -> dict[str, Any]:
-        """Say which worlds planned episodes are drawn from, as JSON: all traces of the set.
+        """Describe where planned episodes come from, as JSON: from all traces of the set.
 
-        `recordings` holds both what traces were cut from and their contents, so that a copy is
-        recognised under another name; `sha256` is of all that is played.
+        `recordings` holds both the names of the recordings and their contents, so that a copy is
+        recognised under another name; `sha256` is the hash of traces and video.
         """
         traces = self.trace_set.traces
         digest = hashlib.sha256("".join(trace.content for trace in traces).encode())

@@ -1,1 +1,1 @@
-"""Cluster job scheduling: workloads, one compiled simulator, the scalar and the vector face."""
+"""Cluster job scheduling (CJS): choose which stage of which job gets how many executors."""

@@ -1,21 +1,22 @@
-"""A batch of clusters and what Gymnasium needs to know of it: one body under two faces.
+"""The batch of clusters that `CJSEnv` (one row) and `CJSVectorEnv` (N rows) share.
 
-`CJSEnv` is a batch of one and `CJSVectorEnv` a batch of N over the same class, hence the same event
-loop, the same draws and the same checks. The kernel (and numba with it) is imported when the first
-episode begins, so that `gym.make` stays light.
+The simulator, and numba with it, is imported when the first episode begins, so `gym.make` is fast.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
 from netllm_gym.arrays import BoolArray, FloatArray, IntArray
 from netllm_gym.data.cjs.named import workload as load_workload
 from netllm_gym.data.cjs.workload import Jobs, Workload
+from netllm_gym.envs.batch import Outcome, RowBatch, check_within, whole_actions
 from netllm_gym.envs.cjs.cluster import ClusterConfig, whole_number
 from netllm_gym.envs.cjs.observation import (
     JOB_FIELDS,
@@ -23,7 +24,7 @@ from netllm_gym.envs.cjs.observation import (
     STAGE_FIELDS,
     ClusterView,
 )
-from netllm_gym.envs.rows import Outcome, keys_of, next_keys
+from netllm_gym.envs.cjs.padding import PaddedSize, observation_space
 from netllm_gym.errors import InputError
 from netllm_gym.randomness import keys_of_seeds, mix64
 
@@ -35,8 +36,15 @@ MOST_JOBS = 100_000
 MOST_SEED = 2**63 - 1
 
 
-class ClusterBatch:
-    """N clusters that are sent the jobs of one workload.
+@cache
+def _simulator() -> ModuleType:
+    from netllm_gym.envs.cjs import simulator
+
+    return simulator
+
+
+class ClusterBatch(RowBatch):
+    """N clusters that run the jobs of one workload; the observation is a `ClusterView`.
 
     Args:
         num_rows: N.
@@ -45,12 +53,17 @@ class ClusterBatch:
         num_jobs: Of an episode, 200 by default; a recording has no more than its own.
         mean_gap_s: Mean time between arrivals.
         cluster: Delays and exchangeable rules.
-        duration_seed: Of the durations, beside the arrival seed and whatever a policy does.
+        duration_seed: Of the durations; they also depend on the arrival seed, but on no policy.
+        size: Of the padded observation, whose spaces the batch has even where nothing is padded,
+            because a `ClusterView` has no Gymnasium space.
 
     Attributes:
-        notes_tasks: Whether every task is written down as it begins, for pictures; to be set before
-            the first episode.
+        notes_tasks: Whether a log of all tasks is kept, which pictures are drawn from; it must be
+            set before the first episode.
+        arrival_seeds: (N,) of the episode that each row plays.
     """
+
+    option_names = ("arrival_seed",)
 
     def __init__(
         self,
@@ -61,12 +74,11 @@ class ClusterBatch:
         mean_gap_s: float = 25.0,
         cluster: ClusterConfig | None = None,
         duration_seed: int = 0,
+        size: PaddedSize | None = None,
     ) -> None:
-        if num_rows < 1:
-            raise InputError(f"num_envs must be at least 1, got {num_rows}")
+        super().__init__(num_rows)
         self.workload = load_workload(workload)
         recorded = self.workload.num_templates if self.workload.is_recording else None
-        self.num_rows = num_rows
         asked = DEFAULT_JOBS if num_jobs is None else num_jobs
         asked = whole_number("num_jobs", asked, 1, MOST_JOBS)
         self.num_jobs = asked if recorded is None else min(asked, recorded)
@@ -78,97 +90,72 @@ class ClusterBatch:
         if not isinstance(cluster, ClusterConfig | None):
             raise InputError(f"cluster must be a ClusterConfig, got {cluster!r}")
         self.cluster = ClusterConfig() if cluster is None else cluster
-        self.arrival_seeds = np.zeros(num_rows, np.int64)  # (N,) of what each row plays
-        self._keys = np.zeros(num_rows, np.uint64)  # (N,) of the chain of unnamed episodes
+        self.size = size or PaddedSize()
+        self.size.check_holds(self.workload)
+        self.observation_space = observation_space(self.size, self.num_executors)
+        self.action_space = spaces.MultiDiscrete([self.size.max_stages + 1, self.num_executors])
+        self.arrival_seeds = np.zeros(num_rows, np.int64)
         self.notes_tasks = False
-        self._simulator: ModuleType | None = None
 
-    def _simulate(self) -> ModuleType:
-        if self._simulator is None:
-            from netllm_gym.envs.cjs import simulator
+    @cached_property
+    def _arrays(self) -> tuple[Any, ...]:
+        arrays = _simulator().pack_arrays(self.workload, self.cluster, self.num_executors)
+        return tuple(arrays)
 
-            self._simulator = simulator
-            stages = self.num_jobs * self.workload.max_stages_per_job
-            noted = self.workload.most_tasks(self.num_jobs) if self.notes_tasks else 0
-            self._world = simulator.pack_arrays(self.workload, self.cluster, self.num_executors)
-            self.state = simulator.new_state(
-                self.num_rows, self.num_executors, self.num_jobs, stages, noted
-            )
-        return self._simulator
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        state["_simulator"] = self._simulator is not None  # a module cannot be copied
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        started = state.pop("_simulator")
-        self.__dict__.update(state)
-        self._simulator = None
-        if started:
-            from netllm_gym.envs.cjs import simulator
-
-            self._simulator = simulator
+    @cached_property
+    def state(self) -> Any:
+        """The clusters, `State` of the simulator."""
+        stages = self.num_jobs * self.workload.max_stages_per_job
+        noted = self.workload.most_tasks(self.num_jobs) if self.notes_tasks else 0
+        return _simulator().new_state(
+            self.num_rows, self.num_executors, self.num_jobs, stages, noted
+        )
 
     @property
     def done(self) -> BoolArray:
         """(N,) whether each row's episode is over, or has not begun."""
-        self._simulate()
-        return np.array(self.state[0]["done"])
+        return np.array(self.state.rows["done"])
 
     def begin(
         self,
-        begins: BoolArray,  # (N,)
-        seeds: Sequence[int | None],  # (N,) None goes on with the row's own chain of episodes
+        begins: BoolArray,
+        seeds: Sequence[int | None],
         options: Mapping[str, Any] | None,
-        generator: np.random.Generator,  # for rows that never had a seed
+        generator: np.random.Generator,
     ) -> Outcome:
-        """Begin an episode in some rows; the others stand still."""
-        simulator = self._simulate()
+        """Begin an episode in some rows; see `RowBatch`."""
         named = self._named_arrivals(options or {})
         for given in seeds:
             if given is not None and not 0 <= given <= MOST_SEED:
                 raise InputError(f"seed must be in 0..{MOST_SEED}, got {given}")
-        self._renew_keys(begins, seeds, generator)
+        self.renew_keys(begins, seeds, generator)
         for row in np.flatnonzero(begins).tolist():
             seed = seeds[row]
             if named is not None:
                 seed = int(named[row])
             elif seed is None:
-                seed = int(self._keys[row] >> np.uint64(1))
+                seed = int(self.keys[row] >> np.uint64(1))
             self.arrival_seeds[row] = seed
-            jobs = self.jobs(seed)
-            simulator.begin_row(
-                *(self._world, self.state, row, self._duration_key(seed)),
-                *(jobs.template, jobs.arrival_ms),
+            jobs, key = self.jobs(seed), self._duration_key(seed)
+            _simulator().begin_row(
+                self._arrays, tuple(self.state), row, key, jobs.template, jobs.arrival_ms
             )
         return self._outcome(np.zeros(self.num_rows, np.bool_))
 
     def step(self, actions: ArrayLike) -> Outcome:
-        """Take one decision in every row that is not done; the others stand still.
+        """Take one decision in every row that is not done; see `RowBatch`.
 
         Args:
-            actions: (N, 2) place of a stage in the view, or -1 for no stage; executors for it at
-                most, less one. A place that holds no schedulable stage counts as no stage.
+            actions: (N, 2) place of a stage in the view, or -1 for no stage; largest number of
+                executors for it, less one. A place without a schedulable stage counts as no stage.
         """
-        simulator = self._simulate()
-        actions = np.asarray(actions)
-        if actions.shape != (self.num_rows, 2) or actions.dtype.kind not in "iu":
-            raise InputError(
-                f"actions must be whole numbers of shape ({self.num_rows}, 2), "
-                f"got shape {actions.shape} of {actions.dtype}"
-            )
-        slots, counts = actions[:, 0].astype(np.int64), actions[:, 1].astype(np.int64)
+        slots, counts = whole_actions(actions, (self.num_rows, 2)).T.copy()
         if slots.min() < -1:
             raise InputError(f"stage of an action must be at least -1, got {slots.min()}")
-        if counts.min() < 0 or counts.max() >= self.num_executors:
-            wrong = counts[(counts < 0) | (counts >= self.num_executors)][0]
-            raise InputError(
-                f"executors of an action must be in 0..{self.num_executors - 1}, got {wrong}"
-            )
-        stood = np.array(self.state[0]["done"])
-        simulator.step_rows(self._world, self.state, slots, counts + 1)
-        return self._outcome(self.state[0]["done"] & ~stood)
+        check_within("executors of an action must be in", counts, 0, self.num_executors - 1)
+        before = self.done
+        _simulator().step_rows(self._arrays, tuple(self.state), slots, counts + 1)
+        return self._outcome(self.state.rows["done"] & ~before)
 
     def jobs(self, arrival_seed: int) -> Jobs:
         """Return the jobs of an episode."""
@@ -176,34 +163,32 @@ class ClusterBatch:
 
     def view(self) -> ClusterView:
         """Return what the schedulers see now."""
-        simulator = self._simulate()
         counts = np.zeros((self.num_rows, 3), np.int64)
-        simulator.count_view(self._world, self.state, counts)
+        _simulator().count_view(self._arrays, tuple(self.state), counts)
         num_stages, num_jobs, num_edges = counts.sum(axis=0).tolist()
         per_row = _columns(ROW_FIELDS, self.num_rows)
         per_stage, per_job = _columns(STAGE_FIELDS, num_stages), _columns(JOB_FIELDS, num_jobs)
         edges = np.empty((num_edges, 2), np.int32)
-        place_of = np.empty(self.workload.max_stages_per_job, np.int64)
-        found = simulator.fill_view(
-            *(self._world, self.state, tuple(per_row.values()), tuple(per_stage.values())),
-            *(tuple(per_job.values()), edges, place_of),
+        found = _simulator().fill_view(
+            self._arrays,
+            tuple(self.state),
+            tuple(per_row.values()),
+            tuple(per_stage.values()),
+            tuple(per_job.values()),
+            edges,
+            np.empty(self.workload.max_stages_per_job, np.int64),
         )
         return ClusterView(**per_row, **per_stage, **per_job, edges=edges[:found])
 
-    def has_begun(self, row: int) -> bool:
-        """Say whether a row ever began an episode."""
-        self._simulate()
-        return bool(self.state[0]["num_jobs"][row])
-
     def job_records(self, row: int) -> NDArray[Any]:
         """Return (J,) the records of a row's jobs, `JOB` of the simulator."""
-        return np.asarray(self.state[1][row][: self.num_jobs])
+        return np.asarray(self.state.jobs[row][: self.num_jobs])
 
     def task_records(self, row: int) -> NDArray[Any]:
         """Return (T,) the records of a row's tasks so far, `TASK` of the simulator."""
         if not self.notes_tasks:
             raise InputError("tasks must be noted to be read, got notes_tasks=False")
-        return np.asarray(self.state[9][row][: self.state[0]["num_noted"][row]])
+        return np.asarray(self.state.tasks[row][: self.state.rows["num_noted"][row]])
 
     def completion_s(self, row: int) -> FloatArray:
         """Return (J,) completion times of a row, from arrival; inf where a job is unfinished."""
@@ -211,11 +196,8 @@ class ClusterBatch:
         return np.asarray((jobs["completion_ms"] - jobs["arrival_ms"]) / 1000.0, np.float64)
 
     def _outcome(self, ended: BoolArray) -> Outcome:
-        """Return where the rows stand, and the sums of those that just ended.
-
-        The view is left to those who want it.
-        """
-        rows = self.state[0]
+        """Return what the rows see, and the results of episodes that just ended."""
+        rows = self.state.rows
         deadlock = np.array(rows["deadlock"])
         info: dict[str, Any] = {
             "clock_s": rows["now_ms"] / 1000.0,
@@ -228,7 +210,7 @@ class ClusterBatch:
             for name, values in self._sums(ended).items():
                 info[name][ended] = values
         return Outcome(
-            observation=None,
+            observation=self.view(),
             reward=rows["reward_ms"] / 1000.0,
             terminated=rows["done"] & ~deadlock,
             truncated=deadlock,
@@ -237,7 +219,7 @@ class ClusterBatch:
         )
 
     def _sums(self, ended: BoolArray) -> dict[str, FloatArray]:
-        rows, jobs = self.state[0][ended], self.state[1][ended]
+        rows, jobs = self.state.rows[ended], self.state.jobs[ended]
         jct_s = (jobs["completion_ms"] - jobs["arrival_ms"]) / 1000.0  # (ended, J)
         executor_ms = np.maximum(rows["now_ms"] * self.num_executors, 1e-9)
         return {
@@ -257,36 +239,10 @@ class ClusterBatch:
         return np.uint64(np.bitwise_xor.reduce(mix64(keys)))
 
     def _named_arrivals(self, options: Mapping[str, Any]) -> IntArray | None:
-        unknown = sorted(set(options) - {"arrival_seed", "reset_mask"})
-        if unknown:
-            raise InputError(f"options must be arrival_seed or reset_mask, got {unknown[0]}")
+        self.check_options(options)
         if "arrival_seed" not in options:
             return None
-        seeds = np.asarray(options["arrival_seed"])
-        if seeds.dtype.kind not in "iu" or seeds.shape not in ((), (self.num_rows,)):
-            raise InputError(
-                f"arrival_seed must be one whole number or one per row, {self.num_rows} in all, "
-                f"got {options['arrival_seed']!r}"
-            )
-        if seeds.min() < 0 or seeds.max() > MOST_SEED:
-            wrong = seeds.min() if seeds.min() < 0 else seeds.max()
-            raise InputError(f"arrival_seed must be in 0..{MOST_SEED}, got {wrong}")
-        return np.broadcast_to(seeds.astype(np.int64), self.num_rows)
-
-    def _renew_keys(
-        self,
-        begins: BoolArray,
-        seeds: Sequence[int | None],
-        generator: np.random.Generator,
-    ) -> None:
-        fresh = begins & (self._keys == 0)
-        if fresh.any():
-            self._keys[fresh] = keys_of_seeds(generator.integers(0, 2**31, self.num_rows))[fresh]
-        seeded = np.array([seed is not None for seed in seeds])
-        continues = begins & ~seeded & ~fresh
-        self._keys[continues] = next_keys(self._keys[continues])
-        named = begins & seeded
-        self._keys[named] = keys_of(seeds)[named]
+        return self.whole_per_row("arrival_seed", options["arrival_seed"], 0, MOST_SEED)
 
 
 def _columns(fields: Mapping[str, type], length: int) -> dict[str, NDArray[Any]]:

@@ -1,4 +1,4 @@
-"""The constants of a cluster, and the rules of the reference simulator that can be exchanged."""
+"""The delays of a cluster, and the rules of the reference simulator that can be changed."""
 
 import math
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ BACKUPS = ("last", "first")
 
 @dataclass(frozen=True)
 class ClusterConfig:
-    """How executors move and how long they take.
+    """How executors move, and how long tasks take.
 
     Attributes:
-        moving_delay_s: An executor that changes its job is away this long.
-        warmup_delay_s: Added to an executor's first task where no duration with warm-up is known.
-        interpolation: Between two known executor levels a duration is drawn from one of them:
-            "inverted" takes the lower one the more likely the nearer the higher one is (the
-            reference's rule), "linear" the less likely.
-        backup: Which stage an executor turns to whose stage has no task left: the "last" or the
-            "first" that is schedulable.
-        supply_forgets_idle: Whether executors that went back to the common pool leave the supply of
-            the job they worked for; the reference goes on counting them.
+        moving_delay_s: Time that an executor needs to move to another job.
+        warmup_delay_s: Added to an executor's first task if no duration with warm-up is known.
+        interpolation: Between two known executor levels a duration is drawn from one of them.
+            "inverted" (the reference's rule) makes the further level more likely, "linear" the
+            nearer one.
+        backup: Stage that an executor turns to if its own has no task left: the "last" or the
+            "first" schedulable one.
+        supply_forgets_idle: Whether executors that went back to the common pool no longer count as
+            the supply of the job that they worked for. In the reference they still count.
         reoffer_idle: Whether idle executors of the common pool are offered again after every
-            completion of a task; the reference offers them only when a job arrives.
+            completion of a task. In the reference they are only when a job arrives.
     """
 
     moving_delay_s: float = 2.0
@@ -51,7 +51,7 @@ class ClusterConfig:
 
 
 def whole_number(name: str, value: Any, low: int, high: int) -> int:
-    """Return a setting that is a whole number within its limits, or refuse it by its name."""
+    """Return a whole number; refuse other values, and those outside `low` to `high`."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool):
         raise InputError(f"{name} must be a whole number, got {value!r}")
     if not low <= value <= high:

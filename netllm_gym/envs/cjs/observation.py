@@ -1,9 +1,7 @@
-"""What a scheduler sees: graphs of unfinished stages, as one ragged batch.
+"""What schedulers see: graphs of unfinished stages, N clusters as one ragged batch.
 
-The same type holds N clusters at one moment, the T decisions of one episode, or a training batch,
-so whoever can read one can read them all. Rows are laid end to end; nothing is padded.
-
-Clock and durations are in milliseconds, as inside the simulator.
+The same class holds N clusters at one moment, the T decisions of one episode, or a training batch.
+Rows are concatenated; nothing is padded. Times are in milliseconds, as in the simulator.
 """
 
 from collections.abc import Sequence
@@ -47,51 +45,29 @@ EDGE_FIELDS = {"edges": np.int32}
 class ClusterView:
     """N rows with M stages, J jobs and L edges in all.
 
-    Only unfinished stages of jobs that have arrived are seen: jobs in order of arrival, stages by
+    It shows the unfinished stages of jobs that have arrived: jobs in order of arrival, stages by
     id, edges by job and then (parent, child).
-
-    Attributes:
-        clock_ms: (N,) float64 simulated time.
-        committable: (N,) int32 executors that can be committed now; 0 where nothing is asked.
-        source_job: (N,) int32 position, among the row's jobs, of the job whose executors are to be
-            committed; -1 if they belong to none that is unfinished.
-        num_executors: (N,) int32 executors of the cluster.
-        num_stages: (N,) int32.
-        num_jobs: (N,) int32.
-        num_edges: (N,) int32.
-        remaining: (M,) int32 tasks that have not begun.
-        demand: (M,) int32 of those, how many have no executor on its way; can be negative.
-        duration_ms: (M,) float32 of the task begun last; before any, a rough mean.
-        schedulable: (M,) bool stages that may be chosen now.
-        stage_id: (M,) int32 number of the stage within its job.
-        stage_job: (M,) int32 position of its job among the row's jobs.
-        num_tasks: (M,) int32 tasks in all.
-        job_id: (J,) int32 number of the job in the episode.
-        supply: (J,) int32 executors that the job has, or has been promised.
-        arrival_ms: (J,) float64.
-        work_ms: (J,) float32 tasks times rough durations, over all stages of the job.
-        edges: (L, 2) int32 (parent, child), positions among the row's stages.
     """
 
-    clock_ms: FloatArray
-    committable: Int32Array
-    source_job: Int32Array
-    num_executors: Int32Array
-    num_stages: Int32Array
-    num_jobs: Int32Array
-    num_edges: Int32Array
-    remaining: Int32Array
-    demand: Int32Array
-    duration_ms: Float32Array
-    schedulable: BoolArray
-    stage_id: Int32Array
-    stage_job: Int32Array
-    num_tasks: Int32Array
-    job_id: Int32Array
-    supply: Int32Array
-    arrival_ms: FloatArray
-    work_ms: Float32Array
-    edges: Int32Array
+    clock_ms: FloatArray  # (N,) simulated time
+    committable: Int32Array  # (N,) executors that can be committed now; 0 in finished rows
+    source_job: Int32Array  # (N,) place of the job that they belong to; -1: no unfinished job
+    num_executors: Int32Array  # (N,) of the cluster
+    num_stages: Int32Array  # (N,)
+    num_jobs: Int32Array  # (N,)
+    num_edges: Int32Array  # (N,)
+    remaining: Int32Array  # (M,) tasks that have not begun
+    demand: Int32Array  # (M,) of those, how many have no executor on its way; can be negative
+    duration_ms: Float32Array  # (M,) of the task that began last; before any, a rough mean
+    schedulable: BoolArray  # (M,) stages that may be chosen now
+    stage_id: Int32Array  # (M,) number of the stage within its job
+    stage_job: Int32Array  # (M,) place of its job among the row's jobs
+    num_tasks: Int32Array  # (M,) tasks in all
+    job_id: Int32Array  # (J,) number of the job in the episode
+    supply: Int32Array  # (J,) executors that the job has or has been promised
+    arrival_ms: FloatArray  # (J,)
+    work_ms: Float32Array  # (J,) tasks times rough durations, over all stages of the job
+    edges: Int32Array  # (L, 2) parent and child, places among the row's stages
 
     def __len__(self) -> int:
         return len(self.clock_ms)
@@ -130,7 +106,7 @@ class ClusterView:
         return self.take(np.atleast_1d(rows))
 
     def take(self, rows: NDArray[np.integer[Any]] | Sequence[int]) -> "ClusterView":
-        """Return some rows, in the order in which they are named."""
+        """Return some rows, in the given order."""
         index = np.asarray(rows, np.int64)
         parts: dict[str, Any] = {name: getattr(self, name)[index] for name in ROW_FIELDS}
         for names, ptr in (
@@ -144,7 +120,7 @@ class ClusterView:
 
     @staticmethod
     def concatenate(views: Sequence["ClusterView"]) -> "ClusterView":
-        """Lay the rows of views, at least one, end to end."""
+        """Concatenate the rows of views, of which there is at least one."""
         return ClusterView(
             **{
                 each.name: np.concatenate([getattr(view, each.name) for view in views])

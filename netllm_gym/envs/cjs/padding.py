@@ -1,4 +1,4 @@
-"""The public observation: a view of fixed size, padded, so that any Gymnasium tool can read it."""
+"""The padded observation: arrays of fixed size, which any Gymnasium tool can read."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -8,8 +8,10 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from netllm_gym.arrays import BoolArray, IntArray
+from netllm_gym.data.cjs.workload import Workload
 from netllm_gym.envs.cjs.cluster import whole_number
 from netllm_gym.envs.cjs.observation import ClusterView
+from netllm_gym.errors import InputError
 
 NONE = -1  # in a column of indices: nothing there
 
@@ -33,6 +35,17 @@ class PaddedSize:
             value = getattr(self, name)
             if value is not None:
                 whole_number(name, value, 1, 2**20)
+
+    def check_holds(self, workload: Workload) -> None:
+        """Refuse a size that does not hold the largest job of a workload."""
+        for name, shown, largest in (
+            ("max_stages", self.max_stages, workload.max_stages_per_job),
+            ("max_edges", self.num_edges, workload.max_edges_per_job),
+        ):
+            if shown < largest:
+                raise InputError(
+                    f"{name} must hold the largest job of {workload.name}, {largest}, got {shown}"
+                )
 
     @property
     def num_edges(self) -> int:
@@ -69,7 +82,7 @@ def observation_space(size: PaddedSize, num_executors: int) -> spaces.Dict:
 
 
 def pad(view: ClusterView, size: PaddedSize, num_executors: int) -> Padded:
-    """Lay a view out at its fixed size; jobs that do not fit are left out, the newest first."""
+    """Write a view into arrays of fixed size; jobs that do not fit are hidden, the newest first."""
     num_rows = len(view)
     stage_place = np.arange(len(view.stage_id)) - view.stage_ptr[view.stage_row]
     job_place = np.arange(len(view.job_id)) - view.job_ptr[view.job_row]

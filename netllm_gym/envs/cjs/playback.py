@@ -21,32 +21,21 @@ class Spells(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Playback:
-    """One episode, as far as it was played.
+    """One episode, as far as it was simulated; T tasks have begun."""
 
-    Attributes:
-        now_s: How far.
-        num_executors: E.
-        arrival_s: (J,) of all its jobs, rising; those after `now_s` are still to come.
-        completion_s: (J,) inf where a job is not complete.
-        executor: (T,) of each task that has begun.
-        job: (T,) that it belongs to.
-        begin_s: (T,) never falling.
-        end_s: (T,) may lie after `now_s`.
-    """
-
-    now_s: float
+    now_s: float  # how far
     num_executors: int
-    arrival_s: FloatArray
-    completion_s: FloatArray
-    executor: IntArray
-    job: IntArray
-    begin_s: FloatArray
-    end_s: FloatArray
+    arrival_s: FloatArray  # (J,) of all its jobs, rising; also of those after `now_s`
+    completion_s: FloatArray  # (J,) inf where a job is not complete
+    executor: IntArray  # (T,) of each task
+    job: IntArray  # (T,) that it belongs to
+    begin_s: FloatArray  # (T,) never falling
+    end_s: FloatArray  # (T,) may be after `now_s`
 
     @classmethod
     def of(cls, batch: ClusterBatch, row: int = 0) -> "Playback":
-        """Take what a row of clusters that notes its tasks has played."""
-        now_s = float(batch.state[0]["now_ms"][row]) / 1000.0
+        """Read the episode of a row of clusters, whose batch has `notes_tasks`."""
+        now_s = float(batch.state.rows["now_ms"][row]) / 1000.0
         jobs, tasks = batch.job_records(row), batch.task_records(row)
         return cls(
             now_s=now_s,
@@ -73,10 +62,10 @@ class Playback:
         return how_many(self.arrival_s, self.completion_s, self.now_s)
 
     def spells(self, since_s: float = 0.0) -> Spells:
-        """Return what each executor did, task after task of one job together.
+        """Return the spells of all executors, sorted by executor and time.
 
         Args:
-            since_s: What ended before is left out.
+            since_s: Spells that ended before are left out.
         """
         late = np.flatnonzero(self.end_s > since_s)
         order = late[np.lexsort((self.begin_s[late], self.executor[late]))]

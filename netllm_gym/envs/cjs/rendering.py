@@ -1,4 +1,4 @@
-"""What `CJSEnv.render` gives: a cluster now as a few lines of text, or its last minutes drawn."""
+"""`CJSEnv.render`: a cluster as it is now as a few lines of text, or its last minutes drawn."""
 
 from typing import Any, NamedTuple
 
@@ -9,12 +9,12 @@ from netllm_gym.envs.cjs.batch import ClusterBatch
 from netllm_gym.envs.cjs.playback import Playback
 from netllm_gym.envs.drawing import (
     BLUE,
-    DOTS_PER_INCH,
+    DARK_GREY,
     GREEN,
     MORE_COLOURS,
     ORANGE,
     RED,
-    SIZE_INCHES,
+    TwoPanels,
 )
 
 LISTED = 12  # jobs in a text, the oldest
@@ -49,14 +49,18 @@ class Snapshot(NamedTuple):
 
     @classmethod
     def of(cls, batch: ClusterBatch, row: int = 0) -> "Snapshot":
-        """Take what stands in a row of clusters that began an episode."""
-        state, stages, executors = batch.state[0][row], batch.state[2][row], batch.state[3][row]
+        """Read the state of a row of clusters that began an episode."""
+        state, stages, executors = (
+            batch.state.rows[row],
+            batch.state.stages[row],
+            batch.state.executors[row],
+        )
         jobs, template_names = batch.job_records(row), batch.workload.template_names
         moving = (executors["pool"] < 0) & ~executors["busy"]
         # A moving executor has no job yet, but the stage that it moves to has one.
         serves = np.where(moving, stages["job"][executors["stage"]], executors["job"])
         now = []
-        for number in batch.state[7][row][: state["num_active"]].tolist():
+        for number in batch.state.active[row][: state["num_active"]].tolist():
             job = jobs[number]
             own = stages[job["first_stage"] : job["first_stage"] + job["num_stages"]]
             now.append(
@@ -107,44 +111,26 @@ def cluster_text(now: Snapshot) -> str:
     return "\n".join(lines)
 
 
-class Painter:
-    """Draws the last minutes of a cluster, frame after frame, without a display.
+class Painter(TwoPanels):
+    """Draws the last minutes of a cluster.
 
-    Above: how many jobs are in the system, with a mark where one arrives and where one is complete.
-    Below: a line per executor, in the colour of the job whose tasks it runs, white where it moves
-    or idles. The axes are made once, which takes longer than drawing what changes.
+    Above: how many jobs are in the system, with a mark where a job arrives and where one is
+    complete. Below: a line per executor, in the colour of the job whose tasks it runs, white where
+    it moves or idles.
     """
 
     def __init__(self) -> None:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
         from matplotlib.lines import Line2D
 
-        figure = Figure(SIZE_INCHES, DOTS_PER_INCH)
-        self._canvas: Any = FigureCanvasAgg(figure)  # matplotlib types only a part of it
-        room = {"left": 0.075, "right": 0.985, "top": 0.88, "bottom": 0.1, "hspace": 0.08}
-        self._axes = figure.subplots(2, 1, sharex=True, height_ratios=(1, 3), gridspec_kw=room)
-        jobs, executors = self._axes
-        jobs.set_ylabel("jobs")
-        executors.set_ylabel("executor")
-        executors.set_xlabel("seconds since the episode began")
-        for axes in self._axes:
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.yaxis.get_major_locator().set_params(integer=True)
-        self._title = figure.text(0.075, 0.955, "", fontsize=9.5)
-        self._result = figure.text(0.075, 0.91, "", fontsize=9.5, color="#444444")
-        mark: dict[str, Any] = {"color": "#444444", "ls": "", "ms": 6}
+        mark: dict[str, Any] = {"color": DARK_GREY, "ls": "", "ms": 6}
         handles = [
-            Line2D([], [], color="#444444", lw=1.5, label="in the system"),
+            Line2D([], [], color=DARK_GREY, lw=1.5, label="in the system"),
             Line2D([], [], marker="^", label="arrives", **mark),
             Line2D([], [], marker="o", label="is complete", **mark),
         ]
-        figure.legend(
-            handles=handles, ncols=3, fontsize=8.5, frameon=False, bbox_to_anchor=(0.99, 0.945)
-        )
-
-    def __reduce__(self) -> tuple[type["Painter"], tuple[()]]:
-        return Painter, ()  # nothing of a frame is kept, and a canvas cannot be copied
+        super().__init__(("jobs", "executor"), height_ratios=(1, 3), gap=0.08, legend=handles)
+        for axes in self._axes:
+            axes.yaxis.get_major_locator().set_params(integer=True)
 
     def paint(self, played: Playback, workload: str) -> NDArray[np.uint8]:
         """Draw an episode's last minutes.
@@ -154,31 +140,27 @@ class Painter:
             workload: Its name.
 
         Returns:
-            (480, 800, 3) red, green, blue.
+            (480, 800, 3) uint8 red, green, blue.
         """
         since_s = max(0.0, played.now_s - SHOWN_S)
-        for axes in self._axes:
-            for artist in (*axes.collections, *axes.lines, *axes.patches):
-                artist.remove()
+        self.clear()
         self._paint_jobs(played, since_s)
         self._paint_executors(played, since_s)
         complete = np.isfinite(played.completion_s)
         jct_s = played.jct_s[complete]
         mean = f"{jct_s.mean():.1f} s, mean of those complete" if complete.any() else "none yet"
-        self._title.set_text(
+        return self.frame(
             f"workload {workload}: {complete.sum()} of {len(complete)} jobs complete, "
-            f"{played.now_s:.1f} s"
+            f"{played.now_s:.1f} s",
+            f"job completion time {mean}",
         )
-        self._result.set_text(f"job completion time {mean}")
-        self._canvas.draw()
-        return np.array(np.asarray(self._canvas.buffer_rgba())[..., :3])
 
     def _paint_jobs(self, played: Playback, since_s: float) -> None:
         axes = self._axes[0]
         shown = (-0.5, 4.5)
         if played.now_s > 0.0:
             count = played.in_system()
-            axes.stairs(count.value, count.border_s, baseline=None, color="#444444", lw=1.5)
+            axes.stairs(count.value, count.border_s, baseline=None, color=DARK_GREY, lw=1.5)
             now = count.value[count.border_s[1:] > since_s]
             shown = (-0.5, max(4.5, 1.25 * float(now.max())))
             for marker, times_s in (("^", played.arrival_s), ("o", played.completion_s)):

@@ -1,39 +1,41 @@
-"""The CJS simulator: one numba event loop under the scalar and the vector environment.
+"""The CJS simulator: one compiled event loop for the scalar and the vector environment.
 
-Jobs arrive at a cluster of executors; a job is a graph of stages, a stage has tasks alike. A
-scheduler is asked, whenever executors are free or about to be, which stage gets how many of them.
-Every row of the arrays is one cluster; rows know nothing of each other, and every duration is keyed
-by (duration seed, job, stage, how many tasks of the stage began before), so schedulers that meet
-the same arrivals meet the same durations.
+Jobs arrive at a cluster of executors. A job is a graph of stages, and a stage has tasks that are
+all alike. Whenever executors are free, or soon will be, a scheduler is asked which stage gets how
+many of them. Every row of the arrays is one cluster, and the rows do not influence each other. Each
+duration is keyed by (duration seed, arrival seed, job, stage, number of the stage's tasks that
+began before), so schedulers that face the same arrivals face the same durations.
 
-The vocabulary, as in Spark and in Decima (SIGCOMM 2019):
+The terms are those of Spark and of Decima (SIGCOMM 2019):
 
-- a *pool* is where an executor is: the common one, one per job (idle there), one per stage (working
-  there, or just released);
-- a *commitment* promises executors of a pool to a stage, before they are free;
-- the *source* is the pool whose executors are being committed;
-- a *round* is all decisions about one source at one moment.
+- A *pool* is where an executor is: the common pool, one pool per job (idle there), or one pool per
+  stage (working there, or just released).
+- A *commitment* promises executors of a pool to a stage before they are free.
+- The *source* is the pool whose executors are being committed.
+- A *round* consists of all decisions about one source at one moment.
 
-Units: milliseconds. A clock in seconds would break ties between events.
+Times are in milliseconds, because a clock in seconds would break ties between events.
 
-Source: NetLLM's cluster simulator (an early spark-sched-sim), `spec/cjs.md` section 3, to the bit
-when durations are replayed and idle executors are taken in ascending order. Differs: an episode
-whose executors all stand idle for ever ends (there it is an assertion); it ends with the last
-completion (there trailing moves are still played); durations come from keyed streams.
+Source: the cluster simulator of NetLLM (SIGCOMM 2024), an early version of spark-sched-sim. The
+results are equal to the bit when durations are replayed and idle executors are taken in ascending
+order. Differences: an episode in which all executors stay idle for ever ends (there it is an
+assertion error); an episode ends with the last completion (there the remaining moves are still
+simulated); durations come from keyed random streams.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from netllm_gym import randomness
-from netllm_gym.arrays import FloatArray
+from netllm_gym.arrays import FloatArray, IntArray
 from netllm_gym.data.cjs.workload import FIRST, FRESH, LEVELS, REST, Workload
 from netllm_gym.envs.cjs.cluster import ClusterConfig
 
-NOWHERE = -1  # pool of a moving executor; source when nothing is asked
+NOWHERE = -1  # the pool of a moving executor; the source when no scheduler is asked
 COMMON = 0  # the common pool; job j's is 1 + j, that of the row's stage s is 1 + max_jobs + s
 NO_STAGE = -1
 
@@ -53,7 +55,7 @@ ROW = np.dtype(
         ("num_events", np.int64),
         ("next_order", np.int64),  # of the events that are put in the queue
         ("num_commitments", np.int64),
-        ("num_noted", np.int64),  # tasks that are written down
+        ("num_noted", np.int64),  # tasks in the log
         ("invalid", np.bool_),  # the last action named no schedulable stage
         ("done", np.bool_),
         ("deadlock", np.bool_),
@@ -119,35 +121,67 @@ TASK = np.dtype(
     align=True,
 )
 
-# Nothing is allocated in here, so no reference need be counted: numba would count one to each array
-# of a tuple in every call, which took two thirds of the time.
-_OPTIONS: dict[str, Any] = {"cache": True, "error_model": "numpy", "_nrt": False}
+# Nothing is allocated in compiled code, so reference counting is off: numba would count references
+# to every array in every call, which took two thirds of the time. Only the four functions that
+# Python calls are cached on disk. They take plain tuples, because numba's cache would otherwise
+# remember the classes `SimulatorArrays` and `State` by name, and fail to load after a renaming.
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
 _jit, _inlined = numba.njit(**_OPTIONS), numba.njit(inline="always", **_OPTIONS)
+_cached_jit = numba.njit(cache=True, **_OPTIONS)
 _mix64, _to_unit = _jit(randomness.mix64), _jit(randomness.to_unit)
 _GAMMA = randomness.GAMMA
 
-SimulatorArrays = tuple[Any, ...]
-State = tuple[Any, ...]
+
+class SimulatorArrays(NamedTuple):
+    """What all rows share: the workload's M stages and the rules of the cluster.
+
+    The first eleven fields are those of `Workload`.
+    """
+
+    stage_offset: IntArray
+    num_tasks: IntArray
+    rough_ms: FloatArray
+    parent_offset: IntArray
+    parents: IntArray
+    child_offset: IntArray
+    children: IntArray
+    list_start: IntArray
+    list_length: IntArray
+    durations_ms: FloatArray
+    is_recording: bool
+    levels: FloatArray  # (E + 1, 3) of `_level_table`
+    moving_delay_ms: float
+    warmup_delay_ms: float
+    backup_is_last: bool  # this and the next two: `ClusterConfig`'s switches
+    supply_forgets_idle: bool
+    reoffers_idle: bool
+
+
+class State(NamedTuple):
+    """The state of N clusters, changed in place; J jobs and S stages at most, E executors."""
+
+    rows: NDArray[np.void]  # (N,) ROW
+    jobs: NDArray[np.void]  # (N, J) JOB
+    stages: NDArray[np.void]  # (N, S) STAGE
+    executors: NDArray[np.void]  # (N, E) EXECUTOR
+    pools: NDArray[np.void]  # (N, 1 + J + S) POOL
+    events: NDArray[np.void]  # (N, E) EVENT, a binary heap
+    commitments: NDArray[np.void]  # (N, E + 1) COMMITMENT
+    active: IntArray  # (N, J) active jobs, in order of arrival
+    active_before: IntArray  # (N, J) those before the last decision
+    tasks: NDArray[np.void]  # (N, T) TASK, in the order in which they began
 
 
 def pack_arrays(workload: Workload, config: ClusterConfig, num_executors: int) -> SimulatorArrays:
-    """Lay out what all rows share, as a plain tuple of arrays and numbers."""
-    # Plain, since numba's cache on disk would remember the classes of named tuples.
-    return (
-        workload.stage_offset,
-        workload.num_tasks,
-        workload.rough_ms,
-        (workload.parent_offset, workload.parents, workload.child_offset, workload.children),
-        (workload.list_start, workload.list_length, workload.durations_ms),
-        _level_table(num_executors, config.interpolation),
-        (
-            workload.is_recording,
-            config.moving_delay_s * 1000.0,
-            config.warmup_delay_s * 1000.0,
-            config.backup == "last",
-            config.supply_forgets_idle,
-            config.reoffer_idle,
-        ),
+    """Return what all rows share."""
+    return SimulatorArrays(
+        **{name: getattr(workload, name) for name in SimulatorArrays._fields[:11]},
+        levels=_level_table(num_executors, config.interpolation),
+        moving_delay_ms=config.moving_delay_s * 1000.0,
+        warmup_delay_ms=config.warmup_delay_s * 1000.0,
+        backup_is_last=config.backup == "last",
+        supply_forgets_idle=config.supply_forgets_idle,
+        reoffers_idle=config.reoffer_idle,
     )
 
 
@@ -167,29 +201,29 @@ def _level_table(num_executors: int, interpolation: str) -> FloatArray:
 def new_state(
     num_rows: int, num_executors: int, max_jobs: int, max_stages: int, max_noted: int = 0
 ) -> State:
-    """Return the arrays of N clusters in which no episode has begun, as a plain tuple.
+    """Return the state of N clusters in which no episode has begun.
 
     Args:
         num_rows: N.
-        num_executors: E of each.
+        num_executors: E of each cluster.
         max_jobs: Most jobs of an episode.
         max_stages: Most stages of all jobs of an episode.
-        max_noted: How many tasks are written down as they begin, for pictures.
+        max_noted: Size of the log of tasks, which pictures are drawn from.
     """
     rows = np.zeros(num_rows, ROW)
     rows["done"] = True
-    return (
-        rows,
-        np.zeros((num_rows, max_jobs), JOB),
-        np.zeros((num_rows, max_stages), STAGE),
-        np.zeros((num_rows, num_executors), EXECUTOR),
-        np.zeros((num_rows, 1 + max_jobs + max_stages), POOL),
-        np.zeros((num_rows, num_executors), EVENT),
-        # What is promised is backed by executors of the pool, so more entries there cannot be.
-        np.zeros((num_rows, num_executors + 1), COMMITMENT),
-        np.zeros((num_rows, max_jobs), np.int64),  # active jobs, in order of arrival
-        np.zeros((num_rows, max_jobs), np.int64),  # those before the last decision
-        np.zeros((num_rows, max_noted), TASK),  # in the order in which they began
+    return State(
+        rows=rows,
+        jobs=np.zeros((num_rows, max_jobs), JOB),
+        stages=np.zeros((num_rows, max_stages), STAGE),
+        executors=np.zeros((num_rows, num_executors), EXECUTOR),
+        pools=np.zeros((num_rows, 1 + max_jobs + max_stages), POOL),
+        events=np.zeros((num_rows, num_executors), EVENT),
+        # Each commitment is backed by an executor of the pool, so there cannot be more.
+        commitments=np.zeros((num_rows, num_executors + 1), COMMITMENT),
+        active=np.zeros((num_rows, max_jobs), np.int64),
+        active_before=np.zeros((num_rows, max_jobs), np.int64),
+        tasks=np.zeros((num_rows, max_noted), TASK),
     )
 
 
@@ -202,8 +236,9 @@ def _set(event, time_ms, order, executor):  # type: ignore[no-untyped-def]
 
 
 @_inlined
-def _sift_down(heap, i, num_events, time_ms, order, executor):  # type: ignore[no-untyped-def]
+def _replace_first_event(state, i, time_ms, order, executor):  # type: ignore[no-untyped-def]
     """Put an event in place of the first one."""
+    heap, num_events = state.events, state.rows[i].num_events
     place, child = 0, 1
     while child < num_events:
         least = heap[i, child]
@@ -221,9 +256,9 @@ def _sift_down(heap, i, num_events, time_ms, order, executor):  # type: ignore[n
 
 
 @_jit
-def _put_event(rows, heap, i, time_ms, executor):  # type: ignore[no-untyped-def]
-    """Put an event of now or later into the queue; it comes after others of the same time."""
-    row = rows[i]
+def _put_event(state, i, time_ms, executor):  # type: ignore[no-untyped-def]
+    """Add an event of now or later to the queue; it comes after others of the same time."""
+    row, heap = state.rows[i], state.events
     place = row.num_events
     while place > 0:
         above = heap[i, (place - 1) // 2]
@@ -237,14 +272,14 @@ def _put_event(rows, heap, i, time_ms, executor):  # type: ignore[no-untyped-def
 
 
 @_jit
-def _drop_first_event(rows, heap, i):  # type: ignore[no-untyped-def]
-    row = rows[i]
+def _drop_first_event(state, i):  # type: ignore[no-untyped-def]
+    row = state.rows[i]
     row.num_events -= 1
-    last = heap[i, row.num_events]
-    _sift_down(heap, i, row.num_events, last.time_ms, last.order, last.executor)
+    last = state.events[i, row.num_events]
+    _replace_first_event(state, i, last.time_ms, last.order, last.executor)
 
 
-# What may be scheduled ---------------------------------------------------------------------------
+# Which stages may be scheduled -------------------------------------------------------------------
 
 
 @_inlined
@@ -254,63 +289,64 @@ def _demand(each):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _committable(rows, pools, i):  # type: ignore[no-untyped-def]
-    source = rows[i].source
-    return 0 if source == NOWHERE else pools[i, source].size - pools[i, source].committed
+def _committable(state, i):  # type: ignore[no-untyped-def]
+    """Return how many executors of the source are not committed yet."""
+    source = state.rows[i].source
+    return (
+        0 if source == NOWHERE else state.pools[i, source].size - state.pools[i, source].committed
+    )
 
 
 @_jit
-def _job_of_pool(jobs, stages, i, pool):  # type: ignore[no-untyped-def]
+def _job_of_pool(state, i, pool):  # type: ignore[no-untyped-def]
     """Return the job that a pool belongs to, or -1."""
     if pool <= COMMON:
         return -1
-    max_jobs = jobs.shape[1]
-    return pool - 1 if pool <= max_jobs else stages[i, pool - 1 - max_jobs].job
+    max_jobs = state.jobs.shape[1]
+    return pool - 1 if pool <= max_jobs else state.stages[i, pool - 1 - max_jobs].job
 
 
 @_inlined
-def _is_schedulable(parent_offset, parents, row, jobs, stages, i, stage):  # type: ignore[no-untyped-def]
+def _is_schedulable(arrays, state, i, stage):  # type: ignore[no-untyped-def]
     """Whether a stage wants executors, all its parents have enough, and it was not chosen yet."""
-    each = stages[i, stage]
-    wanted = each.selected != row.round and _demand(each) > 0
+    each = state.stages[i, stage]
+    wanted = each.selected != state.rows[i].round and _demand(each) > 0
     if wanted:
-        first = jobs[i, each.job].first_stage
-        for place in range(parent_offset[each.template], parent_offset[each.template + 1]):
-            if _demand(stages[i, first + parents[place]]) > 0:
+        first = state.jobs[i, each.job].first_stage
+        for place in range(
+            arrays.parent_offset[each.template], arrays.parent_offset[each.template + 1]
+        ):
+            if _demand(state.stages[i, first + arrays.parents[place]]) > 0:
                 wanted = False
                 break
     return wanted
 
 
 @_inlined
-def _refresh_job(parent_offset, parents, row, jobs, stages, i, number, source_job, num_executors):  # type: ignore[no-untyped-def]
-    """Say anew which stages of a job are schedulable.
+def _refresh_job(arrays, state, i, number, source_job):  # type: ignore[no-untyped-def]
+    """Update which stages of a job are schedulable.
 
-    A job may be given executors of its own, or of others as long as it has not all of them.
+    A job may be given its own executors, and others' as long as it does not have all of them.
     """
-    job, count = jobs[i, number], 0
-    may = number == source_job or job.supply < num_executors
+    row, job, count = state.rows[i], state.jobs[i, number], 0
+    may = number == source_job or job.supply < state.executors.shape[1]
     for stage in range(job.first_stage, job.first_stage + job.num_stages):
-        schedulable = may and _is_schedulable(parent_offset, parents, row, jobs, stages, i, stage)
-        stages[i, stage].schedulable = schedulable
+        schedulable = may and _is_schedulable(arrays, state, i, stage)
+        state.stages[i, stage].schedulable = schedulable
         count += schedulable
     row.num_schedulable += count - job.num_schedulable
     job.num_schedulable = count
 
 
 @_jit
-def _refresh(world, state, i, only):  # type: ignore[no-untyped-def]
-    """Say anew which stages are schedulable: those of one job, or of all (-1)."""
-    parent_offset, parents, _, _ = world[3]
-    rows, jobs, stages, executors, active = state[0], state[1], state[2], state[3], state[7]
-    row, num_executors = rows[i], executors.shape[1]
-    source_job = _job_of_pool(jobs, stages, i, row.source)
+def _refresh(arrays, state, i, only):  # type: ignore[no-untyped-def]
+    """Update which stages are schedulable: those of the job `only`, or of all jobs (-1)."""
+    row = state.rows[i]
+    source_job = _job_of_pool(state, i, row.source)
     for place in range(row.num_active):
-        number = active[i, place]
+        number = state.active[i, place]
         if only in (-1, number):
-            _refresh_job(
-                parent_offset, parents, row, jobs, stages, i, number, source_job, num_executors
-            )
+            _refresh_job(arrays, state, i, number, source_job)
 
 
 # Where executors go ------------------------------------------------------------------------------
@@ -318,143 +354,136 @@ def _refresh(world, state, i, only):  # type: ignore[no-untyped-def]
 
 @_jit
 def _move_to_pool(state, i, executor, pool):  # type: ignore[no-untyped-def]
-    executors, pools = state[3], state[4]
-    each = executors[i, executor]
+    each = state.executors[i, executor]
     if each.pool != NOWHERE:
-        pools[i, each.pool].size -= 1
+        state.pools[i, each.pool].size -= 1
     each.pool = pool
     if pool != NOWHERE:
-        pools[i, pool].size += 1
+        state.pools[i, pool].size += 1
 
 
 @_jit
 def _detach(state, i, executor):  # type: ignore[no-untyped-def]
-    jobs, each = state[1], state[3][i, executor]
+    """Let an executor belong to no job."""
+    each = state.executors[i, executor]
     if each.job >= 0:
-        jobs[i, each.job].attached -= 1
+        state.jobs[i, each.job].attached -= 1
     each.job, each.last_stage = -1, NO_STAGE
 
 
 @_jit
-def _release(world, state, i, executor):  # type: ignore[no-untyped-def]
-    """Send an executor that nobody wants to its job's pool, or to the common one if it can go."""
-    forgets = world[6][4]
-    jobs, stages, each = state[1], state[2], state[3][i, executor]
+def _release(arrays, state, i, executor):  # type: ignore[no-untyped-def]
+    """Send an executor to its job's pool, or to the common pool if the job is saturated."""
+    each = state.executors[i, executor]
     if each.pool == COMMON:
         return
-    job = _job_of_pool(jobs, stages, i, each.pool)
-    if jobs[i, job].num_unstarted == 0:
+    job = _job_of_pool(state, i, each.pool)
+    if state.jobs[i, job].num_unstarted == 0:
         _move_to_pool(state, i, executor, COMMON)
         _detach(state, i, executor)
-        if forgets:
-            jobs[i, job].supply -= 1
+        if arrays.supply_forgets_idle:
+            state.jobs[i, job].supply -= 1
     elif each.pool != 1 + job:
         _move_to_pool(state, i, executor, 1 + job)
 
 
 @_jit
 def _commit(state, i, stage, count):  # type: ignore[no-untyped-def]
-    """Promise executors of the source to a stage, or to the common pool (stage -1)."""
-    rows, jobs, stages, pools, promised = state[0], state[1], state[2], state[4], state[6]
-    row = rows[i]
+    """Commit executors of the source to a stage, or to the common pool (stage -1)."""
     if count <= 0:
         return
-    pools[i, row.source].committed += count
+    row, stages = state.rows[i], state.stages
+    state.pools[i, row.source].committed += count
     place = 0
     while place < row.num_commitments and not (
-        promised[i, place].pool == row.source and promised[i, place].stage == stage
+        state.commitments[i, place].pool == row.source
+        and state.commitments[i, place].stage == stage
     ):
         place += 1
+    commitment = state.commitments[i, place]
     if place == row.num_commitments:
         row.num_commitments += 1
-        promised[i, place].pool, promised[i, place].stage = row.source, stage
-        promised[i, place].count = 0
-    promised[i, place].count += count
+        commitment.pool, commitment.stage, commitment.count = row.source, stage, 0
+    commitment.count += count
     if stage != NO_STAGE:
         stages[i, stage].committed += count
-        if stages[i, stage].job != _job_of_pool(jobs, stages, i, row.source):
-            jobs[i, stages[i, stage].job].supply += count
+        if stages[i, stage].job != _job_of_pool(state, i, row.source):
+            state.jobs[i, stages[i, stage].job].supply += count
 
 
 @_jit
 def _oldest_commitment(state, i, pool):  # type: ignore[no-untyped-def]
     """Return the place of a pool's oldest commitment, or -1."""
-    rows, promised = state[0], state[6]
-    for place in range(rows[i].num_commitments):
-        if promised[i, place].pool == pool:
+    for place in range(state.rows[i].num_commitments):
+        if state.commitments[i, place].pool == pool:
             return place
     return -1
 
 
 @_jit
-def _fulfil(world, state, i, executor, place):  # type: ignore[no-untyped-def]
-    """Let an executor go where the commitment at `place` promised one."""
-    rows, jobs, stages, pools, promised = state[0], state[1], state[2], state[4], state[6]
-    pool, stage = promised[i, place].pool, promised[i, place].stage
-    promised[i, place].count -= 1
-    pools[i, pool].committed -= 1
-    if promised[i, place].count == 0:
-        rows[i].num_commitments -= 1
-        for later in range(place, rows[i].num_commitments):
-            promised[i, later] = promised[i, later + 1]
+def _fulfil(arrays, state, i, executor, place):  # type: ignore[no-untyped-def]
+    """Send an executor where the commitment at `place` promised one."""
+    row, stages, commitments = state.rows[i], state.stages, state.commitments
+    pool, stage = commitments[i, place].pool, commitments[i, place].stage
+    commitments[i, place].count -= 1
+    state.pools[i, pool].committed -= 1
+    if commitments[i, place].count == 0:
+        row.num_commitments -= 1
+        for later in range(place, row.num_commitments):
+            commitments[i, later] = commitments[i, later + 1]
     if stage == NO_STAGE:
-        _release(world, state, i, executor)
+        _release(arrays, state, i, executor)
         return
     stages[i, stage].committed -= 1
-    if stages[i, stage].job != _job_of_pool(jobs, stages, i, pool):
-        jobs[i, stages[i, stage].job].supply -= 1
-    _go(world, state, i, executor, stage)
+    if stages[i, stage].job != _job_of_pool(state, i, pool):
+        state.jobs[i, stages[i, stage].job].supply -= 1
+    _go(arrays, state, i, executor, stage)
 
 
 @_jit
-def _backup_of_job(world, state, i, job, source_job):  # type: ignore[no-untyped-def]
+def _backup_of_job(arrays, state, i, job, source_job):  # type: ignore[no-untyped-def]
     """Return a schedulable stage of a job for an executor whose own has no task left, or -1."""
-    (parent_offset, parents, _, _), takes_last = world[3], world[6][3]
-    rows, jobs, stages, executors = state[:4]
-    found, first = NO_STAGE, jobs[i, job].first_stage
-    if job == source_job or jobs[i, job].supply < executors.shape[1]:
-        for stage in range(first, first + jobs[i, job].num_stages):
-            if _is_schedulable(parent_offset, parents, rows[i], jobs, stages, i, stage):
+    found, first = NO_STAGE, state.jobs[i, job].first_stage
+    if job == source_job or state.jobs[i, job].supply < state.executors.shape[1]:
+        for stage in range(first, first + state.jobs[i, job].num_stages):
+            if _is_schedulable(arrays, state, i, stage):
                 found = stage
-                if not takes_last:
+                if not arrays.backup_is_last:
                     break
     return found
 
 
 @_jit
-def _backup(world, state, i, executor):  # type: ignore[no-untyped-def]
+def _backup(arrays, state, i, executor):  # type: ignore[no-untyped-def]
     """Return a stage for an executor whose own has no task left: of its job, else of any."""
-    takes_last = world[6][3]
-    rows, jobs, executors, active = state[0], state[1], state[3], state[7]
-    own = executors[i, executor].job
-    if own >= 0 and jobs[i, own].num_incomplete > 0:
-        stage = _backup_of_job(world, state, i, own, own)
+    own = state.executors[i, executor].job
+    if own >= 0 and state.jobs[i, own].num_incomplete > 0:
+        stage = _backup_of_job(arrays, state, i, own, own)
         if stage != NO_STAGE:
             return stage
-    num_active = rows[i].num_active
+    num_active = state.rows[i].num_active
     for nth in range(num_active):
-        job = active[i, num_active - 1 - nth if takes_last else nth]
+        job = state.active[i, num_active - 1 - nth if arrays.backup_is_last else nth]
         if job != own:
-            stage = _backup_of_job(world, state, i, job, own)
+            stage = _backup_of_job(arrays, state, i, job, own)
             if stage != NO_STAGE:
                 return stage
     return NO_STAGE
 
 
 @_jit
-def _go(world, state, i, executor, stage):  # type: ignore[no-untyped-def]
+def _go(arrays, state, i, executor, stage):  # type: ignore[no-untyped-def]
     """Send an executor to a stage: it moves there, waits for it, or begins a task."""
-    moving_delay_ms = world[6][1]
-    rows, jobs, stages, heap = state[0], state[1], state[2], state[5]
-    each = state[3][i, executor]
+    row, jobs, stages = state.rows[i], state.jobs, state.stages
+    each = state.executors[i, executor]
     if stages[i, stage].remaining == 0:
-        stage = _backup(world, state, i, executor)
+        stage = _backup(arrays, state, i, executor)
         if stage == NO_STAGE:
-            _release(world, state, i, executor)
+            _release(arrays, state, i, executor)
             return
     job = stages[i, stage].job
     if each.job != job:
-        left = _job_of_pool(jobs, stages, i, each.pool)
+        left = _job_of_pool(state, i, each.pool)
         _move_to_pool(state, i, executor, NOWHERE)
         stages[i, stage].moving += 1
         jobs[i, job].supply += 1
@@ -462,101 +491,84 @@ def _go(world, state, i, executor, stage):  # type: ignore[no-untyped-def]
             jobs[i, left].supply -= 1
         _detach(state, i, executor)
         each.stage = stage
-        _put_event(rows, heap, i, rows[i].now_ms + moving_delay_ms, executor)
+        _put_event(state, i, row.now_ms + arrays.moving_delay_ms, executor)
     elif stages[i, stage].waits_for > 0:
         each.last_stage = NO_STAGE
         _move_to_pool(state, i, executor, 1 + job)
     else:
         _move_to_pool(state, i, executor, 1 + jobs.shape[1] + stage)
-        end_ms = rows[i].now_ms + _begin_task(world, state, i, executor, stage)
-        _put_event(rows, heap, i, end_ms, executor)
+        end_ms = row.now_ms + _begin_task(arrays, state, i, executor, stage)
+        _put_event(state, i, end_ms, executor)
 
 
 @_jit
-def _begin_task(world, state, i, executor, stage):  # type: ignore[no-untyped-def]
+def _begin_task(arrays, state, i, executor, stage):  # type: ignore[no-untyped-def]
     """Begin the stage's next task on an executor that is there; return how long it will take."""
-    list_start, list_length, durations_ms = world[4]
-    rows, jobs, stages, executors = state[:4]
-    return _begin(
-        list_start, list_length, durations_ms, world[5], world[6][0], world[6][2],
-        rows[i], jobs, stages[i, stage], executors[i, executor], stage, i, executor, state[9],
-    )  # fmt: skip
+    return _begin(arrays, state, i, executor, stage)
 
 
 @_inlined
-def _begin(  # type: ignore[no-untyped-def]
-    list_start, list_length, durations_ms, levels, is_recording, warmup_delay_ms,
-    row, jobs, each, worker, stage, i, executor, noted,
-):  # fmt: skip
-    """Begin a task of the stage `each` on `worker`; return how long it will take.
+def _begin(arrays, state, i, executor, stage):  # type: ignore[no-untyped-def]
+    """Begin the stage's next task; inlined where it takes most of the time.
 
-    A duration comes from the stage's own stream, or is the one that was recorded.
+    A duration comes from the stage's own random stream, or is the one that was recorded.
     """
-    template, nth, job = each.template, each.num_tasks - each.remaining, jobs[i, each.job]
-    if is_recording:
-        duration_ms = durations_ms[list_start[template, 0, 0] + nth]
+    row, each, worker = state.rows[i], state.stages[i, stage], state.executors[i, executor]
+    template, nth, job = each.template, each.num_tasks - each.remaining, state.jobs[i, each.job]
+    if arrays.is_recording:
+        duration_ms = arrays.durations_ms[arrays.list_start[template, 0, 0] + nth]
     else:
-        low, high, chance = (
-            levels[job.attached, 0],
-            levels[job.attached, 1],
-            levels[job.attached, 2],
-        )
+        low, high = arrays.levels[job.attached, 0], arrays.levels[job.attached, 1]
         draw = each.key + np.uint64(2 * nth + 1) * _GAMMA
-        level = int(low if _to_unit(_mix64(draw)) < chance else high)
+        level = int(low if _to_unit(_mix64(draw)) < arrays.levels[job.attached, 2] else high)
         wave, extra_ms = FIRST, 0.0
         if worker.last_stage == NO_STAGE:
-            if list_length[template, FRESH, level] > 0:
+            if arrays.list_length[template, FRESH, level] > 0:
                 wave = FRESH
             else:
-                extra_ms = warmup_delay_ms
+                extra_ms = arrays.warmup_delay_ms
         else:
-            if worker.last_stage == stage and list_length[template, REST, level] > 0:
+            if worker.last_stage == stage and arrays.list_length[template, REST, level] > 0:
                 wave = REST
-            if list_length[template, wave, level] == 0:
+            if arrays.list_length[template, wave, level] == 0:
                 wave = FRESH
         share = _to_unit(_mix64(draw + _GAMMA))
-        place = int(share * list_length[template, wave, level])
-        duration_ms = durations_ms[list_start[template, wave, level] + place] + extra_ms
+        place = int(share * arrays.list_length[template, wave, level])
+        start = arrays.list_start[template, wave, level]
+        duration_ms = arrays.durations_ms[start + place] + extra_ms
     each.remaining -= 1
     if each.remaining == 0:
         job.num_unstarted -= 1
     each.recent_ms = duration_ms
     worker.stage, worker.last_stage, worker.busy = stage, stage, True
     row.busy_ms += duration_ms
-    if row.num_noted < noted.shape[1]:
-        note = noted[i, row.num_noted]
-        note.executor, note.job, note.stage = executor, each.job, stage
-        note.begin_ms, note.end_ms = row.now_ms, row.now_ms + duration_ms
+    if row.num_noted < state.tasks.shape[1]:
+        task = state.tasks[i, row.num_noted]
+        task.executor, task.job, task.stage = executor, each.job, stage
+        task.begin_ms, task.end_ms = row.now_ms, row.now_ms + duration_ms
         row.num_noted += 1
     return duration_ms
 
 
 @_jit
-def _run_tasks(world, state, i):  # type: ignore[no-untyped-def]
-    """Let tasks end as long as their executors just go on with the next one of the stage.
+def _run_tasks(arrays, state, i):  # type: ignore[no-untyped-def]
+    """Process the ends of tasks as long as their executors continue with the stage's next task.
 
-    Nearly all events are these, and none of them changes a pool or asks a scheduler.
+    Nearly all events are of this kind. None of them changes a pool or needs a scheduler.
     """
-    list_start, list_length, durations_ms = world[4]
-    levels, (is_recording, _, warmup_delay_ms, _, _, reoffers) = world[5], world[6]
-    rows, jobs, stages, executors, _, heap = state[:6]
-    row = rows[i]
+    row = state.rows[i]
     until_ms = math.inf
     if row.num_arrived < row.num_jobs:
-        until_ms = jobs[i, row.num_arrived].arrival_ms
-    while row.num_events > 0 and not reoffers:
-        time_ms, executor = heap[i, 0].time_ms, heap[i, 0].executor
-        worker = executors[i, executor]
-        if until_ms <= time_ms or not worker.busy or stages[i, worker.stage].remaining == 0:
+        until_ms = state.jobs[i, row.num_arrived].arrival_ms
+    while row.num_events > 0 and not arrays.reoffers_idle:
+        time_ms, executor = state.events[i, 0].time_ms, state.events[i, 0].executor
+        worker = state.executors[i, executor]
+        if until_ms <= time_ms or not worker.busy or state.stages[i, worker.stage].remaining == 0:
             return
         row.now_ms = time_ms
-        each = stages[i, worker.stage]
-        each.completed += 1
-        duration_ms = _begin(
-            list_start, list_length, durations_ms, levels, is_recording, warmup_delay_ms,
-            row, jobs, each, worker, worker.stage, i, executor, state[9],
-        )  # fmt: skip
-        _sift_down(heap, i, row.num_events, time_ms + duration_ms, row.next_order, executor)
+        state.stages[i, worker.stage].completed += 1
+        duration_ms = _begin(arrays, state, i, executor, worker.stage)
+        _replace_first_event(state, i, time_ms + duration_ms, row.next_order, executor)
         row.next_order += 1
 
 
@@ -565,90 +577,85 @@ def _run_tasks(world, state, i):  # type: ignore[no-untyped-def]
 
 @_jit
 def _arrive_job(state, i):  # type: ignore[no-untyped-def]
-    rows, jobs, pools, active = state[0], state[1], state[4], state[7]
-    row = rows[i]
-    row.now_ms = jobs[i, row.num_arrived].arrival_ms
-    active[i, row.num_active] = row.num_arrived
+    row = state.rows[i]
+    row.now_ms = state.jobs[i, row.num_arrived].arrival_ms
+    state.active[i, row.num_active] = row.num_arrived
     row.num_active += 1
     row.num_arrived += 1
-    if pools[i, COMMON].size > 0:
+    if state.pools[i, COMMON].size > 0:
         row.source = COMMON
 
 
 @_jit
-def _arrive_executor(world, state, i, executor):  # type: ignore[no-untyped-def]
-    jobs, stages, each = state[1], state[2], state[3][i, executor]
+def _arrive_executor(arrays, state, i, executor):  # type: ignore[no-untyped-def]
+    each = state.executors[i, executor]
     stage = each.stage
-    each.job = stages[i, stage].job
-    jobs[i, each.job].attached += 1
-    stages[i, stage].moving -= 1
+    each.job = state.stages[i, stage].job
+    state.jobs[i, each.job].attached += 1
+    state.stages[i, stage].moving -= 1
     _move_to_pool(state, i, executor, 1 + each.job)
-    _go(world, state, i, executor, stage)
+    _go(arrays, state, i, executor, stage)
 
 
 @_jit
-def _complete_stage(world, state, i, stage):  # type: ignore[no-untyped-def]
-    """Take a stage whose tasks are all complete away; return whether others may now begin."""
-    child_offset, children = world[3][2], world[3][3]
-    jobs, stages = state[1], state[2]
-    each = stages[i, stage]
-    first, changed = jobs[i, each.job].first_stage, False
-    jobs[i, each.job].num_incomplete -= 1
-    for place in range(child_offset[each.template], child_offset[each.template + 1]):
-        child = stages[i, first + children[place]]
+def _complete_stage(arrays, state, i, stage):  # type: ignore[no-untyped-def]
+    """Record that a stage is complete; return whether other stages may begin because of that."""
+    each = state.stages[i, stage]
+    job, changed = state.jobs[i, each.job], False
+    job.num_incomplete -= 1
+    for place in range(arrays.child_offset[each.template], arrays.child_offset[each.template + 1]):
+        child = state.stages[i, job.first_stage + arrays.children[place]]
         child.waits_for -= 1
         changed = changed or child.waits_for == 0
     return changed
 
 
 @_jit
-def _complete_job(world, state, i, job):  # type: ignore[no-untyped-def]
-    rows, jobs, executors, active = state[0], state[1], state[3], state[7]
-    for executor in range(executors.shape[1]):
-        if executors[i, executor].pool == 1 + job:
-            _release(world, state, i, executor)
+def _complete_job(arrays, state, i, job):  # type: ignore[no-untyped-def]
+    row, active = state.rows[i], state.active
+    for executor in range(state.executors.shape[1]):
+        if state.executors[i, executor].pool == 1 + job:
+            _release(arrays, state, i, executor)
     place = 0
     while active[i, place] != job:
         place += 1
-    rows[i].num_active -= 1
-    rows[i].num_schedulable -= jobs[i, job].num_schedulable
-    for later in range(place, rows[i].num_active):
+    row.num_active -= 1
+    row.num_schedulable -= state.jobs[i, job].num_schedulable
+    for later in range(place, row.num_active):
         active[i, later] = active[i, later + 1]
-    jobs[i, job].completion_ms = rows[i].now_ms
-    rows[i].num_completed += 1
+    state.jobs[i, job].completion_ms = row.now_ms
+    row.num_completed += 1
 
 
 @_jit
-def _finish_task(world, state, i, executor):  # type: ignore[no-untyped-def]
-    """Handle the end of an executor's task, where its stage has no further task to begin."""
-    rows, jobs, stages, each = state[0], state[1], state[2], state[3][i, executor]
+def _finish_task(arrays, state, i, executor):  # type: ignore[no-untyped-def]
+    """Handle the end of an executor's task where its stage has no further task to begin."""
+    row, stages, each = state.rows[i], state.stages, state.executors[i, executor]
     stage, pool = each.stage, each.pool
     job, changed = stages[i, stage].job, False
     if stages[i, stage].completed == stages[i, stage].num_tasks:
-        changed = _complete_stage(world, state, i, stage)
-        if jobs[i, job].num_incomplete == 0:
-            _complete_job(world, state, i, job)
+        changed = _complete_stage(arrays, state, i, stage)
+        if state.jobs[i, job].num_incomplete == 0:
+            _complete_job(arrays, state, i, job)
     place = _oldest_commitment(state, i, pool)
     if place >= 0:
-        _fulfil(world, state, i, executor, place)
+        _fulfil(arrays, state, i, executor, place)
     else:
         each.last_stage = NO_STAGE
         if changed:
-            _release(world, state, i, executor)
+            _release(arrays, state, i, executor)
     if changed:
-        rows[i].source = 1 + job
+        row.source = 1 + job
     elif place < 0:
-        rows[i].source = pool
+        row.source = pool
 
 
 @_jit
-def _next_event(world, state, i):  # type: ignore[no-untyped-def]
-    """Let the next event happen; return False if there is none."""
-    reoffers = world[6][5]
-    rows, jobs, stages, pools, heap = state[0], state[1], state[2], state[4], state[5]
-    row = rows[i]
+def _next_event(arrays, state, i):  # type: ignore[no-untyped-def]
+    """Process the next event; return False if there is none."""
+    row, heap = state.rows[i], state.events
     if row.num_arrived < row.num_jobs and (
-        row.num_events == 0 or jobs[i, row.num_arrived].arrival_ms <= heap[i, 0].time_ms
+        row.num_events == 0 or state.jobs[i, row.num_arrived].arrival_ms <= heap[i, 0].time_ms
     ):
         _arrive_job(state, i)
         return True
@@ -656,21 +663,21 @@ def _next_event(world, state, i):  # type: ignore[no-untyped-def]
         return False
     executor = heap[i, 0].executor
     row.now_ms = heap[i, 0].time_ms
-    each = state[3][i, executor]
+    each = state.executors[i, executor]
     if not each.busy:
-        _drop_first_event(rows, heap, i)
-        _arrive_executor(world, state, i, executor)
+        _drop_first_event(state, i)
+        _arrive_executor(arrays, state, i, executor)
         return True
     each.busy = False
-    stages[i, each.stage].completed += 1
-    if stages[i, each.stage].remaining > 0:
-        end_ms = row.now_ms + _begin_task(world, state, i, executor, each.stage)
-        _sift_down(heap, i, row.num_events, end_ms, row.next_order, executor)
+    state.stages[i, each.stage].completed += 1
+    if state.stages[i, each.stage].remaining > 0:
+        end_ms = row.now_ms + _begin_task(arrays, state, i, executor, each.stage)
+        _replace_first_event(state, i, end_ms, row.next_order, executor)
         row.next_order += 1
     else:
-        _drop_first_event(rows, heap, i)
-        _finish_task(world, state, i, executor)
-    if reoffers and _committable(rows, pools, i) <= 0 and pools[i, COMMON].size > 0:
+        _drop_first_event(state, i)
+        _finish_task(arrays, state, i, executor)
+    if arrays.reoffers_idle and _committable(state, i) <= 0 and state.pools[i, COMMON].size > 0:
         row.source = COMMON
     return True
 
@@ -679,57 +686,56 @@ def _next_event(world, state, i):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _advance(world, state, i):  # type: ignore[no-untyped-def]
-    """Let events happen until there is something to decide, or nothing ever will be."""
-    rows, executors, pools = state[0], state[3], state[4]
-    row = rows[i]
+def _advance(arrays, state, i):  # type: ignore[no-untyped-def]
+    """Process events until there is something to decide, or nothing will ever happen again."""
+    row = state.rows[i]
     while row.num_completed < row.num_jobs:
-        _run_tasks(world, state, i)
-        if not _next_event(world, state, i):
+        _run_tasks(arrays, state, i)
+        if not _next_event(arrays, state, i):
             row.deadlock = True
             break
-        if _committable(rows, pools, i) <= 0:
+        if _committable(state, i) <= 0:
             continue  # the source stays, and a later event may make it the subject of a round
-        _refresh(world, state, i, -1)
+        _refresh(arrays, state, i, -1)
         if row.num_schedulable > 0:
             return
-        for executor in range(executors.shape[1]):
-            if executors[i, executor].pool == row.source and not executors[i, executor].busy:
-                _release(world, state, i, executor)
+        for executor in range(state.executors.shape[1]):
+            each = state.executors[i, executor]
+            if each.pool == row.source and not each.busy:
+                _release(arrays, state, i, executor)
         row.source = NOWHERE
     row.done = True
 
 
 @_jit
-def _finish_round(world, state, i):  # type: ignore[no-untyped-def]
-    """Commit the rest to the common pool and let the idle executors of the source go."""
-    rows, executors, pools = state[0], state[3], state[4]
-    row = rows[i]
+def _finish_round(arrays, state, i):  # type: ignore[no-untyped-def]
+    """Commit the rest to the common pool and send the source's idle executors on their way."""
+    row = state.rows[i]
     source = row.source
-    _commit(state, i, NO_STAGE, _committable(rows, pools, i))
-    for executor in range(executors.shape[1]):
-        if executors[i, executor].pool == source and not executors[i, executor].busy:
+    _commit(state, i, NO_STAGE, _committable(state, i))
+    for executor in range(state.executors.shape[1]):
+        each = state.executors[i, executor]
+        if each.pool == source and not each.busy:
             place = _oldest_commitment(state, i, source)
             if place < 0:
                 break
-            _fulfil(world, state, i, executor, place)
+            _fulfil(arrays, state, i, executor, place)
     row.source = NOWHERE
     row.round += 1
 
 
 @_jit
 def _stage_at(state, i, slot):  # type: ignore[no-untyped-def]
-    """Return the row's stage in a place of the view, or -1 if there is none."""
-    rows, jobs, stages, active = state[0], state[1], state[2], state[7]
+    """Return the row's stage at a place of the view, or -1 if there is none."""
     if slot < 0:
         return NO_STAGE
-    for nth in range(rows[i].num_active):
-        job = jobs[i, active[i, nth]]
+    for nth in range(state.rows[i].num_active):
+        job = state.jobs[i, state.active[i, nth]]
         if slot >= job.num_incomplete:
             slot -= job.num_incomplete
             continue
         for stage in range(job.first_stage, job.first_stage + job.num_stages):
-            if stages[i, stage].completed < stages[i, stage].num_tasks:
+            if state.stages[i, stage].completed < state.stages[i, stage].num_tasks:
                 if slot == 0:
                     return stage
                 slot -= 1
@@ -737,10 +743,9 @@ def _stage_at(state, i, slot):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _decide(world, state, i, slot, count):  # type: ignore[no-untyped-def]
-    rows, jobs, stages, pools = state[0], state[1], state[2], state[4]
-    active, active_before = state[7], state[8]
-    row = rows[i]
+def _decide(arrays, state, i, slot, count):  # type: ignore[no-untyped-def]
+    """Take a decision; if it ends the round, advance to the next one and set the reward."""
+    row, jobs, stages = state.rows[i], state.jobs, state.stages
     started_ms, arrived_before, num_before = row.now_ms, row.num_arrived, row.num_active
     row.reward_ms, row.invalid = 0.0, False
     stage = _stage_at(state, i, slot)
@@ -748,161 +753,174 @@ def _decide(world, state, i, slot, count):  # type: ignore[no-untyped-def]
         stage = NO_STAGE
     if stage == NO_STAGE:
         row.invalid = slot >= 0
-        _commit(state, i, NO_STAGE, _committable(rows, pools, i))
+        _commit(state, i, NO_STAGE, _committable(state, i))
     else:
-        count = min(count, _committable(rows, pools, i), _demand(stages[i, stage]))
+        count = min(count, _committable(state, i), _demand(stages[i, stage]))
         _commit(state, i, stage, count)
         stages[i, stage].selected = row.round
-        _refresh(world, state, i, stages[i, stage].job)
-        if row.num_schedulable > 0 and _committable(rows, pools, i) > 0:
+        _refresh(arrays, state, i, stages[i, stage].job)
+        if row.num_schedulable > 0 and _committable(state, i) > 0:
             return
     for nth in range(num_before):
-        active_before[i, nth] = active[i, nth]
-    _finish_round(world, state, i)
-    _advance(world, state, i)
+        state.active_before[i, nth] = state.active[i, nth]
+    _finish_round(arrays, state, i)
+    _advance(arrays, state, i)
     now_ms = row.now_ms
     if now_ms != started_ms:
         for nth in range(num_before):
-            row.reward_ms -= min(jobs[i, active_before[i, nth]].completion_ms, now_ms) - started_ms
+            completion_ms = jobs[i, state.active_before[i, nth]].completion_ms
+            row.reward_ms -= min(completion_ms, now_ms) - started_ms
         for job in range(arrived_before, row.num_arrived):
             row.reward_ms -= min(jobs[i, job].completion_ms, now_ms) - jobs[i, job].arrival_ms
 
 
-@_jit
-def step_rows(world, state, slots, counts):  # type: ignore[no-untyped-def]
-    """Take one decision in every row that is not done; done rows stand still.
+@_cached_jit
+def step_rows(plain_arrays, plain_state, slots, counts):  # type: ignore[no-untyped-def]
+    """Take one decision in every row that is not done; done rows stay as they are.
 
     Args:
-        world: Of `pack_arrays`.
-        state: Of `new_state`, changed in place.
+        plain_arrays: `SimulatorArrays` as a plain tuple.
+        plain_state: `State` as a plain tuple, changed in place.
         slots: (N,) place of a stage among those in view, or -1 for no stage.
         counts: (N,) executors for it, at most.
     """
+    arrays, state = SimulatorArrays(*plain_arrays), State(*plain_state)
     for i in range(len(slots)):
-        state[0][i].reward_ms, state[0][i].invalid = 0.0, False
-        if not state[0][i].done:
-            _decide(world, state, i, slots[i], counts[i])
+        state.rows[i].reward_ms, state.rows[i].invalid = 0.0, False
+        if not state.rows[i].done:
+            _decide(arrays, state, i, slots[i], counts[i])
 
 
 @_jit
-def begin_row(world, state, i, key, template, arrival_ms):  # type: ignore[no-untyped-def]
-    """Begin an episode in one row and play to its first decision.
+def _clear_row(state, i, key, num_jobs):  # type: ignore[no-untyped-def]
+    """Put a row's own record, its executors and its pools back to the beginning of an episode."""
+    row, num_executors = state.rows[i], state.executors.shape[1]
+    row.key, row.now_ms, row.reward_ms, row.busy_ms, row.round = key, 0.0, 0.0, 0.0, 1
+    row.num_jobs, row.num_arrived, row.num_completed, row.num_active = num_jobs, 0, 0, 0
+    row.num_schedulable, row.num_events, row.next_order, row.num_commitments = 0, 0, 0, 0
+    row.num_noted = 0
+    row.invalid, row.done, row.deadlock = False, False, False
+    for pool in range(state.pools.shape[1]):
+        state.pools[i, pool].size, state.pools[i, pool].committed = 0, 0
+    for executor in range(num_executors):
+        each = state.executors[i, executor]
+        each.pool, each.job, each.stage, each.last_stage = COMMON, -1, NO_STAGE, NO_STAGE
+        each.busy = False
+    state.pools[i, COMMON].size = num_executors
+
+
+@_jit
+def _lay_out_jobs(arrays, state, i, key, template, arrival_ms):  # type: ignore[no-untyped-def]
+    """Write the jobs of an episode and their stages, none of which has begun."""
+    stage = 0
+    for number in range(len(template)):
+        job, first = state.jobs[i, number], arrays.stage_offset[template[number]]
+        job.template, job.first_stage = template[number], stage
+        job.num_stages = arrays.stage_offset[template[number] + 1] - first
+        job.num_incomplete, job.num_unstarted = job.num_stages, job.num_stages
+        job.num_schedulable, job.supply, job.attached = 0, 0, 0
+        job.arrival_ms, job.completion_ms, job.work_ms = arrival_ms[number], math.inf, 0.0
+        for nth in range(job.num_stages):
+            each, origin = state.stages[i, stage], first + nth
+            each.key = _mix64(key + np.uint64(number * 65536 + nth + 1) * _GAMMA)
+            each.template, each.job, each.num_tasks = origin, number, arrays.num_tasks[origin]
+            each.remaining, each.completed = each.num_tasks, 0
+            each.moving, each.committed, each.selected = 0, 0, 0
+            each.waits_for = arrays.parent_offset[origin + 1] - arrays.parent_offset[origin]
+            each.recent_ms, each.schedulable = arrays.rough_ms[origin], False
+            job.work_ms += each.num_tasks * each.recent_ms
+            stage += 1
+
+
+@_cached_jit
+def begin_row(plain_arrays, plain_state, i, key, template, arrival_ms):  # type: ignore[no-untyped-def]
+    """Begin an episode in one row and advance to its first decision.
 
     Args:
-        world: Of `pack_arrays`.
-        state: Of `new_state`, changed in place.
+        plain_arrays: `SimulatorArrays` as a plain tuple.
+        plain_state: `State` as a plain tuple, changed in place.
         i: The row.
         key: Of the episode's durations.
         template: (J,) of each job.
         arrival_ms: (J,) rising.
     """
-    stage_offset, num_tasks, rough_ms, (parent_offset, _, _, _) = world[:4]
-    rows, jobs, stages, executors, pools = state[:5]
-    row = rows[i]
-    row.key, row.now_ms, row.reward_ms, row.busy_ms, row.round = key, 0.0, 0.0, 0.0, 1
-    row.num_jobs, row.num_arrived, row.num_completed, row.num_active = len(template), 0, 0, 0
-    row.num_schedulable, row.num_events, row.next_order, row.num_commitments = 0, 0, 0, 0
-    row.num_noted = 0
-    row.invalid, row.done, row.deadlock = False, False, False
-    for pool in range(pools.shape[1]):
-        pools[i, pool].size, pools[i, pool].committed = 0, 0
-    stage = 0
-    for number in range(len(template)):
-        job, first = jobs[i, number], stage_offset[template[number]]
-        job.template, job.first_stage = template[number], stage
-        job.num_stages = stage_offset[template[number] + 1] - first
-        job.num_incomplete, job.num_unstarted = job.num_stages, job.num_stages
-        job.num_schedulable, job.supply, job.attached = 0, 0, 0
-        job.arrival_ms, job.completion_ms, job.work_ms = arrival_ms[number], math.inf, 0.0
-        for nth in range(job.num_stages):
-            each, origin = stages[i, stage], first + nth
-            each.key = _mix64(key + np.uint64(number * 65536 + nth + 1) * _GAMMA)
-            each.template, each.job, each.num_tasks = origin, number, num_tasks[origin]
-            each.remaining, each.completed = each.num_tasks, 0
-            each.moving, each.committed, each.selected = 0, 0, 0
-            each.waits_for = parent_offset[origin + 1] - parent_offset[origin]
-            each.recent_ms, each.schedulable = rough_ms[origin], False
-            job.work_ms += each.num_tasks * each.recent_ms
-            stage += 1
-    for executor in range(executors.shape[1]):
-        each = executors[i, executor]
-        each.pool, each.job, each.stage, each.last_stage = COMMON, -1, NO_STAGE, NO_STAGE
-        each.busy = False
-    pools[i, COMMON].size = executors.shape[1]
-    while row.num_arrived < row.num_jobs and jobs[i, row.num_arrived].arrival_ms <= 0.0:
+    arrays, state = SimulatorArrays(*plain_arrays), State(*plain_state)
+    _clear_row(state, i, key, len(template))
+    _lay_out_jobs(arrays, state, i, key, template, arrival_ms)
+    row = state.rows[i]
+    while row.num_arrived < row.num_jobs and state.jobs[i, row.num_arrived].arrival_ms <= 0.0:
         _arrive_job(state, i)
     row.source = COMMON
-    _refresh(world, state, i, -1)
+    _refresh(arrays, state, i, -1)
     if row.num_schedulable == 0:
-        _advance(world, state, i)
+        _advance(arrays, state, i)
 
 
-# What is seen ------------------------------------------------------------------------------------
+# What schedulers see -----------------------------------------------------------------------------
 
 
-@_jit
-def count_view(world, state, counts):  # type: ignore[no-untyped-def]
-    """Write (N, 3) stages, jobs and edges that each row's view has, edges at most."""
-    stage_offset, child_offset = world[0], world[3][2]
-    rows, jobs, active = state[0], state[1], state[7]
-    for i in range(len(rows)):
+@_cached_jit
+def count_view(plain_arrays, plain_state, counts):  # type: ignore[no-untyped-def]
+    """Write (N, 3) stages, jobs and edges of each row's view; the edges are an upper limit."""
+    arrays, state = SimulatorArrays(*plain_arrays), State(*plain_state)
+    for i in range(len(state.rows)):
         counts[i] = 0
-        if rows[i].done:
+        if state.rows[i].done:
             continue
-        counts[i, 1] = rows[i].num_active
-        for nth in range(rows[i].num_active):
-            job = jobs[i, active[i, nth]]
-            first = stage_offset[job.template]
+        counts[i, 1] = state.rows[i].num_active
+        for nth in range(state.rows[i].num_active):
+            job = state.jobs[i, state.active[i, nth]]
+            first = arrays.stage_offset[job.template]
             counts[i, 0] += job.num_incomplete
-            counts[i, 2] += child_offset[first + job.num_stages] - child_offset[first]
+            counts[i, 2] += arrays.child_offset[first + job.num_stages] - arrays.child_offset[first]
 
 
-@_jit
-def fill_view(world, state, per_row, per_stage, per_job, edges, place_of):  # type: ignore[no-untyped-def]
+@_cached_jit
+def fill_view(  # type: ignore[no-untyped-def]
+    plain_arrays, plain_state, per_row, per_stage, per_job, edges, place_of
+):
     """Write what the rows' schedulers see, row after row; return how many edges there are.
 
     Args:
-        world: Of `pack_arrays`.
-        state: Of `new_state`.
+        plain_arrays: `SimulatorArrays` as a plain tuple.
+        plain_state: `State` as a plain tuple.
         per_row: Arrays of `ROW_FIELDS`, in that order.
         per_stage: Arrays of `STAGE_FIELDS`.
         per_job: Arrays of `JOB_FIELDS`.
         edges: (L, 2), as long as `count_view` says.
         place_of: Room for the place of each stage of the largest job.
     """
-    child_offset, children = world[3][2], world[3][3]
-    rows, jobs, stages, executors, pools = state[:5]
-    active = state[7]
+    arrays, state = SimulatorArrays(*plain_arrays), State(*plain_state)
     clock_ms, committable, source_job, num_executors, num_stages, num_jobs, num_edges = per_row
     remaining, demand, duration_ms, schedulable, stage_id, stage_job, stage_tasks = per_stage
     job_id, supply, arrival_ms, work_ms = per_job
     at_stage, at_job, at_edge = 0, 0, 0
-    for i in range(len(rows)):
-        row = rows[i]
-        clock_ms[i], num_executors[i] = row.now_ms, executors.shape[1]
+    for i in range(len(state.rows)):
+        row = state.rows[i]
+        clock_ms[i], num_executors[i] = row.now_ms, state.executors.shape[1]
         committable[i], source_job[i] = 0, -1
         num_stages[i], num_jobs[i], num_edges[i] = 0, 0, 0
         if row.done:
             continue
-        committable[i] = _committable(rows, pools, i)
-        source = _job_of_pool(jobs, stages, i, row.source)
+        committable[i] = _committable(state, i)
+        source = _job_of_pool(state, i, row.source)
         begin, first_edge = at_stage, at_edge
         for nth in range(row.num_active):
-            number = active[i, nth]
-            job = jobs[i, number]
+            number = state.active[i, nth]
+            job = state.jobs[i, number]
             if number == source:
                 source_job[i] = nth
             job_id[at_job], supply[at_job] = number, job.supply
             arrival_ms[at_job], work_ms[at_job] = job.arrival_ms, job.work_ms
             at_job += 1
             for id_ in range(job.num_stages):
-                each = stages[i, job.first_stage + id_]
+                each = state.stages[i, job.first_stage + id_]
                 place_of[id_] = -1
                 if each.completed == each.num_tasks:
                     continue
                 place_of[id_] = at_stage - begin
                 remaining[at_stage] = each.remaining
-                demand[at_stage] = each.remaining - each.moving - each.committed
+                demand[at_stage] = _demand(each)
                 duration_ms[at_stage], schedulable[at_stage] = each.recent_ms, each.schedulable
                 stage_id[at_stage], stage_job[at_stage] = id_, nth
                 stage_tasks[at_stage] = each.num_tasks
@@ -910,10 +928,12 @@ def fill_view(world, state, per_row, per_stage, per_job, edges, place_of):  # ty
             # A child cannot be complete before its parent.
             for id_ in range(job.num_stages):
                 if place_of[id_] >= 0:
-                    origin = stages[i, job.first_stage + id_].template
-                    for place in range(child_offset[origin], child_offset[origin + 1]):
+                    origin = state.stages[i, job.first_stage + id_].template
+                    for place in range(
+                        arrays.child_offset[origin], arrays.child_offset[origin + 1]
+                    ):
                         edges[at_edge, 0] = place_of[id_]
-                        edges[at_edge, 1] = place_of[children[place]]
+                        edges[at_edge, 1] = place_of[arrays.children[place]]
                         at_edge += 1
         num_stages[i], num_jobs[i] = at_stage - begin, row.num_active
         num_edges[i] = at_edge - first_edge

@@ -1,29 +1,25 @@
-"""`gym.make_vec("NetLLM-CJS-v0", num_envs=N)`: N clusters a call, equal to N scalar envs."""
+"""`gym.make_vec("NetLLM-CJS-v0", num_envs=N)`: N clusters in one call, equal to N scalar ones."""
 
 import copy
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from gymnasium.vector import AutoresetMode
-from gymnasium.vector.utils import batch_space
-from numpy.typing import ArrayLike, NDArray
 
 from netllm_gym.arrays import BoolArray, FloatArray, IntArray
 from netllm_gym.data.cjs.named import VALID
-from netllm_gym.data.cjs.workload import Jobs, Workload
+from netllm_gym.data.cjs.workload import Workload
 from netllm_gym.envs.cjs.batch import ClusterBatch
 from netllm_gym.envs.cjs.cluster import ClusterConfig
-from netllm_gym.envs.cjs.observation import ClusterView
-from netllm_gym.envs.cjs.padding import PaddedSize, observation_space
-from netllm_gym.envs.cjs.public import PublicFace
+from netllm_gym.envs.cjs.padded_batch import PaddedClusterBatch
+from netllm_gym.envs.cjs.padding import PaddedSize
 from netllm_gym.envs.plan import PlannedEpisode
-from netllm_gym.envs.rows import Outcome, RowVectorEnv
+from netllm_gym.envs.rows import RowVectorEnv
 from netllm_gym.errors import InputError
 
-# Which arrival seeds are played for what, so that nothing is trained on what it is tested on.
+# Arrival seeds for training, validation and tests, which do not overlap.
 FIRST_TRAINING_SEED = 10_000
 VALIDATION_SEEDS = range(1_000, FIRST_TRAINING_SEED)
 # The first six are the reference's.
@@ -32,19 +28,56 @@ DEFAULT_TEST_SEEDS, DEFAULT_VALIDATION_SEEDS = 6, 10
 
 
 class CJSVectorEnv(RowVectorEnv):
-    """N independent `CJSEnv` in one call; see `CJSEnv` for spaces, reward and arguments.
+    """Choose which stages of which jobs get how many executors, in N independent clusters.
 
-    Row i of `reset(seed=s)` plays the episodes of `CJSEnv.reset(seed=s + i)`, bit for bit, whatever
-    the other rows do. `reset` takes `options={"arrival_seed": (N,), "reset_mask": (N,) bool}`; with
-    a mask only those rows begin anew.
+    ## Description
+    N independent `CJSEnv` in one call of the simulator. Row i of `reset(seed=s)` plays the episodes
+    of `CJSEnv.reset(seed=s + i)`, bit for bit, whatever the other rows do.
 
-    Autoreset modes (`autoreset_mode`): `NEXT_STEP` resets a finished row in the next `step`,
-    ignoring that action; `SAME_STEP` at once, with `final_obs` and `final_info` in the info;
-    `DISABLED` leaves a finished row standing, reward 0, until `reset` names it.
+    ## Action Space
+    (N, 2) whole numbers: in each row the action of `CJSEnv`, a stage and the largest number of
+    executors, less one. With `padded=False` the stage is its place in the `ClusterView`, or -1 for
+    no stage.
 
-    With `padded=False` observations are a `ClusterView`, which hides nothing, and an action's
-    stage is its place there, -1 for none: what the package's own policies speak.
+    ## Observation Space
+    A `Dict` of `Box`es that stacks the observations of N `CJSEnv`. With `padded=False`
+    observations are a `ClusterView` instead, which hides nothing; the package's own policies use
+    it.
+
+    | part | shape |
+    | --- | --- |
+    | stages | (N, max_stages, 3) float32 |
+    | stage_job, stage_mask | (N, max_stages) int32 |
+    | edges | (N, max_edges, 2) int32 |
+    | job_executors | (N, max_jobs) int32 |
+    | committable, source_job | (N, 1) int32 |
+    | executor_mask | (N, num_executors) int32 |
+
+    ## Rewards
+    (N,) float64, minus the job-seconds spent in each row's system since its last decision; 0 in
+    rows that take no step.
+
+    ## Starting State
+    As in `CJSEnv`. `reset` takes one seed, or a sequence of N seeds, and
+    `options={"arrival_seed": (N,), "reset_mask": (N,) bool}`; with a mask only these rows begin an
+    episode.
+
+    ## Episode End
+    As in `CJSEnv`, in each row. `autoreset_mode` says what happens then, see `RowVectorEnv`.
+
+    ## Arguments
+    - `num_envs`: N.
+    - `padded`: False for observations that are a `ClusterView`. Default: True.
+    - `autoreset_mode`: `NEXT_STEP` (default), `SAME_STEP` or `DISABLED`.
+    - `render_mode`: only None. To render, make scalar environments with
+      `gym.make_vec(..., vectorization_mode="sync", render_mode="rgb_array")`.
+    - All others: as in `CJSEnv`, the same for all rows.
+
+    ## Version History
+    - v0: first release.
     """
+
+    batch: ClusterBatch
 
     def __init__(
         self,
@@ -63,84 +96,57 @@ class CJSVectorEnv(RowVectorEnv):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
     ) -> None:
-        self._set_modes(num_envs, autoreset_mode, render_mode)
-        self.clusters = ClusterBatch(
-            *(num_envs, workload, num_executors, num_jobs, mean_gap_s, cluster, duration_seed)
+        arguments: dict[str, Any] = {
+            "num_rows": num_envs,
+            "workload": workload,
+            "num_executors": num_executors,
+            "num_jobs": num_jobs,
+            "mean_gap_s": mean_gap_s,
+            "cluster": cluster,
+            "duration_seed": duration_seed,
+            "size": PaddedSize(max_stages, max_jobs, max_edges),
+        }
+        batch = (
+            PaddedClusterBatch(**arguments, strict_actions=strict_actions)
+            if padded
+            else ClusterBatch(**arguments)
         )
-        self.face = PublicFace(
-            self.clusters, PaddedSize(max_stages, max_jobs, max_edges), strict_actions
-        )
-        self.batch = self.face if padded else _Unpadded(self.clusters)
-        self.single_observation_space = observation_space(self.face.size, num_executors)
-        self.single_action_space = self.face.action_space
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
+        super().__init__(batch, autoreset_mode, render_mode)
+
+    @property
+    def clusters(self) -> ClusterBatch:
+        """The batch, which has the state of the clusters."""
+        return self.batch
 
     @property
     def workload(self) -> Workload:
         """What jobs are drawn from."""
-        return self.clusters.workload
+        return self.batch.workload
 
     @property
     def loaded(self) -> dict[str, Any]:
-        """Arguments that make another environment of the same worlds, without reading them."""
+        """Arguments that make another environment of the same data without reading it again."""
         return {"workload": self.workload}
 
     @property
     def num_executors(self) -> int:
-        """Of each cluster."""
-        return self.clusters.num_executors
+        """Number of executors of each cluster."""
+        return self.batch.num_executors
 
     @property
     def num_jobs(self) -> int:
-        """Of each episode."""
-        return self.clusters.num_jobs
-
-    @property
-    def mean_gap_s(self) -> float:
-        """Mean time between arrivals."""
-        return self.clusters.mean_gap_s
-
-    @property
-    def cluster(self) -> ClusterConfig:
-        """Delays and exchangeable rules."""
-        return self.clusters.cluster
-
-    def jobs(self, arrival_seed: int) -> Jobs:
-        """Return the jobs of an episode."""
-        return self.clusters.jobs(arrival_seed)
-
-    def public_env(self) -> "CJSVectorEnv":
-        """Return this environment with `padded=True`; both show the same clusters.
-
-        Policies that speak Gymnasium are built for it, also where `padded` is False.
-        """
-        if self.batch is self.face:
-            return self
-        public = copy.copy(self)
-        public.batch = self.face
-        return public
-
-    def public_observations(
-        self, view: ClusterView
-    ) -> tuple[dict[str, NDArray[Any]], dict[str, FloatArray]]:
-        """Return the padded observations of a view, and the info columns that come with them."""
-        padded = self.face.observe(view)
-        return padded.observation, {"hidden_stages": padded.hidden_stages.astype(np.float64)}
-
-    def native_actions(self, actions: ArrayLike) -> IntArray:
-        """Return (N, 2) actions for `padded=False` that decide what (N, 2) padded ones do."""
-        return self.face.native_actions(actions)
+        """Number of jobs of each episode."""
+        return self.batch.num_jobs
 
     def action_masks(self) -> BoolArray:
-        """Return (N, max_stages + 1 + num_executors) what each part of an action may be now."""
-        if self.batch is not self.face:
+        """Return (N, max_stages + 1 + num_executors) what each part of an action may be."""
+        if not isinstance(self.batch, PaddedClusterBatch):
             raise InputError("padded must be True where masks are asked for, got False")
-        return self.face.action_masks()
+        return self.batch.action_masks()
 
     def case(self, row: int) -> dict[str, str | int]:
-        """Say what a row plays now."""
-        arrivals = self._arrivals(int(self.clusters.arrival_seeds[row]))
+        """Describe the episode that a row plays."""
+        arrivals = self._arrivals(int(self.batch.arrival_seeds[row]))
         return {
             "arrivals": arrivals,
             "content": arrivals,
@@ -178,7 +184,7 @@ class CJSVectorEnv(RowVectorEnv):
         ]
 
     def provenance(self, plan: Sequence[PlannedEpisode]) -> dict[str, Any]:
-        """Say which worlds the planned episodes are, as JSON."""
+        """Describe where planned episodes come from, as JSON: their arrivals."""
         arrivals = sorted(
             {self._arrivals(int(planned.options["arrival_seed"])) for planned in plan}
         )
@@ -198,27 +204,3 @@ class CJSVectorEnv(RowVectorEnv):
     def _arrivals(self, seed: int) -> str:
         """Name the arrivals of a seed; the same templates under another name are the same."""
         return f"{self.workload.content[:12]}-{0 if self.workload.is_recording else seed}"
-
-
-class _Unpadded:
-    """A batch whose schedulers see everything."""
-
-    def __init__(self, clusters: ClusterBatch) -> None:
-        self._clusters = clusters
-
-    @property
-    def done(self) -> BoolArray:
-        return self._clusters.done
-
-    def begin(
-        self,
-        begins: BoolArray,
-        seeds: Sequence[int | None],
-        options: Mapping[str, Any] | None,
-        generator: np.random.Generator,
-    ) -> Outcome:
-        outcome = self._clusters.begin(begins, seeds, options, generator)
-        return outcome._replace(observation=self._clusters.view())
-
-    def step(self, actions: ArrayLike) -> Outcome:
-        return self._clusters.step(actions)._replace(observation=self._clusters.view())

@@ -1,18 +1,16 @@
 """Rules for ABR that need no plan: lowest, random, rate-based, BBA, BOLA.
 
-Every rule reads the observation only, so it works on any ladder and history is where `ABREnv` puts
-it: newest in the last column. How the observation is read stands here once; `abr_mpc.py` and
-`policies/neural/abr.py` read it through the same functions.
+Every rule uses nothing but the observation and works with any ladder. The functions that read the
+observation are also used by `abr_mpc.py` and `policies/neural/abr.py`.
 
 Units: seconds, Mbit/s for bitrates, MB/s (10^6 bytes) for measured throughput.
 
-Source: `spec/abr.md` 5.1 and 5.4. BBA is Pensieve's (SIGCOMM 2017) short form of Huang et al.
-(SIGCOMM 2014); BOLA is BOLA Basic of Spiteri et al. (INFOCOM 2016); rate-based takes the harmonic
-mean of FESTIVE (CoNEXT 2012) without its other parts.
+Sources: BBA is the short form of Huang et al. (SIGCOMM 2014) in Pensieve's program (SIGCOMM 2017);
+BOLA is BOLA Basic of Spiteri et al. (INFOCOM 2016); the rate-based rule uses the harmonic mean of
+FESTIVE (CoNEXT 2012) without its other parts.
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,7 @@ from netllm_gym.envs.abr.env import ABREnv
 from netllm_gym.envs.abr.observation import BITRATE, BUFFER, REMAINING, TENS_S, THROUGHPUT
 from netllm_gym.envs.abr.vector_env import ABRVectorEnv
 from netllm_gym.errors import InputError
-from netllm_gym.randomness import EpisodeDraws
+from netllm_gym.policies.baselines.rule import DrawingRule, Rule
 
 Observations = Float32Array  # (N, 6, W)
 AnyABREnv = ABRVectorEnv | ABREnv
@@ -31,7 +29,7 @@ THROUGHPUT_SAMPLES = 5  # newest downloads that a throughput estimate rests on
 
 
 def buffers_s(observations: Observations) -> FloatArray:
-    """Return (N,) buffers; the product is rounded to float32, which undoes the division by 10."""
+    """Return (N,) buffers in s; rounding the product to float32 undoes the division by 10."""
     buffer_s: FloatArray = (observations[:, BUFFER, -1] * np.float32(TENS_S)).astype(np.float64)
     return buffer_s
 
@@ -45,7 +43,8 @@ def throughputs_mbs(observations: Observations) -> FloatArray:
 def harmonic_means(samples: FloatArray) -> FloatArray:
     """Return the harmonic mean of each row's samples above 0, (N, S) to (N,); 0 without any.
 
-    Inverses are summed oldest to newest, as the reference does: MPC compares sums that tie.
+    Inverses are summed from the oldest to the newest, as in Pensieve's program, because MPC has
+    ties that depend on the rounding.
     """
     measured = samples > 0.0
     inverses = np.divide(1.0, samples, out=np.zeros_like(samples), where=measured)
@@ -78,12 +77,12 @@ def check_trained_for(env: Any, num_rungs: int, most_decisions: int | None = Non
     """Refuse an environment that a policy was not trained for.
 
     Args:
-        env: What is to be played.
+        env: The environment.
         num_rungs: Of the ladder in training.
-        most_decisions: Of an episode in training; None if their number means nothing.
+        most_decisions: Of an episode in training; None if their number does not matter.
 
     Raises:
-        InputError: If it is no ABR, or has another ladder or longer episodes.
+        InputError: If it is not an environment of ABR, or has another ladder or longer episodes.
     """
     if not hasattr(env, "video"):
         raise InputError(f"env must be one of the problem abr, got {env}")
@@ -100,70 +99,51 @@ def check_trained_for(env: Any, num_rungs: int, most_decisions: int | None = Non
         )
 
 
-class Lowest:
-    """Always the lowest rung: never stalls unless nothing could help, never pleases."""
+class Lowest(Rule):
+    """Always the lowest rung."""
 
     name = "lowest"
 
-    def __init__(self, env: AnyABREnv) -> None:
-        pass
-
-    def reset(self, rows: IntArray, seeds: IntArray) -> None:
-        """Remember nothing."""
-
-    def act(
-        self, observations: Observations, rewards: FloatArray, infos: Mapping[str, Any]
-    ) -> IntArray:
+    def choose(self, observations: Observations) -> IntArray:
         """Return (N,) rungs."""
         return np.zeros(len(observations), np.int64)
 
 
-class Random:
-    """Every rung equally likely, drawn by the episode's seed and the step."""
-
-    name = "random"
+class Random(DrawingRule):
+    """Each rung with equal probability."""
 
     def __init__(self, env: AnyABREnv) -> None:
+        super().__init__(env)
         self._num_rungs = env.video.num_rungs
-        self._draws = EpisodeDraws(env.num_envs)
 
-    def reset(self, rows: IntArray, seeds: IntArray) -> None:
-        """Start the rows' draws anew."""
-        self._draws.reset(rows, seeds)
-
-    def act(
-        self, observations: Observations, rewards: FloatArray, infos: Mapping[str, Any]
-    ) -> IntArray:
+    def choose(self, observations: Observations) -> IntArray:
         """Return (N,) rungs."""
-        return (self._draws.draw() * self._num_rungs).astype(np.int64)
+        return (self.draws.draw() * self._num_rungs).astype(np.int64)
 
 
-class RateBased:
-    """The highest bitrate that the harmonic mean of the last five throughputs carries."""
+class RateBased(Rule):
+    """The highest bitrate within the harmonic mean of the last five throughputs."""
 
     name = "rate_based"
 
     def __init__(self, env: AnyABREnv) -> None:
         self._ladder_mbps = env.video.ladder_mbps
 
-    def reset(self, rows: IntArray, seeds: IntArray) -> None:
-        """Remember nothing: the observation holds the history."""
-
-    def act(
-        self, observations: Observations, rewards: FloatArray, infos: Mapping[str, Any]
-    ) -> IntArray:
+    def choose(self, observations: Observations) -> IntArray:
         """Return (N,) rungs."""
         estimate_mbps = harmonic_means(throughputs_mbs(observations)) * 8.0
         return highest_within(self._ladder_mbps, estimate_mbps)
 
 
-class BBA:
-    """Rung by buffer alone: lowest below the reservoir, top a cushion above it, else between.
+class BBA(Rule):
+    """BBA: the rung depends on the buffer alone.
 
-    Between them the rung's index grows in proportion to the buffer, whatever the bitrates are.
+    It is the lowest rung below the reservoir, and the highest one if the buffer exceeds the
+    reservoir by the cushion. Between them the index of the rung grows linearly with the buffer,
+    whatever the bitrates are.
 
     Args:
-        env: What is played.
+        env: The environment.
         reservoir_s: Buffer below which the lowest rung is chosen.
         cushion_s: Length of the ramp from the lowest rung to the top.
     """
@@ -179,29 +159,25 @@ class BBA:
         self._top = env.video.num_rungs - 1
         self._reservoir_s, self._cushion_s = reservoir_s, cushion_s
 
-    def reset(self, rows: IntArray, seeds: IntArray) -> None:
-        """Remember nothing: the buffer says it all."""
-
-    def act(
-        self, observations: Observations, rewards: FloatArray, infos: Mapping[str, Any]
-    ) -> IntArray:
+    def choose(self, observations: Observations) -> IntArray:
         """Return (N,) rungs."""
         share = self._top * (buffers_s(observations) - self._reservoir_s) / self._cushion_s
         return np.clip(np.floor(share), 0, self._top).astype(np.int64)
 
 
-class BOLA:
-    """BOLA Basic: the rung with the best (Vp (utility + gp) - buffer) / bitrate, lowest of equals.
+class BOLA(Rule):
+    """BOLA Basic: the rung with the highest (Vp (utility + gp) - buffer) / bitrate.
 
-    The utility of a rung is ln(bitrate / lowest bitrate); Vp = (buffer cap - chunk) / (top utility
-    + gp) makes the top rung's score fall to 0 one chunk below the cap. Each row has its own cap.
+    The utility of a rung is ln(bitrate / lowest bitrate). Vp = (buffer limit - chunk length) / (top
+    utility + gp) makes the score of the top rung 0 when the buffer is one chunk below its limit,
+    which each row has its own. Of rungs with equal scores the lowest is taken.
 
-    Differs from the paper: where every score is negative the paper's player waits; ours cannot, so
-    the least bad rung is taken. With a cap of a few seconds that is a high one.
+    Difference from the paper: where every score is negative, the paper's player waits. Ours cannot,
+    so it takes the rung with the highest score, which is a high one if the buffer limit is low.
 
     Args:
-        env: What is played.
-        gp: How much a chunk without stall is worth beside its utility.
+        env: The environment.
+        gp: Value of a chunk without stall, in addition to its utility.
     """
 
     name = "bola"
@@ -218,12 +194,7 @@ class BOLA:
         self._ladder_mbps = ladder_mbps
         self._worth_s = vp_s[:, None] * (utility + gp)  # (N, rungs)
 
-    def reset(self, rows: IntArray, seeds: IntArray) -> None:
-        """Remember nothing: the buffer says it all."""
-
-    def act(
-        self, observations: Observations, rewards: FloatArray, infos: Mapping[str, Any]
-    ) -> IntArray:
+    def choose(self, observations: Observations) -> IntArray:
         """Return (N,) rungs."""
         scores = (self._worth_s - buffers_s(observations)[:, None]) / self._ladder_mbps
         return np.asarray(scores.argmax(axis=1), np.int64)

@@ -1,50 +1,51 @@
-"""The best that any policy could have scored in one ABR episode, with a proof by bound.
+"""The best score that any policy could have reached in one ABR episode, with a proven upper bound.
 
-A label-setting search over chunks with continuous state. A label is one way to have downloaded
-chunks 0..n: the rung of the last, where the trace stands (`clock_s`, counted over laps), how long
-the video has stalled (`stall_s`), what was earned (`value`). The buffer ends at `dry_s + stall_s`
-on the trace's clock, and `dry_s` depends on n alone: a chunk puts it off by its length, less the
-round trip where the trace stands still meanwhile; a pause takes from the buffer what it adds to the
-clock. Chunk n stalls by as much as it comes after `due_s[n]` plus the stalls before.
+This is a label-setting search over chunks with continuous state. A label is one way to have
+downloaded chunks 0..n: the rung of the last one, the position in the trace (`clock_s`, counted over
+laps), the sum of stalls (`stall_s`) and of rewards (`value`). On the trace's clock the buffer ends
+at `dry_s + stall_s`, where `dry_s` depends on n alone: a chunk postpones it by its length, less the
+round trip where the trace does not advance meanwhile; a pause takes from the buffer what it adds to
+the clock. Chunk n stalls by the time that it comes after `due_s[n]` plus the stalls before.
 
-Two runs. The planning run plays the true law and keeps the most hopeful labels; its plan is
-replayed in the simulator, and that score is the floor of the other. The proving run pauses exactly
-the excess, which is never later than in steps and so never worse, and drops a label only because
-of one of these:
+There are two runs. The planning run follows the true dynamics and keeps the most promising labels.
+Its plan is replayed in the simulator, and the score is the floor of the other run. The proving run
+pauses for exactly the excess of the buffer, which is never later than pausing in steps and
+therefore never worse, and it drops a label only for one of these reasons:
 
-*Dominance.* Of two labels of one rung, a stands for b if its clock is no later and both `value` and
-`value + rebuffer_penalty * stall_s` (what was earned without the stalls) are no smaller. Let a copy
-b's choices. Downloads are first come, first served, so a's clock stays no later, and no chunk comes
-later after its `due_s`. All stalls of a label are the largest such lateness so far. If a has
-stalled no more than b, it will have stalled no more at the end, and without stalls it earned no
-less. If it has stalled more, b must still stall all that a must, and a's `value` is no smaller.
-One thing breaks this: a label that has stalled more has a later end of the buffer, so at a full
-buffer it must pause where b need not, and may miss the link's last good second. So a remembers the
-least stall it stands for (`least_stall_s`), and pauses as if it had stalled no more than that:
-more than any player can have, so still a bound.
+*Dominance.* Let a and b be labels of one rung. Label a replaces b if its clock is no later, and
+`value` and `value + rebuffer_penalty * stall_s` (the reward without stalls) are both no smaller.
+Proof: let a copy b's choices. Downloads are first come, first served, so a's clock stays no later,
+and no chunk comes later after its `due_s`. The stalls of a label are the largest such lateness so
+far. If a has stalled no more than b, it will have stalled no more at the end, and without stalls it
+earned no less. If it has stalled more, b must still stall all that a must, and a's `value` is no
+smaller. There is one exception: the buffer of a label that has stalled more ends later, so it must
+pause at a full buffer where b need not, and it may miss the link's last good second. Therefore a
+keeps the smallest stall of the labels that it replaced (`least_stall_s`), and pauses as if it had
+stalled no more than that. Its buffer is then larger than any player's, so the result is still a
+bound.
 
-*Bound.* Let the chunks to come have rungs r_i, the last of them due at E, and s be the stalls to
-come. All bytes are sent between now and E + s. So for every price p >= 0 of a byte
+*Bound.* Let the chunks to come have rungs r_i, the last of them due at E, and let s be the stalls
+to come. All bytes are sent between now and E + s. So for every price p >= 0 of a byte
 
-    reward to come <= sum_i (bitrate_i - smoothness_i - p bytes_i)
+    reward to come <= sum_i (quality_i - smoothness_i - p bytes_i)
                       + p (bytes that the trace carries from now to E + s) - rebuffer_penalty s
 
-The sum has a best rung sequence for each p (`to_go`, one backward sweep). The rest has a largest
-value over s (`stall_gain`: bytes bought by stalling), finite as long as p times the trace's mean
-rate is below the penalty. Every such p gives a bound, and the smallest of about a hundred is taken:
-the Lagrangian dual of the knapsack of bytes. Nothing is assumed of speed, ladder, sizes or weights.
-Left out are the buffer cap, what is due before E, and of the bytes that pass by in round trips
-that move the trace all but the least possible; this makes the bound looser, not wrong.
+For each p the sum has a best sequence of rungs (`to_go`, one backward sweep). The rest has a
+largest value over s (`stall_gain`: bytes bought by stalling), which is finite as long as p times
+the trace's mean rate is below the penalty. Every such p gives a bound, and the smallest of about a
+hundred is used: the Lagrangian dual of the knapsack of bytes. It assumes nothing about capacity,
+ladder, sizes or weights. It ignores the buffer limit and what is due before E, and of the bytes
+that pass during round trips that advance the trace it counts only the smallest possible number;
+this makes the bound looser, not wrong.
 
-*Thinning.* More labels than a limit are merged in groups, each into one that dominates its group.
-The bound gets looser again, not wrong. `exact` is said only if it meets the replayed score, which
-pauses in steps or merging may prevent.
+*Thinning.* If there are more labels than a limit, they are merged in groups, each into one label
+that dominates its group. This makes the bound looser again, not wrong. A result is `exact` only if
+the bound meets the replayed score, which pauses in steps or merging may prevent.
 
 Rounding: the proving run shortens sizes by a factor 1e-11 and pauses by 1e-11 s, so that it stays
 ahead of the true clock even where the link stops; sums may be off by a share of 1e-9.
 
-Source: the method of `spec/abr.md` 1.4. Differs: prices in place of its knapsack, which holds only
-where stalling never pays; the remembered stall, which its dominance lacks.
+The search and its proof are this package's own; no paper describes them.
 """
 
 from typing import Any, NamedTuple
@@ -59,9 +60,10 @@ from netllm_gym.data.abr.video import Video
 from netllm_gym.envs.abr import simulator
 from netllm_gym.envs.abr.env import ABREnv
 from netllm_gym.envs.abr.player import PlayerConfig
-from netllm_gym.envs.abr.qoe import LinearQoE, chunk_qoe
+from netllm_gym.envs.abr.qoe import LinearQoE, linear_qoe
 from netllm_gym.envs.abr.vector_env import ABRVectorEnv
 from netllm_gym.errors import InputError
+from netllm_gym.policies.baselines.rule import Rule
 
 _BEAM = 64  # labels per rung in the planning run
 _LIMITS = (4_000, 20_000)  # labels per rung in the proving runs, the second where the first fails
@@ -71,8 +73,11 @@ _SHORTER = 1.0 - 1e-11  # factor on sizes in the proving run
 _PAUSE_SLACK_S = 1e-11  # off each pause of the proving run
 
 _carry, _wait, _pause_for = simulator.carry, simulator.wait, simulator.pause_for
+_chunk_qoe = simulator.chunk_qoe
 _jit = numba.njit(cache=True, error_model="numpy")
-_chunk_qoe = _jit(chunk_qoe)
+# Without allocations there is nothing to count references for, which would take time in each call.
+_OPTIONS: dict[str, Any] = {"_nrt": False}
+_inner = numba.njit(error_model="numpy", **_OPTIONS)
 
 # One way to have downloaded the chunks so far, and what is known of its future.
 _LABEL = np.dtype(
@@ -81,9 +86,9 @@ _LABEL = np.dtype(
         ("trace_s", np.float64),  # position in the trace
         ("clock_s", np.float64),  # the same, counted over laps
         ("stall_s", np.float64),
-        ("least_stall_s", np.float64),  # of the labels that it stands for
+        ("least_stall_s", np.float64),  # of the labels that it replaced
         ("value", np.float64),  # reward so far
-        ("hope", np.float64),  # bound on the whole reward
+        ("bound", np.float64),  # on the reward of the whole episode
         ("parent", np.int64),  # its place among the labels of the chunk before
         ("rung", np.int64),  # of the last chunk
     ],
@@ -101,55 +106,46 @@ class Optimum(NamedTuple):
     exact: bool  # bound and mean differ by no more than rounding
 
 
-# What a run must know beside arrays.
-_RULES = np.dtype(
-    [
-        ("chunk_s", np.float64),
-        ("rebuffer_penalty", np.float64),
-        ("smoothness_penalty", np.float64),
-        ("cap_s", np.float64),
-        ("step_s", np.float64),  # of a pause; 0 is exact
-        ("payload_fraction", np.float64),
-        ("lead_s", np.float64),  # round trip, where it moves the trace
-        ("proving", np.bool_),  # whether a label may be dropped only for a reason
-    ],
-    align=True,
-)
-
-
-class _Game(NamedTuple):
+class _Episode(NamedTuple):
     """One episode as the kernels read it: R rungs, P prices.
 
-    They are passed `tuple(game)`: numba's cache on disk would break when this class is renamed.
-
-    Attributes:
-        rules: (1,) record of _RULES.
-        link: time_s (rows,), rate (rows,) in bytes/s, and bytes_to (rows,), the video bytes carried
-            from 0 to the end of each row.
-        video: size_bytes (chunks, R), ladder_mbps (R,), and due_s (chunks,), the trace time from
-            which chunk n stalls, had nothing stalled before.
-        prices: price (P,) rising from 0, reward per byte; to_go (chunks, R, P), most reward less
-            price of the chunks after n; stall_gain (rows, P), most that a stall from the end of
-            each row on can earn.
+    The kernels take `tuple(episode)`: numba's cache on disk would break if this class is renamed.
     """
 
-    rules: NDArray[np.void]
-    link: tuple[FloatArray, FloatArray, FloatArray]
-    video: tuple[FloatArray, FloatArray, FloatArray]
-    prices: tuple[FloatArray, FloatArray, FloatArray]
+    time_s: FloatArray  # (rows,)
+    rate: FloatArray  # (rows,) bytes/s
+    bytes_to: FloatArray  # (rows,) video bytes carried from 0 to the end of each row
+    size_bytes: FloatArray  # (chunks, R)
+    quality: FloatArray  # (R,) of the QoE
+    due_s: FloatArray  # (chunks,) trace time from which chunk n stalls, had nothing stalled before
+    price: FloatArray  # (P,) rising from 0, reward per byte
+    to_go: FloatArray  # (chunks, R, P) most reward less price of the chunks after n
+    stall_gain: FloatArray  # (rows, P) most that a stall from the end of each row on can earn
+    chunk_s: float
+    rebuffer_penalty: float
+    smoothness_penalty: float
+    cap_s: float
+    pause_step_s: float  # 0 is exact
+    payload_fraction: float
+    lead_s: float  # round trip, where it advances the trace
+    proving: bool  # whether a label may be dropped only for a proven reason
 
 
 def _most_to_go(
-    size_bytes: FloatArray,  # (chunks, R)
-    ladder_mbps: FloatArray,  # (R,)
-    smoothness_penalty: float,
-    price: FloatArray,  # (P,)
+    size_bytes: FloatArray, quality: FloatArray, smoothness_penalty: float, price: FloatArray
 ) -> FloatArray:
-    """Return (chunks, R, P): most bitrate - smoothness - price * bytes of the chunks after n."""
+    """Return (chunks, R, P): most quality - smoothness - price * bytes of the chunks after n.
+
+    Args:
+        size_bytes: (chunks, R).
+        quality: (R,) of the QoE.
+        smoothness_penalty: Of the QoE.
+        price: (P,).
+    """
     earned = np.array(
         [
-            [chunk_qoe(bitrate, last, 0.0, 0.0, smoothness_penalty) for bitrate in ladder_mbps]
-            for last in ladder_mbps
+            [linear_qoe(each, 0.0, abs(each - last), 0.0, smoothness_penalty) for each in quality]
+            for last in quality
         ]
     )
     most = np.zeros((*size_bytes.shape, len(price)))
@@ -179,42 +175,40 @@ def _gain_of_stalling(time_s, bytes_to, price, rebuffer_penalty):  # type: ignor
     return gain
 
 
-@_jit
-def _place(rules, link, moment_s):  # type: ignore[no-untyped-def]
+@_inner
+def _locate(episode, moment_s):  # type: ignore[no-untyped-def]
     """Return the row of a moment, what is left of it in s and in bytes, and bytes until then."""
-    time_s, rate, bytes_to = link
+    time_s, bytes_to = episode.time_s, episode.bytes_to
     lap_s = time_s[-1]
     laps = np.floor(moment_s / lap_s)
     within_s = min(max(moment_s - laps * lap_s, 0.0), lap_s)
     row = min(np.searchsorted(time_s, within_s, side="right"), len(time_s) - 1)
     left_s = time_s[row] - within_s
-    left_bytes = rate[row] * rules.payload_fraction * left_s
+    left_bytes = episode.rate[row] * episode.payload_fraction * left_s
     return row, left_s, left_bytes, laps * bytes_to[-1] + bytes_to[row] - left_bytes
 
 
-@_jit
-def _bound_to_go(game, chunk, label):  # type: ignore[no-untyped-def]
-    """Bound the reward of the chunks after `chunk`: the smallest over the prices.
+@_inner
+def _bound_to_go(episode, chunk, label):  # type: ignore[no-untyped-def]
+    """Bound the reward of the chunks after `chunk`: the smallest bound over the prices.
 
-    It is convex in the price, so the smallest is found by halving.
+    It is convex in the price, so the smallest is found by bisection.
     """
-    rules, link = game[0][0], game[1]
-    due_s = game[2][2]
-    price, to_go, stall_gain = game[3]
+    due_s, price, to_go = episode.due_s, episode.price, episode.to_go
     if chunk == len(due_s) - 1:
         return 0.0
-    _, _, _, sent = _place(rules, link, label.clock_s)
-    row, left_s, left_bytes, due_bytes = _place(rules, link, due_s[-1] + label.stall_s)
-    budget = due_bytes - sent
-    earned, gain = to_go[chunk, label.rung], stall_gain[row]
+    _, _, _, sent = _locate(episode, label.clock_s)
+    row, left_s, left_bytes, due_bytes = _locate(episode, due_s[-1] + label.stall_s)
+    budget, rung = due_bytes - sent, label.rung
     low, high = 0, len(price) - 1
     smallest = np.inf
     while True:
         middle = (low + high) // 2
         here, there = np.inf, np.inf
         for k in range(middle, min(middle + 2, len(price))):
-            rest_of_row = price[k] * left_bytes - rules.rebuffer_penalty * left_s
-            bound = earned[k] + price[k] * budget + max(0.0, rest_of_row + gain[k])
+            rest_of_row = price[k] * left_bytes - episode.rebuffer_penalty * left_s
+            gain = max(0.0, rest_of_row + episode.stall_gain[row, k])
+            bound = to_go[chunk, rung, k] + price[k] * budget + gain
             if k == middle:
                 here = bound
             else:
@@ -228,72 +222,73 @@ def _bound_to_go(game, chunk, label):  # type: ignore[no-untyped-def]
             low = middle + 1
 
 
-@_jit
-def _download(rules, link, pointer, trace_s, clock_s, size_bytes):  # type: ignore[no-untyped-def]
+@_inner
+def _download(episode, pointer, trace_s, clock_s, size_bytes):  # type: ignore[no-untyped-def]
     """Return the position in the trace and the clock after a download."""
-    time_s, rate, _ = link
-    end = len(time_s)
-    if rules.lead_s > 0.0:
-        pointer, trace_s = _wait(time_s, 0, end, pointer, trace_s, rules.lead_s)
-        clock_s += rules.lead_s
-    pace = rules.payload_fraction
-    download_s, pointer, trace_s = _carry(time_s, rate, 0, end, pointer, trace_s, size_bytes, pace)
+    end = len(episode.time_s)
+    if episode.lead_s > 0.0:
+        pointer, trace_s = _wait(episode, 0, end, pointer, trace_s, episode.lead_s)
+        clock_s += episode.lead_s
+    download_s, pointer, trace_s = _carry(
+        episode, 0, end, pointer, trace_s, size_bytes, episode.payload_fraction
+    )
     return pointer, trace_s, clock_s + download_s
 
 
-@_jit
-def _pause(rules, link, label, buffer_s):  # type: ignore[no-untyped-def]
-    """Let a label's clock run while its buffer is over the cap."""
-    pause_s = _pause_for(buffer_s, rules.cap_s, rules.step_s)
-    if rules.proving:
+@_inner
+def _pause(episode, label, buffer_s):  # type: ignore[no-untyped-def]
+    """Advance a label's clock while its buffer is over the limit."""
+    pause_s = _pause_for(buffer_s, episode.cap_s, episode.pause_step_s)
+    if episode.proving:
         pause_s = max(pause_s - _PAUSE_SLACK_S, 0.0)
     if pause_s > 0.0:
-        time_s = link[0]
         label.pointer, label.trace_s = _wait(
-            time_s, 0, len(time_s), label.pointer, label.trace_s, pause_s
+            episode, 0, len(episode.time_s), label.pointer, label.trace_s, pause_s
         )
         label.clock_s += pause_s
 
 
 @_jit
-def _reach(game, labels, chunk, floor):  # type: ignore[no-untyped-def]
-    """Return the labels after `chunk` that may end above `floor`, undominated or not."""
-    rules, link = game[0][0], game[1]
-    size_bytes, ladder_mbps, due_s = game[2]
-    found = np.empty(len(labels) * len(ladder_mbps) + 1, _LABEL)
+def _reach(plain_episode, labels, chunk, floor):  # type: ignore[no-untyped-def]
+    """Return the labels after `chunk` that may end above `floor`, dominated ones included."""
+    episode = _Episode(*plain_episode)
+    quality, due_s = episode.quality, episode.due_s
+    found = np.empty(len(labels) * len(quality) + 1, _LABEL)
     n = 0
-    dry_s = due_s[chunk] + rules.chunk_s  # trace time at which the buffer ends, less stalls
+    dry_s = due_s[chunk] + episode.chunk_s  # trace time at which the buffer ends, less stalls
     for i in range(len(labels)):
         last = labels[i]
-        for rung in range(len(ladder_mbps)):
+        for rung in range(len(quality)):
             pointer, trace_s, clock_s = _download(
-                rules, link, last.pointer, last.trace_s, last.clock_s, size_bytes[chunk, rung]
+                episode, last.pointer, last.trace_s, last.clock_s, episode.size_bytes[chunk, rung]
             )
             late_s = clock_s - due_s[chunk]
             stall_s = max(last.stall_s, late_s)
-            more_s = stall_s - last.stall_s
-            bitrate_mbps, last_mbps = ladder_mbps[rung], ladder_mbps[last.rung]
             value = last.value + _chunk_qoe(
-                bitrate_mbps, last_mbps, more_s, rules.rebuffer_penalty, rules.smoothness_penalty
+                quality[rung],
+                stall_s - last.stall_s,
+                abs(quality[rung] - quality[last.rung]),
+                episode.rebuffer_penalty,
+                episode.smoothness_penalty,
             )
             label = found[n]
             label.pointer, label.trace_s, label.clock_s = pointer, trace_s, clock_s
             label.stall_s, label.value = stall_s, value
             label.parent, label.rung = i, rung
-            # It stands for all stalls from least_stall_s on: the early clock of the least, which
-            # pauses least, with the late dry time of its own.
-            least_s = max(last.least_stall_s, late_s) if rules.proving else stall_s
+            # It replaces labels with all stalls from least_stall_s on: it has the early clock of
+            # the least, which pauses least, and the end of the buffer of its own stalls.
+            least_s = max(last.least_stall_s, late_s) if episode.proving else stall_s
             label.least_stall_s = least_s
-            _pause(rules, link, label, dry_s + least_s - clock_s)
-            label.hope = value + _bound_to_go(game, chunk, label)
-            if label.hope > floor:
+            _pause(episode, label, dry_s + least_s - clock_s)
+            label.bound = value + _bound_to_go(episode, chunk, label)
+            if label.bound > floor:
                 n += 1
     return found[:n]
 
 
 @_jit
 def _undominated(found, rebuffer_penalty, proving):  # type: ignore[no-untyped-def]
-    """Return (n,) whether no other label dominates; they come by rung, then by rising clock."""
+    """Return (n,) which labels no other dominates; they are sorted by rung, then by clock."""
     kept = np.ones(len(found), np.bool_)
     # The best pairs (value, value had it not stalled) of the rung so far, by falling value. In a
     # planning run less stall takes the place of value: nothing then needs to be remembered.
@@ -342,100 +337,109 @@ def _merged(labels: _Labels, limit: int, rebuffer_penalty: float) -> _Labels:
     merged["value"] = np.maximum.reduceat(unstalled, starts) - rebuffer_penalty * merged["stall_s"]
     group = np.repeat(np.arange(limit), np.diff(starts, append=len(labels)))
     last_of_group = np.append(starts[1:], len(labels)) - 1
-    best = labels[np.lexsort((labels["hope"], group))[last_of_group]]
-    merged["hope"], merged["parent"] = best["hope"], best["parent"]  # the plan to replay
+    best = labels[np.lexsort((labels["bound"], group))[last_of_group]]
+    merged["bound"], merged["parent"] = best["bound"], best["parent"]  # the plan to replay
     return merged
 
 
 def _extend(
-    game: _Game, labels: _Labels, chunk: int, floor: float, limit: int
+    episode: _Episode, labels: _Labels, chunk: int, floor: float, limit: int
 ) -> tuple[_Labels, bool]:
     """Return the labels after `chunk`, and whether a rung had more than `limit` of them."""
-    proving = bool(game.rules["proving"][0])
-    penalty = float(game.rules["rebuffer_penalty"][0])
-    found = _reach(tuple(game), labels, chunk, floor)
+    found = _reach(tuple(episode), labels, chunk, floor)
     found = found[np.lexsort((found["clock_s"], found["rung"]))]
-    kept = found[_undominated(found, penalty, proving)]
+    kept = found[_undominated(found, episode.rebuffer_penalty, episode.proving)]
     if np.bincount(kept["rung"], minlength=1).max() <= limit:
         return kept, False
     parts = []
-    for rung in range(len(game.video[1])):
+    for rung in range(len(episode.quality)):
         part = kept[kept["rung"] == rung]
         if len(part) > limit:
-            if proving:
-                part = _merged(part, limit, penalty)
+            if episode.proving:
+                part = _merged(part, limit, episode.rebuffer_penalty)
             else:
-                part = part[np.argsort(-part["hope"])[:limit]]
+                part = part[np.argsort(-part["bound"])[:limit]]
         parts.append(part)
     return np.concatenate(parts), True
 
 
 @_jit
-def _first_label(all_rules, link, start_pointer, size_bytes):  # type: ignore[no-untyped-def]
+def _first_label(plain_episode, start_pointer, size_bytes):  # type: ignore[no-untyped-def]
     """Download chunk 0; return when it came, on the trace's clock, and the label after it."""
-    rules, trace_s = all_rules[0], link[0][start_pointer - 1]
-    pointer, trace_s, clock_s = _download(rules, link, start_pointer, trace_s, trace_s, size_bytes)
+    episode = _Episode(*plain_episode)
+    trace_s = episode.time_s[start_pointer - 1]
+    pointer, trace_s, clock_s = _download(episode, start_pointer, trace_s, trace_s, size_bytes)
     labels = np.zeros(1, _LABEL)
     label = labels[0]
     label.pointer, label.trace_s, label.clock_s = pointer, trace_s, clock_s
-    _pause(rules, link, label, rules.chunk_s)
+    _pause(episode, label, episode.chunk_s)
     return clock_s, labels
 
 
-def _planning_game(
+def _planning_episode(
     trace: Trace, start_pointer: int, video: Video, qoe: LinearQoE, player: PlayerConfig
-) -> _Game:
-    """Lay out what both runs read, with the rules of the planning run."""
-    time_s, rate = np.array(trace.time_s), simulator.pack_arrays([trace], video, qoe).link[1]
-    # numba compiles anew for each memory layout of its arguments, hence the copies.
+) -> _Episode:
+    """Return what both runs read, with the rules of the planning run."""
+    # numba compiles again for each memory layout of its arguments, hence the copies.
+    time_s, rate = np.array(trace.time_s), simulator.pack_arrays([trace], video, qoe).rate
     size_bytes = np.array(video.size_bytes[: video.num_chunks], np.float64, order="C")
-    ladder_mbps = np.array(video.ladder_mbps)
-    rules = np.zeros(1, _RULES)
-    rules["chunk_s"] = video.chunk_s
-    rules["rebuffer_penalty"] = qoe.rebuffer_penalty
-    rules["smoothness_penalty"] = qoe.smoothness_penalty
-    rules["cap_s"] = player.buffer_cap_s
-    rules["step_s"] = player.pause_step_s
-    rules["payload_fraction"] = player.payload_fraction
-    rules["lead_s"] = lead_s = player.rtt_s if player.rtt_moves_clock else 0.0
-
+    quality = np.array(qoe.quality(video.ladder_mbps))
+    rebuffer_penalty = float(qoe.rebuffer_penalty)
+    lead_s = float(player.rtt_s) if player.rtt_moves_clock else 0.0
     sent = np.diff(time_s) * rate[1:] * player.payload_fraction
     bytes_to = np.concatenate([[0.0], np.cumsum(sent)])
-    link = (time_s, rate, bytes_to)
-    first_s, _ = _first_label(rules, link, start_pointer, size_bytes[0, 0])
-    # Each chunk moves the time at which the buffer ends by its length, less the round trip where
-    # the trace stands still meanwhile.
-    gap_s = video.chunk_s - (player.rtt_s - lead_s)
-    due_s = first_s + gap_s * np.arange(video.num_chunks)
-
-    price = _prices(size_bytes, ladder_mbps, qoe.rebuffer_penalty, bytes_to[-1] / time_s[-1])
-    # A round trip that moves the trace lets at least these bytes pass by, once per chunk.
+    price = _prices(size_bytes, quality, rebuffer_penalty, bytes_to[-1] / time_s[-1])
+    # A round trip that advances the trace lets at least these bytes pass by, once per chunk.
     passed_by = lead_s * rate[1:].min() * player.payload_fraction
-    to_go = _most_to_go(size_bytes + passed_by, ladder_mbps, qoe.smoothness_penalty, price)
-    gain = _gain_of_stalling(time_s, bytes_to, price, float(qoe.rebuffer_penalty))
-    return _Game(rules, link, (size_bytes, ladder_mbps, due_s), (price, to_go, gain))
+    episode = _Episode(
+        time_s=time_s,
+        rate=rate,
+        bytes_to=bytes_to,
+        size_bytes=size_bytes,
+        quality=quality,
+        due_s=np.zeros(video.num_chunks),
+        price=price,
+        to_go=_most_to_go(size_bytes + passed_by, quality, qoe.smoothness_penalty, price),
+        stall_gain=_gain_of_stalling(time_s, bytes_to, price, rebuffer_penalty),
+        chunk_s=float(video.chunk_s),
+        rebuffer_penalty=rebuffer_penalty,
+        smoothness_penalty=float(qoe.smoothness_penalty),
+        cap_s=float(player.buffer_cap_s),
+        pause_step_s=float(player.pause_step_s),
+        payload_fraction=float(player.payload_fraction),
+        lead_s=lead_s,
+        proving=False,
+    )
+    first_s, _ = _first_label(tuple(episode), start_pointer, size_bytes[0, 0])
+    # Each chunk postpones the end of the buffer by its length, less the round trip where the trace
+    # does not advance meanwhile.
+    gap_s = video.chunk_s - (player.rtt_s - lead_s)
+    return episode._replace(due_s=first_s + gap_s * np.arange(video.num_chunks))
 
 
-def _proving_game(game: _Game) -> _Game:
+def _proving_episode(planning: _Episode) -> _Episode:
     """Return the same episode with the rules of the proving run."""
-    rules = game.rules.copy()
-    rules["proving"], rules["step_s"] = True, 0.0
-    size_bytes, ladder_mbps, due_s = game.video
-    return game._replace(rules=rules, video=(size_bytes * _SHORTER, ladder_mbps, due_s))
+    shorter = planning.size_bytes * _SHORTER
+    shorter[0] = planning.size_bytes[0]  # both runs begin with the same label
+    return planning._replace(proving=True, pause_step_s=0.0, size_bytes=shorter)
 
 
 def _prices(
-    size_bytes: FloatArray,  # (chunks, R)
-    ladder_mbps: FloatArray,  # (R,)
-    rebuffer_penalty: float,
-    mean_rate: float,
+    size_bytes: FloatArray, quality: FloatArray, rebuffer_penalty: float, mean_rate: float
 ) -> FloatArray:
-    """Return (P,) prices close enough where bytes are worth them; any others would be valid."""
-    dearest = rebuffer_penalty / mean_rate * (1.0 - 1e-9)  # above, stalling on would pay for ever
-    more_mbps = ladder_mbps[None, :] - ladder_mbps[:, None]  # (R, R) of [j] over [i]
+    """Return (P,) prices, dense where bytes are worth about that; any others would be valid.
+
+    Args:
+        size_bytes: (chunks, R).
+        quality: (R,) of the QoE.
+        rebuffer_penalty: Of the QoE.
+        mean_rate: Of the trace, in bytes/s.
+    """
+    dearest = rebuffer_penalty / mean_rate * (1.0 - 1e-9)  # above, stalling for ever would pay
+    more_quality = quality[None, :] - quality[:, None]  # (R, R) of [j] over [i]
     more_bytes = size_bytes[1:, None, :] - size_bytes[1:, :, None]  # (chunks - 1, R, R)
-    gains = (more_mbps > 0) & (more_bytes > 0)
-    worth = np.broadcast_to(more_mbps, gains.shape)[gains] / more_bytes[gains]
+    gains = (more_quality > 0) & (more_bytes > 0)
+    worth = np.broadcast_to(more_quality, gains.shape)[gains] / more_bytes[gains]
     usual = min(dearest, float(np.quantile(worth, 0.95)) if len(worth) else dearest)
     if usual == 0.0:
         return np.zeros(1)
@@ -450,13 +454,13 @@ class _Run(NamedTuple):
     thinned: bool
 
 
-def _run(game: _Game, start_pointer: int, chunk_0_bytes: float, floor: float, limit: int) -> _Run:
+def _run(episode: _Episode, start_pointer: int, floor: float, limit: int) -> _Run:
     """Search with at most `limit` labels per chunk and rung for sums above `floor`."""
-    _, labels = _first_label(game.rules, game.link, start_pointer, chunk_0_bytes)
+    _, labels = _first_label(tuple(episode), start_pointer, episode.size_bytes[0, 0])
     history: list[tuple[IntArray, IntArray]] = []
     any_thinned = False
-    for chunk in range(1, len(game.video[0])):
-        labels, thinned = _extend(game, labels, chunk, floor, limit)
+    for chunk in range(1, len(episode.size_bytes)):
+        labels, thinned = _extend(episode, labels, chunk, floor, limit)
         any_thinned = any_thinned or thinned
         if not len(labels):
             return _Run(floor, None, any_thinned)
@@ -490,20 +494,19 @@ def offline_optimum(
         env.reset(seed=0, options={"trace": 0, "start_pointer": start_pointer})
         return sum(float(env.step(action)[1]) for action in actions)
 
-    planning = _planning_game(trace, start_pointer, video, qoe, player)
-    proving = _proving_game(planning)
-    begin = (start_pointer, float(video.size_bytes[0, 0]))
-    actions = _run(planning, *begin, -np.inf, _BEAM).actions
+    planning = _planning_episode(trace, start_pointer, video, qoe, player)
+    proving = _proving_episode(planning)
+    actions = _run(planning, start_pointer, -np.inf, _BEAM).actions
     assert actions is not None, "without a floor some label reaches the end"
     best = score(actions)
     bound = np.inf
     for limit in _LIMITS:
         slack = _TOLERANCE * (1.0 + abs(best))
-        proof = _run(proving, *begin, best + slack, limit)
+        proof = _run(proving, start_pointer, best + slack, limit)
         bound = min(bound, proof.claim)
         plans = [proof.actions]
         if proof.actions is not None and score(proof.actions) < proof.claim - slack:
-            plans.append(_run(planning, *begin, best + slack, limit).actions)
+            plans.append(_run(planning, start_pointer, best + slack, limit).actions)
         for plan in plans:
             if plan is not None and score(plan) > best:
                 actions, best = plan, score(plan)
@@ -514,14 +517,14 @@ def offline_optimum(
     return Optimum(actions, best / len(actions), bound / len(actions), bool(exact))
 
 
-class OptimumPolicy:
-    """Plays the offline optimum of each row's episode: no policy, a yardstick that sees the trace.
+class OptimumPolicy(Rule):
+    """Plays the offline optimum of each row's episode: an upper limit, since it knows the trace.
 
     Attributes:
         upper_bounds: (episodes,) what no policy can beat in the mean reward of each episode, in the
             order in which they began.
         exact: (N,) whether the plan of the episode that a row plays is known to reach it.
-        needs_own_episodes: It plans from the beginning.
+        needs_own_episodes: Each episode must be played from its beginning.
 
     Raises:
         InputError: If a row has download noise: its future is random, so no plan is best.
@@ -558,8 +561,8 @@ class OptimumPolicy:
             self.upper_bounds.append(optimum.upper_bound)
             self.exact[row] = optimum.exact
 
-    def act(self, observations: Any, rewards: FloatArray, infos: Any) -> IntArray:
-        """Return (N,) the next rung of each plan; past its end the last one, which nobody plays."""
+    def choose(self, observations: Any) -> IntArray:
+        """Return (N,) the next rung of each plan; past its end the last one, which is not used."""
         step = np.minimum(self._played, self._plans.shape[1] - 1)
         self._played += 1
         return self._plans[np.arange(len(step)), step]

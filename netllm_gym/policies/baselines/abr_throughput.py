@@ -1,11 +1,8 @@
-"""ABR rules that smooth what they measured of the link: FESTIVE and the throughput rule.
+"""ABR rules that smooth the measured throughput: FESTIVE and the throughput rule.
 
 Source: FESTIVE (CoNEXT 2012) with the constants of Pensieve's player; the throughput rule as in
 "From Theory to Practice: Improving Bitrate Adaptation in the DASH Reference Player" (MMSys 2018).
 """
-
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -19,8 +16,9 @@ from netllm_gym.policies.baselines.abr import (
     last_rungs,
     throughputs_mbs,
 )
+from netllm_gym.policies.baselines.rule import Rule
 
-SAFE_SHARE = 0.85  # of the estimate that FESTIVE takes for sure
+SAFE_SHARE = 0.85  # of the estimate that FESTIVE relies on
 EFFICIENCY_WEIGHT = 12.0  # of the distance to the wanted bitrate, against switches
 REMEMBERED_CHUNKS = 5  # among which FESTIVE counts switches
 
@@ -28,16 +26,17 @@ HALF_LIVES_S = (3.0, 8.0)  # of the throughput rule's two averages, in time spen
 SAFETY = 0.9  # share of the estimate that the throughput rule spends
 
 
-class Festive:
-    """FESTIVE: one rung at a time, up only when it was wanted often enough, against switches.
+class Festive(Rule):
+    """FESTIVE: moves by one rung at a time, slowly upwards, and avoids switches.
 
-    The wanted rung is the highest within 0.85 of the harmonic mean of the last five throughputs.
-    Below the present rung, the next lower one is the candidate at once; above it, the next higher
-    one after more than `rung` decisions in a row that wanted more. The candidate is taken if its
-    score 2^switches + 12 |bitrate / min(estimate, candidate's bitrate) - 1| is lower than that of
-    staying; switches are those among the last five chunks, and the one to come.
+    The wanted rung is the highest within 0.85 of the harmonic mean of the last five throughputs. If
+    it is below the current rung, the next lower rung is the candidate at once. If it is above, the
+    next higher rung becomes the candidate after more than `rung` decisions in a row that wanted a
+    higher one. The candidate is taken if its score 2^switches + 12 |bitrate / min(estimate,
+    candidate's bitrate) - 1| is lower than the score of staying. Switches are counted among the
+    last five chunks and the next one.
 
-    Differs from the paper: requests are not delayed at random, as the simulator has one client.
+    Difference from the paper: requests are not delayed randomly, because there is only one client.
     """
 
     name = "festive"
@@ -47,12 +46,10 @@ class Festive:
         self._up_votes = np.zeros(env.num_envs, np.int64)
 
     def reset(self, rows: IntArray, seeds: IntArray) -> None:
-        """Forget the rows' votes for more; switches are in the observation."""
+        """Forget how often the rows wanted a higher rung; switches are in the observation."""
         self._up_votes[rows] = 0
 
-    def act(
-        self, observations: Observations, rewards: FloatArray, infos: Mapping[str, Any]
-    ) -> IntArray:
+    def choose(self, observations: Observations) -> IntArray:
         """Return (N,) rungs."""
         ladder = self._ladder_mbps
         estimate_mbps = harmonic_means(throughputs_mbs(observations)) * 8.0
@@ -82,14 +79,14 @@ def _recent_switches(observations: Observations) -> IntArray:
     return np.asarray(changed.sum(axis=1), np.int64)
 
 
-class ThroughputRule:
+class ThroughputRule(Rule):
     """The highest bitrate within 0.9 of the lower of two moving averages of the throughput.
 
-    The averages forget by half in 3 and in 8 seconds of downloading and are corrected for their
-    empty beginning. The first chunk of an episode counts as the others do.
+    The averages have half-lives of 3 and 8 seconds of downloading, and a correction for their empty
+    beginning. The first chunk of an episode counts like the others.
 
-    Differs from the player that it comes from: no rule for an almost empty buffer, which there
-    stands beside this one.
+    Difference from dash.js, where the rule comes from: its second rule, for an almost empty buffer,
+    is left out.
     """
 
     name = "throughput_rule"
@@ -104,9 +101,7 @@ class ThroughputRule:
         self._sum_mbps[rows] = 0.0
         self._weight[rows] = 0.0
 
-    def act(
-        self, observations: Observations, rewards: FloatArray, infos: Mapping[str, Any]
-    ) -> IntArray:
+    def choose(self, observations: Observations) -> IntArray:
         """Return (N,) rungs."""
         newest_mbps = observations[:, THROUGHPUT, -1].astype(np.float64) * 8.0
         download_s = observations[:, DOWNLOAD, -1].astype(np.float64) * TENS_S

@@ -1,15 +1,14 @@
 """Rules for cluster job scheduling: random, FIFO, fair shares, shortest job first, SRPT (twice).
 
-Every rule answers for all rows of a `ClusterView` at once, with array operations and no loop over
-stages. An answer is (place of a stage among the row's stages, executors - 1), where executors means
-at most; the stage is -1 where a rule leaves the executors where they are.
+Every rule chooses for all rows of a `ClusterView` at once, with array operations and no loop over
+stages. An action is (place of a stage among the row's stages, largest number of executors less
+one); the stage is -1 where a rule leaves the executors where they are.
 
-Sources: `spec/cjs.md` 5.1 for random, FIFO and fair, equal to NetLLM's. Weighted fair and SJF-CP
-are baselines of Decima (Mao et al., SIGCOMM 2019) that NetLLM lacks.
+Sources: random, FIFO and fair are equal to those of NetLLM's program (SIGCOMM 2024). Weighted fair
+and SJF-CP are baselines of Decima (Mao et al., SIGCOMM 2019). The two SRPT rules are ours.
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,7 +19,7 @@ from netllm_gym.data.cjs.workload import LEVELS
 from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.envs.cjs.vector_env import CJSVectorEnv
 from netllm_gym.errors import InputError
-from netllm_gym.randomness import EpisodeDraws
+from netllm_gym.policies.baselines.rule import DrawingRule, Rule
 
 Counts = NDArray[np.integer[Any]]
 Length = TypeVar("Length", bound=np.number[Any])
@@ -60,10 +59,10 @@ def first_of_rows(places: IntArray, rows: IntArray, num_rows: int) -> IntArray:
 
 
 class Offers:
-    """What a view offers to choose from.
+    """The stages and jobs of a view that may be chosen.
 
     Attributes:
-        view: What is seen.
+        view: The observation.
         job: (M,) place of each stage's job among all jobs.
         ready: (M,) stages that may be chosen and can begin at once, as all parents have ended.
         offering: (J,) jobs with a stage that may be chosen.
@@ -87,10 +86,10 @@ class Offers:
         return found
 
     def stage_of(self, jobs: IntArray, worth: FloatArray | None = None) -> IntArray:
-        """Return (N,) for each row's job the place among the row's stages of the one to choose.
+        """Return (N,) the stage of each row's job to choose, as its place among the row's stages.
 
-        It is one that can begin at once, if there is one; of those the one that is worth most, of
-        equal ones the first.
+        A stage that can begin at once is preferred; among those, the one that is worth most; among
+        equal ones, the first.
 
         Args:
             jobs: (N,) places of jobs; -1 for none, which gets the stage -1.
@@ -113,7 +112,7 @@ class Offers:
     ) -> IntArray:
         """Return (N, 2) actions: the first job in order that offers a stage gets executors.
 
-        A job that they are with already may have all of them; another only as many as it lacks to
+        The job that they belong to may have all of them; another job only as many as it lacks to
         its cap.
 
         Args:
@@ -148,93 +147,71 @@ class Offers:
 
 
 def actions_of(stages: IntArray, executors: Counts) -> IntArray:
-    """Return (N, 2) actions; of a finished row, where nothing can be committed, a harmless one."""
+    """Return (N, 2) actions; in a finished row, where nothing can be committed, a valid one."""
     return np.stack([stages, np.maximum(executors, 1) - 1], axis=1)
 
 
 def share_out(view: ClusterView, caps: Counts) -> IntArray:
-    """Return (N, 2) actions of a partition of the cluster by caps, (J,).
+    """Return (N, 2) actions that divide the cluster by caps, (J,).
 
-    The source's job keeps its executors while it offers a stage; else they go to the first job, in
-    order of arrival, that has not reached its cap.
+    The source's job keeps its executors while it offers a stage; otherwise they go to the first
+    job, in order of arrival, that has not reached its cap.
     """
     offers = Offers(view)
     order = np.concatenate([np.flatnonzero(offers.source), np.flatnonzero(~offers.source)])
     return offers.give(order, caps)
 
 
-class Random:
-    """A job that offers a stage, each equally likely, and any number of executors."""
+class Random(DrawingRule):
+    """A job that offers a stage, each with equal probability, and any number of executors."""
 
-    name = "random"
-    sees_native = True
-
-    def __init__(self, env: CJSVectorEnv) -> None:
-        self._draws = EpisodeDraws(env.num_envs)
-
-    def reset(self, rows: IntArray, seeds: IntArray) -> None:
-        """Start the rows' draws anew."""
-        self._draws.reset(rows, seeds)
-
-    def act(self, view: ClusterView, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
+    def choose(self, view: ClusterView) -> IntArray:
         """Return (N, 2) actions."""
         offers = Offers(view)
         jobs = np.flatnonzero(offers.offering)
         counts = np.bincount(view.job_row[jobs], minlength=len(view))
-        picked = np.cumsum(counts) - counts + (self._draws.draw() * counts).astype(np.int64)
+        picked = np.cumsum(counts) - counts + (self.draws.draw() * counts).astype(np.int64)
         chosen = np.full(len(view), -1, np.int64)
         chosen[counts > 0] = jobs[picked[counts > 0]]
-        executors = 1 + (self._draws.draw() * view.committable).astype(np.int64)
+        executors = 1 + (self.draws.draw() * view.committable).astype(np.int64)
         return actions_of(offers.stage_of(chosen), executors)
 
 
-class _Rule:
-    """A rule that remembers nothing."""
-
-    sees_native = True
-
-    def __init__(self, env: CJSVectorEnv) -> None:
-        pass
-
-    def reset(self, rows: IntArray, seeds: IntArray) -> None:
-        """Remember nothing: the view says it all."""
-
-
-class FIFO(_Rule):
-    """The job that came first gets all that it can use."""
+class FIFO(Rule):
+    """The job that arrived first gets all executors that it can use."""
 
     name = "fifo"
 
-    def act(self, view: ClusterView, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
+    def choose(self, view: ClusterView) -> IntArray:
         """Return (N, 2) actions."""
         return share_out(view, view.num_executors[view.job_row])
 
 
-class FIFOHalf(_Rule):
-    """First come, first served, but no job is brought above half of the cluster: NetLLM's FIFO."""
+class FIFOHalf(Rule):
+    """First come, first served, but no job gets more than half of the cluster: NetLLM's FIFO."""
 
     name = "fifo_half"
 
-    def act(self, view: ClusterView, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
+    def choose(self, view: ClusterView) -> IntArray:
         """Return (N, 2) actions."""
         return share_out(view, -(-view.num_executors // 2)[view.job_row])
 
 
-class Fair(_Rule):
-    """Every job that is there is brought up to the same number of executors."""
+class Fair(Rule):
+    """All jobs in the system get the same number of executors."""
 
     name = "fair"
 
-    def act(self, view: ClusterView, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
+    def choose(self, view: ClusterView) -> IntArray:
         """Return (N, 2) actions."""
         return share_out(view, -(-view.num_executors // np.maximum(view.num_jobs, 1))[view.job_row])
 
 
-class WeightedFair(_Rule):
-    """Fair, with shares of the cluster in proportion to the total work of a job to a power.
+class WeightedFair(Rule):
+    """Fair, but a job's share of the cluster is proportional to a power of its total work.
 
     Args:
-        env: What is played.
+        env: The environment.
         alpha: The power: 0 is fair, above it large jobs get more, below it small ones.
     """
 
@@ -245,7 +222,7 @@ class WeightedFair(_Rule):
             raise InputError(f"alpha must be in -10..10, got {alpha}")
         self._alpha = alpha
 
-    def act(self, view: ClusterView, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
+    def choose(self, view: ClusterView) -> IntArray:
         """Return (N, 2) actions."""
         weight = view.work_ms.astype(np.float64) ** self._alpha
         total = np.bincount(view.job_row, weight, minlength=len(view))
@@ -253,12 +230,12 @@ class WeightedFair(_Rule):
         return share_out(view, np.ceil(share).astype(np.int64))
 
 
-class _Costed(_Rule):
-    """Weighs what executors are good for against what each of them costs.
+class _Costed(Rule):
+    """A rule that compares the use of executors with what each of them costs.
 
     Args:
-        env: What is played.
-        cost_s: Executor-seconds that an executor costs; None takes the rule's own.
+        env: The environment.
+        cost_s: Executor-seconds that an executor costs; None for the rule's own value.
     """
 
     usual_cost_s = EXECUTOR_COST_S
@@ -272,15 +249,15 @@ class _Costed(_Rule):
 class SRPT(_Costed):
     """The job with the least work left gets the executors that it can use.
 
-    How many that is: n executors need work / n for it, and each of them costs the cluster some
-    executor-seconds that no task gets (its move and warm-up, longer tasks at more executors,
-    idling until the last task of a stage ends), which puts off all J jobs by cost / E. The sum
-    work / n + n cost J / E is least at n = sqrt(work E / (cost J)).
+    That number is found as follows: n executors need the time work / n for the job, and each of
+    them costs the cluster some executor-seconds in which no task runs (its move and warm-up, longer
+    tasks with more executors, waiting until the last task of a stage ends), which delays all J jobs
+    by cost / E. The sum work / n + n cost J / E is smallest for n = sqrt(work E / (cost J)).
     """
 
     name = "srpt"
 
-    def act(self, view: ClusterView, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
+    def choose(self, view: ClusterView) -> IntArray:
         """Return (N, 2) actions."""
         offers = Offers(view)
         left_ms = work_left_ms(offers)
@@ -289,24 +266,24 @@ class SRPT(_Costed):
 
 
 class TunedSRPT(_Costed):
-    """SRPT whose jobs also give executors back, and take those that nobody else can use.
+    """SRPT whose jobs also give executors back, and take those that no other job can use.
 
-    It differs from `SRPT` in four things:
+    It differs from `SRPT` in four ways:
 
-    - An executor puts off only the jobs that come after: of n = sqrt(work E / (cost B)) the B
-      counts the job itself and those with more work left, not all jobs.
-    - A job that has executors keeps `KEEP` times n of them; what is above goes to others. (To keep
-      some above n spares moves; `SRPT` lets it keep all.)
-    - If no job may have more by that, the job that has the executors keeps them all; if it offers
-      no stage, the others get up to `SPARE` times n. Left alone they would be idle until the next
-      arrival.
+    - An executor delays only the jobs that come later: in n = sqrt(work E / (cost B)), B is the
+      number of jobs with at least as much work left, not the number of all jobs.
+    - A job that has executors keeps `KEEP` times n of them, and the others get the rest. Keeping
+      some more than n saves moves; with `SRPT` it keeps all.
+    - If no job may get more by these rules, the job that has the executors keeps them all; if it
+      offers no stage, the others get up to `SPARE` times n. Otherwise these executors would be idle
+      until the next arrival.
     - n avoids numbers of executors at which tasks are slow, see `suited_to_levels`.
     """
 
     name = "tuned_srpt"
     usual_cost_s = TUNED_EXECUTOR_COST_S
 
-    def act(self, view: ClusterView, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
+    def choose(self, view: ClusterView) -> IntArray:
         """Return (N, 2) actions."""
         offers = Offers(view)
         left_ms = work_left_ms(offers)
@@ -321,7 +298,7 @@ class TunedSRPT(_Costed):
         view, source = offers.view, offers.source
         committable = view.committable[view.job_row]
         room = _whole(view, usable) - view.supply
-        # Of a source's supply the committable ones are still to be spoken for.
+        # The supply of a source's job includes the executors that can be committed.
         room[source] = (_whole(view, KEEP * usable) - view.supply + committable)[source]
         closed = np.ones(len(view), np.bool_)
         closed[view.job_row[offers.offering & (room > 0)]] = False
@@ -333,15 +310,15 @@ class TunedSRPT(_Costed):
 
 
 class SJFCP(_Costed):
-    """Shortest job first, by total work; within it the stage on its critical path.
+    """Shortest job first, by total work; within the job, the stage on its critical path.
 
-    That is the one from which the longest path of work, to the end of the job, is still to be done.
-    A job gets the executors that it can use, as with `SRPT`.
+    That is the stage from which the longest path of work leads to the end of the job. A job gets
+    the executors that it can use, as with `SRPT`.
     """
 
     name = "sjf_cp"
 
-    def act(self, view: ClusterView, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
+    def choose(self, view: ClusterView) -> IntArray:
         """Return (N, 2) actions."""
         offers = Offers(view)
         order = np.argsort(view.work_ms, kind="stable")
@@ -350,7 +327,7 @@ class SJFCP(_Costed):
 
 
 def stage_work_ms(view: ClusterView) -> FloatArray:
-    """Return (M,) the work of the tasks that have not begun, as if all took what the last did."""
+    """Return (M,) the work of the tasks that have not begun, if all take as long as the last."""
     return np.asarray(view.remaining * view.duration_ms.astype(np.float64))
 
 
@@ -373,9 +350,9 @@ def executors_worth(
     """Return (J,) the n at which work / n + n cost delayed / E is least; see `SRPT`.
 
     Args:
-        view: What is seen.
+        view: The observation.
         left_ms: (J,) work left.
-        num_delayed: (J,) jobs that an executor of this job puts off.
+        num_delayed: (J,) jobs that an executor of this job delays.
         cost_s: Executor-seconds that an executor costs.
     """
     num_executors = view.num_executors[view.job_row]
@@ -383,12 +360,12 @@ def executors_worth(
 
 
 def suited_to_levels(usable: FloatArray) -> FloatArray:
-    """Return (J,) executors, moved to where tasks of a job with about that many are fast.
+    """Return (J,) numbers of executors, changed to similar ones at which tasks are fast.
 
-    Durations are listed for some levels of executors, longer at higher ones, and a job between two
-    levels draws, by the reference's inverted interpolation, mostly from the higher one if it is
-    just above the lower: 21 executors work about as slowly as 40, but 39 as fast as 20. So up to
-    `LEVEL_SLACK` times the lower level it is better off with that level, else with one executor
+    Durations are known for some levels of executors, and are longer at higher levels. With the
+    reference's inverted interpolation, a job just above a level mostly draws from the next higher
+    one: with 21 executors tasks are about as slow as with 40, but with 39 as fast as with 20. So up
+    to `LEVEL_SLACK` times the lower level a job should have that level, and otherwise one executor
     less than the higher one.
     """
     levels = np.array(LEVELS, np.float64)

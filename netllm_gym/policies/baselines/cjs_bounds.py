@@ -1,26 +1,26 @@
-"""What no scheduler can beat: lower bounds on the mean job completion time of an episode.
+"""Lower bounds on the mean job completion time of an episode, which no scheduler can beat.
 
-*Stage.* N tasks on k = min(E, N) executors at most. An executor's first task of the stage takes at
-least f, the least of the lists of fresh and first tasks at any level that E executors reach; its
-later ones at least m, the least of those and of the later tasks' lists. With n executors the work
-is n f + (N - n) m, which is least at n = 1; the time is at least the work / n, which is least at
-n = k: f + (N / k - 1) m. A recording knows each task, so its work is their sum, and its time is no
-less than that shared among k and no less than the longest task.
+*Stage.* N tasks run on at most k = min(E, N) executors. An executor's first task of the stage takes
+at least f, the smallest of the lists of fresh and first tasks at any level that E executors reach.
+Its later tasks take at least m, the smallest of those and of the lists of later tasks. With n
+executors the work is n f + (N - n) m, which is smallest for n = 1. The time is at least work / n,
+which is smallest for n = k: f + (N / k - 1) m. A recording knows each task, so the work of a stage
+is the sum of its tasks, and its time is at least work / k and at least the longest task.
 
-*Job.* Executors reach it one moving delay after it arrives. From then on it takes no less than the
-longest path of stage times, and no less than its work / E.
+*Job.* Executors reach a job one moving delay after it arrives. From then on it takes at least the
+longest path of stage times, and at least its work / E.
 
-*Cluster.* No schedule has a smaller sum of completion times than SRPT on one machine E times as
-fast, which may share it among tasks at will.
+*Cluster.* No schedule has a smaller sum of completion times than SRPT on one machine that is E
+times as fast and can be divided among tasks in any way (Schrage, Operations Research 1968).
 
-*Together.* The jobs of any subset take no less than their own bounds, and the rest no less than
-SRPT without them. Every subset gives a bound; a search by single changes looks for a good one.
+*Combination.* The jobs of any subset take at least their own bounds, and the other jobs at least
+the time of SRPT without this subset. Every subset gives a bound; a local search looks for a good
+one. The combination is this package's own.
 
-"Least" of a list is its mean or its minimum. With means the bound holds for expected durations (up
-to how the number of executors depends on what is drawn: the work of a job scatters by 2 to 5 %),
-with minima for every draw; there the executor with most tasks has ceil(N / k), which is used too.
-
-Source: `spec/cjs.md` 9. Differs: ceil(N / k) with minima; recordings.
+The smallest of a list is its mean or its minimum. With means the bound holds for expected durations
+(as far as the number of executors does not depend on the draws: the work of a job varies by 2 to
+5 %). With minima it holds for every draw, and it also uses that the executor with most tasks has at
+least ceil(N / k) of them.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ _jit = numba.njit(cache=True, error_model="numpy")
 class LowerBound(NamedTuple):
     """Lower bounds on the mean job completion time of one episode, in seconds."""
 
-    bound_s: float  # the best that is known
+    bound_s: float  # the largest that is known
     critical_path_s: float  # each job alone in the cluster
     srpt_s: float  # the cluster as one machine
 
@@ -62,7 +62,7 @@ def lower_bound(
         jobs: Of the episode.
         num_executors: E.
         moving_delay_s: Until an executor has reached another job.
-        sure: Whether the bound is to hold for every draw of durations, not only in expectation.
+        sure: Whether the bound holds for every draw of durations, not only in expectation.
     """
     if num_executors < 1:
         raise InputError(f"num_executors must be at least 1, got {num_executors}")
@@ -78,12 +78,13 @@ def lower_bound(
     shared = np.ones(len(order), np.bool_)
     srpt_ms = moving_ms * len(order) + _flow(release_ms, work_ms[order], shared)
     together_ms = _best_mix(release_ms, work_ms[order], own_ms[order], moving_ms)
-    total_ms = np.array([together_ms, own_ms.sum(), srpt_ms])
-    return LowerBound(*(float(each) for each in total_ms / len(order) / 1000.0))
+    bounds_ms = np.array([together_ms, own_ms.sum(), srpt_ms]) / len(order)
+    bound_s, critical_path_s, srpt_s = (bounds_ms / 1000.0).tolist()
+    return LowerBound(bound_s, critical_path_s, srpt_s)
 
 
 class Bound:
-    """A limit for tables: what no schedule beats in expectation, of each planned episode."""
+    """A limit for tables: what no schedule beats in expectation, for each planned episode."""
 
     name, sure = "bound", False
 
@@ -92,19 +93,18 @@ class Bound:
 
     def limits(self, plan: Sequence[PlannedEpisode]) -> FloatArray:
         """Return (E,) lower bounds on the mean job completion time, in seconds."""
-        env = self._env
-        return np.array(
-            [
-                lower_bound(
-                    env.workload,
-                    env.jobs(planned.options["arrival_seed"]),
-                    env.num_executors,
-                    env.cluster.moving_delay_s,
-                    self.sure,
-                ).bound_s
-                for planned in plan
-            ]
-        )
+        clusters = self._env.batch
+        bounds = [
+            lower_bound(
+                clusters.workload,
+                clusters.jobs(planned.options["arrival_seed"]),
+                clusters.num_executors,
+                clusters.cluster.moving_delay_s,
+                self.sure,
+            )
+            for planned in plan
+        ]
+        return np.array([bound.bound_s for bound in bounds])
 
 
 class SureBound(Bound):
@@ -116,7 +116,7 @@ class SureBound(Bound):
 def stage_bounds_ms(
     workload: Workload, num_executors: int, sure: bool
 ) -> tuple[FloatArray, FloatArray]:
-    """Return (M,) the least work of each stage, and (M,) the least time it takes, in ms."""
+    """Return (M,) lower bounds on the work of each stage, and (M,) on its time, in ms."""
     count = workload.num_tasks.astype(np.float64)
     parallel = np.minimum(num_executors, count)
     if workload.is_recording:
@@ -199,8 +199,8 @@ def _flow(release: Any, work: Any, shared: Any) -> Any:
 def _best_mix(release: Any, work: Any, own: Any, moving: Any) -> Any:
     """Return the best sum found of own bounds of some jobs and SRPT of the others.
 
-    The search begins with the best of all subsets of jobs whose own bound exceeds their work by
-    more than a limit, then moves single jobs across as long as that helps.
+    The search begins with the best of the subsets that have the jobs whose own bound exceeds their
+    work most, and then moves single jobs between the two parts as long as the bound gets larger.
     """
     num_jobs = len(release)
     excess = own - work

@@ -1,9 +1,9 @@
 """Formulas that predict viewports from their history; nothing is learned.
 
-`velocity` and `linear_regression` are NetLLM's (SIGCOMM 2024), which go on with the angles as they
-stand: a yaw that passes from 180 to -180 is a jump of 360 to them, and a prediction may lie many
-turns away. The `_unwrapped` ones are the same formulas on angles from which such jumps are taken.
-`hold_last` and `damped_velocity`, which NetLLM has not, are the ones to beat.
+`velocity` and `linear_regression` are those of NetLLM (SIGCOMM 2024). They extrapolate the angles
+without regard to their range: a yaw that passes from 180 to -180 degrees looks like a jump of 360,
+and a prediction may be many turns away. The `_unwrapped` ones are the same formulas after such
+jumps are removed. `hold_last` and `damped_velocity` are baselines that NetLLM does not have.
 """
 
 from typing import Any
@@ -14,10 +14,10 @@ from netllm_gym.arrays import Float32Array, FloatArray
 
 
 class ViewportRule:
-    """A formula; keeps the `Predictor` protocol.
+    """A formula that implements the protocol `Predictor`.
 
     Args:
-        windows: What it is to predict, of which it reads how many samples are asked for.
+        windows: The windows to predict, which say how many samples are needed.
     """
 
     name: str
@@ -36,41 +36,41 @@ class HoldLast(ViewportRule):
     name = "hold_last"
 
     def predict(self, history: FloatArray, content: Float32Array | None) -> FloatArray:
-        """Return the last sample, again and again."""
+        """Return the last sample for every future sample."""
         return np.repeat(history[:, -1:], len(self.future), axis=1)
 
 
 class DampedVelocity(ViewportRule):
-    """The head comes to rest: it goes on by half its last change, then a quarter, ...
+    """The head slows down: it continues by half of its last change, then by a quarter, ...
 
-    Half: of 0.3, 0.5, 0.6, 0.7 and 0.8 the best on jin2022-valid.
+    One half is the best of 0.3, 0.5, 0.6, 0.7 and 0.8 on jin2022-valid.
     """
 
     name = "damped_velocity"
 
     def predict(self, history: FloatArray, content: Float32Array | None) -> FloatArray:
-        """Return the last sample and the sum of the changes so far."""
+        """Return the last sample plus the changes up to each future sample."""
         change = (history[:, -1:] - history[:, -2:-1] + 180.0) % 360.0 - 180.0  # (N, 1, 3)
         ahead = 1.0 - 0.5**self.future  # (F,) 0.5, 0.75, ... changes
         return np.asarray(history[:, -1:] + change * ahead[:, None], np.float64)
 
 
 class Velocity(ViewportRule):
-    """The head goes on at the mean speed of its history."""
+    """The head continues at the mean speed of its history."""
 
     name = "velocity"
 
     def predict(self, history: FloatArray, content: Float32Array | None) -> FloatArray:
-        """Return the last sample and the mean change, once, twice, ..."""
+        """Return the last sample plus once, twice, ... the mean change."""
         speed = (history[:, -1:] - history[:, :1]) / (history.shape[1] - 1)  # (N, 1, 3)
         return np.asarray(history[:, -1:] + speed * self.future[:, None], np.float64)
 
 
 class LinearRegression(ViewportRule):
-    """The head goes on along the line of least squares through its history.
+    """The head continues along the line of least squares through its history.
 
-    NetLLM predicts one sample, adds it to the history and fits anew; an added point lies on the
-    line, so that this is one fit.
+    NetLLM predicts one sample, adds it to the history and fits again. An added point is on the line
+    and does not change it, so one fit gives the same result.
     """
 
     name = "linear_regression"
@@ -89,7 +89,7 @@ class VelocityUnwrapped(Velocity):
     name = "velocity_unwrapped"
 
     def predict(self, history: FloatArray, content: Float32Array | None) -> FloatArray:
-        """Return the last sample and the mean change, once, twice, ..."""
+        """Return the last sample plus once, twice, ... the mean change."""
         return super().predict(np.unwrap(history, axis=1, period=360.0), content)
 
 

@@ -224,14 +224,14 @@ def test_the_kth_task_of_a_stage_lasts_as_long_whatever_the_policy():
         seen = {}
 
         def watching(observation):
-            for number, stage in enumerate(env.batch.state[2][0]):
+            for number, stage in enumerate(env.batch.state.stages[0]):
                 begun = int(stage["num_tasks"] - stage["remaining"])
                 if begun:
                     seen[number, begun] = float(stage["recent_ms"])
             return policy(observation)
 
         play(env, watching, seed=2)
-        return seen, env.batch.state[0]["busy_ms"].item()
+        return seen, env.batch.state.rows["busy_ms"].item()
 
     seen, busy_ms = lasted(first_stage)
     for seed in range(5):

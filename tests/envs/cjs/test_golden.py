@@ -45,9 +45,9 @@ def replay(workload, num_executors, moving_delay_ms, decisions):
         choice, executors = wanted["a"]
         slot = -1 if choice < 0 else int(offered[choice])
         outcome = batch.step(np.array([[slot, executors - 1]]))
-        assert batch.state[0]["reward_ms"][0] == wanted["r"]
+        assert batch.state.rows["reward_ms"][0] == wanted["r"]
     assert outcome.terminated[0]
-    return batch.state[1][0]["completion_ms"].tolist()
+    return batch.state.jobs[0]["completion_ms"].tolist()
 
 
 @pytest.mark.parametrize("case", CASES, ids=[str(case["seed"]) for case in CASES])

@@ -215,7 +215,7 @@ def play(batch, seed, rng, idleness):
         assert before_ms >= clock_ms  # time never goes back
         executors = rng.integers(0, batch.num_executors)
         outcome = batch.step(np.array([[place, executors]]))
-        if batch.state[0][0]["round"] != turn:
+        if batch.state.rows[0]["round"] != turn:
             chosen.clear()
         clock_ms, decisions, total_s = before_ms, decisions + 1, total_s + outcome.reward[0]
         ended = outcome.terminated[0] or outcome.truncated[0]
@@ -232,7 +232,7 @@ def most_decisions(batch):
     it; so there are no more than 1 + arrivals + tasks. Each decision of a round commits an
     executor to a stage that was not chosen in it, or ends it.
     """
-    stages = batch.state[2][0][: int(batch.state[1][0]["num_stages"].sum())]
+    stages = batch.state.stages[0][: int(batch.state.jobs[0]["num_stages"].sum())]
     rounds = 1 + batch.num_jobs + int(stages["num_tasks"].sum())
     return rounds * min(batch.num_executors, len(stages))
 
@@ -249,7 +249,7 @@ def test_whatever_is_decided_the_laws_hold_and_the_episode_ends(examples):
             np.testing.assert_allclose(total_s, -jct_s.sum(), rtol=1e-12)
             assert (jct_s > 0).all()
             assert outcome.info["jct_s"][0] == pytest.approx(jct_s.mean())
-            now = batch.state[0][0]["now_ms"]
+            now = batch.state.rows[0]["now_ms"]
             assert outcome.info["makespan_s"][0] == now / 1000.0
             assert 0.0 < outcome.info["utilisation"][0] <= 1.0 + 1e-12
         else:

@@ -77,11 +77,11 @@ def test_notes_change_nothing_and_hold_all_there_is():
     for row in range(3):
         tasks, jobs = noted.task_records(row), noted.job_records(row)
         assert (jobs == plain.job_records(row)).all()
-        stages = noted.state[2][row][: jobs["num_stages"].sum()]
+        stages = noted.state.stages[row][: jobs["num_stages"].sum()]
         assert (np.bincount(tasks["stage"]) == stages["num_tasks"]).all()
         assert (stages["job"][tasks["stage"]] == tasks["job"]).all()
         busy_ms = np.sum(tasks["end_ms"] - tasks["begin_ms"])
-        assert busy_ms == pytest.approx(noted.state[0]["busy_ms"][row])
+        assert busy_ms == pytest.approx(noted.state.rows["busy_ms"][row])
         for job, record in enumerate(jobs):
             own = tasks[tasks["job"] == job]
             assert own["end_ms"].max() == record["completion_ms"]

@@ -93,19 +93,19 @@ def test_frames_are_pictures_of_what_the_executors_do():
 def test_only_the_last_minutes_are_drawn():
     env = gym.make("NetLLM-CJS-v0", num_executors=10, render_mode="rgb_array").unwrapped
     observation, _ = env.reset(seed=0)
-    while env.batch.state[0]["now_ms"][0] < 2e6:
+    while env.batch.state.rows["now_ms"][0] < 2e6:
         slot = np.flatnonzero(observation["stage_mask"])[0]
         observation, *_ = env.step(np.array([slot, 9]))
     env.render()
     low, high = env._painter._axes[1].get_xlim()
-    now_s = env.batch.state[0]["now_ms"][0] / 1000.0
+    now_s = env.batch.state.rows["now_ms"][0] / 1000.0
     assert (low, high) == pytest.approx((now_s - 600.0, now_s))
 
 
 def test_without_a_render_mode_nothing_is_kept_and_render_says_why():
     env = CJSEnv(workload=MADE)
     env.reset(seed=0)
-    assert env.batch.state[9].size == 0
+    assert env.batch.state.tasks.size == 0
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert env.render() is None

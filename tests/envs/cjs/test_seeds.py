@@ -21,7 +21,7 @@ def duration_key(arrival_seed, duration_seed):
     """Return what all durations of an episode follow from."""
     env = CJSVectorEnv(1, MADE, num_jobs=1, padded=False, duration_seed=duration_seed)
     env.reset(options={"arrival_seed": arrival_seed})
-    return env.clusters.state[0]["key"][0]
+    return env.clusters.state.rows["key"][0]
 
 
 def test_no_two_pairs_of_arrival_and_duration_seed_have_the_same_durations():
