@@ -1,9 +1,9 @@
-"""Files: what is written appears whole or not at all; JSON from outside is read or refused.
+"""Write files and folders whole or not at all, and read JSON files.
 
-A file that is being written lies beside its place under a name of its own, `.NAME.part`, always the
-same one, so what a killed process leaves behind is found and taken away by the next.
-A machine that fails (a full disk, a folder that may not be written to) raises OSError, and the
-error names the file or folder that was to be written.
+A file is first written as `.NAME.part` in its folder and then renamed. The name is always the same,
+so that the next process finds and removes what a killed one has left.
+Failures of the machine, such as a full disk or a folder without write permission, raise OSError,
+and the error names the file or folder that was to be written.
 """
 
 import json
@@ -18,11 +18,11 @@ from netllm_gym.errors import InputError
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file that anybody may have written.
+    """Read a JSON file.
 
     Raises:
-        InputError: If it is no JSON.
-        OSError: If it cannot be read.
+        InputError: If the content is not JSON.
+        OSError: If the file cannot be read.
     """
     try:
         return json.loads(path.read_bytes())
@@ -31,7 +31,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Put a file in place, whole: after a kill or a power cut there is the old or the new one."""
+    """Write or replace a file. A kill or a power cut leaves the old or the new one, whole."""
     part = part_of(path)
     try:
         with naming(path):
@@ -52,11 +52,11 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Fill a new folder beside `folder`, then put it in its place; a kill leaves a whole one.
+    """Write or replace a folder. A kill leaves the old or the new one, whole.
 
     Args:
-        folder: Made, with its parents, or replaced as a whole.
-        write: Told the empty folder to fill; if it raises, `folder` stays as it was.
+        folder: The folder, which is made with its parents if it does not exist.
+        write: Called with an empty folder to fill. If it raises, `folder` stays as it was.
     """
     try:
         with naming(folder):
@@ -72,7 +72,7 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def recover_folder(folder: Path) -> None:
-    """Take away what a kill within `replace_folder` left, and put back what it had moved."""
+    """Remove what a kill during `replace_folder` left, and put back what it had moved."""
     shutil.rmtree(part_of(folder), ignore_errors=True)
     old = _old(folder)
     if folder.exists():
@@ -82,22 +82,31 @@ def recover_folder(folder: Path) -> None:
 
 
 def part_of(path: Path) -> Path:
-    """Return where a file or folder lies while it is being written."""
+    """Return the path under which a file or folder is written before it is renamed."""
     return path.with_name(f".{path.name}.part")
 
 
 def check_can_be_folder(name: str, path: Path) -> None:
-    """Refuse a path that is a file, or that lies below one."""
+    """Raise `InputError` if a path is a file or is below one."""
     above = next((each for each in (path, *path.parents) if each.exists()), path)
     if above.exists() and not above.is_dir():
         raise InputError(f"{name} must be a folder, got {path}, but {above} is a file")
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Let a failure of the machine name what was being written.
+def errors_begin_with(path: Path) -> Iterator[None]:
+    """Let every `InputError` begin with the path of the file in which the wrong value is."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
-    A full disk names nothing, and a part is gone when its name is read.
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an OSError name the file or folder that was to be written.
+
+    A full disk names none, and the name of a `.part` would not help, because it is removed.
     """
     try:
         yield
@@ -109,7 +118,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def one_line(error: Exception) -> str:
-    """Return what an error of another library says, as one line."""
+    """Return the message of an error of another library as one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 from netllm_gym.errors import InputError
-from netllm_gym.files import one_line, read_json
+from netllm_gym.files import errors_begin_with, one_line, read_json
 
 if TYPE_CHECKING:  # it takes a tenth of a second to load, and few commands read JSON
     from pydantic import TypeAdapter
@@ -90,10 +90,8 @@ def checked(kind: type[T], values: object, name: str = "", *, ignore_unknown: bo
 def read_checked(path: Path, kind: type[T], name: str = "", *, ignore_unknown: bool = False) -> T:
     """Read a JSON file as `checked` does; every error begins with the path."""
     values = read_json(path)
-    try:
+    with errors_begin_with(path):
         return checked(kind, values, name, ignore_unknown=ignore_unknown)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
 
 
 @cache

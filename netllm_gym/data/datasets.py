@@ -1,7 +1,7 @@
-"""Where named data lie on this machine, and the list of the honest split.
+"""Find named data on this machine, and list the files of the split without leaks.
 
-A name such as `fcc-test` is looked up below `NETLLM_GYM_DATA` if that is set, else below the
-user's data folder. Nothing here reads the data: the reader of each kind knows its format.
+A name such as `fcc-test` is looked up in the folder `NETLLM_GYM_DATA` if that is set, and otherwise
+in the user's data folder. The modules for each kind of data read the files.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ def data_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Return the folder for what can be made again; it need not be there."""
+    """Return the folder for files that can be made again. It may not exist yet."""
     from platformdirs import user_cache_path
 
     return user_cache_path("netllm-gym", appauthor=False)
@@ -39,7 +39,7 @@ def find_data(*parts: str) -> Path:
     """Return the path of data that this machine has.
 
     Raises:
-        MissingDataError: If it is not there; the sentence says where it was looked for.
+        MissingDataError: If it does not exist. The error says where it was looked for.
     """
     path = data_folder().joinpath(*parts)
     if not path.exists():
@@ -52,7 +52,7 @@ def find_data(*parts: str) -> Path:
 
 
 class SplitPart(NamedTuple):
-    """One list of the honest split of the FCC and Norway traces."""
+    """One part of the split of the FCC and Norway traces that has no leaks."""
 
     folder: str  # set whose folder holds the files
     sha256: dict[str, str]  # file name -> SHA-256 of its bytes
@@ -60,13 +60,13 @@ class SplitPart(NamedTuple):
 
 @lru_cache(maxsize=1)
 def clean_split() -> dict[str, SplitPart]:
-    """Return the lists `clean-train` and `clean-valid`, which share no recording with `fcc-test`.
+    """Return the parts `clean-train` and `clean-valid`, which share no recording with `fcc-test`.
 
-    The published splits leak: 81 of the 100 `fcc-test` traces lie inside `fcc-train` recordings.
+    The published splits leak: 81 of the 100 `fcc-test` traces are inside `fcc-train` recordings.
 
-    Each also comes as `-fcc` (cable and DSL in the USA) and `-norway` (3G on trains, trams, buses,
-    ferries, a metro and a car), to train on links of one kind and test on the other; `clean-fcc`
-    and `clean-norway` are those of both.
+    Each part also exists as `-fcc` (cable and DSL in the USA) and `-norway` (3G on trains, trams,
+    buses, ferries, a metro and a car), to train on links of one kind and test on the other.
+    `clean-fcc` and `clean-norway` have the files of both parts.
     """
     text = resources.files("netllm_gym.data.abr").joinpath("clean_split.json").read_text("utf-8")
     parts = {
@@ -94,7 +94,7 @@ def sha256_of(path: Path) -> str:
 
 
 def check_sha256(path: Path, expected: str) -> None:
-    """Refuse a file that is missing, or whose bytes are not the expected ones."""
+    """Raise an error if a file is missing or does not have the expected bytes."""
     if not path.is_file():
         raise MissingDataError(f"{path} must be on this machine, got no such file: get it again")
     found = sha256_of(path)

@@ -1,8 +1,8 @@
-"""Brings published data to this machine: from the web, or from a clone that somebody carried here.
+"""Download published data, or copy them from a clone of the repository that has them.
 
-Every file is checked against its pinned SHA-256. Files gather in `.fetch/NAME` inside the data
-folder and a folder is moved to its place only when it is whole, so a set that can be named is
-never half a set. What a killed run had gathered, the next one finds and keeps.
+Every file is checked against its pinned SHA-256. Files are collected in `.fetch/NAME` inside the
+data folder, and a folder is moved to its place only when it is complete. The next run continues
+with what a killed one has collected.
 """
 
 import errno
@@ -26,11 +26,11 @@ TIMEOUT_S = 30.0
 
 
 class Fetched(NamedTuple):
-    """What a fetch did."""
+    """Numbers of files after a fetch."""
 
-    files: int  # that are there now
-    brought: int  # of these, by this run
-    replaced: int  # of these, in the place of a file with other bytes
+    files: int  # in the set
+    brought: int  # downloaded or copied by this run
+    replaced: int  # of these, files that had another content before
 
 
 def default_source() -> str:
@@ -46,13 +46,14 @@ def fetch(
     source: str = "",
     on_file: Callable[[int, int, str], None] = lambda done, total, file: None,
 ) -> Fetched:
-    """Bring one published set to `folder`, as `data_folder()` expects it there.
+    """Download or copy one published set to a data folder.
 
     Args:
-        wanted: What to bring.
-        folder: The data folder; made if it is not there.
+        wanted: The set.
+        folder: The data folder, which is made if it does not exist.
         source: Address of another copy of the repository, or the folder of a clone.
-        on_file: Told how many files are there, of how many, and the last one's name.
+        on_file: Called with the number of files that are there, the number of all files, and the
+            name of the last one.
 
     Raises:
         InputError: If `folder` holds something else under the set's names, or a clone lacks a file
@@ -80,7 +81,7 @@ def fetch(
 
 
 def _check_places(folder: Path, wanted: PublishedSet) -> None:
-    """Refuse a data folder in which something else has the names of the set."""
+    """Raise `InputError` if something else in the data folder has a name of the set."""
     for place, names in wanted.folders.items():
         path = folder / place
         above = next((each for each in (path, *path.parents) if each.exists()), path)
@@ -106,7 +107,7 @@ def _check_places(folder: Path, wanted: PublishedSet) -> None:
 
 
 def _bringer(source: str, staging: Path, wanted: PublishedSet) -> Callable[[PublishedFile], None]:
-    """Return what brings one file into `staging`, under its target path, and checks it."""
+    """Return the function that gets one file into `staging` and checks it."""
     if "://" in source:
         return _downloader(source, staging, wanted)
     clone = Path(source)
@@ -204,7 +205,7 @@ def _bring_all(
 
 
 def _put_in_place(missing: list[PublishedFile], staging: Path, folder: Path) -> None:
-    """Move whole folders to their places; mend one that is there file by file."""
+    """Move complete folders to their places, or single files into folders that exist."""
     names: dict[str, set[str]] = {}
     for file in missing:
         target = Path(file.target)

@@ -10,6 +10,7 @@ from typing import Annotated
 from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
 from netllm_gym.errors import InputError
+from netllm_gym.files import errors_begin_with
 from netllm_gym.problems.index import find_problem
 from netllm_gym.problems.problem import Problem
 from netllm_gym.typed_json import Line, Name, Rule, read_checked, short
@@ -108,10 +109,8 @@ def read_table(path: Path) -> Table:
         raise InputError(f"table must be a file written by bench --json, got {path}, which is none")
     # Files may have fields of later versions.
     table = read_checked(path, Table, "the table", ignore_unknown=True)
-    try:
+    with errors_begin_with(path):
         return _checked(table)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
 
 
 def _checked(table: Table) -> Table:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from netllm_gym.configs import check
 from netllm_gym.errors import InputError
-from netllm_gym.files import one_line, read_json
+from netllm_gym.files import errors_begin_with, one_line, read_json
 from netllm_gym.typed_json import checked
 
 
@@ -84,12 +84,10 @@ def read_config(folder: Path, schema: str, objects: Iterable[str] = ()) -> dict[
     path, values = folder / "config.json", _values(folder)
     if values.get("schema") != schema:
         raise InputError(f"{path} must have the schema {schema!r}, got {values.get('schema')!r}")
-    try:
+    with errors_begin_with(path):
         checked(_Config, values, "the description of a policy", ignore_unknown=True)
         for name in objects:
             check(isinstance(values.get(name), dict), name, "be an object", values.get(name))
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
     return values
 
 

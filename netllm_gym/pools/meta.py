@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from netllm_gym.errors import InputError
+from netllm_gym.files import errors_begin_with
 from netllm_gym.typed_json import checked, in_range, read_checked, short
 
 SCHEMA_VERSION = 1
@@ -114,7 +115,7 @@ class Meta:
                 "the pool belongs to another version of netllm-gym"
             )
         content = read_checked(path, _Content, name, ignore_unknown=True)
-        try:
+        with errors_begin_with(path):
             meta = cls.asked(content.problem, content.env_spec, content.plan)
             numbers = [entry.number for entry in content.shards]
             if len(set(numbers)) < len(numbers) or not all(
@@ -124,8 +125,6 @@ class Meta:
                     f"shards must be numbered once each below {meta.num_planned}, "
                     f"got {short(numbers)}"
                 )
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
         return replace(meta, shards={entry.number: entry for entry in content.shards})
 
 

@@ -1,9 +1,9 @@
-"""What is in trace sets, and what they share: statistics, outliers, leakage.
+"""Describe trace sets: statistics, outliers, and leakage between them.
 
-Statistics are weighted by time, because grids differ. An outlier is a trace whose mean capacity or
-length is `OUTLIER_FACTOR` times the median of its set or more, or that fraction of it or less; or
-that carries nothing for `STALL_S` or longer at a stretch. Leakage is told by contents first:
-`netllm_gym.data.abr.recordings` says how.
+Statistics are weighted by time, because the time grids differ. An outlier is a trace whose mean
+capacity or length is at least `OUTLIER_FACTOR` times the median of its set, or at most the median
+divided by that factor, or that carries nothing for `STALL_S` or longer. How leakage is found is
+described in `netllm_gym.data.abr.recordings`.
 """
 
 import json
@@ -25,18 +25,18 @@ NAMES_SHOWN = 3
 
 @dataclass(frozen=True)
 class SetSummary:
-    """One trace set in numbers.
+    """Statistics of one trace set.
 
     Attributes:
-        name: As it was asked for.
-        num_traces: In the set.
-        num_recordings: From which they were cut, by name and by contents.
-        length_s: Minimum, median and maximum over traces.
-        step_s: Likewise of each trace's median time step.
+        name: The name under which it was loaded.
+        num_traces: Traces in the set.
+        num_recordings: Recordings from which they were cut, by name and by contents.
+        length_s: Minimum, median and maximum of the length over traces.
+        step_s: Minimum, median and maximum over traces of the median time step.
         mean_mbps: Mean over traces of the mean capacity, and its standard deviation.
         mean_quantiles_mbps: Minimum, 25, 50, 75, 95 % and maximum of the mean capacity.
         capacity_quantiles_mbps: 5, 50, 95 % and maximum of the capacity over all time.
-        zero_s: Time without any capacity, in all traces together.
+        zero_s: Total time without any capacity.
         outliers: Kind -> names of traces.
     """
 
@@ -73,7 +73,7 @@ class Leakage:
 
 @dataclass(frozen=True)
 class Inspection:
-    """All that `data inspect` found."""
+    """The result of `data inspect`."""
 
     sets: tuple[SetSummary, ...]
     leaks: tuple[Leakage, ...]
@@ -167,7 +167,7 @@ def _weighted_quantiles(
 
 
 def check_different(names: Sequence[str]) -> None:
-    """Refuse equal names: a set leaks into itself."""
+    """Raise `InputError` for equal names, because a set would leak into itself."""
     for name, count in Counter(names).items():
         if count > 1:
             raise InputError(f"sets must be different, got {name!r} {count} times")

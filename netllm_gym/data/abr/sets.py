@@ -18,6 +18,7 @@ from netllm_gym.data.abr.traces import (
 from netllm_gym.data.datasets import check_sha256, clean_split, data_folder, find_data
 from netllm_gym.data.published import how_to_fetch
 from netllm_gym.errors import InputError
+from netllm_gym.files import errors_begin_with
 from netllm_gym.typed_json import read_checked
 
 
@@ -103,12 +104,10 @@ def _published_pointers(traces: TraceSet) -> tuple[int, ...] | None:
     published = read_checked(path, _StartPointers, "the start pointers", ignore_unknown=True)
     if published.split != traces.name:
         return None
-    try:
+    with errors_begin_with(path):
         for trace in traces.traces:
             pointer = published.start_pointers.get(trace.name)
             if pointer is None:
                 raise InputError(f"start_pointers must have one for {trace.name}, got none")
             check_start_pointer(pointer, trace)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
     return tuple(published.start_pointers[trace.name] for trace in traces.traces)

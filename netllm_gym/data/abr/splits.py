@@ -1,6 +1,6 @@
-"""Splits trace sets so that all that was cut from one recording lands in one part.
+"""Split trace sets so that all traces of one recording are in the same part.
 
-A split by trace would test on pieces of what was trained on: the published FCC splits do.
+A split by trace would test on parts of the training recordings, as the published FCC splits do.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,8 @@ def split_by_recording(
 
     Args:
         traces: A set that was read from files.
-        shares: Of the traces, for train and test, or for train, valid and test; they sum to 1.
+        shares: Shares of the traces for train and test, or for train, valid and test. Their sum
+            is 1.
         seed: Equal seeds give equal parts.
         out: New or empty folder.
 
@@ -91,11 +92,12 @@ def split_by_recording(
 
 
 def _draw_parts(groups: list[list[int]], shares: Sequence[float], seed: int) -> list[list[int]]:
-    """Deal the groups out at random, so that each part gets about its share of the traces.
+    """Distribute the groups at random, so that each part gets about its share of the traces.
 
-    In random order, each group goes to a part drawn by how many traces it still lacks, among those
-    that lack as many as the group has; if none does, to the one that lacks most. A part that
-    is still empty when only as many groups are left as empty parts goes first.
+    The groups are taken in random order. Each goes to a random part that lacks at least as many
+    traces as the group has, in proportion to how many it lacks. If there is no such part, it goes
+    to the part that lacks most. If only as many groups are left as parts are empty, each of them
+    goes to an empty part.
     """
     rng = np.random.default_rng(seed)
     lacking = np.array(shares) * sum(map(len, groups))  # (parts,) traces

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from netllm_gym.arrays import FloatArray
 from netllm_gym.data.abr.formats import read_columns
 from netllm_gym.errors import InputError
+from netllm_gym.files import errors_begin_with
 
 # A pass that carries less is repeated without end for one chunk; one that carries more is no link.
 LEAST_MB, MOST_MB = 1e-3, 1e15
@@ -190,10 +191,8 @@ def read_traces(path: Path, file_format: str = "", recording: str = "") -> list[
         InputError: If a line breaks the rule of the format, or a trace a rule of `Trace`.
     """
     found = read_columns(path, file_format)
-    try:
+    with errors_begin_with(path):
         return [Trace(*columns, recording, path) for columns in found]
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
 
 
 def read_cooked_trace(path: Path, recording: str = "") -> Trace:

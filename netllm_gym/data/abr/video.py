@@ -1,8 +1,8 @@
 """Videos: the bitrate ladder and the size of every chunk on every rung.
 
-A folder holds `video_size_0`, `video_size_1`, ... (rung 0 the lowest), one integer of bytes per
-line. The reference's files list one chunk more than is played; only its MPC reads that line. A
-DASH manifest is read too (`dash.py`).
+A folder holds `video_size_0`, `video_size_1`, ... (rung 0 is the lowest), with one whole number of
+bytes in each line. Pensieve's files list one chunk more than is played, which only its MPC reads.
+DASH manifests are read too (`dash.py`).
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from netllm_gym.data.abr.synthetic import generate_chunk_sizes
 from netllm_gym.data.datasets import data_folder, find_data
 from netllm_gym.data.published import how_to_fetch
 from netllm_gym.errors import InputError
+from netllm_gym.files import errors_begin_with
 
 PENSIEVE_LADDER_MBPS = (0.3, 0.75, 1.2, 1.85, 2.85, 4.3)
 PLAYED_CHUNKS = 48  # of the reference videos
@@ -87,7 +88,7 @@ def video_names() -> list[str]:
 
 
 def load_video(name: str | Path | Video) -> Video:
-    """Return a video by name (`synthetic`, `video1`), a folder of chunk sizes, or a manifest."""
+    """Return a video by its name (`synthetic`, `video1`), folder of chunk sizes, or manifest."""
     if isinstance(name, Video):
         return name
     if str(name) == "synthetic":
@@ -107,9 +108,10 @@ def load_video(name: str | Path | Video) -> Video:
 
 
 def read_video_folder(folder: Path) -> Video:
-    """Read `video_size_0`, `video_size_1`, ... of a folder; six files have Pensieve's ladder.
+    """Read the files `video_size_0`, `video_size_1`, ... of a folder.
 
-    For another number of rungs the ladder is the mean bitrate of each file.
+    Six files have Pensieve's bitrate ladder. With another number of files, the bitrate of a rung is
+    the mean bitrate of its file.
     """
     paths = sorted(folder.glob("video_size_*"), key=lambda path: (len(path.name), path.name))
     expected = [folder / f"video_size_{rung}" for rung in range(max(len(paths), 2))]
@@ -131,16 +133,14 @@ def read_video_folder(folder: Path) -> Video:
         ladder_mbps = np.array(PENSIEVE_LADDER_MBPS)
     else:
         ladder_mbps = size_bytes[:num_chunks].mean(axis=0) * 8e-6 / 4.0
-    try:
+    with errors_begin_with(folder):
         return Video(folder.name, size_bytes, ladder_mbps, num_chunks)
-    except InputError as error:
-        raise InputError(f"{folder}: {error}") from None
 
 
 def read_mpd(path: Path) -> Video:
-    """Read a DASH manifest whose segment sizes are known; every listed segment is played."""
+    """Read a DASH manifest whose segment sizes are known. All its segments are played."""
     manifest = read_manifest(path)
-    try:
+    with errors_begin_with(path):
         return Video(
             path.stem,
             manifest.size_bytes,
@@ -148,8 +148,6 @@ def read_mpd(path: Path) -> Video:
             len(manifest.size_bytes),
             manifest.chunk_s,
         )
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
 
 
 def _read_sizes(path: Path) -> list[int]:
@@ -159,7 +157,7 @@ def _read_sizes(path: Path) -> list[int]:
         if not fields:
             continue
         is_whole = len(fields) == 1 and fields[0].isascii() and fields[0].isdigit()
-        if not is_whole or len(fields[0]) > 10:  # ten gigabytes a chunk are no size
+        if not is_whole or len(fields[0]) > 10:  # ten gigabytes or more
             raise InputError(
                 f"{path}:{number}: a line must be one whole number of bytes, got {line[:60]!r}"
             )

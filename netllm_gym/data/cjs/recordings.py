@@ -1,4 +1,4 @@
-"""Recordings: jobs with their arrivals and the duration of every task, to be played again.
+"""Recordings of episodes: jobs with their arrivals and the duration of every task.
 
 A recording is a JSON file:
 
@@ -6,9 +6,10 @@ A recording is a JSON file:
      "jobs": [{"arrival_ms": 0.0, "tasks": [2, 1], "edges": [[0, 1]], "rough_ms": [250.0, 80.0],
                "durations_ms": [[240, 260], [80]]}, ...]}
 
-`tasks` has the number of tasks of each stage, `edges` (parent, child) of stages, `rough_ms` what a
-scheduler is told of each stage before a task of it has started, and `durations_ms` for each stage a
-list: its k-th task to start takes the k-th duration, whichever executor it starts on.
+`tasks` has the number of tasks of each stage, `edges` (parent, child) of stages, and `rough_ms` the
+estimated task duration of each stage, which schedulers see until a task of it has started.
+`durations_ms` has a list for each stage: its k-th task to start takes the k-th duration, on every
+executor.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from netllm_gym.data.cjs.workload import MOST_MS, MOST_TASKS, JobTemplate, Workload
-from netllm_gym.errors import InputError
+from netllm_gym.files import errors_begin_with
 from netllm_gym.typed_json import Rule, in_range, read_checked
 
 KIND = "netllm-gym cjs recording 1"
@@ -57,7 +58,5 @@ def read_recording(path: Path) -> Workload:
         )
         for number, job in enumerate(jobs)
     ]
-    try:
+    with errors_begin_with(path):
         return Workload.of_jobs(path.name, templates, arrival_ms=[job.arrival_ms for job in jobs])
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None

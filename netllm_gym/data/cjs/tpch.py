@@ -1,11 +1,11 @@
-"""TPC-H queries on Spark: the measured durations that decima-sim published, read safely.
+"""Read the TPC-H queries on Spark whose measured durations decima-sim published.
 
-`<size>/adj_mat_<q>.npy` is the graph of query q at one size of the data, (n, n) of 0 and 1, parents
-in rows; `<size>/task_duration_<q>.npy` is a pickled dict: stage -> wave -> level -> list of ms.
-There are 22 queries at 7 sizes. Every file must have its published SHA-256; the pickles are
-replayed by `pickled.py`, which runs nothing of them.
+`<size>/adj_mat_<q>.npy` is the graph of query q at one size of the data, (n, n) of 0 and 1 with
+parents in rows. `<size>/task_duration_<q>.npy` is a pickled dict: stage -> wave -> level -> list of
+durations in ms. There are 22 queries at 7 sizes. Every file must have its published SHA-256, and
+`pickled.py` reads the pickles without running them.
 
-What was read is kept as arrays in the user's cache folder, because replaying takes seconds.
+The result is kept as arrays in the user's cache folder, because reading the pickles takes seconds.
 """
 
 import io
@@ -45,7 +45,7 @@ def read_tpch(folder: Path) -> Workload:
 
     Raises:
         MissingDataError: If a file is not there.
-        InputError: If a file has not the published bytes.
+        InputError: If a file does not have the published bytes.
     """
     contents = _checked_contents(folder, file_hashes())
     cached = cache_file()
@@ -76,7 +76,7 @@ def read_durations(data: bytes) -> list[dict[str, dict[int, list[int]]]]:
     """Return, for each stage, wave -> level -> durations of a `task_duration` file.
 
     Raises:
-        InputError: If it is no such file, or its pickle asks for a name beside numpy's arrays.
+        InputError: If it is not such a file, or its pickle refers to other names than NumPy's.
     """
     try:
         header, body = _npy(data)
@@ -110,14 +110,14 @@ def read_edges(data: bytes) -> list[tuple[int, int]]:
 
 
 class _Header(NamedTuple):
-    """What a `.npy` file says of its array."""
+    """The shape and type of the array of a `.npy` file."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
 
 def _npy(data: bytes) -> tuple[_Header, bytes]:
-    """Split a `.npy` file; numpy's own reader would unpickle, or reserve what a header claims."""
+    """Split a `.npy` file. NumPy's reader would unpickle, or allocate what the header claims."""
     file = io.BytesIO(data)
     if np.lib.format.read_magic(file) != (1, 0):
         raise InputError("it must be a .npy file of version 1.0, got another version")
@@ -144,7 +144,7 @@ def _check_stage(stage: Any, number: int) -> None:
 
 
 def _checked_contents(folder: Path, hashes: Mapping[str, str]) -> dict[str, bytes]:
-    """Read all files, and refuse those that are not the published ones."""
+    """Read all files, and check that they are the published ones."""
     contents = {}
     for name, expected in hashes.items():
         path = folder / name
@@ -160,7 +160,7 @@ def _checked_contents(folder: Path, hashes: Mapping[str, str]) -> dict[str, byte
 
 
 def _templates(folder: Path, contents: Mapping[str, bytes]) -> list[JobTemplate]:
-    """Convert the files, queries in the outer loop, as the reference draws them."""
+    """Convert the files. The order is that in which decima-sim draws the queries and sizes."""
     templates = []
     for query in range(1, NUM_QUERIES + 1):
         for size in SIZES:
@@ -175,7 +175,7 @@ def _templates(folder: Path, contents: Mapping[str, bytes]) -> list[JobTemplate]
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Let a refusal begin with the file."""
+    """Let an `InputError` begin with the file."""
     try:
         yield
     except InputError as error:
@@ -187,10 +187,10 @@ def template_of(
     edges: Sequence[tuple[int, int]],
     stages: Sequence[Mapping[str, Mapping[int, list[int]]]],
 ) -> JobTemplate:
-    """Make a job of what the files say, prepared as the reference does.
+    """Return the job of a pair of files, prepared as in decima-sim.
 
-    The first wave as measured contains the fresh tasks; they are taken out of it, each value once.
-    A level that is left without first tasks gets those of the level below.
+    The measured first wave includes the fresh tasks. They are removed from it, each value once. A
+    level that has no first tasks then gets those of the level below.
     """
     durations = []
     for stage in stages:
@@ -216,7 +216,7 @@ def template_of(
 
 
 def _without(values: Sequence[int], taken: Sequence[int]) -> list[int]:
-    """Return the values in order, less one of them for each equal value that is taken."""
+    """Return the values in order, without one equal value for each that is taken."""
     left = Counter(taken)
     kept = []
     for value in values:

@@ -1,11 +1,11 @@
-"""Workloads of cluster job scheduling: which jobs there are, and how long their tasks may take.
+"""Workloads of cluster job scheduling: the jobs, and how long their tasks take.
 
-A job is a graph of stages, a stage a number of tasks alike. A task's duration depends on what its
-executor did before (its wave) and on how many executors the job has (the nearest known level); a
-workload lists the durations that were measured for each. Durations are in milliseconds.
+A job is a graph of stages, and a stage is a number of similar tasks. The duration of a task depends
+on what its executor did before (its wave) and on how many executors the job has (the nearest known
+level). A workload lists the durations that were measured for each wave and level, in milliseconds.
 
-A recording is a workload of another kind: its jobs arrive when it says, and every task has its own
-duration, so that an episode can be played again.
+A recording is a workload with fixed arrivals and a fixed duration for each task, so that an episode
+can be repeated.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from netllm_gym.errors import InputError
 LEVELS = (5, 10, 20, 40, 50, 60, 80, 100)  # executors of a job for which durations are listed
 FRESH, FIRST, REST = 0, 1, 2  # waves: a new executor, its first task of a stage, its later ones
 MOST_TASKS = 10**7  # of a stage
-MOST_MS = 1e12  # of a duration, 31 years: a clock in float64 still tells a thousandth
+MOST_MS = 1e12  # of a duration, 31 years; a float64 clock still resolves a thousandth of a ms
 
 
 class Jobs(NamedTuple):
@@ -35,10 +35,10 @@ class Jobs(NamedTuple):
 
 
 class Waves(NamedTuple):
-    """Durations in ms of a stage's tasks by wave and level; the waves have the same levels.
+    """Durations in ms of a stage's tasks by wave and level. All waves have the same levels.
 
-    A list may be empty, but not both of fresh and first. A level of `LEVELS` that is not there is
-    taken from the highest that is.
+    A list may be empty, but not both fresh and first at one level. A level of `LEVELS` that is
+    missing gets the durations of the highest level that is not.
     """
 
     fresh: Mapping[int, ArrayLike]
@@ -48,16 +48,16 @@ class Waves(NamedTuple):
 
 @dataclass(frozen=True)
 class JobTemplate:
-    """One job, described plainly.
+    """The description of one job.
 
     Attributes:
-        name: What to call it.
+        name: Name of the job.
         num_tasks: Tasks of each stage.
         edges: (parent, child) of stages: the child begins when all its parents have ended.
-        durations: Of each stage: `Waves`, or one list of ms for all waves and levels. In a
+        durations: For each stage `Waves`, or one list of ms for all waves and levels. In a
             recording the list has one duration for each task, in the order in which they start.
-        rough_ms: What a scheduler is told of each stage before a task of it has started; left out,
-            the mean of its durations.
+        rough_ms: Estimated task duration of each stage, which schedulers see until a task of it
+            has started. If it is left out, the mean of the durations.
     """
 
     name: str
@@ -74,12 +74,13 @@ class Workload:
     Stages are numbered within their job in `parents` and `children`.
 
     Attributes:
-        name: What it is called.
-        choices: What is drawn for a job, one number below each; they index the templates by rows.
+        name: Name of the workload.
+        choices: For each job one number below each of these is drawn; together they are the index
+            of the template, the first number counting most.
         template_names: (K,).
         stage_offset: (K + 1,) int64 where each template's stages begin.
         num_tasks: (M,) int64.
-        rough_ms: (M,) float64 what a scheduler is told before a task of the stage has started.
+        rough_ms: (M,) float64 estimated task duration, for schedulers before a task has started.
         parent_offset: (M + 1,) int64 where each stage's parents begin.
         parents: (L,) int64 rising within a stage.
         child_offset: (M + 1,) int64 where each stage's children begin.
@@ -87,8 +88,8 @@ class Workload:
         list_start: (M, 3, 8) int64 where the durations of a stage, wave and level begin.
         list_length: (M, 3, 8) int64 how many there are; may be 0.
         durations_ms: (D,) float64.
-        arrival_ms: (K,) float64 of a recording, from 0, not falling: job i is template i, and the
-            k-th task of a stage to start takes its k-th duration. None for all others.
+        arrival_ms: (K,) float64 arrivals of a recording, not falling from 0. Job i is template i,
+            and the k-th task of a stage to start takes its k-th duration. None otherwise.
     """
 
     name: str
@@ -183,7 +184,7 @@ class Workload:
 
     @property
     def is_recording(self) -> bool:
-        """Say whether arrivals and the duration of each task are given."""
+        """Whether arrivals and the duration of each task are given."""
         return self.arrival_ms is not None
 
     @cached_property
@@ -216,7 +217,7 @@ class Workload:
 
     @cached_property
     def content(self) -> str:
-        """What tells this workload from all others, whatever its names: a hash."""
+        """Return a hash of the workload, which does not depend on its names."""
         digest = hashlib.sha256(repr((self.choices, self.is_recording)).encode())
         for each in _ARRAYS:
             array = getattr(self, each)
@@ -225,20 +226,20 @@ class Workload:
         return digest.hexdigest()[:16]
 
     def most_tasks(self, num_jobs: int) -> int:
-        """Return how many tasks an episode of so many jobs has at most."""
+        """Return the largest number of tasks of an episode with `num_jobs` jobs."""
         per_job = np.add.reduceat(self.num_tasks, self.stage_offset[:-1])
         return int(per_job[:num_jobs].sum() if self.is_recording else num_jobs * per_job.max())
 
     def draw_jobs(self, seed: int, num_jobs: int, mean_gap_ms: float) -> Jobs:
-        """Draw the jobs of an episode; a recording plays its own whatever the seed.
+        """Draw the jobs of an episode. A recording returns its own jobs for every seed.
 
-        The order of draws is the reference's: for each job its choices, then the gap that follows
-        it, also after the last one.
+        The order of the draws is that of decima-sim: for each job its choices, then the gap that
+        follows it, also after the last job.
 
         Args:
-            seed: Of the arrivals.
-            num_jobs: At least 1; of a recording its first ones.
-            mean_gap_ms: Mean of the exponential gaps; not used by a recording.
+            seed: Seed of the arrivals.
+            num_jobs: At least 1. A recording returns its first ones.
+            mean_gap_ms: Mean of the exponential gaps. A recording does not use it.
         """
         if num_jobs < 1:
             raise InputError(f"num_jobs must be at least 1, got {num_jobs}")
@@ -285,14 +286,14 @@ def mean_ms(durations: "Waves | ArrayLike") -> float:
 
 
 class _DurationPool:
-    """Gathers lists of durations end to end; a list that is used again is kept once."""
+    """Concatenates lists of durations. A list that is used several times is kept once."""
 
     def __init__(self) -> None:
         self._lists: list[FloatArray] = []
         self._length = 0
 
     def places(self, durations: "Waves | ArrayLike") -> list[Any]:
-        """Take a stage's durations in; return where they begin and their lengths, (2, 3, 8)."""
+        """Add the durations of a stage; return where they begin and their lengths, (2, 3, 8)."""
         place_of: dict[int, tuple[int, int]] = {}
 
         def place(durations_ms: ArrayLike) -> tuple[int, int]:
@@ -313,7 +314,7 @@ class _DurationPool:
         return [[[pair[part] for pair in wave] for wave in found] for part in (0, 1)]
 
     def durations_ms(self) -> FloatArray:
-        """(D,) all that was taken in."""
+        """Return all durations that were added, (D,)."""
         return np.concatenate([np.zeros(0), *self._lists])
 
 
@@ -321,7 +322,7 @@ class _DurationPool:
 
 
 def _check_template(job: JobTemplate) -> None:
-    """Refuse a description whose parts do not fit together; `Workload` checks the numbers."""
+    """Check that the parts of a description fit together. `Workload` checks the numbers."""
     stages = len(job.num_tasks)
     for what, given in (("durations", job.durations), ("rough_ms", job.rough_ms)):
         if given is not None and len(given) != stages:
@@ -344,7 +345,7 @@ def _check_template(job: JobTemplate) -> None:
 
 
 def _check_layout(load: Workload) -> None:
-    """Refuse shapes and offsets that do not fit together."""
+    """Check that shapes and offsets fit together."""
     stages, templates = len(load.num_tasks), len(load.template_names)
     if templates < 1 or math.prod(load.choices) != templates or min(load.choices, default=0) < 1:
         raise InputError(
@@ -399,7 +400,7 @@ def _check_stages(load: Workload) -> None:
 
 
 def _check_graph(load: Workload) -> None:
-    """Refuse graphs that point outside their job, whose two halves differ, or that have a cycle."""
+    """Check that graphs stay within their jobs, have equal parents and children, and no cycle."""
     first = np.repeat(load.stage_offset[:-1], np.diff(load.stage_offset))
     size = np.repeat(np.diff(load.stage_offset), np.diff(load.stage_offset))
     ends = []
@@ -440,7 +441,7 @@ def _check_graph(load: Workload) -> None:
 
 
 def _check_lists(load: Workload) -> None:
-    """Refuse lists outside the durations, waves without any, and durations that are none."""
+    """Check that lists are within the durations, no wave is without one, and all are positive."""
     begin, length = load.list_start, load.list_length
     outside = (begin < 0) | (length < 0) | (length > len(load.durations_ms))
     outside |= begin + length > len(load.durations_ms)
@@ -488,7 +489,7 @@ def _check_arrivals(load: Workload) -> None:
 
 
 def _stage(load: Workload, stage: int | np.integer[Any]) -> str:
-    """Name a stage in a sentence."""
+    """Return the name of a stage for an error."""
     job = int(np.searchsorted(load.stage_offset, stage, side="right")) - 1
     return f"stage {stage - load.stage_offset[job]} of job {load.template_names[job]}"
 

@@ -104,7 +104,7 @@ def load_windows(
     euler_order: str | None = None,
     features: str | Path | None = None,
 ) -> ViewportWindows:
-    """Read a set and cut its windows; see `load_viewports` and `WindowConfig`."""
+    """Load a set and cut its windows; see `load_viewports` and `WindowConfig`."""
     config = WindowConfig(history, future, trim_head, trim_tail, stride)
     windows = ViewportWindows(load_viewports(dataset, euler_order, features), config)
     if windows.dataset.features is not None:
@@ -148,7 +148,7 @@ def _recorded(name: str) -> ViewportSet:
 
 
 def _joined(name: str, sets: list[ViewportSet]) -> ViewportSet:
-    """Put sets together; their videos and people are different ones, whatever their numbers."""
+    """Join sets. Equal numbers in different sets mean different videos and people."""
     order, traces, report = sets[0].euler_order, list[ViewportTrace](), InputReport()
     for number, each in enumerate(sets):
         beyond = number * MOST_NUMBERS
@@ -162,7 +162,7 @@ def _joined(name: str, sets: list[ViewportSet]) -> ViewportSet:
 
 
 def _check_differ(name: str, traces: Sequence[ViewportTrace]) -> None:
-    """Refuse a trace that is there twice: it would be counted as two people's or two videos'."""
+    """Raise `InputError` for equal traces, which would count as different people or videos."""
     known: dict[str, ViewportTrace] = {}
     for trace in traces:
         first = known.setdefault(trace.sha256, trace)

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from netllm_gym.arrays import Float32Array, FloatArray, IntArray
 from netllm_gym.data.datasets import find_data
+from netllm_gym.data.npz import read_weights
 from netllm_gym.envs.abr.observation import (
     BITRATE,
     BUFFER,
@@ -31,7 +31,6 @@ from netllm_gym.envs.abr.observation import (
     THROUGHPUT,
 )
 from netllm_gym.errors import InputError
-from netllm_gym.files import one_line
 from netllm_gym.policies.baselines.abr import AnyABREnv, Observations, last_rungs
 from netllm_gym.randomness import EpisodeDraws
 
@@ -88,39 +87,26 @@ def read_actor(path: Path) -> PensieveActor:
     Raises:
         InputError: If the file is not such an archive; it is never unpickled.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: np.asarray(archive[key]) for key in archive.files}
-    except Exception as error:  # any bytes may stand there
-        raise InputError(
-            f"{path} must be a .npz archive of plain arrays, got: {one_line(error)}"
-        ) from None
     actor = PensieveActor()
     layers: dict[str, nn.Module] = {**actor.branches, "fc_hidden": actor.fc_hidden}
     layers["fc_out"] = actor.fc_out
+    shapes: dict[str, tuple[int, ...]] = {}
     for layer, module in layers.items():
         assert isinstance(module, nn.Linear)
         outputs, inputs = module.weight.shape
         kernel = _DEAD_KERNEL_AXES if layer.startswith("conv_") else ()
-        weight = _array(arrays, f"{layer}_W", (*kernel, inputs, outputs), path)
-        bias = _array(arrays, f"{layer}_b", (outputs,), path)
-        used = weight[1, 0] if kernel else weight
+        shapes |= {f"{layer}_W": (*kernel, inputs, outputs), f"{layer}_b": (outputs,)}
+    arrays = read_weights(path, shapes)
+    for layer, module in layers.items():
+        assert isinstance(module, nn.Linear)
+        weight, bias = arrays[f"{layer}_W"], arrays[f"{layer}_b"]
+        used = weight[1, 0] if weight.ndim > 2 else weight
         if not (np.isfinite(used).all() and np.isfinite(bias).all()):
             raise InputError(f"{layer} of {path} must be finite, got inf or nan")
         with torch.no_grad():
             module.weight.copy_(torch.from_numpy(used).T)
             module.bias.copy_(torch.from_numpy(bias))
     return actor.eval()
-
-
-def _array(
-    arrays: Mapping[str, NDArray[Any]], key: str, shape: tuple[int, ...], path: Path
-) -> Float32Array:
-    found = arrays.get(key)
-    if found is None or found.shape != shape or found.dtype != np.float32:
-        got = "none" if found is None else f"{found.shape} of {found.dtype}"
-        raise InputError(f"{key} of {path} must be {shape} of float32, got {got}")
-    return np.array(found)
 
 
 def choose_moves(probabilities: Float32Array, thousandths: IntArray) -> IntArray:

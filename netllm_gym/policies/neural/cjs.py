@@ -8,7 +8,7 @@ The published weights are not shipped; they are read from the data folder, `cjs/
 Source: Decima (Mao et al., SIGCOMM 2019) as spark-sched-sim trained it and NetLLM evaluates it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,15 +17,14 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from netllm_gym.arrays import BoolArray, Float32Array, FloatArray, IntArray
+from netllm_gym.arrays import BoolArray, FloatArray, IntArray
 from netllm_gym.configs import MAX_SEED, check
 from netllm_gym.data.datasets import find_data
+from netllm_gym.data.npz import read_weights
 from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.errors import InputError
-from netllm_gym.files import one_line
 from netllm_gym.policies.baselines.cjs import edge_ends, longest_paths, places_of_jobs
 from netllm_gym.policies.neural.networks import (
     ActionEvaluation,
@@ -410,32 +409,18 @@ def read_decima(path: Path) -> Decima:
     Raises:
         InputError: If the file is not such an archive; it is never unpickled.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: np.asarray(archive[key]) for key in archive.files}
-    except Exception as error:  # any bytes may stand there
-        raise InputError(
-            f"{path} must be a .npz archive of plain arrays, got: {one_line(error)}"
-        ) from None
     network = Decima()
-    with torch.no_grad():
-        for name, weight in network.named_parameters():
-            module, _, rest = name.partition(".")
-            key = f"{_PUBLISHED_NAMES[module]}.{rest}"
-            weight.copy_(torch.from_numpy(_array(arrays, key, tuple(weight.shape), path)))
+    weights: dict[str, nn.Parameter] = {}
+    for name, weight in network.named_parameters():
+        module, _, rest = name.partition(".")
+        weights[f"{_PUBLISHED_NAMES[module]}.{rest}"] = weight
+    arrays = read_weights(path, {key: tuple(weight.shape) for key, weight in weights.items()})
+    for key, weight in weights.items():
+        if not np.isfinite(arrays[key]).all():
+            raise InputError(f"{key} of {path} must be finite, got inf or nan")
+        with torch.no_grad():
+            weight.copy_(torch.from_numpy(arrays[key]))
     return network.eval()
-
-
-def _array(
-    arrays: Mapping[str, NDArray[Any]], key: str, shape: tuple[int, ...], path: Path
-) -> Float32Array:
-    found = arrays.get(key)
-    if found is None or found.shape != shape or found.dtype != np.float32:
-        got = "none" if found is None else f"{found.shape} of {found.dtype}"
-        raise InputError(f"{key} of {path} must be {shape} of float32, got {got}")
-    if not np.isfinite(found).all():
-        raise InputError(f"{key} of {path} must be finite, got inf or nan")
-    return np.array(found)
 
 
 def decima_reference(name: str) -> NetworkPolicyFactory:

@@ -171,7 +171,7 @@ def test_another_schema_a_broken_config_and_no_policy_are_refused(tmp_path):
             {"config": {**values["config"], "returns": {}}},
             r"config\.json: returns must be fitted to a pool first, got no constants",
         ),
-        ({"config": 5}, r"config\.json: LLMConfig must be an object with fields, got 5"),
+        ({"config": 5}, r"config\.json: config must be an object, got 5"),
         ({"config": {**values["config"], "seed": "0"}}, "seed must be a valid integer, got '0'"),
         (
             {"backbone_config": {**values["backbone_config"], "hidden_size": "x"}},
