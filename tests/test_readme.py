@@ -30,7 +30,7 @@ CARDS = sorted((ROOT / "netllm_gym" / "weights").rglob("card.md"))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 LESS_WORK = {
     r"learn\([\d_]+\)": "learn(64)",
-    r"seed=0\)": "seed=0, n_steps=64)",  # of PPO
+    "ent_coef=0.01": "ent_coef=0.01, n_steps=64",
     r', "optimum"\]': "]",  # which takes seconds
     r"episodes=\d+": "episodes=4",
     r'"updates": \d+': '"updates": 2',
