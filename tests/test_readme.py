@@ -91,8 +91,14 @@ def test_there_is_something_to_run():
     assert {"bench", "collect", "train", "report", "data"} <= named
 
 
+def with_marks(snippet):
+    """Return a program as a parameter; one that trains a language model is slow."""
+    marks = [pytest.mark.slow] if "train(" in snippet.text else []
+    return pytest.param(snippet, id=snippet.page, marks=marks)
+
+
 @pytest.mark.usefixtures("desk")
-@pytest.mark.parametrize("snippet", SNIPPETS, ids=[each.page for each in SNIPPETS])
+@pytest.mark.parametrize("snippet", map(with_marks, SNIPPETS))
 def test_python_programs_run(snippet):
     text = snippet.text
     for pattern, small in LESS_WORK.items():
