@@ -80,6 +80,7 @@ def desk(tmp_path, monkeypatch):
     [options] = blocks_of(ROOT / "docs" / "training.md", "toml")
     (tmp_path / "first.toml").write_text(options)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # as `main` does
     return tmp_path
 
 
