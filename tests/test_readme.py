@@ -9,6 +9,8 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -234,3 +236,12 @@ def test_the_main_table_shows_published_figures():
             low, high = row["versus"]["ci95"]
             cells.append(f"{row['versus']['mean']:+.4f} [{low:+.3f}, {high:+.3f}]")
         assert f"| {' | '.join(cells)} |" in (ROOT / "README.md").read_text("utf-8"), name
+
+
+@pytest.mark.slow
+def test_the_program_makes_the_pictures(tmp_path):
+    program = ROOT / "docs" / "make_pictures.py"
+    subprocess.run([sys.executable, str(program), "--out", str(tmp_path)], check=True, timeout=600)
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made == {"abr.gif", "cluster.png"}
+    assert max(path.stat().st_size for path in tmp_path.iterdir()) < 1_000_000
