@@ -1,75 +1,161 @@
-"""Every snippet and every command of the README runs, with smaller numbers where it says large."""
+"""README and the pages of `docs/`: their programs and commands run, their links and names exist.
 
+Commands are run with smaller numbers. The fast tests check that each command exists and knows all
+of its options; the slow ones run them.
+"""
+
+import ast
+import json
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
+from typer.core import TyperCommand
 
 from netllm_gym.cli.main import run
 from netllm_gym.data.abr.traces import write_cooked_trace
 from netllm_gym.data.datasets import data_folder
 from netllm_gym.data.published import find_published
+from netllm_gym.problems.index import find_problem
+from netllm_gym.training.methods import find_method
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
-SNIPPETS = [text for language, text in BLOCKS if language == "python"]
-COMMANDS = [
-    shlex.split(line, comments=True)[1:]
-    for language, text in BLOCKS
-    if not language
-    for line in text.splitlines()
-    if line.startswith("netllm-gym ")
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKED = [*PAGES, ROOT / "CONTRIBUTING.md"]
+CARDS = sorted((ROOT / "netllm_gym" / "weights").rglob("card.md"))
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+LESS_WORK = {
+    r"learn\([\d_]+\)": "learn(64)",
+    "ent_coef=0.01": "ent_coef=0.01, n_steps=64",
+    r', "optimum"\]': "]",  # which takes seconds
+    r"episodes=\d+": "episodes=4",
+    r'"updates": \d+': '"updates": 2',
+}
+SMALLER_OPTIONS = {"--episodes": "4", "--updates": "2"}
+REAL_DATA = re.compile(r"fcc-|clean-|video1|tpch|splits/")
+
+
+class Snippet(NamedTuple):
+    """A piece of Python or a command line on a page."""
+
+    page: str
+    text: str
+
+
+def blocks_of(page, language):
+    """Return the texts of a page's blocks in a language."""
+    return [text for named, text in BLOCK.findall(page.read_text("utf-8")) if named == language]
+
+
+def commands_of(page):
+    """Return the command lines of a page's blocks."""
+    lines = [line for text in blocks_of(page, "") for line in text.splitlines()]
+    return [line for line in lines if line.startswith("netllm-gym ")]
+
+
+SNIPPETS = [Snippet(page.name, text) for page in PAGES for text in blocks_of(page, "python")]
+COMMANDS = [Snippet(page.name, line) for page in PAGES for line in commands_of(page)]
+CARD_COMMANDS = [
+    Snippet(str(card.parent.name), " ".join(line.split()))
+    for card in CARDS
+    for line in re.findall(r"`(netllm-gym [^`]+)`", card.read_text("utf-8"))
 ]
-SMALLER = {"--episodes": "4", "--updates": "2"}
 
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
-    """Return the folder in which a reader of the README sits, with traces and a video of theirs."""
+    """Return the folder in which a reader sits, with traces, a video, a policy and options."""
     (tmp_path / "my-traces").mkdir()
     write_cooked_trace(tmp_path / "my-traces" / "walk", np.arange(100.0), np.full(100, 2.0))
     (tmp_path / "my-video").mkdir()
     for rung, kbps in enumerate((300, 750, 1200)):
         sizes = "".join(f"{kbps * 500}\n" for _ in range(49))
         (tmp_path / "my-video" / f"video_size_{rung}").write_text(sizes)
+    rules = blocks_of(ROOT / "docs" / "policies.md", "python")[0].partition("\nprint(")[0]
+    (tmp_path / "my_rules.py").write_text(rules)
+    [options] = blocks_of(ROOT / "docs" / "training.md", "toml")
+    (tmp_path / "first.toml").write_text(options)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # as `main` does
     return tmp_path
 
 
-@pytest.mark.usefixtures("desk")
-@pytest.mark.parametrize("snippet", SNIPPETS)
-def test_python_snippets_run(snippet):
-    exec(compile(snippet, "README.md", "exec"), {"__name__": "readme"})
-
-
 def test_there_is_something_to_run():
-    assert len(SNIPPETS) == 4
-    assert {"envs", "bench", "collect", "train", "report", "data"} <= {each[0] for each in COMMANDS}
+    assert {"README.md", "abr.md", "cjs.md", "vp.md", "policies.md", "training.md"} == {
+        each.page for each in SNIPPETS
+    }
+    named = {each.text.split()[1] for each in COMMANDS}
+    assert {"bench", "collect", "train", "report", "data"} <= named
+
+
+def with_marks(snippet):
+    """Return a program as a parameter; one that trains a language model is slow."""
+    marks = [pytest.mark.slow] if "train(" in snippet.text else []
+    return pytest.param(snippet, id=snippet.page, marks=marks)
+
+
+@pytest.mark.usefixtures("desk")
+@pytest.mark.parametrize("snippet", map(with_marks, SNIPPETS))
+def test_python_programs_run(snippet):
+    text = snippet.text
+    for pattern, small in LESS_WORK.items():
+        text = re.sub(pattern, small, text)
+    exec(compile(text, snippet.page, "exec"), {"__name__": "page"})
+
+
+@pytest.mark.usefixtures("desk")
+@pytest.mark.parametrize(
+    "command", COMMANDS + CARD_COMMANDS, ids=lambda each: f"{each.page}: {each.text}"[:60]
+)
+def test_every_command_knows_its_options(command, monkeypatch, capsys):
+    monkeypatch.setattr(TyperCommand, "invoke", lambda *_: None)  # options are read, nothing is run
+    arguments = shlex.split(command.text, comments=True)[1:]
+    assert run(arguments) == 0, capsys.readouterr().err
+    if arguments[0] == "train" and "--help" not in " ".join(arguments):
+        method, problem = arguments[1:3]
+        assert find_method(method, find_problem(problem)).name == method
+
+
+def made_small(command):
+    """Return a command's arguments, with smaller numbers."""
+    arguments = shlex.split(command, comments=True)[1:]
+    arguments = [each.replace("~200+4000", "~2+4") for each in arguments]
+    for option, value in SMALLER_OPTIONS.items():
+        if option in arguments:
+            arguments[arguments.index(option) + 1] = value
+    if arguments[0] == "train" and "--out" in arguments and "--updates" not in arguments:
+        arguments += ["--updates", SMALLER_OPTIONS["--updates"]]
+    if arguments[:3] == ["train", "decima", "cjs"]:
+        arguments += ["--pretrain-updates", "1", "--num-jobs", "5", "--episodes", "12"]
+    return arguments
+
+
+def is_of_fetched_data(arguments):
+    """Return whether it fetches data, or reads what was fetched."""
+    return arguments[0] == "data" and arguments[1] in ("fetch", "inspect", "split")
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("desk")
-def test_commands_run_one_after_the_other(capsys):
-    for command in COMMANDS:
-        if command[:2] in (["data", "fetch"], ["data", "inspect"], ["data", "split"]):
-            continue  # these need what is fetched; see below
-        made_small = list(command)
-        for option, value in SMALLER.items():
-            if option in command:
-                made_small[command.index(option) + 1] = value
-        if command[0] == "train" and "--updates" not in command:
-            made_small += ["--updates", SMALLER["--updates"]]
-        if "decima" in command:
-            made_small += ["--clone-updates", "1", "--num-jobs", "5", "--episodes", "12"]
-        assert run(made_small) == 0, (command, capsys.readouterr().err)
+@pytest.mark.parametrize("page", sorted({each.page for each in COMMANDS}))
+def test_commands_run_one_after_the_other(page, capsys):
+    has_data = (data_folder() / "abr" / "traces" / "fcc-test").is_dir()
+    for line in [each.text for each in COMMANDS if each.page == page]:
+        arguments = made_small(line)
+        if is_of_fetched_data(arguments) or (REAL_DATA.search(line) and not has_data):
+            continue
+        assert run(arguments) == 0, (line, capsys.readouterr().err)
 
 
 @pytest.mark.slow
 def test_data_commands_run_on_what_is_fetched(capsys, desk, monkeypatch, shared_data):
-    # The repository as a clone would hold it; the network stands outside of tests.
+    # The repository as a clone would hold it; tests do not use the network.
     for name in ("fcc", "video1"):
         for file in find_published(name).files:
             place = desk / "clone" / file.source
@@ -77,11 +163,85 @@ def test_data_commands_run_on_what_is_fetched(capsys, desk, monkeypatch, shared_
             shutil.copy(data_folder() / file.target, place)
     monkeypatch.setenv("NETLLM_GYM_DATA", str(desk / "home"))
     printed = []
-    for command in COMMANDS:
-        if command[:2] in (["data", "fetch"], ["data", "inspect"], ["data", "split"]):
-            source = ["--from", str(desk / "clone")] if command[1] == "fetch" else []
-            assert run([*command, *source]) == 0, (command, capsys.readouterr().err)
+    for each in COMMANDS:
+        arguments = shlex.split(each.text, comments=True)[1:]
+        if is_of_fetched_data(arguments):
+            source = ["--from", str(desk / "clone")] if arguments[1] == "fetch" else []
+            assert run([*arguments, *source]) == 0, (each, capsys.readouterr().err)
             printed.append(capsys.readouterr().out)
-    assert "491 files" in README
+    assert "491 files" in (ROOT / "docs" / "abr.md").read_text("utf-8")
     assert "42 byte-identical, 39 contained" in printed[1]
     assert run(["bench", "abr", "--policies", "bba", "--traces", "splits/mine/train.json"]) == 0
+
+
+def anchors_of(page):
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+@pytest.mark.parametrize("page", LINKED, ids=[page.name for page in LINKED])
+def test_links_lead_somewhere(page):
+    text = BLOCK.sub("", page.read_text("utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("http:", "https:")):
+            continue
+        file, _, anchor = target.partition("#")
+        path = (page.parent / file).resolve() if file else page
+        assert path.exists(), target
+        if anchor:
+            assert anchor in anchors_of(path), target
+
+
+def names_in(path):
+    """Return the names that a file defines: Name and Class.name."""
+    found = set()
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{part.name}" for part in node.body if hasattr(part, "name")}
+        if hasattr(node, "name"):
+            found.add(node.name)
+    return found
+
+
+def test_the_walks_name_what_is_there():
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    named = re.findall(r"`([\w/]+\.py):([\w.]+)`", text)
+    assert len(named) > 30
+    for file, name in named:
+        assert name in names_in(ROOT / "netllm_gym" / file), f"{file}:{name}"
+
+
+def test_the_drawing_of_the_folders_has_them_all():
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    folders = {path.name for path in (ROOT / "netllm_gym").iterdir() if path.is_dir()}
+    files = {path.stem for path in (ROOT / "netllm_gym").glob("[a-z]*.py")} - {"version"}
+    drawing = next(iter(blocks_of(ROOT / "docs" / "architecture.md", "text")))
+    for name in (folders | files) - {"weights", "__pycache__"}:
+        assert re.search(rf"\b{name}\b", drawing), name
+    for name in folders - {"__pycache__"}:
+        assert f"`netllm_gym/{name}/`" in text, name
+
+
+def test_the_main_table_shows_published_figures():
+    path = ROOT / "benchmarks" / "results" / "abr" / "fcc-test.json"
+    results = {each["policy"]: each for each in json.loads(path.read_text("utf-8"))["rows"]}
+    lines = re.findall(r"^\| `(\w+)` \|.*\|$", (ROOT / "README.md").read_text("utf-8"), re.M)
+    assert len(lines) > 5
+    for name in lines:
+        row = results[name]
+        low, high = row["ci95"]
+        cells = [f"{row['mean']:.4f} [{low:.3f}, {high:.3f}]"]
+        if row["versus"]:
+            low, high = row["versus"]["ci95"]
+            cells.append(f"{row['versus']['mean']:+.4f} [{low:+.3f}, {high:+.3f}]")
+        assert f"| {' | '.join(cells)} |" in (ROOT / "README.md").read_text("utf-8"), name
+
+
+@pytest.mark.slow
+def test_the_program_makes_the_pictures(tmp_path):
+    program = ROOT / "docs" / "make_pictures.py"
+    subprocess.run([sys.executable, str(program), "--out", str(tmp_path)], check=True, timeout=600)
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made == {"abr.gif", "cluster.png"}
+    assert max(path.stat().st_size for path in tmp_path.iterdir()) < 1_000_000
