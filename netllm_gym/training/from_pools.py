@@ -1,17 +1,18 @@
 """What a method that learns from experience pools is given: episodes, validation, provenance."""
 
 import json
-import reprlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from netllm_gym.arrays import FloatArray
+from netllm_gym.configs import check
 from netllm_gym.errors import InputError
+from netllm_gym.files import errors_begin_with
 from netllm_gym.policies.returns import ReturnSpec
 from netllm_gym.pools.pool import ExperiencePool
 from netllm_gym.pools.windows import PaddedEpisodes
@@ -20,6 +21,7 @@ from netllm_gym.problems.problem import ControlProblem
 from netllm_gym.training.methods import TrainRequest
 from netllm_gym.training.run import TrainingRun
 from netllm_gym.training.validation import Validation, validation_on
+from netllm_gym.typed_json import checked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,37 +155,31 @@ def _check_alike(pools: Sequence[ExperiencePool], problem: ControlProblem) -> No
             )
 
 
+@dataclass(frozen=True)
+class _Played:
+    """Where the episodes of a pool come from, as far as training reads it."""
+
+    recordings: list[str]
+
+
+@dataclass(frozen=True)
+class _EnvSpec:
+    """What `collect` writes of the environment, as far as training reads it."""
+
+    id: str
+    arguments: dict[str, Any]
+    worlds: _Played
+    teachers_recordings: list[str] = field(default_factory=list)
+
+
 def _check_env_spec(pool: ExperiencePool, problem: ControlProblem) -> None:
     """Refuse a pool that does not say, as `collect` does, what was played."""
-    spec = pool.env_spec
-    if missing := {"arguments", "worlds"} - spec.keys():
-        raise InputError(
-            f"env_spec of {pool.folder} must hold {' and '.join(sorted(missing))}, "
-            "as `collect` writes them, got none"
-        )
-    rules = {
-        "id": (spec.get("id") == problem.env_id, f"be {problem.env_id}"),
-        "arguments": (
-            isinstance(spec["arguments"], dict)
-            and spec["arguments"].keys() <= {*problem.case_options},
-            f"be an object with {', '.join(problem.case_options)}",
-        ),
-        "worlds": (
-            isinstance(spec["worlds"], dict) and _are_names(spec["worlds"].get("recordings")),
-            "be an object with recordings, which are names",
-        ),
-        "teachers_recordings": (_are_names(spec.get("teachers_recordings", [])), "be names"),
-    }
-    for name, (holds, rule) in rules.items():
-        if not holds:
-            raise InputError(
-                f"{name} in env_spec of {pool.folder} must {rule}, "
-                f"got {reprlib.repr(spec.get(name))}"
-            )
-
-
-def _are_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+    with errors_begin_with(pool.folder / "meta.json"):
+        spec = checked(_EnvSpec, dict(pool.env_spec), "env_spec", ignore_unknown=True)
+        check(spec.id == problem.env_id, "id", f"be {problem.env_id}", spec.id)
+        known = {*problem.case_options}
+        rule = f"have no other names than {', '.join(problem.case_options)}"
+        check(spec.arguments.keys() <= known, "arguments", rule, spec.arguments)
 
 
 def _check_baseline(

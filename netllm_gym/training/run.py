@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from netllm_gym.errors import InputError
 from netllm_gym.files import (
     check_can_be_folder,
+    errors_begin_with,
     naming,
-    read_json,
     recover_folder,
     replace_folder,
     write_whole,
@@ -34,8 +34,9 @@ from netllm_gym.files import (
 from netllm_gym.policies.checkpoint import file_sha256, read_tensors, write_tensors
 from netllm_gym.policies.policy import TrainedPolicyFactory
 from netllm_gym.schedules import Schedule
+from netllm_gym.typed_json import Rule, checked, read_checked
 
-STATE_SCHEMA = "netllm-gym run 2"
+STATE_SCHEMA: Literal["netllm-gym run 2"] = "netllm-gym run 2"
 OPTIMIZER_FILE = "optimizer.safetensors"
 
 Validate = Callable[[Any], float]
@@ -374,26 +375,28 @@ def _difference(asked: Any, kept: Any) -> str:
     return f"{reprlib.repr(kept)}, got {reprlib.repr(asked)}"
 
 
+@dataclass(frozen=True)
+class _SavedState:
+    """What every run's `state.json` has; the settings of its method stand beside it."""
+
+    schema: Literal["netllm-gym run 2"]
+    update: Annotated[int, Rule(lambda number: number >= 1, "be above 0")]
+    best_update: int | None
+    best_score: float | None
+    optimizer_sha256: str
+
+    def __post_init__(self) -> None:
+        if (self.best_update is None) != (self.best_score is None):
+            raise InputError(f"best_score must belong to best_update, got {self.best_score}")
+
+
 def _read_state(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the checked values of a run's `state.json`, its settings of the same types."""
     if not path.is_file():
         raise InputError(f"{path} must exist to resume, got no such file")
-    state = read_json(path)
-    schema = state.get("schema") if isinstance(state, dict) else None
-    if schema != STATE_SCHEMA:
-        raise InputError(f"{path} must have the schema {STATE_SCHEMA!r}, got {schema!r}")
-    validated = state.get("best_update") is not None
-    kinds: dict[str, tuple[type, ...]] = {
-        "update": (int,),
-        "best_update": (int,) if validated else (type(None),),
-        "best_score": (int, float) if validated else (type(None),),
-        **{name: (type(value),) for name, value in settings.items()},
-        "optimizer_sha256": (str,),
-    }
-    for name, allowed in kinds.items():
-        if name not in state or type(state[name]) not in allowed:
-            wanted = " or ".join(kind.__name__ for kind in allowed)
-            raise InputError(f"{path} must have {name} of {wanted}, got {state.get(name)!r}")
-    if state["update"] < 1:
-        raise InputError(f"{path} must have update above 0, got {state['update']}")
-    return dict(state)
+    state: dict[str, Any] = read_checked(path, dict[str, Any], "the state")
+    with errors_begin_with(path):
+        checked(_SavedState, state, "the state", ignore_unknown=True)
+        for name, value in settings.items():
+            checked(type(value), state.get(name), name)
+    return state

@@ -1,6 +1,5 @@
 """`gym.make_vec("NetLLM-CJS-v0", num_envs=N)`: N clusters in one call, equal to N scalar ones."""
 
-import copy
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from gymnasium.vector import AutoresetMode
 
-from netllm_gym.arrays import BoolArray, FloatArray, IntArray
+from netllm_gym.arrays import BoolArray
 from netllm_gym.data.cjs.named import VALID
 from netllm_gym.data.cjs.workload import Workload
 from netllm_gym.envs.cjs.batch import ClusterBatch

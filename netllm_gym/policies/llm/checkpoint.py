@@ -17,7 +17,7 @@ from torch import Tensor
 
 from netllm_gym.configs import from_json, to_json
 from netllm_gym.errors import InputError, MissingDataError
-from netllm_gym.files import one_line, replace_folder
+from netllm_gym.files import errors_begin_with, one_line, replace_folder
 from netllm_gym.policies.checkpoint import (
     check_device,
     check_tensors,
@@ -112,11 +112,9 @@ def load_model(folder: Path) -> tuple[LLMModel, dict[str, Any]]:
     """Read a policy's model, trainable as it was, and the values of its `config.json`."""
     values = read_config(folder, SCHEMA, objects=("backbone_config",))
     path = folder / "config.json"
-    try:
+    with errors_begin_with(path):
         config = from_json(LLMConfig, values["config"])
         config.returns.constants()  # without them it could not act
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
     hashes = values.get("sha256", {})  # policies of the first version have none
     weights = {name: read_tensors(folder / name, hashes.get(name)) for name in _files(config)}
     if keeps_base(config):

@@ -13,6 +13,7 @@ from torch import nn
 
 from netllm_gym.configs import from_json, to_json
 from netllm_gym.errors import InputError
+from netllm_gym.files import errors_begin_with
 from netllm_gym.policies.checkpoint import (
     check_device,
     check_tensors,
@@ -98,10 +99,8 @@ def load_network(folder: Path) -> tuple[KeptNetwork, dict[str, Any]]:
         )
     network_class: type[KeptNetwork] = imported(known[kind])
     weights = read_tensors(folder / WEIGHTS_FILE, values.get("sha256", {}).get(WEIGHTS_FILE))
-    try:
+    with errors_begin_with(path):
         config = from_json(get_type_hints(network_class)["config"], values["config"])
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
     with torch.device("meta"):  # only sizes, since a number may ask for more than all the memory
         wanted = network_class(config).state_dict()
     check_tensors(folder / WEIGHTS_FILE, weights, wanted)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from netllm_gym.arrays import Float32Array, FloatArray, IntArray
 from netllm_gym.configs import from_json, to_json
 from netllm_gym.errors import InputError
+from netllm_gym.files import errors_begin_with
 from netllm_gym.policies.checkpoint import (
     check_device,
     check_tensors,
@@ -224,12 +225,10 @@ def load_model(folder: Path) -> tuple[OfflineModel, dict[str, Any]]:
     """
     values = read_config(folder, SCHEMA)
     path = folder / "config.json"
-    try:
+    with errors_begin_with(path):
         config = from_json(OfflineConfig, values["config"])
         parts_of(config.problem)
         config.returns.constants()  # without them it could not act
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
     weights = folder / POLICY_FILE
     tensors = read_tensors(weights, values.get("sha256", {}).get(POLICY_FILE))
     model = OfflineModel(config)
