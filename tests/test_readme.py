@@ -132,7 +132,11 @@ def made_small(command):
     if arguments[0] == "train" and "--out" in arguments and "--updates" not in arguments:
         arguments += ["--updates", SMALLER_OPTIONS["--updates"]]
     if arguments[:3] == ["train", "decima", "cjs"]:
-        arguments += ["--pretrain-updates", "1", "--num-jobs", "5", "--episodes", "12"]
+        arguments += ["--pretrain-updates", "1"]
+    if arguments[0] == "train" and arguments[1] in ("ppo", "udr", "genet", "decima"):
+        arguments += ["--episodes", "12"]
+    if "cjs" in arguments and arguments[:2] != ["train", "llm"]:
+        arguments += ["--num-jobs", "5"]
     return arguments
 
 
