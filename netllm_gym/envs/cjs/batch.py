@@ -24,7 +24,7 @@ from netllm_gym.envs.cjs.observation import (
     STAGE_FIELDS,
     ClusterView,
 )
-from netllm_gym.envs.cjs.padding import PaddedSize, observation_space
+from netllm_gym.envs.cjs.padding import PaddedSize, Padder, observation_space
 from netllm_gym.errors import InputError
 from netllm_gym.randomness import keys_of_seeds, mix64
 
@@ -54,8 +54,9 @@ class ClusterBatch(RowBatch):
         mean_gap_s: Mean time between arrivals.
         cluster: Delays and exchangeable rules.
         duration_seed: Of the durations; they also depend on the arrival seed, but on no policy.
-        size: Of the padded observation, whose spaces the batch has even where nothing is padded,
-            because a `ClusterView` has no Gymnasium space.
+        size: Of the padded observation. Its spaces are those of the batch, because a `ClusterView`
+            has no Gymnasium space.
+        strict_actions: Of padded actions, see `Padder`.
 
     Attributes:
         notes_tasks: Whether a log of all tasks is kept, which pictures are drawn from; it must be
@@ -75,6 +76,7 @@ class ClusterBatch(RowBatch):
         cluster: ClusterConfig | None = None,
         duration_seed: int = 0,
         size: PaddedSize | None = None,
+        strict_actions: bool = False,
     ) -> None:
         super().__init__(num_rows)
         self.workload = load_workload(workload)
@@ -90,10 +92,11 @@ class ClusterBatch(RowBatch):
         if not isinstance(cluster, ClusterConfig | None):
             raise InputError(f"cluster must be a ClusterConfig, got {cluster!r}")
         self.cluster = ClusterConfig() if cluster is None else cluster
-        self.size = size or PaddedSize()
-        self.size.check_holds(self.workload)
-        self.observation_space = observation_space(self.size, self.num_executors)
-        self.action_space = spaces.MultiDiscrete([self.size.max_stages + 1, self.num_executors])
+        size = size or PaddedSize()
+        size.check_holds(self.workload)
+        self.padder = Padder(num_rows, self.num_executors, size, strict_actions)
+        self.observation_space = observation_space(size, self.num_executors)
+        self.action_space = spaces.MultiDiscrete([size.max_stages + 1, self.num_executors])
         self.arrival_seeds = np.zeros(num_rows, np.int64)
         self.notes_tasks = False
 

@@ -163,7 +163,7 @@ class CJSEnv(RowEnv[Observation, IntArray]):
 
     def action_masks(self) -> BoolArray:
         """Return (max_stages + 1 + num_executors,) what each part of an action may be."""
-        return np.asarray(self.batch.action_masks()[0])
+        return np.asarray(self.batch.padder.action_masks()[0])
 
     def render_text(self) -> str:
         """Return the cluster as it is now as a few lines of text."""

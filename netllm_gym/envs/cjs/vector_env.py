@@ -5,13 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from gymnasium.vector import AutoresetMode
+from numpy.typing import ArrayLike, NDArray
 
 from netllm_gym.arrays import BoolArray
 from netllm_gym.data.cjs.named import VALID
 from netllm_gym.data.cjs.workload import Workload
 from netllm_gym.envs.cjs.batch import ClusterBatch
 from netllm_gym.envs.cjs.cluster import ClusterConfig
+from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.envs.cjs.padded_batch import PaddedClusterBatch
 from netllm_gym.envs.cjs.padding import PaddedSize
 from netllm_gym.envs.plan import PlannedEpisode
@@ -95,20 +98,18 @@ class CJSVectorEnv(RowVectorEnv):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
     ) -> None:
-        arguments: dict[str, Any] = {
-            "num_rows": num_envs,
-            "workload": workload,
-            "num_executors": num_executors,
-            "num_jobs": num_jobs,
-            "mean_gap_s": mean_gap_s,
-            "cluster": cluster,
-            "duration_seed": duration_seed,
-            "size": PaddedSize(max_stages, max_jobs, max_edges),
-        }
-        batch = (
-            PaddedClusterBatch(**arguments, strict_actions=strict_actions)
-            if padded
-            else ClusterBatch(**arguments)
+        self.padded = padded
+        kind = PaddedClusterBatch if padded else ClusterBatch
+        batch = kind(
+            num_rows=num_envs,
+            workload=workload,
+            num_executors=num_executors,
+            num_jobs=num_jobs,
+            mean_gap_s=mean_gap_s,
+            cluster=cluster,
+            duration_seed=duration_seed,
+            size=PaddedSize(max_stages, max_jobs, max_edges),
+            strict_actions=strict_actions,
         )
         super().__init__(batch, autoreset_mode, render_mode)
 
@@ -137,11 +138,35 @@ class CJSVectorEnv(RowVectorEnv):
         """Number of jobs of each episode."""
         return self.batch.num_jobs
 
+    def public_env(self) -> "CJSVectorEnv":
+        """Return this environment as policies are built for that use the padded observation.
+
+        It has the same clusters and `action_masks`. It is not meant to be stepped where this
+        environment has `padded=False`.
+        """
+        public = copy.copy(self)
+        public.padded = True
+        return self if self.padded else public
+
+    def public_observations(
+        self, view: ClusterView
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, FloatArray]]:
+        """Return the padded observations of a view, and the info columns that come with them."""
+        padded = self.batch.padder.observe(view)
+        return padded.observation, {"hidden_stages": padded.hidden_stages.astype(np.float64)}
+
+    def native_actions(self, actions: ArrayLike) -> IntArray:
+        """Return (N, 2) actions for `padded=False` that decide what (N, 2) padded ones do.
+
+        A stage that is not schedulable becomes -1, "no stage", which is what it counts as.
+        """
+        return self.batch.padder.native_actions(actions, self.batch.done, illegal=-1)
+
     def action_masks(self) -> BoolArray:
         """Return (N, max_stages + 1 + num_executors) what each part of an action may be."""
-        if not isinstance(self.batch, PaddedClusterBatch):
+        if not self.padded:
             raise InputError("padded must be True where masks are asked for, got False")
-        return self.batch.action_masks()
+        return self.batch.padder.action_masks()
 
     def case(self, row: int) -> dict[str, str | int]:
         """Describe the episode that a row plays."""

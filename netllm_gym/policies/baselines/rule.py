@@ -14,7 +14,12 @@ class Rule:
 
     Args:
         env: The vector or scalar environment that it acts in.
+
+    Attributes:
+        sees_native: It takes the native observations of its problem, which need not be padded.
     """
+
+    sees_native = True
 
     def __init__(self, env: Any) -> None:
         pass
