@@ -1,6 +1,7 @@
 """What a decision of the published Decima costs here, for 1, 8 and 32 clusters at once.
 
-The reference program takes 3.6 ms of CPU time for one, always one at a time (`spec/cjs.md` 7).
+The reference program takes 3.6 ms of CPU time for one, always one at a time
+(measured once with that program, on one core of another machine).
 
     python benchmarks/decima_decision.py
 """

@@ -199,16 +199,16 @@ def _check_baseline(
 
 def _provenance(pools: Sequence[ExperiencePool], policies: Sequence[str]) -> dict[str, Any]:
     """Return what is learned from, as JSON; a run is resumed only with an equal one."""
-    recordings, worlds = set[str](), defaultdict[str, list[str]](list)
+    recordings, names = set[str](), defaultdict[str, list[str]](list)
     for spec in (pool.env_spec for pool in pools):
-        # What a teacher saw in its own training reaches whoever imitates it.
+        # A policy that imitates a teacher has indirectly seen what the teacher was trained on.
         recordings |= {*spec["worlds"]["recordings"], *spec.get("teachers_recordings", ())}
-        for name, value in spec["worlds"].items():
-            if name != "recordings" and value not in worlds[name]:
-                worlds[name].append(value)
+        for option, value in spec["worlds"].items():
+            if option != "recordings" and value not in names[option]:
+                names[option].append(value)
     plans = [pool.plan for pool in pools]
     return {
-        **{name: " + ".join(map(str, values)) for name, values in worlds.items()},
+        **{option: " + ".join(map(str, values)) for option, values in names.items()},
         "recordings": sorted(recordings),
         "policies": list(policies),
         "plan": plans[0] if len(plans) == 1 else plans,

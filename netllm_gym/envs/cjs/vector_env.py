@@ -1,5 +1,6 @@
 """`gym.make_vec("NetLLM-CJS-v0", num_envs=N)`: N clusters in one call, equal to N scalar ones."""
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import ArrayLike, NDArray
 
-from netllm_gym.arrays import BoolArray
+from netllm_gym.arrays import BoolArray, FloatArray, IntArray
 from netllm_gym.data.cjs.named import VALID
 from netllm_gym.data.cjs.workload import Workload
 from netllm_gym.envs.cjs.batch import ClusterBatch

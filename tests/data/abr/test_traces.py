@@ -192,8 +192,8 @@ def test_generated_sets_are_equal_each_time_and_differ_by_part(family):
 
 
 def test_fcc_like_traces_have_the_published_statistics():
-    # spec/abr.md section 7, fcc-test and fcc-valid: time-weighted mean 1.32 to 1.37 +- 0.72 to
-    # 0.78 Mbit/s, all samples 5 / 50 / 95 % 0.46 / 1.00 / 3.6.
+    # Statistics of NetLLM's fcc-test and fcc-valid traces: time-weighted mean 1.32 to 1.37 with
+    # a deviation of 0.72 to 0.78 Mbit/s, all samples 5 / 50 / 95 % 0.46 / 1.00 / 3.6.
     rng = np.random.default_rng(0)
     drawn = [FCCLike().generate(rng).capacity_mbps[1:] for _ in range(2000)]
     means = np.array([capacity.mean() for capacity in drawn])
@@ -275,7 +275,7 @@ def test_published_video_plays_48_of_49_listed_chunks(shared_data):
     video = load_video("video1")
     assert video.size_bytes.shape == (49, 6)
     assert video.num_chunks == 48
-    # spec/abr.md 2.2: mean bytes of the lowest rung.
+    # Computed from NetLLM's video1: mean bytes of the lowest rung.
     assert video.size_bytes[:48, 0].mean() == pytest.approx(151_913, abs=1)
 
 
