@@ -1,0 +1,88 @@
+"""Generated bottleneck links, and the sets of them that training and evaluation play over."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from netllm_gym.errors import InputError
+from netllm_gym.randomness import keys_of_seeds, uniform
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+INTERVAL_S = 0.1  # between two decisions
+NUM_INTERVALS = 200  # of an episode
+LEAST_LEVEL, MOST_LEVEL = 0.5, 2.0  # times the usual capacity of the link
+LEAST_JITTER, MOST_JITTER = 0.95, 1.05  # times the level, drawn anew for each interval
+LEAST_BUFFER, MOST_BUFFER = 0.5, 4.0  # times the usual capacity times the base round-trip time
+
+
+class Link(NamedTuple):
+    """One bottleneck link for the length of an episode."""
+
+    capacity_mbps: FloatArray  # (NUM_INTERVALS,)
+    rtt_s: float  # base round-trip time: that of an empty queue
+    buffer_mbit: float  # the most that the queue holds
+
+
+def make_link(seed: int) -> Link:
+    """Generate a link; equal seeds give equal links.
+
+    The usual capacity is 4 to 40 Mbit/s, the base round-trip time 20 to 80 ms and the buffer 0.5
+    to 4 times the product of the two. From time to time, every 1 to 10 s on average, the capacity
+    jumps to another level between half and twice the usual one, and in each interval it differs
+    from its level by up to 5 %. All but the last are drawn uniformly on a logarithmic scale.
+    """
+    draws = uniform(keys_of_seeds([seed]), np.arange(4 + 3 * NUM_INTERVALS))
+    usual_mbps = _log_uniform(draws[0], 4.0, 40.0)
+    rtt_s = _log_uniform(draws[1], 0.02, 0.08)
+    buffer_mbit = usual_mbps * rtt_s * _log_uniform(draws[2], LEAST_BUFFER, MOST_BUFFER)
+    mean_hold = _log_uniform(draws[3], 10.0, 100.0)  # intervals between two jumps
+    jump, level, jitter = draws[4:].reshape(3, NUM_INTERVALS)
+    steps = np.arange(NUM_INTERVALS)
+    jumped = np.maximum.accumulate(np.where(jump * mean_hold < 1.0, steps, 0))  # step of last jump
+    level_mbps = usual_mbps * _log_uniform(level[jumped], LEAST_LEVEL, MOST_LEVEL)
+    capacity_mbps = level_mbps * (LEAST_JITTER + (MOST_JITTER - LEAST_JITTER) * jitter)
+    return Link(capacity_mbps, float(rtt_s), float(buffer_mbit))
+
+
+def _log_uniform(draw: FloatArray, low: float, high: float) -> FloatArray:
+    """Map numbers in [0, 1) to [low, high), evenly in their logarithm."""
+    return np.asarray(low * (high / low) ** draw)
+
+
+@dataclass(frozen=True)
+class LinkSet:
+    """Links that belong together.
+
+    Attributes:
+        name: By which commands and tables know the set.
+        seeds: Of its links; no two sets share one.
+    """
+
+    name: str
+    seeds: range
+
+    def link_seed(self, draw: float) -> int:
+        """Return the seed of the link that a number in [0, 1) picks."""
+        return self.seeds[int(draw * len(self.seeds))]
+
+
+LINK_SETS = {
+    "synthetic": LinkSet("synthetic", range(20_000, 2**31)),
+    "synthetic-valid": LinkSet("synthetic-valid", range(10_000, 20_000)),
+    "synthetic-test": LinkSet("synthetic-test", range(10_000)),
+}
+
+
+def find_links(links: str | LinkSet) -> LinkSet:
+    """Return a set of links by its name.
+
+    Raises:
+        InputError: If there is no set of that name.
+    """
+    if isinstance(links, LinkSet):
+        return links
+    if links not in LINK_SETS:
+        raise InputError(f"links must be one of {', '.join(LINK_SETS)}, got {links!r}")
+    return LINK_SETS[links]
