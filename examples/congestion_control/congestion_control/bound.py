@@ -10,7 +10,7 @@ from congestion_control.simulator import FACTORS, START_MBPS, next_rates, send
 
 
 class Bound:
-    """An upper bound on the mean utility of each planned episode; a row that nobody plays.
+    """An upper bound on the mean utility of each planned episode; it does not play.
 
     Delays and losses only cost, so the utility of an interval is at most D / (c d), the share of
     the capacity that is delivered. That share is highest for the sender that always takes the

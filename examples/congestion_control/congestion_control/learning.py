@@ -53,8 +53,8 @@ def features_of(observations: Tensor) -> Tensor:
 
 def check_sizes(env: Any, observation_shape: Sequence[int], num_actions: int) -> None:
     """Raise `InputError` unless an environment has the sizes that a policy was trained for."""
-    shape = env.batch.observation_space.shape
-    actions = int(env.batch.action_space.n)
+    batch = env.batch  # a scalar environment has one, too
+    shape, actions = batch.observation_space.shape, int(batch.action_space.n)
     if (shape, actions) != (tuple(observation_shape), num_actions):
         raise InputError(
             f"env must have observations {tuple(observation_shape)} and {num_actions} actions, "

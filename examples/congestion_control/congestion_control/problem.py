@@ -1,4 +1,4 @@
-"""What netllm-gym must know of congestion control: one row, found through an entry point."""
+"""What netllm-gym needs to know about congestion control, found through an entry point."""
 
 from netllm_gym.problems import ControlProblem, PolicyEntry
 

@@ -24,6 +24,13 @@ def test_gymnasiums_checker_has_nothing_to_say():
         check_env(gym.make(ID).unwrapped)
 
 
+def test_stable_baselines3s_checker_has_nothing_to_say():
+    checker = pytest.importorskip("stable_baselines3.common.env_checker")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        checker.check_env(gym.make(ID).unwrapped)
+
+
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
 def test_rows_play_what_scalar_environments_play_bit_for_bit(mode):
     rows = make_vec(3, autoreset_mode=mode)
