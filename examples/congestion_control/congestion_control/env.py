@@ -4,22 +4,19 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
-from gymnasium.vector.utils import batch_space
+from netllm_gym.arrays import Float32Array
 from netllm_gym.envs.plan import PlannedEpisode
-from netllm_gym.envs.rows import RowVectorEnv, scalar_info
+from netllm_gym.envs.rows import RowEnv, RowVectorEnv
 from netllm_gym.errors import InputError
-from numpy.typing import NDArray
 
 from congestion_control.batch import CongestionBatch
-from congestion_control.links import LinkSet
 
 EVALUATION_LINKS = 100  # of an evaluation, unless more are asked for
 
 
-class CongestionEnv(gym.Env[NDArray[np.float32], np.int64]):
+class CongestionEnv(RowEnv[Float32Array, np.int64]):
     """Choose how fast to send over a link whose capacity changes without notice.
 
     ## Description
@@ -62,7 +59,8 @@ class CongestionEnv(gym.Env[NDArray[np.float32], np.int64]):
 
     ## Arguments
     - `links`: set that links are drawn from: `"synthetic"`, `"synthetic-valid"` or
-      `"synthetic-test"`, which share no link; or a `LinkSet`.
+      `"synthetic-test"`, which share no link.
+    - `render_mode`: only None.
 
     ## Version History
     - v0: first release.
@@ -71,44 +69,17 @@ class CongestionEnv(gym.Env[NDArray[np.float32], np.int64]):
         InputError: If an argument breaks a rule; the message names it and the value.
     """
 
-    metadata = {"render_modes": []}  # noqa: RUF012
-    num_envs = 1
+    batch: CongestionBatch
 
-    def __init__(self, links: str | LinkSet = "synthetic", render_mode: str | None = None) -> None:
-        if render_mode is not None:
-            raise InputError(f"render_mode must be None, got {render_mode!r}")
-        self.render_mode = None
-        self.batch = CongestionBatch(1, links)
-        self.observation_space = self.batch.observation_space
-        self.action_space = self.batch.action_space
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Begin an episode: that of the seed, or the one after the last."""
-        super().reset(seed=seed)
-        if options and "reset_mask" in options:
-            raise InputError("options must be link_seed, got reset_mask")
-        outcome = self.batch.begin(np.ones(1, np.bool_), [seed], options, self.np_random)
-        return outcome.observation[0], scalar_info(outcome)
-
-    def step(
-        self, action: np.int64 | int
-    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Send for one interval."""
-        if self.batch.done[0]:
-            raise InputError("step must follow reset, got a step after the episode's end")
-        outcome = self.batch.step(np.atleast_1d(action))
-        ended = bool(outcome.truncated[0])
-        return outcome.observation[0], float(outcome.reward[0]), False, ended, scalar_info(outcome)
+    def __init__(self, links: str = "synthetic", render_mode: str | None = None) -> None:
+        super().__init__(CongestionBatch(1, links), render_mode)
 
 
 class CongestionVectorEnv(RowVectorEnv):
     """N independent `CongestionEnv` in one call; see there for spaces, reward and arguments.
 
-    Row i of `reset(seed=s)` plays the episodes of `CongestionEnv.reset(seed=s + i)`, bit for bit,
-    whatever the other rows do. `reset` takes `options={"link_seed": (N,), "reset_mask": (N,)
-    bool}`; with a mask only those rows begin anew. All three autoreset modes of Gymnasium work.
+    `reset` takes `options={"link_seed": (N,), "reset_mask": (N,) bool}`; `RowVectorEnv` describes
+    seeds, masks and the autoreset modes.
     """
 
     batch: CongestionBatch
@@ -116,48 +87,37 @@ class CongestionVectorEnv(RowVectorEnv):
     def __init__(
         self,
         num_envs: int = 1,
-        links: str | LinkSet = "synthetic",
+        links: str = "synthetic",
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
     ) -> None:
-        self._set_modes(num_envs, autoreset_mode, render_mode)
-        self.batch = CongestionBatch(num_envs, links)
-        self.single_observation_space = self.batch.observation_space
-        self.single_action_space = self.batch.action_space
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-
-    @property
-    def links(self) -> LinkSet:
-        """The set that links are drawn from."""
-        return self.batch.links
+        super().__init__(CongestionBatch(num_envs, links), autoreset_mode, render_mode)
 
     @property
     def loaded(self) -> dict[str, Any]:
         """Arguments that make another environment over the same links."""
-        return {"links": self.links}
+        return {"links": self.batch.links}
 
     def case(self, row: int) -> dict[str, str | int]:
-        """Say what a row plays now; `content` names the set, so that training on it is noticed."""
-        name = self.links.name
+        """Describe the episode that a row plays: its link, and the set that the link is of."""
+        name = self.batch.links
         return {"link": f"{name} {self.batch.link_seed[row]}", "content": name}
 
     def evaluation_plan(self, at_least: int = 1) -> list[PlannedEpisode]:
-        """Return the episodes of an evaluation, one per link: the first ones of the set."""
-        count = max(at_least, EVALUATION_LINKS)
-        seeds = self.links.seeds
+        """Return the episodes of an evaluation: the first links of the set, once each.
+
+        Args:
+            at_least: Episodes; there are no fewer than 100.
+        """
+        count, seeds = max(at_least, EVALUATION_LINKS), self.batch.seeds
         if count > len(seeds):
             raise InputError(f"episodes must be at most {len(seeds)}, got {at_least}")
         return [
             PlannedEpisode(number, {"link_seed": seed}) for number, seed in enumerate(seeds[:count])
         ]
 
-    def training_plan(self, seeds: Sequence[int]) -> list[PlannedEpisode]:
-        """Return training episodes, whose links their seeds draw."""
-        return [PlannedEpisode(seed) for seed in seeds]
-
     def provenance(self, plan: Sequence[PlannedEpisode]) -> dict[str, Any]:
-        """Say where planned episodes come from, as JSON: from the whole set of links."""
-        name = self.links.name
-        digest = hashlib.sha256(f"{name} {self.links.seeds}".encode()).hexdigest()
+        """Describe where planned episodes come from, as JSON: from the whole set of links."""
+        name = self.batch.links
+        digest = hashlib.sha256(f"{name} {self.batch.seeds}".encode()).hexdigest()
         return {"links": name, "recordings": [name], "sha256": digest}

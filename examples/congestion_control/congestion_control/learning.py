@@ -1,65 +1,28 @@
-"""A small actor-critic for congestion control, and the episodes in which PPO trains it."""
+"""A small actor and critic for congestion control, which PPO trains."""
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from netllm_gym.envs.plan import PlannedEpisode
-from netllm_gym.errors import InputError
-from netllm_gym.policies.configs import check
-from netllm_gym.policies.neural.config import PPOConfig
-from netllm_gym.policies.neural.networks import Judgement, Network
-from netllm_gym.policies.neural.ppo import episode_seeds
+from netllm_gym.arrays import Float32Array, FloatArray, IntArray
+from netllm_gym.configs import check
+from netllm_gym.policies.neural.networks import ActionEvaluation, Network
 from netllm_gym.policies.policy import choose
-from numpy.typing import NDArray
+from netllm_gym.training.online import OnlineParts
 from torch import Tensor, nn
 
-from congestion_control.observation import COLUMNS, HISTORY
+from congestion_control.observation import HISTORY, NUM_COLUMNS
 from congestion_control.simulator import FACTORS
 
-SCHEDULE = PPOConfig(
-    updates=150,
-    episodes=32,
-    epochs=4,
-    minibatch=1600,
-    learning_rate=1e-3,
-    entropy=0.01,
-    final_entropy=0.001,
-    gamma=0.95,
-    reward_scale=0.1,
-)
 LEAST = 0.01  # in 10 Mbit/s: added before a logarithm is taken
 NUM_LOGARITHMS = 2  # throughput and rate, the first two columns, span orders of magnitude
-
-
-def num_features(observation_shape: Sequence[int]) -> int:
-    """Return how many numbers `features_of` gives of an observation."""
-    if tuple(observation_shape) != (HISTORY * len(COLUMNS),):
-        raise InputError(
-            f"observation_shape must be ({HISTORY * len(COLUMNS)},), got {tuple(observation_shape)}"
-        )
-    return HISTORY * len(COLUMNS)
+NUM_FEATURES = HISTORY * NUM_COLUMNS
 
 
 def features_of(observations: Tensor) -> Tensor:
     """Return (..., 40) observations with logarithms of throughputs and rates."""
-    table = observations.reshape(*observations.shape[:-1], HISTORY, len(COLUMNS))
+    table = observations.reshape(*observations.shape[:-1], HISTORY, NUM_COLUMNS)
     logarithms = (table[..., :NUM_LOGARITHMS] + LEAST).log()
     return torch.cat([logarithms, table[..., NUM_LOGARITHMS:]], dim=-1).flatten(-2)
-
-
-def check_sizes(env: Any, observation_shape: Sequence[int], num_actions: int) -> None:
-    """Raise `InputError` unless an environment has the sizes that a policy was trained for."""
-    batch = env.batch  # a scalar environment has one, too
-    shape, actions = batch.observation_space.shape, int(batch.action_space.n)
-    if (shape, actions) != (tuple(observation_shape), num_actions):
-        raise InputError(
-            f"env must have observations {tuple(observation_shape)} and {num_actions} actions, "
-            f"as in training, got {shape} and {actions}"
-        )
 
 
 @dataclass(frozen=True)
@@ -68,7 +31,8 @@ class CongestionNetworkConfig:
 
     Attributes:
         width: Units of a hidden layer.
-        seed: Of the initial weights.
+        seed: Seed of the initial weights.
+        problem: Short name of the problem.
     """
 
     width: int = 64
@@ -81,8 +45,9 @@ class CongestionNetworkConfig:
 
 
 class CongestionNetwork(Network):
-    """Says how good each factor is (actor) and what return is to come (critic)."""
+    """Rates each factor (actor) and estimates the return to come (critic)."""
 
+    kind = "cc-mlp"
     config: CongestionNetworkConfig
 
     def __init__(self, config: CongestionNetworkConfig) -> None:
@@ -93,28 +58,29 @@ class CongestionNetwork(Network):
             self.actor = _layers(config.width, len(FACTORS))
             self.critic = _layers(config.width, 1)
 
-    def decide(
-        self, observations: NDArray[np.float32], draws: NDArray[np.float64] | None
-    ) -> NDArray[np.int64]:
-        """Return (N,) actions."""
+    def decide(self, observations: Float32Array, draws: FloatArray | None) -> IntArray:
+        """Return (N,) actions; see the base."""
         logits = self.actor(features_of(torch.from_numpy(observations)))
         return choose(logits.detach().double().numpy(), None if draws is None else draws[0])
 
-    def judge(self, observations: NDArray[np.float32], actions: NDArray[np.int64]) -> Judgement:
-        """Say of (B,) actions how likely they were, and what return was to be expected."""
+    def evaluate_actions(self, observations: Float32Array, actions: IntArray) -> ActionEvaluation:
+        """Return how likely (B,) actions are; see the base."""
         features = features_of(torch.from_numpy(observations))
         log_probs = torch.log_softmax(self.actor(features), dim=1)  # (B, 7)
         of_actions = log_probs.gather(1, torch.from_numpy(actions)[:, None])[:, 0]
         entropies = -(log_probs.exp() * log_probs).sum(1)
-        return Judgement(of_actions, entropies, self.critic(features)[:, 0])
+        return ActionEvaluation(of_actions, entropies, self.critic(features)[:, 0])
+
+    def critic_part(self) -> nn.Module:
+        """Return the critic."""
+        return self.critic
 
     def towers(self) -> tuple[nn.Module, nn.Module]:
         """Return actor and critic, which share no weight."""
         return self.actor, self.critic
 
-    def check_env(self, env: Any) -> None:
-        """Refuse an environment with other observations or actions."""
-        check_sizes(env, (HISTORY * len(COLUMNS),), len(FACTORS))
+    def check_env(self, env: object) -> None:
+        """Accept every environment of the problem: all have the same observations and actions."""
 
 
 def _layers(width: int, outputs: int) -> nn.Sequential:
@@ -122,33 +88,13 @@ def _layers(width: int, outputs: int) -> nn.Sequential:
     last = nn.Linear(width, outputs)
     nn.init.orthogonal_(last.weight, 0.01)
     nn.init.zeros_(last.bias)
-    first = nn.Linear(HISTORY * len(COLUMNS), width)
+    first = nn.Linear(NUM_FEATURES, width)
     return nn.Sequential(first, nn.Tanh(), nn.Linear(width, width), nn.Tanh(), last)
 
 
-class DrawnLinks:
-    """Which episodes an update of PPO plays: links that the update's seeds draw from the set.
+class CongestionOnline(OnlineParts):
+    """What PPO needs of congestion control."""
 
-    Args:
-        env: Vector environment, autoreset disabled, with a row for each episode of an update.
-        schedule: Says how many episodes an update plays, and the seed.
-    """
-
-    settings: Mapping[str, Any] = {}  # what decides them is in the schedule and in the case
-
-    def __init__(self, env: Any, schedule: PPOConfig) -> None:
-        self._env, self._schedule = env, schedule
-
-    def episodes(
-        self, update: int, policy: Callable[[], Any]
-    ) -> tuple[Any, Sequence[PlannedEpisode]]:
-        """Return the environment and the plan of an update."""
-        seeds = episode_seeds(self._schedule.seed, update, self._schedule.episodes)
-        return self._env, self._env.training_plan(seeds.tolist())
-
-    def state(self) -> dict[str, Any]:
-        """Return nothing: an update leaves nothing for later ones."""
-        return {}
-
-    def restore(self, state: Mapping[str, Any], path: Path) -> None:
-        """Put nothing back."""
+    def new_network(self, seed: int) -> Network:
+        """Return a network with random weights."""
+        return CongestionNetwork(CongestionNetworkConfig(seed=seed))

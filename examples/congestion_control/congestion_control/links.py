@@ -1,14 +1,10 @@
 """Generated bottleneck links, and the sets of them that training and evaluation play over."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from netllm_gym.errors import InputError
+from netllm_gym.arrays import FloatArray
 from netllm_gym.randomness import keys_of_seeds, uniform
-from numpy.typing import NDArray
-
-FloatArray = NDArray[np.float64]
 
 INTERVAL_S = 0.1  # between two decisions
 NUM_INTERVALS = 200  # of an episode
@@ -51,38 +47,13 @@ def _log_uniform(draw: FloatArray, low: float, high: float) -> FloatArray:
     return np.asarray(low * (high / low) ** draw)
 
 
-@dataclass(frozen=True)
-class LinkSet:
-    """Links that belong together.
-
-    Attributes:
-        name: By which commands and tables know the set.
-        seeds: Of its links; no two sets share one.
-    """
-
-    name: str
-    seeds: range
-
-    def link_seed(self, draw: float) -> int:
-        """Return the seed of the link that a number in [0, 1) picks."""
-        return self.seeds[int(draw * len(self.seeds))]
-
-
-LINK_SETS = {
-    "synthetic": LinkSet("synthetic", range(20_000, 2**31)),
-    "synthetic-valid": LinkSet("synthetic-valid", range(10_000, 20_000)),
-    "synthetic-test": LinkSet("synthetic-test", range(10_000)),
+LINK_SETS = {  # name -> seeds of its links; no two sets share one
+    "synthetic": range(20_000, 2**31),
+    "synthetic-valid": range(10_000, 20_000),
+    "synthetic-test": range(10_000),
 }
 
 
-def find_links(links: str | LinkSet) -> LinkSet:
-    """Return a set of links by its name.
-
-    Raises:
-        InputError: If there is no set of that name.
-    """
-    if isinstance(links, LinkSet):
-        return links
-    if links not in LINK_SETS:
-        raise InputError(f"links must be one of {', '.join(LINK_SETS)}, got {links!r}")
-    return LINK_SETS[links]
+def list_links() -> list[tuple[str, str]]:
+    """Return the names of all sets, and what `netllm-gym data list` says of each."""
+    return [(name, f"{len(seeds)} generated links") for name, seeds in LINK_SETS.items()]

@@ -1,6 +1,6 @@
-"""What netllm-gym needs to know about congestion control, found through an entry point."""
+"""The row by which netllm-gym knows congestion control; an entry point names it."""
 
-from netllm_gym.problems import ControlProblem, PolicyEntry
+from netllm_gym.problems.problem import CaseOption, ControlProblem, PolicyEntry
 
 from congestion_control import ENV_ID
 
@@ -9,21 +9,44 @@ CONGESTION_CONTROL = ControlProblem(
     title="congestion control",
     env_id=ENV_ID,
     metric="utility",
-    metric_unit="shares of the capacity, less penalties for delay and loss",
+    metric_unit="share of the capacity, less penalties for delay and loss",
     components=("throughput_mbps", "delay_ms", "loss_share"),
     default_case={"links": "synthetic"},
-    worlds="links",
+    dataset_option="links",
     validation={"synthetic": "synthetic-valid"},
-    test_worlds="synthetic-test",
+    test_dataset="synthetic-test",
     interval_over="link",
     policies={
         "random": PolicyEntry("congestion_control.rules:Random"),
         "aimd": PolicyEntry("congestion_control.rules:AIMD"),
-        "bbr_like": PolicyEntry("congestion_control.rules:BBRLike"),
         "copa_like": PolicyEntry("congestion_control.rules:CopaLike"),
-        "bound": PolicyEntry("congestion_control.bound:Bound"),
+        "bound": PolicyEntry("congestion_control.rules:Bound"),
     },
+    default_policies=("random", "aimd", "copa_like", "bound"),
     bound="bound",
-    case_options={"links": str},
-    default_policies=("random", "aimd", "bbr_like", "copa_like", "bound"),
+    case_options={
+        "links": CaseOption(
+            str,
+            "A set of links.",
+            title="sets of links",
+            names="congestion_control.links:list_links",
+        )
+    },
+    language_model="congestion_control.language:CongestionParts",
+    offline="netllm_gym.policies.offline.parts:ArrayParts",
+    online="congestion_control.learning:CongestionOnline",
+    networks={"cc-mlp": "congestion_control.learning:CongestionNetwork"},
+    pictures="congestion_control.picture:CongestionPictures",
+    method_defaults={
+        "ppo": {
+            "updates": 150,
+            "episodes": 32,
+            "epochs": 4,
+            "minibatch": 1600,
+            "entropy_coef": 0.01,
+            "final_entropy_coef": 0.001,
+            "gamma": 0.95,
+            "reward_scale": 0.1,
+        }
+    },
 )

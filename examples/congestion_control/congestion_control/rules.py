@@ -1,88 +1,58 @@
-"""Rules for congestion control, from random to model-based, as netllm-gym's policies.
+"""Rules for congestion control, and a bound that no sender can beat.
 
-A rule finds the rate at which it wants to send, in Mbit/s, and takes the factor that comes closest
-to it. Rules that count in packets take 1500 bytes each.
+A rule counts in packets of 1500 bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from netllm_gym.randomness import EpisodeDraws
-from numpy.typing import NDArray
+from netllm_gym.arrays import BoolArray, Float32Array, FloatArray, IntArray
+from netllm_gym.envs.plan import PlannedEpisode
+from netllm_gym.policies.baselines.rule import DrawingRule, Rule
 
-from congestion_control.links import INTERVAL_S, FloatArray
+from congestion_control.links import INTERVAL_S, NUM_INTERVALS, make_link
 from congestion_control.observation import History, history_of
-from congestion_control.simulator import FACTORS, LEAST_MBPS, MOST_MBPS
-
-IntArray = NDArray[np.int64]
+from congestion_control.simulator import (
+    FACTORS,
+    LEAST_MBPS,
+    MOST_MBPS,
+    START_MBPS,
+    next_rates,
+    send,
+)
 
 PACKET_MBIT = 1500 * 8 / 1e6
 
 
-class Random:
-    """Every factor equally likely, drawn by the episode's seed and the step."""
+class Random(DrawingRule):
+    """Take every factor with equal probability."""
 
-    name = "random"
-
-    def __init__(self, env: Any) -> None:
-        self._draws = EpisodeDraws(env.num_envs)
-
-    def reset(self, rows: IntArray, seeds: IntArray) -> None:
-        """Start the rows' draws anew."""
-        self._draws.reset(rows, seeds)
-
-    def act(
-        self, observations: NDArray[np.float32], rewards: FloatArray, infos: Mapping[str, Any]
-    ) -> IntArray:
+    def choose(self, observations: Float32Array) -> IntArray:
         """Return (N,) actions."""
-        return (self._draws.draw() * len(FACTORS)).astype(np.int64)
+        return (self.draws.draw() * len(FACTORS)).astype(np.int64)
 
 
-class RateRule:
-    """A rule that wants to send at some rate; subclasses say at which.
+class WindowRule(Rule):
+    """A rule that says how many packets may be on their way: its window.
 
-    Args:
-        env: What is played.
+    It takes the factor that comes closest to a window per round trip. A longer round trip makes the
+    same window slower, which damps such rules. They double the window once an interval until they
+    first find the link congested.
     """
 
     name: str
-
-    def __init__(self, env: Any) -> None:
-        self.starts = np.ones(env.num_envs, np.bool_)  # (N,) rows that are in their start-up
-
-    def reset(self, rows: IntArray, seeds: IntArray) -> None:
-        """Begin anew in some rows."""
-        self.starts[rows] = True
-
-    def wanted_mbps(self, seen: History) -> FloatArray:
-        """Return the rates, (N,), at which to send in the next interval."""
-        raise NotImplementedError
-
-    def act(
-        self, observations: NDArray[np.float32], rewards: FloatArray, infos: Mapping[str, Any]
-    ) -> IntArray:
-        """Return (N,) actions."""
-        seen = history_of(observations)
-        wanted_mbps = np.clip(self.wanted_mbps(seen), LEAST_MBPS, MOST_MBPS)
-        away = np.log(wanted_mbps / seen.rate_mbps[:, -1])[:, None] - np.log(FACTORS)  # (N, 7)
-        return np.asarray(np.abs(away).argmin(axis=1), np.int64)
-
-
-class WindowRule(RateRule):
-    """A rule that says how many packets may be on their way: its window.
-
-    A longer round trip makes the same window slower, which damps such rules. They double the
-    window once an interval until they first find the link congested.
-    """
-
     needs_own_episodes = True  # the window follows from the actions before
 
     def __init__(self, env: Any) -> None:
-        super().__init__(env)
+        self._starts = np.ones(env.num_envs, np.bool_)  # (N,) rows that are in their start-up
         self._window = np.zeros(env.num_envs)  # (N,) packets
 
-    def is_congested(self, seen: History) -> NDArray[np.bool_]:
+    def reset(self, rows: IntArray, seeds: IntArray) -> None:
+        """Begin new episodes in some rows."""
+        self._starts[rows] = True
+
+    def is_congested(self, seen: History) -> BoolArray:
         """Return (N,) where the last interval speaks against a larger window."""
         raise NotImplementedError
 
@@ -90,14 +60,17 @@ class WindowRule(RateRule):
         """Return the windows, (N,), after the last interval, once the start-up is over."""
         raise NotImplementedError
 
-    def wanted_mbps(self, seen: History) -> FloatArray:
-        """Return the rates, (N,), at which to send in the next interval."""
-        base_rtt_s = seen.delay_s[:, -1] / seen.delay_ratio[:, -1]
-        started = seen.rate_mbps[:, -1] * base_rtt_s / PACKET_MBIT
-        window = np.where(self.starts, started, self._window)
-        self.starts = self.starts & ~self.is_congested(seen)
-        self._window = np.where(self.starts, 2.0 * window, self.adjusted(window, seen))
-        return self._window * PACKET_MBIT / seen.delay_s[:, -1]
+    def choose(self, observations: Float32Array) -> IntArray:
+        """Return (N,) actions."""
+        seen = history_of(observations)
+        rate_mbps, delay_s = seen.rate_mbps[:, -1], seen.delay_s[:, -1]
+        first = rate_mbps * delay_s / seen.delay_ratio[:, -1] / PACKET_MBIT
+        window = np.where(self._starts, first, self._window)
+        self._starts = self._starts & ~self.is_congested(seen)
+        self._window = np.where(self._starts, 2.0 * window, self.adjusted(window, seen))
+        wanted_mbps = np.clip(self._window * PACKET_MBIT / delay_s, LEAST_MBPS, MOST_MBPS)
+        away = np.log(wanted_mbps / rate_mbps)[:, None] - np.log(FACTORS)  # (N, 7)
+        return np.asarray(np.abs(away).argmin(axis=1), np.int64)
 
 
 class AIMD(WindowRule):
@@ -111,7 +84,7 @@ class AIMD(WindowRule):
 
     name = "aimd"
 
-    def is_congested(self, seen: History) -> NDArray[np.bool_]:
+    def is_congested(self, seen: History) -> BoolArray:
         """Return (N,) where something was lost."""
         return seen.loss_share[:, -1] > 0.0
 
@@ -135,7 +108,7 @@ class CopaLike(WindowRule):
     name = "copa_like"
     delta = 0.5
 
-    def is_congested(self, seen: History) -> NDArray[np.bool_]:
+    def is_congested(self, seen: History) -> BoolArray:
         """Return (N,) where the rate is at its target or above."""
         queueing_s = seen.delay_s[:, -1] * (1.0 - 1.0 / seen.delay_ratio[:, -1])
         return seen.rate_mbps[:, -1] * self.delta * queueing_s >= PACKET_MBIT
@@ -146,38 +119,36 @@ class CopaLike(WindowRule):
         return np.where(self.is_congested(seen), window - change, window + change)
 
 
-class BBRLike(RateRule):
-    """Send at the highest throughput of late, and probe now and then whether there is more.
+class Bound:
+    """An upper bound on the mean utility of each planned episode; it does not play.
 
-    It doubles its rate until the throughput no longer grows by a quarter. Then it drains the queue
-    and repeats eight gains: one interval faster, one slower, six at the estimate. No more than
-    two bandwidth-delay products are to be on their way.
+    Delays and losses only cost, so the utility of an interval is at most D / (c d), the share of
+    the capacity that is delivered. That share is highest for the sender that always takes the
+    largest factor. By induction over the intervals: its rate is the highest that can be reached,
+    and if its queue q is the longest at the beginning of an interval, then D = min(c d, q + x d)
+    and the queue at the end, min(B, max(0, q + x d - c d)), are the largest too, since both grow
+    with q and with x. So its mean share bounds the mean utility of every sender.
 
-    Source: Cardwell et al., BBR: Congestion-Based Congestion Control (ACM Queue, 2016). Differs:
-    the estimate is the highest of the last eight intervals, and the base round-trip time is known,
-    so nothing probes for it.
+    Args:
+        env: Any environment of the problem.
     """
 
-    name = "bbr_like"
-    gains = np.array([0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.25, 0.75, *[1.0] * 6])
-    repeats_from = 7
+    name = "bound"
 
     def __init__(self, env: Any) -> None:
-        super().__init__(env)
-        self._phase = np.zeros(env.num_envs, np.int64)  # (N,) place in `gains`
+        pass
 
-    def reset(self, rows: IntArray, seeds: IntArray) -> None:
-        """Begin anew in some rows."""
-        super().reset(rows, seeds)
-        self._phase[rows] = 0
-
-    def wanted_mbps(self, seen: History) -> FloatArray:
-        """Return the rates, (N,), at which to send in the next interval."""
-        before_mbps, now_mbps = seen.throughput_mbps[:, -2], seen.throughput_mbps[:, -1]
-        self.starts &= (now_mbps >= 1.25 * before_mbps) | (before_mbps == 0.0)
-        best_mbps = seen.throughput_mbps.max(axis=1)
-        gain_mbps = self.gains[self._phase] * best_mbps
-        most_mbps = 2.0 * best_mbps / seen.delay_ratio[:, -1]
-        following = np.where(self._phase + 1 < len(self.gains), self._phase + 1, self.repeats_from)
-        self._phase = np.where(self.starts, 0, following)
-        return np.where(self.starts, 2.0 * seen.rate_mbps[:, -1], np.minimum(gain_mbps, most_mbps))
+    def limits(self, plan: Sequence[PlannedEpisode]) -> FloatArray:
+        """Return (E,) the most that the mean utility of each planned episode can be."""
+        links = [make_link(planned.options["link_seed"]) for planned in plan]
+        capacity_mbps = np.stack([link.capacity_mbps for link in links])  # (E, NUM_INTERVALS)
+        buffer_mbit = np.array([link.buffer_mbit for link in links])
+        rate_mbps, queue_mbit = np.full(len(links), START_MBPS), np.zeros(len(links))
+        fastest = np.full(len(links), FACTORS.argmax())
+        share = np.zeros(len(links))
+        for now_mbps in capacity_mbps.T:
+            rate_mbps = next_rates(rate_mbps, fastest)
+            sent = send(rate_mbps, queue_mbit, now_mbps, buffer_mbit)
+            share += sent.delivered_mbit / (now_mbps * INTERVAL_S)
+            queue_mbit = sent.queue_mbit
+        return share / NUM_INTERVALS

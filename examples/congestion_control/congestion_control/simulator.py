@@ -18,9 +18,9 @@ sender knows of one interval what became of it before it decides on the next.
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from netllm_gym.arrays import FloatArray, IntArray
 
-from congestion_control.links import INTERVAL_S, FloatArray
+from congestion_control.links import INTERVAL_S
 
 FACTORS = np.array([0.5, 0.8, 0.95, 1.0, 1.05, 1.25, 2.0])  # of the sending rate, one per action
 START_MBPS = 1.0
@@ -38,7 +38,7 @@ class Interval(NamedTuple):
     mean_queue_mbit: FloatArray
 
 
-def next_rates(rate_mbps: FloatArray, actions: NDArray[np.int64]) -> FloatArray:
+def next_rates(rate_mbps: FloatArray, actions: IntArray) -> FloatArray:
     """Return the sending rates, (N,), that actions, (N,), make of the rates before."""
     return np.asarray(np.clip(rate_mbps * FACTORS[actions], LEAST_MBPS, MOST_MBPS))
 

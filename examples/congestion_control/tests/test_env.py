@@ -9,7 +9,7 @@ from netllm_gym.errors import InputError
 
 import congestion_control
 from congestion_control.links import NUM_INTERVALS, make_link
-from congestion_control.observation import from_columns, history_of, to_columns
+from congestion_control.observation import history_of
 
 ID = congestion_control.ENV_ID
 
@@ -137,19 +137,3 @@ def test_pickled_midway_it_goes_on_alike():
     env.step(np.array([6, 6]))
     copy = pickle.loads(pickle.dumps(env))
     np.testing.assert_equal(copy.step(np.array([4, 0])), env.step(np.array([4, 0])))
-
-
-def test_pool_columns_rebuild_an_episode_exactly():
-    env = gym.make(ID).unwrapped
-    seen, rng = [env.reset(seed=1)[0]], np.random.default_rng(0)
-    seen += [env.step(int(action))[0] for action in rng.integers(0, 7, NUM_INTERVALS - 1)]
-    observations = np.stack(seen)
-    columns = to_columns(observations)
-    assert columns["delay_ratio"].shape == (NUM_INTERVALS,)
-    rebuilt = from_columns(columns)
-    assert rebuilt.dtype == np.float32
-    np.testing.assert_array_equal(rebuilt, observations)
-    with pytest.raises(InputError, match="one whole episode"):
-        to_columns(observations[5:])
-    with pytest.raises(InputError, match="columns must be throughput_10mbps"):
-        from_columns({"delay_ratio": columns["delay_ratio"]})

@@ -1,20 +1,19 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from netllm_gym.rollout import rollout
+from netllm_gym.evaluation.rollout import rollout
 
 import congestion_control
-from congestion_control.bound import Bound
-from congestion_control.rules import AIMD, BBRLike, CopaLike, Random
+from congestion_control.rules import AIMD, Bound, CopaLike, Random
 from congestion_control.simulator import FACTORS
 
-RULES = (Random, AIMD, BBRLike, CopaLike)
+RULES = (Random, AIMD, CopaLike)
 
 
 class Fastest(Random):
     name = "fastest"
 
-    def act(self, observations, rewards, infos):
+    def choose(self, observations):
         return np.full(len(observations), FACTORS.argmax())
 
 
@@ -54,18 +53,18 @@ def test_bound_is_the_share_that_the_fastest_sender_delivers(env, episodes):
 
 def test_sensible_rules_are_clearly_ahead_of_random_and_of_each_other(episodes):
     found = {name: means(played, "utility").mean() for name, played in episodes.items()}
-    assert found["random"] + 0.5 < found["bbr_like"] < found["aimd"]
+    assert found["random"] + 0.5 < found["aimd"]
     assert found["aimd"] + 0.03 < found["copa_like"]
 
 
-def test_rules_differ_in_what_they_pay(episodes):
+def test_aimd_fills_the_queue_and_copa_like_keeps_it_short(episodes):
     throughput, delay, loss = (
         {name: means(played, key).mean() for name, played in episodes.items()}
         for key in ("throughput_mbps", "delay_ms", "loss_share")
     )
-    assert throughput["bbr_like"] > max(throughput["aimd"], throughput["copa_like"])
-    assert delay["copa_like"] < min(delay["aimd"], delay["bbr_like"])
-    assert loss["bbr_like"] > loss["aimd"]
+    assert throughput["aimd"] > 0.9 * throughput["fastest"]
+    assert delay["copa_like"] < delay["aimd"] < delay["fastest"]
+    assert loss["copa_like"] < loss["aimd"] < loss["fastest"]
 
 
 @pytest.mark.parametrize("rule", RULES)

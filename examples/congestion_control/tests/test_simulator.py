@@ -2,15 +2,16 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from netllm_gym.errors import InputError
 
-from congestion_control.links import INTERVAL_S, LINK_SETS, NUM_INTERVALS, find_links, make_link
+from congestion_control.links import INTERVAL_S, LINK_SETS, NUM_INTERVALS, list_links, make_link
 from congestion_control.simulator import send, utility
 
 
 def sent(rate_mbps, queue_mbit, capacity_mbps, buffer_mbit):
-    arguments = (rate_mbps, queue_mbit, capacity_mbps, buffer_mbit)
-    return [float(each[0]) for each in send(*(np.array([value]) for value in arguments))]
+    given = {"rate_mbps": rate_mbps, "queue_mbit": queue_mbit}
+    given |= {"capacity_mbps": capacity_mbps, "buffer_mbit": buffer_mbit}
+    found = send(**{name: np.array([value]) for name, value in given.items()})
+    return [float(each[0]) for each in found]
 
 
 def test_one_interval_that_overflows_worked_out_by_hand():
@@ -72,9 +73,6 @@ def test_equal_seeds_give_equal_links_within_their_ranges():
 
 
 def test_sets_share_no_link():
-    sets = sorted(LINK_SETS.values(), key=lambda each: each.seeds.start)
-    assert all(a.seeds.stop <= b.seeds.start for a, b in pairwise(sets))
-    drawn = [find_links("synthetic-valid").link_seed(draw) for draw in (0.0, 0.5, 1.0 - 2.0**-53)]
-    assert drawn == [10_000, 15_000, 19_999]
-    with pytest.raises(InputError, match="links must be one of synthetic"):
-        find_links("real")
+    sets = sorted(LINK_SETS.values(), key=lambda seeds: seeds.start)
+    assert all(a.stop <= b.start for a, b in pairwise(sets))
+    assert [name for name, _ in list_links()] == list(LINK_SETS)
