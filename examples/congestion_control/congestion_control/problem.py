@@ -38,15 +38,6 @@ CONGESTION_CONTROL = ControlProblem(
     networks={"cc-mlp": "congestion_control.learning:CongestionNetwork"},
     pictures="congestion_control.picture:CongestionPictures",
     method_defaults={
-        "ppo": {
-            "updates": 150,
-            "episodes": 32,
-            "epochs": 4,
-            "minibatch": 1600,
-            "entropy_coef": 0.01,
-            "final_entropy_coef": 0.001,
-            "gamma": 0.95,
-            "reward_scale": 0.1,
-        }
+        "ppo": {"updates": 150, "episodes": 32, "epochs": 4, "minibatch": 1600, "gamma": 0.95}
     },
 )
