@@ -41,8 +41,8 @@ def rollout_of(env_id, seed, steps=60):
 
 
 def test_each_problem_with_an_environment_is_registered():
-    played = [problem for problem in PROBLEMS.values() if isinstance(problem, ControlProblem)]
-    assert {problem.env_id for problem in played} == set(IDS)
+    played = {each.env_id for each in PROBLEMS.values() if isinstance(each, ControlProblem)}
+    assert set(IDS) <= played <= gym.registry.keys()  # installed packages have further ones
 
 
 @every_env

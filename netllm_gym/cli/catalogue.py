@@ -34,7 +34,8 @@ def _named_values() -> Iterator[str]:
             if option.names:
                 flag = f"--{name.replace('_', '-')}"
                 yield ""
-                yield f"{option.title} ({flag} of {problem.name}; a path will do, too):"
+                path = "; a path will do, too" if option.takes_path else ""
+                yield f"{option.title} ({flag} of {problem.name}{path}):"
                 yield from _columns(imported(option.names)())
 
 

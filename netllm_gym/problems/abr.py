@@ -59,12 +59,14 @@ ABR = ControlProblem(
             "NAME~12+400 adds 12 altered copies of each trace and 400 generated ones.",
             title="trace sets",
             names="netllm_gym.data.abr.catalogue:list_trace_sets",
+            takes_path=True,
         ),
         "video": CaseOption(
             str,
             "A video's name, a folder of chunk sizes, or a DASH .mpd.",
             title="videos",
             names="netllm_gym.data.abr.catalogue:list_videos",
+            takes_path=True,
         ),
         "noise": CaseOption(bool, "Multiply download times by 0.9 to 1.1."),
     },
@@ -74,6 +76,7 @@ ABR = ControlProblem(
     online="netllm_gym.training.abr_online:ABROnline",
     language_model="netllm_gym.policies.llm.abr:ABRParts",
     offline="netllm_gym.policies.offline.abr:ABRParts",
+    action_meaning="netllm_gym.envs.abr.vector_env:ladder_in_words",
     codec="netllm_gym.pools.abr",
     pictures="netllm_gym.report.abr:ABRPictures",
     demo=Demo(

@@ -43,6 +43,7 @@ CJS = ControlProblem(
             "synthetic, tpch, a folder of TPC-H files, or a file of jobs.",
             title="workloads",
             names="netllm_gym.data.cjs.catalogue:list_workloads",
+            takes_path=True,
         ),
         "num_executors": CaseOption(int, "Executors of the cluster."),
         "num_jobs": CaseOption(int, "Jobs of an episode."),

@@ -125,6 +125,7 @@ class CaseOption(NamedTuple):
         title: What its named values are, in the plural, for `netllm-gym data list`.
         names: Function that lists its named values, as "module:attribute"; it returns pairs of a
             name and what is known of it on this machine. Empty if there are no named values.
+        takes_path: Whether a path is a value, too.
     """
 
     kind: type
@@ -132,6 +133,7 @@ class CaseOption(NamedTuple):
     is_advanced: bool = False
     title: str = ""
     names: str = ""
+    takes_path: bool = False
 
 
 class DemoRun(NamedTuple):
@@ -356,6 +358,9 @@ class ControlProblem(Problem):
             of `policies/offline/parts.py`; empty if they cannot learn this problem.
         online: Class with what online RL needs, a subclass of `OnlineParts` of
             `training/online.py`; empty if it cannot learn this problem.
+        action_meaning: Function that says in words what the actions of an environment mean, as
+            "module:attribute"; empty if they mean the same in every case. Nothing learns from
+            pools together in which actions mean different things.
     """
 
     env_id: str
@@ -368,6 +373,7 @@ class ControlProblem(Problem):
     codec: str = ""
     offline: str = ""
     online: str = ""
+    action_meaning: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -33,6 +33,7 @@ VP = PredictionProblem(
             "A set by name, a folder, or several joined by +.",
             title="head movements",
             names="netllm_gym.data.vp.catalogue:list_viewport_sets",
+            takes_path=True,
         ),
         "history": CaseOption(int, "Samples that are seen, 5 a second."),
         "future": CaseOption(int, "Samples that are predicted."),

@@ -27,7 +27,14 @@ from netllm_gym.report.text import (
 )
 from netllm_gym.version import __version__
 
-UNITS = {"mbps": "Mbit/s", "s": "s", "ms": "ms", "deg": "degrees", "bytes": "bytes"}
+UNITS = {
+    "mbps": "Mbit/s",
+    "s": "s",
+    "ms": "ms",
+    "deg": "degrees",
+    "bytes": "bytes",
+    "share": "share",
+}
 
 
 class Head(NamedTuple):

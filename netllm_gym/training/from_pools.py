@@ -17,7 +17,7 @@ from netllm_gym.policies.returns import ReturnSpec
 from netllm_gym.pools.pool import ExperiencePool
 from netllm_gym.pools.windows import PaddedEpisodes
 from netllm_gym.problems.index import find_control
-from netllm_gym.problems.problem import ControlProblem
+from netllm_gym.problems.problem import ControlProblem, imported
 from netllm_gym.training.methods import TrainRequest
 from netllm_gym.training.run import TrainingRun
 from netllm_gym.training.validation import Validation, validation_on
@@ -141,18 +141,14 @@ def default_returns(pools: Sequence[ExperiencePool], policies: Sequence[str]) ->
 
 
 def _check_alike(pools: Sequence[ExperiencePool], problem: ControlProblem) -> None:
-    """Refuse pools of videos with different ladders, where a rung is not the same bitrate."""
-    ladders = []
+    """Refuse pools in which an action does not mean the same."""
     cases = {json.dumps(pool.env_spec["arguments"]): None for pool in pools}
-    for arguments in cases if len(cases) > 1 else ():  # one has nothing to differ from
-        video = getattr(problem.make_env(1, **json.loads(arguments)), "video", None)
-        ladders.append([] if video is None else [f"{each:g}" for each in video.ladder_mbps])
-    for ladder in ladders[1:]:
-        if ladder != ladders[0]:
-            raise InputError(
-                "pools must be of one ladder, "
-                f"got {', '.join(ladders[0])} and {', '.join(ladder)} Mbit/s"
-            )
+    if len(cases) == 1 or not problem.action_meaning:
+        return
+    meaning_of = imported(problem.action_meaning)
+    found = {meaning_of(problem.make_env(1, **json.loads(case))): None for case in cases}
+    if len(found) > 1:
+        raise InputError(f"actions must mean the same in all pools, got {' and '.join(found)}")
 
 
 @dataclass(frozen=True)

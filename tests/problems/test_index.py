@@ -113,7 +113,7 @@ def test_methods_learn_it_from_its_parts_alone(toy, pool, tmp_path):
 
 def test_commands_know_it(toy, capsys, tmp_path):
     said = render_catalogue()
-    assert "fields (--field of toy; a path will do, too):\n  near  made up" in said
+    assert "fields (--field of toy):\n  near  made up" in said
     with pytest.raises(InputError, match="problem must be one whose row has a demo, got 'toy'"):
         run_demo("toy", tmp_path / "out", print)
     assert run(["bench", "toy", "--policies", "walker,right"]) == 0

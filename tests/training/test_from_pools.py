@@ -230,6 +230,8 @@ def test_pools_that_do_not_go_together_are_one_sentence(tmp_path, pools):
         sizes = "".join(f"{(rung + 1) * 100_000}\n" for _ in range(48))
         (video / f"video_size_{rung}").write_text(sizes)
     other = collect("abr", ["bba"], 1, tmp_path / "fewer", case).folder
-    with pytest.raises(InputError, match=r"pools must be of one ladder, got 0.3, .* and 0.2, 0.4,"):
+    with pytest.raises(
+        InputError, match=r"must mean the same in all pools, got .* 0.3, .* and .* 0.2, 0.4,"
+    ):
         train("abr", [pools[0], other], tmp_path / "run", CONFIG, ONE, ["bba"])
     assert not (tmp_path / "run").exists()

@@ -123,3 +123,8 @@ class ABRVectorEnv(PlayerRows, RowVectorEnv):
             "video": self.video.name,
             "sha256": digest.hexdigest(),
         }
+
+
+def ladder_in_words(env: ABRVectorEnv) -> str:
+    """Return the bitrates that the actions of an environment choose between."""
+    return f"bitrates of {', '.join(f'{each:g}' for each in env.video.ladder_mbps)} Mbit/s"
