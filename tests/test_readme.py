@@ -101,7 +101,7 @@ def with_marks(snippet):
 
 
 @pytest.mark.usefixtures("desk")
-@pytest.mark.parametrize("snippet", map(with_marks, SNIPPETS))
+@pytest.mark.parametrize("snippet", [with_marks(each) for each in SNIPPETS])
 def test_python_programs_run(snippet):
     text = snippet.text
     for pattern, small in LESS_WORK.items():

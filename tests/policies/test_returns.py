@@ -80,7 +80,7 @@ def test_a_baseline_target_stays_and_reset_asks_anew():
 
 
 def test_wrong_returns_are_refused():
-    with pytest.raises(InputError, match="kind must be one of return_to_go, baseline, none"):
+    with pytest.raises(InputError, match="kind must be one of auto, none, return_to_go, baseline"):
         ReturnSpec("both")
     with pytest.raises(InputError, match="baseline must name a policy of the pool, got none"):
         ReturnSpec("baseline")

@@ -103,7 +103,7 @@ def test_a_pool_that_does_not_say_what_was_played_is_one_sentence(tmp_path, pool
     meta = json.loads((bare / "meta.json").read_text())
     del meta["env_spec"]["worlds"]
     (bare / "meta.json").write_text(json.dumps(meta))
-    with pytest.raises(InputError, match="env_spec must have worlds, got"):
+    with pytest.raises(InputError, match="env_spec must hold worlds, as `collect`"):
         train("abr", bare, tmp_path / "run", CONFIG, ONE, ["bba"], valid)
     assert not (tmp_path / "run").exists()
 
