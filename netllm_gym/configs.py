@@ -108,7 +108,16 @@ def with_options(config: T, values: Mapping[str, Any]) -> T:
         for part in known[name].path[:-1]:
             inner = inner.setdefault(part, {})
         inner[known[name].path[-1]] = value
-    return cast(T, _replaced(config, changes))
+    try:
+        return cast(T, _replaced(config, changes))
+    except InputError as error:
+        # A config names its field; whoever gave an option knows that by the option's name.
+        said = str(error)
+        for name in values:
+            field = known[name].path[-1]
+            if said.startswith(f"{field} must"):
+                raise InputError(name + said.removeprefix(field)) from None
+        raise
 
 
 def in_words(kind: Any) -> str:

@@ -6,6 +6,7 @@ because its class documents them; nothing of either is written again here.
 
 import functools
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -15,6 +16,7 @@ from typer.core import TyperCommand
 
 from netllm_gym.cli.options import read_options
 from netllm_gym.configs import Option
+from netllm_gym.errors import InputError
 from netllm_gym.problems.index import problems
 from netllm_gym.problems.problem import CaseOption
 
@@ -26,7 +28,7 @@ def use_config(context: typer.Context, path: Path | None) -> Path | None:
             flag.removeprefix("--"): parameter.name
             for parameter in context.command.params
             for flag in parameter.opts
-            if flag.startswith("--") and parameter.name not in (None, "config_file")
+            if flag.startswith("--") and parameter.name not in (None, "config_file", "help_all")
         }
         context.default_map = read_options(path, known)
     return path
@@ -169,6 +171,11 @@ def with_parameters(*extra: Sequence[inspect.Parameter]) -> Callable[..., Any]:
         last = [each for each in own if each.name in ("config_file", "help_all")]
         first = [each for each in own if each not in last]
         parameters = [*first, *(each for group in extra for each in group), *last]
+        for name, count in Counter(each.name for each in parameters).items():
+            if count > 1:
+                raise InputError(
+                    f"options of a command must have different names, got {name} twice"
+                )
 
         @functools.wraps(function)
         def command(**values: Any) -> Any:

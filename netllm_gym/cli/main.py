@@ -149,11 +149,7 @@ def bench(
 
     row = find_problem(str(problem))
     names = names_in(policies) if policies else list(row.default_policies)
-    asked = {
-        **row.default_case,
-        row.dataset_option: row.test_dataset,
-        **row.checked_case(**case),
-    }
+    asked = row.checked_case(**case)
     check_json_file(json_file)
     with Progress("bench", f"{row.sample}s") as progress:
         table = evaluate(

@@ -147,7 +147,7 @@ def run_method(
             name,
             out,
             config=config,
-            case=given,
+            case=given or None,
             pool=None if pool is None else names_in(pool),
             policies=None if policies is None else names_in(policies),
             validate_on=validate_on,

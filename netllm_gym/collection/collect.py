@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from netllm_gym.collection.engines import map_in_order
 from netllm_gym.collection.expert import ExpertLabelledPolicy
 from netllm_gym.collection.lookahead import action_values
+from netllm_gym.configs import check
 from netllm_gym.envs.plan import check_seeds
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation.rollout import rollout
@@ -72,8 +73,8 @@ def collect(
             and objects of your own; see `policies/custom.py`.
         episodes: Of each policy.
         out: Folder of the pool; new, empty, or begun by the same command.
-        case: Arguments of the environment, such as traces, video, noise; None takes the problem's
-            default, which is for training.
+        case: Arguments of the environment, such as traces, video, noise. Parts that are left out
+            are those of the problem's default case, which is for training.
         seed: Of the first episode.
         workers: Processes. With two or more, every policy must be one that can be imported.
         on_episode: Told episodes done and episodes in all.
@@ -87,13 +88,13 @@ def collect(
         OSError: If the machine fails; the shards that are written stay.
     """
     found = find_control(problem)
+    policies = [policies] if isinstance(policies, str) else policies
     for name, value in (("episodes", episodes), ("workers", workers)):
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}")
+        check(type(value) is int and value >= 1, name, "be at least 1", value)
     check_seeds(seed, episodes)
     if not policies:
         raise InputError("policies must name at least one, got none")
-    case = dict(found.default_case if case is None else case)
+    case = {**found.default_case, **(case or {})}
     probe = found.make_env(1, **case)
     teachers = [resolve_policy(policy, found) for policy in policies]
     asked = {"lookahead": lookahead, "expert": expert}  # role -> who does not play

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from netllm_gym.arrays import IntArray
+from netllm_gym.configs import check
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation.control import play_case
 from netllm_gym.evaluation.prediction import predict_case
@@ -33,8 +34,8 @@ def evaluate(
         problem: Short name of the problem.
         policies: Names, folders of trained policies, "package.module:Name", or classes, functions
             and objects of your own; see `policies/custom.py`.
-        case: Arguments of the environment, such as traces and video, or of the windows; None takes
-            the problem's default with its test data.
+        case: Arguments of the environment, such as traces and video, or of the windows. Parts that
+            are left out are those of the problem's default case with its test data.
         seed: Of the first episode. Policies that draw depend on it; what is played does not.
         device: Where trained policies run.
         episodes: Play at least so many; a case has a number of its own. Windows have no other.
@@ -48,11 +49,13 @@ def evaluate(
             name, or `versus` is not among the policies; nothing is played then.
     """
     found = find_problem(problem)
+    policies = [policies] if isinstance(policies, str) else policies
+    check(type(episodes) is int and episodes >= 1, "episodes", "be 1 or more", episodes)
     if not policies:
         raise InputError("policies must name at least one, got none")
     loaded = [resolve_policy(each, found, device) for each in policies]
     compared = None if versus is None else _place_of(versus, policies, [p.name for p in loaded])
-    case = found.test_case if case is None else case
+    case = {**found.test_case, **(case or {})}
     if not isinstance(found, PredictionProblem):
         control = find_control(problem)
         outcome = play_case(control, loaded, case, seed, episodes, on_episode)

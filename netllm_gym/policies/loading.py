@@ -48,6 +48,7 @@ class LoadedPolicy:
         sha256: Of a trained policy's files.
         spec: Name, folder or "module:Name" by which another process finds it; empty if none can.
         made_by: "module:Name" or class name of a user's policy; empty for policies of the problem.
+        problem: Short name of the problem that it was loaded for; empty if it may be any.
     """
 
     name: str
@@ -59,6 +60,7 @@ class LoadedPolicy:
     sha256: str = ""
     spec: str = ""
     made_by: str = ""
+    problem: str = ""
 
     @property
     def asked_for(self) -> str:
@@ -103,7 +105,16 @@ def resolve_policy(policy: Any, problem: Problem, device: str = "cpu") -> Loaded
         InputError: If it is none of these; of names, the sentence names the nearest ones.
     """
     if isinstance(policy, LoadedPolicy):
+        if policy.problem not in ("", problem.name):
+            raise InputError(
+                f"policy {policy.name} must be one of {problem.name}, got one of {policy.problem}"
+            )
         return policy
+    return replace(_found_policy(policy, problem, device), problem=problem.name)
+
+
+def _found_policy(policy: Any, problem: Problem, device: str) -> LoadedPolicy:
+    """Find a policy or predictor that is not loaded yet; see `resolve_policy`."""
     if not isinstance(policy, str | os.PathLike):
         return _custom_policy(policy, problem)
     text = os.fspath(policy)

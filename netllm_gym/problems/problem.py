@@ -7,7 +7,9 @@ belongs to a problem (its environment, its language-model parts, its pictures) i
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -17,6 +19,11 @@ from netllm_gym.arrays import BoolArray, FloatArray
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
 
+# Names of the options that commands have themselves, so that no part of a case can have them.
+RESERVED = {
+    *("problem", "policies", "episodes", "out", "seed", "workers", "lookahead", "expert", "versus"),
+    *("device", "json_file", "config_file", "help_all", "pool", "validate_on"),
+}
 PolicyFactory = Callable[[Any], Any]  # an environment -> its policy; windows -> their predictor
 
 
@@ -230,6 +237,10 @@ class Problem:
                 [each for each in self.default_case if each not in self.case_options],
             ),
             (
+                "case_options must not have the names of options of the commands",
+                [each for each in self.case_options if each in RESERVED],
+            ),
+            (
                 "dataset_option must be part of default_case",
                 [] if self.dataset_option in self.default_case else [self.dataset_option],
             ),
@@ -269,9 +280,7 @@ class Problem:
         given = {name: value for name, value in options.items() if value is not None}
         for name in given:
             if name not in self.case_options:
-                known = ", ".join(
-                    each.replace("_", "-") for each in self.case_options if each in options
-                )
+                known = ", ".join(each.replace("_", "-") for each in self.case_options)
                 raise InputError(
                     f"{name.replace('_', '-')} must be left out for {self.name}, "
                     f"which has {known}, got {given[name]!r}"
@@ -301,6 +310,8 @@ class Problem:
         Raises:
             InputError: If none is named and what is trained on has none of its own.
         """
+        if named == "":
+            raise InputError("validate_on must name a data set, got an empty text")
         if named is not None:
             return named
         option = self.dataset_option
@@ -395,12 +406,13 @@ class ControlProblem(Problem):
 
     def make_env(self, num_envs: int, **arguments: Any) -> Any:
         """Make the `ControlEnv` that rollouts use: a vector environment without autoreset."""
-        return gym.make_vec(
-            self.env_id,
-            num_envs=num_envs,
-            autoreset_mode="Disabled",
-            **{**self.native, **arguments},
-        ).unwrapped
+        with _unknown_parts_refused(self.name):
+            return gym.make_vec(
+                self.env_id,
+                num_envs=num_envs,
+                autoreset_mode="Disabled",
+                **{**self.native, **arguments},
+            ).unwrapped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -419,11 +431,24 @@ class PredictionProblem(Problem):
 
     def make_windows(self, **arguments: Any) -> Any:
         """Make the windows of a case; parts that are left out are those of the default case."""
-        return imported(self.windows)(**{**self.default_case, **arguments})
+        with _unknown_parts_refused(self.name):
+            return imported(self.windows)(**{**self.default_case, **arguments})
 
     def score_predictions(self, predictions: Any, windows: Any) -> Any:
         """Return the `PredictionScores` of predictions."""
         return imported(self.scorer)(predictions, windows)
+
+
+@contextmanager
+def _unknown_parts_refused(problem: str) -> Iterator[None]:
+    """Turn Python's complaint about an unknown part of a case into one of ours."""
+    try:
+        yield
+    except TypeError as error:
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if unknown is None:
+            raise
+        raise InputError(f"case must have parts that {problem} knows, got {unknown[1]!r}") from None
 
 
 def imported(target: str) -> Any:

@@ -59,7 +59,10 @@ def training_data(request: TrainRequest, returns: ReturnSpec, *, imitates: bool)
     problem = find_control(request.problem.name)
     policies = request.policies or default_teachers(pools, imitates)
     if returns.kind == "auto":
-        kind, baseline = default_returns(pools, policies)
+        if returns.baseline:  # whoever names one wants it
+            kind, baseline = "baseline", returns.baseline
+        else:
+            kind, baseline = default_returns(pools, policies)
         returns = replace(returns, kind=kind, baseline=baseline)
     if imitates and any(pool.has_expert for pool in pools) and returns.kind != "none":
         raise InputError(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from netllm_gym.configs import with_options
+from netllm_gym.configs import check, from_json, options_of, to_json, with_options
 from netllm_gym.errors import InputError
 from netllm_gym.problems.index import find_problem
 from netllm_gym.problems.problem import PredictionProblem, Problem, imported
@@ -60,6 +60,7 @@ class Method:
             "module:function".
         needs: Field of a problem's row that must be filled; empty if the method needs none.
         problems: Names of the problems that it can learn; empty for all that have what it needs.
+        without: Options of the config that have no effect here, and so must keep their defaults.
         shown: Metric that a progress line shows.
         example: A command, without `netllm-gym train`.
     """
@@ -71,6 +72,7 @@ class Method:
     run: str
     needs: str = ""
     problems: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     shown: str = "loss"
     example: str = ""
 
@@ -82,6 +84,14 @@ class Method:
         if is_prediction != (self.learns_from == "windows"):
             return False
         return not self.needs or bool(getattr(problem, self.needs))
+
+    def check_without(self, config: Any, problem: Problem) -> None:
+        """Refuse options that have no effect with this method."""
+        given, usual = options_of(config), options_of(self.default_config(problem))
+        for name in self.without:
+            value = given[name].default
+            rule = f"be left out for the method {self.name} of {problem.name}"
+            check(value == usual[name].default, name, rule, value)
 
     def default_config(self, problem: Problem | None = None) -> Any:
         """Return the config with its defaults, where a problem has other ones with those."""
@@ -140,6 +150,12 @@ METHODS: list[Method] = [
         config="netllm_gym.training.llm_config:LLMViewportTraining",
         run="netllm_gym.training.llm_viewport:train_llm_on_windows",
         needs="language_model",
+        # The layout follows from the windows, and there are no returns.
+        without=(
+            *("layout", "context_steps", "objective", "returns", "return_gamma"),
+            *("return_baseline", "reward_clip", "target_quantile", "target_factor"),
+            *("return_center", "return_scale", "target_return"),
+        ),
         example="llm vp --dataset jin2022-train --backbone minilm --out runs/vp",
     ),
     _offline(
@@ -266,9 +282,16 @@ def train(
     found = find_method(method, row)
     if config is None or isinstance(config, Mapping):
         config = with_options(found.default_config(row), config or {})
-    elif not isinstance(config, imported(found.config)):
+    elif type(config) is imported(found.config):
+        config = from_json(type(config), to_json(config))  # values of wrong types are refused
+    else:
         wanted = found.config.partition(":")[2]
-        raise InputError(f"config must be a {wanted} or a mapping of its options, got {config!r}")
+        raise InputError(
+            f"config must be a {wanted} or a mapping of its options, got a {type(config).__name__}"
+        )
+    found.check_without(config, row)
+    policies = [policies] if isinstance(policies, str) else policies
+    check(policies is None or len(policies) > 0, "policies", "name at least one", policies)
     learns_from_pool = found.learns_from == "pool"
     if learns_from_pool and pool is None:
         raise InputError(f"pool must be given for the method {method}, got none")
@@ -277,8 +300,8 @@ def train(
         ("policies", policies, learns_from_pool),
         ("case", case, not learns_from_pool),
     ):
-        if value and not belongs:
-            source = {"pool": "pools", "playing": "playing", "windows": "windows"}
+        if value is not None and not belongs:
+            source = {"pool": "pools", "playing": "episodes that it plays", "windows": "windows"}
             raise InputError(
                 f"{name} must be left out for the method {method}, which learns from "
                 f"{source[found.learns_from]}, got {value!r}"
