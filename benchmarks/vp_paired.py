@@ -37,7 +37,7 @@ def main() -> None:
     for name in asked.policies.split(","):
         predictor = load_policy(name, "vp").factory(windows)
         predictions = predict(predictor, windows).predictions
-        errors[predictor.name] = problem.score(predictions, windows).per_window
+        errors[predictor.name] = problem.score_predictions(predictions, windows).per_window
     first, *others = errors
     print(
         f"{asked.dataset}, trim tail {asked.trim_tail}, {len(windows)} windows: {first} less than"

@@ -148,7 +148,7 @@ def bench(
     from netllm_gym.report.text import render_table
 
     row = find_problem(str(problem))
-    names = names_in(policies) if policies else list(row.default_policies)
+    names = list(row.default_policies if policies is None else names_in(policies))
     asked = row.checked_case(**case)
     check_json_file(json_file)
     with Progress("bench", f"{row.sample}s") as progress:

@@ -91,12 +91,24 @@ class Progress:
             self._last_line_s = now_s
             self.note(f"{done}/{total} {self.unit} {detail}".rstrip())
 
-    def metrics(self, updates: int, shown: str = "loss") -> Callable[[Mapping[str, Any]], None]:
-        """Return what shows a training run of so many updates, told its metrics, one of them."""
+    def metrics(
+        self,
+        updates: int,
+        shown: str = "loss",
+        in_words: Callable[[float], str] = "{:.4f}".format,
+    ) -> Callable[[Mapping[str, Any]], None]:
+        """Return a function that shows a training run when it is told the run's metrics.
+
+        Args:
+            updates: Updates in all.
+            shown: Name of the metric that a line of progress has.
+            in_words: Makes a text of the score of a validation.
+        """
 
         def show(values: Mapping[str, Any]) -> None:
             if "score" in values:
-                self.note(f"update {values['update']}: validation {values['score']:.4f}")
+                score = in_words(values["score"])
+                self.note(f"update {values['update']}: validation {score}")
             else:
                 self.update(values["update"], updates, f"{shown} {values[shown]:.4f}")
 

@@ -141,6 +141,10 @@ def run_method(
                 f"got {value!r}"
             )
     updates = {**{"updates": options["updates"].default}, **config}["updates"]
+
+    def in_words(score: float) -> str:
+        return f"{row.metric} {row.score(score):.4f}"  # the metric with its own sign
+
     with Progress("train", "updates") as progress:
         result = train(
             problem,
@@ -151,8 +155,9 @@ def run_method(
             pool=None if pool is None else names_in(pool),
             policies=None if policies is None else names_in(policies),
             validate_on=validate_on,
-            on_progress=progress.metrics(updates, shown=method.shown),
+            on_progress=progress.metrics(updates, method.shown, in_words),
         )
     if result.best_score is not None:
-        typer.echo(f"best after update {result.best_update}: {result.best_score:.4f} in validation")
+        best = in_words(result.best_score)
+        typer.echo(f"best after update {result.best_update}: {best} in validation")
     typer.echo(f"policy in {result.policy}")

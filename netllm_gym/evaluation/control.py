@@ -92,7 +92,7 @@ def _result(
     if unfinished:
         raise InputError(
             f"{actor.name} must finish every episode to have a {problem.metric}, "
-            f"got stuck in {unfinished} of {len(values)}"
+            f"got stuck in {unfinished} of {len(values)}, which ended before all work was done"
         )
     bounds = getattr(actor, "upper_bounds", ())  # of each episode, if the policy certifies any
     return PolicyResult(

@@ -124,7 +124,8 @@ def default_teachers(pools: Sequence[ExperiencePool], imitates: bool) -> Sequenc
     asked = {pool.has_expert for pool in pools} if imitates else {False}
     if len(asked) > 1:
         raise InputError(
-            "policies must be named for pools of which some have an expert's answers, got none"
+            "policies must be named (--policies) for pools of which only some have an expert's "
+            "answers, got none"
         )
     if True in asked:
         return sorted({name for pool in pools for name in pool.policies})

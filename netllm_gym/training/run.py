@@ -174,6 +174,11 @@ class TrainingRun:
             InputError: If a resumed run's settings or origin differ; nothing is written then.
         """
         progress = RunState() if kept is None else self._resume(learner, kept)
+        if progress.update > schedule.updates:
+            raise InputError(
+                f"{self.last / 'state.json'}: update must be at most {schedule.updates}, "
+                f"got {progress.update}"
+            )
         last_update = min(schedule.updates, self.stop_after or schedule.updates)
         self.out.mkdir(parents=True, exist_ok=True)
         path = self.out / "metrics.jsonl"
@@ -246,7 +251,10 @@ class TrainingRun:
         for name, value in asked.items():
             if value != found[name]:
                 differs = _difference(value, found[name])
-                raise InputError(f"{name} must be that of the run in {self.out}, {differs}")
+                raise InputError(
+                    f"{name} must be that of the run in {self.out}, {differs}; "
+                    "name another out to begin a new run"
+                )
         progress = RunState(state["update"], state["best_update"], state["best_score"])
         best = progress.best_update
         if best is not None and not (self.out / "best").is_dir():

@@ -61,8 +61,8 @@ def window_training_data(request: TrainRequest, train_stride: int) -> WindowTrai
     holds = 1 <= train_stride <= MOST_SAMPLES
     check(holds, "train_stride", f"be in 1..{MOST_SAMPLES}", train_stride)
     arguments = {**problem.default_case, **problem.checked_case(**request.case)}
-    validated_on = problem.validation_dataset(arguments, request.validate_on)
     whole = problem.make_windows(**arguments)
+    validated_on = problem.validation_dataset(arguments, request.validate_on)
     validation = problem.make_windows(**{**arguments, problem.dataset_option: validated_on})
     learned_in, chosen_in = (each.dataset.euler_order for each in (whole, validation))
     if learned_in != chosen_in:
