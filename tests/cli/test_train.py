@@ -22,12 +22,34 @@ def help_of(capsys, monkeypatch, *command):
     return capsys.readouterr().out
 
 
+def own_options(name):
+    """Return the options of a method: the fields of its config, and what it learns from."""
+    own = set()
+    for method in (each for each in METHODS if each.name == name):
+        own |= options_of(method.default_config()).keys()
+        if method.learns_from == "pool":
+            own |= {"pool", "policies"}
+        else:
+            own |= {
+                option
+                for problem in problems().values()
+                if method.suits(problem)
+                for option in problem.case_options
+            }
+    return {option.replace("_", "-") for option in own}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_help_of_a_method_fits_on_a_screen(name, capsys, monkeypatch):
     text = help_of(capsys, monkeypatch, name, "--help")
     assert len(text.splitlines()) <= 45
-    others = {"pool", "traces", "dataset", "clone-updates"} - set(re.findall(r"--([\w-]+) ", text))
+    full = help_of(capsys, monkeypatch, name, "--help-all")
+    own = own_options(name)
+    others = set().union(*map(own_options, NAMES)) - own
     assert others  # no method has the options of all
+    for shown in (text, full):
+        assert not set(re.findall(r"--([\w-]+)", shown)) & others
+    assert own <= set(re.findall(r"--([\w-]+)", full))
 
 
 @pytest.mark.parametrize("name", NAMES)
