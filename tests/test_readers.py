@@ -62,7 +62,7 @@ def read_pool(folder, again):
         assert np.isfinite(episode.rewards).all()
         assert np.isfinite(episode.observations).all()
     pool.summary()
-    PaddedEpisodes.from_pool(pool)
+    PaddedEpisodes.from_pools([pool])
     PoolWriter(again, "abr", pool.env_spec, {"num_shards": 1}).write(0, episodes)
     for found, expected in zip(ExperiencePool.load(again).episodes, episodes, strict=True):
         assert_equal_episodes(found, expected)

@@ -13,7 +13,7 @@ from netllm_gym.evaluation.results import CaseResults, Counter, OnEpisode, Polic
 from netllm_gym.evaluation.rollout import Rollout, rollout, warm_up
 from netllm_gym.evaluation.statistics import group_numbers
 from netllm_gym.policies.loading import LoadedPolicy, check_names
-from netllm_gym.policies.policy import Policy
+from netllm_gym.policies.policy import Limit, Policy
 from netllm_gym.pools.episode import Episode
 from netllm_gym.problems.problem import ControlProblem
 
@@ -110,7 +110,7 @@ def _result(
 
 
 def _result_of_limit(
-    problem: ControlProblem, policy: LoadedPolicy, limit: Any, plan: Sequence[PlannedEpisode]
+    problem: ControlProblem, policy: LoadedPolicy, limit: Limit, plan: Sequence[PlannedEpisode]
 ) -> PolicyResult:
     return PolicyResult(
         policy=policy,

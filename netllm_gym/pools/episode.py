@@ -96,11 +96,6 @@ class Episode:
         columns = [self.infos[f"{ACTION_VALUE}{action}"] for action in range(len(names))]
         return np.stack(columns, axis=1) if columns else None
 
-    @property
-    def episode_return(self) -> float:
-        """Sum of the rewards, undiscounted."""
-        return float(self.rewards.sum())
-
 
 def _check_series(name: str, values: Any, dtype: type | None, num_steps: int | None = None) -> None:
     if not isinstance(values, np.ndarray) or (dtype is not None and values.dtype != dtype):

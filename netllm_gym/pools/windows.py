@@ -92,13 +92,6 @@ class PaddedEpisodes:
         return cls._fill(episodes, [episode.num_steps for episode in episodes])
 
     @classmethod
-    def from_pool(
-        cls, pool: ExperiencePool, policies: Collection[str] | None = None
-    ) -> "PaddedEpisodes":
-        """Lay a pool out, shard by shard; see `from_pools`."""
-        return cls.from_pools([pool], policies)
-
-    @classmethod
     def from_pools(
         cls, pools: Sequence[ExperiencePool], policies: Collection[str] | None = None
     ) -> "PaddedEpisodes":

@@ -92,7 +92,7 @@ def test_a_player_that_needs_its_episodes_in_a_row_may_have_an_expert(tmp_path):
 
 def test_a_batch_shows_what_was_done_and_what_is_imitated(tmp_path):
     pool = collect("abr", ["bba"], 3, tmp_path / "pool", CASE, expert="lowest")
-    episodes = PaddedEpisodes.from_pool(pool)
+    episodes = PaddedEpisodes.from_pools([pool])
     batch = Windows(episodes, np.zeros(episodes.mask.shape), 47).batch(np.arange(3))
     assert batch["actions"].any()
     assert not batch["targets"].any()
@@ -106,7 +106,7 @@ def test_the_language_model_imitates_the_expert_and_not_the_player(tmp_path):
     told = []
     run = TrainingRun(tmp_path / "run", progress=told.append)
     schedule = TrainConfig(updates=8, threads=1, warmup_fraction=0.0)
-    fit_llm(PaddedEpisodes.from_pool(pool), LLMConfig(**ABR_SIZES), schedule, run)
+    fit_llm(PaddedEpisodes.from_pools([pool]), LLMConfig(**ABR_SIZES), schedule, run)
     assert told[-1]["accuracy"] == 1.0
     policy = load_policy(str(tmp_path / "run/last"), "abr").factory
     env = find_problem("abr").make_env(2, **CASE)
@@ -120,14 +120,14 @@ def test_a_language_model_schedules_as_the_expert_does(tmp_path):
     config = LLMConfig(problem="cjs", max_steps=1, num_actions=0, observation_shape=())
     run = TrainingRun(tmp_path / "run", progress=told.append)
     schedule = TrainConfig(updates=30, threads=1, batch_episodes=64)
-    fit_llm(PaddedEpisodes.from_pool(pool), config, schedule, run)
+    fit_llm(PaddedEpisodes.from_pools([pool]), config, schedule, run)
     # Nobody can foresee what was drawn: told to imitate the player, it is right half the time.
     assert min(told[-1][f"{part}_accuracy"] for part in ("stage", "executor")) > 0.9
 
 
 def test_of_d3rlpy_only_cloning_learns_the_answers(tmp_path):
     pool = collect("abr", ["random"], 3, tmp_path / "pool", CASE, expert="lowest")
-    episodes = PaddedEpisodes.from_pool(pool)
+    episodes = PaddedEpisodes.from_pools([pool])
     sizes = {"num_features": 36, "num_actions": 6, "max_steps": 47}
     for method in ("bc", "cql", "dt"):
         config = OfflineConfig(problem="abr", method=method, **sizes)

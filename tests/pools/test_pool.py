@@ -101,7 +101,7 @@ def test_policy_index_is_that_of_the_pool_in_every_shard(tmp_path):
     write_pool(tmp_path / "pool", {"num_shards": 2}, shards)
     pool = ExperiencePool.load(tmp_path / "pool")
     assert pool.columns("policy")["policy"].tolist() == [1, 0]
-    assert pool.summary().policies["mpc"].mean_return == pytest.approx(shards[0][0].episode_return)
+    assert pool.summary().policies["mpc"].mean_return == pytest.approx(shards[0][0].rewards.sum())
 
 
 def test_summary_counts_per_policy(folder):
@@ -113,7 +113,7 @@ def test_summary_counts_per_policy(folder):
     for name in ("bba", "mpc"):
         mine = [episode for episode in EPISODES if episode.policy == name]
         steps = sum(episode.num_steps for episode in mine)
-        paid = sum(episode.episode_return for episode in mine)
+        paid = sum(episode.rewards.sum() for episode in mine)
         assert summary.policies[name][:2] == (len(mine), steps)
         assert summary.policies[name].mean_return == pytest.approx(paid / len(mine))
         assert summary.policies[name].mean_reward == pytest.approx(paid / steps)

@@ -105,14 +105,14 @@ def test_a_pool_is_laid_out_as_its_episodes_are(tmp_path):
         writer.write(number, made[2 * number : 2 * number + 2])
     pool = ExperiencePool.load(tmp_path / "pool")
     for policies, kept in ((None, made), (["mpc"], made[1::2])):
-        found, expected = PaddedEpisodes.from_pool(pool, policies), PaddedEpisodes.of(kept)
+        found, expected = PaddedEpisodes.from_pools([pool], policies), PaddedEpisodes.of(kept)
         assert found.policies == expected.policies
         for name in ("observations", "actions", "rewards", "mask", "policy", "seed"):
             np.testing.assert_array_equal(
                 getattr(found, name), getattr(expected, name), strict=True, err_msg=name
             )
     with pytest.raises(InputError, match=r"policies must be in the pool \(bba, mpc\), got 'bola'"):
-        PaddedEpisodes.from_pool(pool, ["bola"])
+        PaddedEpisodes.from_pools([pool], ["bola"])
 
 
 def test_what_cannot_be_laid_out_is_refused():

@@ -160,7 +160,7 @@ def pools(tmp_path_factory):
 
 def test_several_pools_are_laid_out_one_after_the_other(pools):
     both = PaddedEpisodes.from_pools([ExperiencePool.load(each) for each in pools], ["bba"])
-    alone = [PaddedEpisodes.from_pool(ExperiencePool.load(each), ["bba"]) for each in pools]
+    alone = [PaddedEpisodes.from_pools([ExperiencePool.load(each)], ["bba"]) for each in pools]
     for name in ("observations", "actions", "rewards", "seed"):
         parts = [getattr(each, name) for each in alone]
         np.testing.assert_array_equal(getattr(both, name), np.concatenate(parts))
@@ -198,7 +198,7 @@ def test_the_best_teacher_of_several_pools_has_the_highest_mean_over_all(pools):
     opened = [ExperiencePool.load(each) for each in pools]
     returns = {
         name: np.mean(
-            [e.episode_return for pool in opened for e in pool.episodes if e.policy == name]
+            [e.rewards.sum() for pool in opened for e in pool.episodes if e.policy == name]
         )
         for name in ("bba", "bola")
     }

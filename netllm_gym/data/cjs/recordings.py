@@ -20,8 +20,6 @@ from netllm_gym.data.cjs.workload import MOST_MS, MOST_TASKS, JobTemplate, Workl
 from netllm_gym.files import errors_begin_with
 from netllm_gym.typed_json import Rule, in_range, read_checked
 
-KIND = "netllm-gym cjs recording 1"
-
 _Count = Annotated[int, in_range(0, MOST_TASKS)]
 _Duration = Annotated[float, in_range(0, MOST_MS)]
 

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netllm_gym.data.cjs.named import workload
-from netllm_gym.data.cjs.recordings import KIND
 from netllm_gym.data.cjs.workload import FIRST, FRESH, LEVELS, REST, JobTemplate, Waves, Workload
 from netllm_gym.errors import InputError
 from tests.envs.cjs.golden import read_golden, recording_of_golden, recording_of_made
 from tests.test_readers import FEW, MANY, harmed_bytes, harmed_json
 
+KIND = "netllm-gym cjs recording 1"
 MADE = json.loads((Path(__file__).parents[2] / "golden/made_workloads.json").read_text())
 
 
