@@ -96,7 +96,7 @@ def test_observations_stay_in_their_space_and_spaces_stay_the_same(env_id):
 
 
 @every_env
-def test_pickled_midway_it_goes_on_alike(env_id):
+def test_an_env_that_is_pickled_midway_ends_alike(env_id):
     env = gym.make(env_id, disable_env_checker=True)
     env.reset(seed=9)
     env.step(env.action_space.sample())

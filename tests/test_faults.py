@@ -101,7 +101,7 @@ def failed(capsys, arguments, named, statuses=(1,)):
     # Of a pool its description fits, of a run its metrics, then what is larger does not.
     [*((name, 100) for name in WRITERS), ("collect", 2000), ("train", 2000)],
 )
-def test_a_full_disk_is_named_and_what_was_written_goes_on(
+def test_a_full_disk_is_named_and_what_was_written_is_resumed(
     capsys, tmp_path, made, name, holds_bytes
 ):
     arguments, named = commands(made, tmp_path)[name]

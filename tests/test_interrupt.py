@@ -1,4 +1,4 @@
-"""Ctrl-C: one sentence with the command that goes on, nothing lost, no process left.
+"""Ctrl-C: one sentence with the command that resumes, nothing lost, no process left.
 
 A shell shows 130; what starts the command sees that it died of SIGINT, as it did.
 """
@@ -45,10 +45,10 @@ def test_ctrl_c_is_one_sentence_with_the_command(capsys, monkeypatch, tmp_path, 
     monkeypatch.setattr(Progress, "update", interrupted)
     assert run(arguments) == 130
     lines = capsys.readouterr().err.splitlines()
-    goes_on = "begin again with" if name == "bench" else "finished work is kept, resume with"
+    advice = "begin again with" if name == "bench" else "finished work is kept, resume with"
     json_or_out = f"'{out}.json'" if name == "bench" else f"'{out}'"
     command = " ".join(["netllm-gym", *arguments[:-1], json_or_out])
-    assert lines == [f"netllm-gym: interrupted; {goes_on} `{command}`"]
+    assert lines == [f"netllm-gym: interrupted; {advice} `{command}`"]
     assert not (tmp_path / "my out.json").exists()
 
 

@@ -24,7 +24,7 @@ def killed_until_it_ends(command, out, seed):
     """Kill a command ten times and let it end; return what it left, each time it ended.
 
     The moments lie one in each tenth of the time that an unbroken run takes, in random order. Each
-    run goes on from what the last one left; one that ends before its moment makes room for the
+    run resumes from what the last one left; one that ends before its moment makes room for the
     next, which begins anew. The machine may have less to do than during the unbroken run, so the
     moments come nearer then: all runs might end before a late one.
     """
@@ -52,7 +52,7 @@ def killed_until_it_ends(command, out, seed):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_killed_collection_goes_on_to_equal_bytes(tmp_path, workers):
+def test_a_killed_collection_resumes_to_equal_bytes(tmp_path, workers):
     collect = ["collect", "abr", "--policies", "random,robust_mpc", "--episodes", 2000]
     pools = killed_until_it_ends([*collect, "--workers", workers], tmp_path / "pools", workers)
     whole = files_of(tmp_path / "pools/whole")
@@ -80,7 +80,7 @@ def test_a_killed_worker_is_one_sentence_and_what_was_made_stays(tmp_path):
     assert sorted(path.name for path in out.iterdir()) == ["meta.json"]
 
 
-def test_a_killed_training_goes_on_to_equal_weights(tmp_path):
+def test_a_killed_training_resumes_to_equal_weights(tmp_path):
     pool = tmp_path / "pool"
     collect = ["collect", "abr", "--policies", "bba,bola", "--episodes", 20, "--out", pool]
     assert Command(collect).end().status == 0

@@ -38,7 +38,7 @@ def titles(steps):
     return [re.sub(r" \(.*\)", "", step.title) for step in steps]
 
 
-def test_what_stands_after_the_dashes_goes_on():
+def test_what_stands_after_the_dashes_is_passed_to_the_command():
     parsed, extra = quickstart.parse(["--test", "--", "-k", "floors", "--cuda", "--"])
     assert parsed.test
     assert not parsed.cuda

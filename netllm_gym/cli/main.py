@@ -1,4 +1,4 @@
-"""`netllm-gym`: a thin skin over the Python functions of the same names."""
+"""The commands of `netllm-gym`: they read options, call Python functions and print results."""
 
 import json
 import os
@@ -174,8 +174,9 @@ def report(
     play: Annotated[
         str,
         typer.Option(
-            help="One or two policies, names or folders, to play an episode of each table; auto "
-            "takes the best row known by name and the bound, else the two best; or none."
+            help="One or two policies, names or folders: they play an episode of each table. "
+            "auto: the best policy known by name and the bound play, or the two best without a "
+            "bound. none: no episode is played."
         ),
     ] = "auto",
     episode: Annotated[

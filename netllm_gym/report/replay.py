@@ -171,7 +171,7 @@ class Pictures(ABC):
         """
         problem = find_problem(table.problem)
         loaded = _load_players(table, policies, self.replayable(problem))
-        with _naming_the_way_out():
+        with _hint_at_play_none():
             case = self.open(problem, problem.case_from_text(table.case))
         episodes = self.episodes(case, table.rows[0].n)
         actors = [policy.factory(case) for policy in loaded]
@@ -293,8 +293,8 @@ def _load_players(
 
 
 @contextmanager
-def _naming_the_way_out() -> Iterator[None]:
-    """Let a case that cannot be made on this machine say how to do without."""
+def _hint_at_play_none() -> Iterator[None]:
+    """Add to an error that `--play none` makes a report without a played episode."""
     try:
         yield
     except InputError as error:

@@ -39,7 +39,7 @@ from netllm_gym.training.offline_examples import Examples
 from netllm_gym.training.run import Learner, TrainingRun, TrainResult, cpu_threads
 
 _SHAPE = ("hidden_units", "context_steps", "num_layers", "num_heads")  # of both configs
-TARGET = "target|"  # before the names of the target network's weights, among the moments
+TARGET = "target|"  # before the names of the target network's weights in the optimizer's file
 
 
 def train_offline(request: TrainRequest, config: OfflineTraining) -> TrainResult:
@@ -141,15 +141,15 @@ class _OfflineLearner(Learner):
             TARGET + name: each for name, each in self._target().items()
         }
 
-    def load_optimizer_state(self, moments: Mapping[str, Tensor], path: Path) -> None:
-        """Put back what `moments` gave."""
+    def load_optimizer_state(self, tensors: Mapping[str, Tensor], path: Path) -> None:
+        """Put back what `optimizer_state` returned."""
         target = self._target()
         for name, each in target.items():
-            found = moments.get(TARGET + name)
+            found = tensors.get(TARGET + name)
             if found is None or found.shape != each.shape:
                 raise InputError(f"{path} must fit the policy, got no fitting {TARGET + name}")
             each.copy_(found)
-        of_adam = {name: each for name, each in moments.items() if not name.startswith(TARGET)}
+        of_adam = {name: each for name, each in tensors.items() if not name.startswith(TARGET)}
         super().load_optimizer_state(of_adam, path)
 
     def _target(self) -> dict[str, Tensor]:
@@ -158,11 +158,11 @@ class _OfflineLearner(Learner):
         return {} if network is None else dict(network.state_dict())
 
     def state(self) -> dict[str, Any]:
-        """Return where the learning rate stands."""
+        """Return the number of tokens seen and the learning rate."""
         return {"tokens_seen": self.algorithm.tokens_seen, "learning_rate": self._learning_rate}
 
     def restore(self, state: Mapping[str, Any], path: Path) -> None:
-        """Put back what `state` gave."""
+        """Put back what `state` returned."""
         tokens_seen, rate = state.get("tokens_seen"), state.get("learning_rate")
         if type(tokens_seen) is not int or type(rate) is not float:
             raise InputError(

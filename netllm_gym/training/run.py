@@ -93,9 +93,9 @@ class Learner:
         """Return the state of the optimizer, which an update changes besides the weights."""
         return flat_optimizer_state(self.network, self.optimizer)
 
-    def load_optimizer_state(self, moments: Mapping[str, Tensor], path: Path) -> None:
+    def load_optimizer_state(self, tensors: Mapping[str, Tensor], path: Path) -> None:
         """Restore what `optimizer_state` returned; `path` is where it was read."""
-        load_flat_optimizer_state(self.network, self.optimizer, moments, path)
+        load_flat_optimizer_state(self.network, self.optimizer, tensors, path)
 
     def state(self) -> dict[str, Any]:
         """Return what else later updates depend on, as JSON values; here nothing."""
@@ -124,8 +124,8 @@ class TrainingRun:
         trained_on: Where the training data and the validation came from, as JSON values; kept in
             the policy's folder, and a run is resumed only with an equal one.
         progress: Told the metrics of each update and validation.
-        resume: Go on from `out/last` if there is one.
-        stop_after: Leave off after this update, as an interrupted run would; for tests.
+        resume: Resume from `out/last` if it exists.
+        stop_after: Stop after this update, as an interrupted run would; for tests.
     """
 
     out: Path
@@ -146,7 +146,7 @@ class TrainingRun:
         return self.out / "last"
 
     def open(self) -> Path | None:
-        """Mend what a kill left; return `last` if the learner must be made with its weights.
+        """Repair what a killed run left; return `last` if the learner must take its weights.
 
         Raises:
             InputError: If `out` holds something else, or a run that is not to be resumed.
@@ -229,11 +229,11 @@ class TrainingRun:
 
     def _write(self, folder: Path, learner: Learner, progress: RunState) -> None:
         learner.write(folder, self.trained_on)
-        moments = folder / OPTIMIZER_FILE
-        write_tensors(moments, learner.optimizer_state())
+        optimizer_file = folder / OPTIMIZER_FILE
+        write_tensors(optimizer_file, learner.optimizer_state())
         state = {
             "schema": STATE_SCHEMA,
-            "optimizer_sha256": file_sha256(moments),
+            "optimizer_sha256": file_sha256(optimizer_file),
             **asdict(progress),
             **learner.settings,
             **learner.state(),
@@ -262,8 +262,9 @@ class TrainingRun:
                 f"{self.out} must hold the policy of update {best}, got no folder best"
             )
         learner.restore(state, path)
-        moments = self.last / OPTIMIZER_FILE
-        learner.load_optimizer_state(read_tensors(moments, state["optimizer_sha256"]), moments)
+        optimizer_file = self.last / OPTIMIZER_FILE
+        tensors = read_tensors(optimizer_file, state["optimizer_sha256"])
+        learner.load_optimizer_state(tensors, optimizer_file)
         self._cut_metrics(progress.update)
         return progress
 
@@ -321,7 +322,7 @@ def flat_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> 
 def load_flat_optimizer_state(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    moments: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
     path: Path,
 ) -> None:
     """Restore what `flat_optimizer_state` returned.
@@ -330,7 +331,7 @@ def load_flat_optimizer_state(
         InputError: If the state belongs to another model.
     """
     parameters = dict(model.named_parameters())
-    for key, value in moments.items():
+    for key, value in tensors.items():
         name, _, moment = key.rpartition("|")
         each = parameters.get(name)
         shape = None if each is None else torch.Size() if moment == "step" else each.shape

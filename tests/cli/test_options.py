@@ -91,7 +91,7 @@ def test_a_required_option_may_stand_in_the_file(capsys, tmp_path):
     assert meta["env_spec"]["arguments"]["noise"] is True
 
 
-def test_a_seed_draws_other_actions_in_the_same_worlds(tmp_path):
+def test_a_seed_draws_other_actions_on_the_same_traces(tmp_path):
     traces = tmp_path / "traces"
     traces.mkdir()
     (traces / "a").write_text("0 1\n100 2\n200 1.5\n")

@@ -122,7 +122,7 @@ def test_other_plan_in_the_same_folder_is_refused(tmp_path):
     assert files(tmp_path / "pool") == before
 
 
-def test_worlds_are_read_once_for_all_shards(tmp_path, monkeypatch):
+def test_recordings_are_read_once_for_all_shards(tmp_path, monkeypatch):
     read = []
 
     def load(name):

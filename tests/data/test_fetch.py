@@ -121,7 +121,7 @@ def test_what_is_fetched_can_be_named_and_is_fetched_once(server, home):
     assert len(server.asked) == 12
 
 
-def test_a_wrong_file_is_refused_and_the_next_run_goes_on(server, clone, home):
+def test_a_wrong_file_is_refused_and_the_next_run_resumes(server, clone, home):
     path = clone / "repo" / "traces" / NAMES[7]
     path.write_bytes(text_of(NAMES[7]) + b"30 1\n")
     with pytest.raises(OSError, match="its SHA-256 is not") as caught:
@@ -184,7 +184,7 @@ fetch.fetch(test_fetch.MADE, test_fetch.Path({home!r}), {address!r})
 """
 
 
-def test_a_killed_client_goes_on(server, home):
+def test_a_killed_client_resumes(server, home):
     killed = threading.Event()
 
     def trickle(handler, number):

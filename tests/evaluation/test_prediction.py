@@ -131,7 +131,7 @@ def test_a_table_of_predictors(tmp_path):
     assert "bootstrap over 6 videos and 10 users; differences are paired by window" in text
 
 
-def test_what_was_amiss_is_in_the_table_and_its_text(tmp_path):
+def test_what_was_repaired_is_in_the_table_and_its_text(tmp_path):
     folder = tmp_path / "video1/5Hz"
     folder.mkdir(parents=True)
     rows = [f"{0.2 * n + (5.0 if n > 90 else 0.0)},0,0,{n % 7}" for n in range(200)]

@@ -168,7 +168,7 @@ def test_an_imported_pool_can_be_trained_on_only_when_what_was_played_is_named(
     assert "3 episodes, 141 steps of bba" in capsys.readouterr().out
     (first, *_) = ExperiencePool.load(out, "abr").episodes
     np.testing.assert_array_equal(first.observations, played[0].observations)
-    assert run([*imported, str(out), *case]) == 0  # goes on: nothing is left to do
+    assert run([*imported, str(out), *case]) == 0  # resumed: nothing is left to do
     train = ["train", "llm", "abr", "--updates", "1", "--validate-on", "synthetic-valid"]
     assert run([*train, "--pool", str(out), "--out", str(policy)]) == 0
     bare = tmp_path / "bare"

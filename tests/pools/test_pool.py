@@ -1,4 +1,4 @@
-"""Pools on disk: what goes in comes out, what is broken is named, what was killed goes on."""
+"""Pools on disk: what goes in comes out, what is broken is named, what was killed is resumed."""
 
 import dataclasses
 import hashlib
@@ -190,7 +190,7 @@ KILL_POINTS = [(nth, when) for nth in range(7) for when in ("half written", "bef
 
 
 @pytest.mark.parametrize(("nth", "when"), KILL_POINTS)
-def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch, nth, when):
+def test_a_killed_run_resumes_to_the_same_bytes(tmp_path, monkeypatch, nth, when):
     write_pool(tmp_path / "whole")
     placed = []
     replace, fsync, write = Path.replace, files.os.fsync, PoolWriter.write

@@ -51,7 +51,7 @@ def test_a_run_remembers_its_pool_its_validation_and_what_its_teachers_saw(tmp_p
         assert len(kept["validation_sha256"]) == 64
 
 
-def test_a_run_goes_on_only_with_its_pool_teachers_and_validation(tmp_path, pool, valid):
+def test_a_run_is_resumed_only_with_its_pool_teachers_and_validation(tmp_path, pool, valid):
     out = tmp_path / "run"
     two = dataclasses.replace(ONE, updates=2)
     case = {"traces": "synthetic", "video": "synthetic"}
@@ -108,16 +108,16 @@ def test_a_pool_that_does_not_say_what_was_played_is_one_sentence(tmp_path, pool
     assert not (tmp_path / "run").exists()
 
 
-def test_worlds_without_a_validation_list_of_their_own_need_one_named(tmp_path, pool):
+def test_traces_without_a_validation_list_of_their_own_need_one_named(tmp_path, pool):
     # fcc-valid lies inside fcc-train, so it is no default for it.
-    for worlds in ("fcc-train", "synthetic-test"):
-        other = shutil.copytree(pool, tmp_path / worlds)
+    for traces in ("fcc-train", "synthetic-test"):
+        other = shutil.copytree(pool, tmp_path / traces)
         meta = json.loads((other / "meta.json").read_text())
-        meta["env_spec"]["arguments"]["traces"] = worlds
+        meta["env_spec"]["arguments"]["traces"] = traces
         (other / "meta.json").write_text(json.dumps(meta))
         with pytest.raises(
             InputError,
-            match=f"validate_on must name traces, since {worlds} has no validation list of its own",
+            match=f"validate_on must name traces, since {traces} has no validation list of its own",
         ):
             train("abr", other, tmp_path / "run", CONFIG, ONE, ["bba"])
 

@@ -61,14 +61,16 @@ def made_player(tmp_path, **more):
 
 @pytest.mark.parametrize("layout", ["compact", "netllm"])
 @pytest.mark.parametrize("context_steps", [None, 3])
-def test_a_whole_episode_is_judged_as_it_was_played_step_by_step(tmp_path, layout, context_steps):
+def test_a_whole_episode_has_the_log_probs_of_its_play_step_by_step(
+    tmp_path, layout, context_steps
+):
     network = made_player(tmp_path, layout=layout, context_steps=context_steps)
     env, plan = trace_episodes(SHORT, [LINK]).episodes(0, None)
     episodes = rollout(network.player(env.num_envs, sampled=True), env, plan).episodes
     read = end_to_end(remembered(network, [episode.observations for episode in episodes]))
     actions = np.concatenate([episode.actions for episode in episodes])
     with torch.no_grad():
-        judged = network.evaluate_actions(read, actions)
+        evaluated = network.evaluate_actions(read, actions)
     assert len(set(actions)) > 2
     for row, episode in enumerate(episodes):
         alone = LLMPolicy(network.model, 1)
@@ -78,7 +80,7 @@ def test_a_whole_episode_is_judged_as_it_was_played_step_by_step(tmp_path, layou
             logits = torch.from_numpy(alone.logits(seen[None, :6], np.zeros(1)))[0]
             wanted.append(float(torch.log_softmax(logits, 0)[action]))
             alone._actions, alone._steps = np.array([action]), alone._steps + 1
-        got = judged.log_probs[row * STEPS : (row + 1) * STEPS]
+        got = evaluated.log_probs[row * STEPS : (row + 1) * STEPS]
         assert got.tolist() == pytest.approx(wanted, abs=1e-4)
 
 
@@ -89,12 +91,12 @@ def test_the_critic_is_that_of_the_network_and_its_actor_stays(tmp_path):
     read = end_to_end(remembered(network, [episode.observations for episode in episodes]))
     actions = np.concatenate([episode.actions for episode in episodes])
     with torch.no_grad():
-        judged, wanted = (
+        evaluated, wanted = (
             network.evaluate_actions(read, actions),
             critic.evaluate_actions(read, actions),
         )
-    assert torch.equal(judged.values, wanted.values)
-    assert torch.equal(judged.return_std, wanted.return_std)
+    assert torch.equal(evaluated.values, wanted.values)
+    assert torch.equal(evaluated.return_std, wanted.return_std)
     task = PPOTask(lambda: network, trace_episodes(SHORT, [LINK]))
     train_ppo(task, SHORT, TrainingRun(tmp_path / "a"))
     changed = {
@@ -107,9 +109,9 @@ def test_the_critic_is_that_of_the_network_and_its_actor_stays(tmp_path):
 
 def test_episodes_stay_whole_in_every_minibatch(tmp_path):
     network, seen = made_player(tmp_path), []
-    judge = network.evaluate_actions
+    evaluate_actions = network.evaluate_actions
     network.evaluate_actions = lambda read, actions: (
-        seen.append(read[:, 5, -1]) or judge(read, actions)
+        seen.append(read[:, 5, -1]) or evaluate_actions(read, actions)
     )
     task = PPOTask(lambda: network, trace_episodes(SHORT, [LINK]))
     train_ppo(task, SHORT, TrainingRun(tmp_path / "a"))

@@ -61,7 +61,7 @@ def test_a_run_depends_on_its_seeds_and_not_on_what_was_drawn_before(tmp_path, m
     assert a != c
 
 
-def test_a_run_goes_on_only_as_it_began(tmp_path):
+def test_a_run_is_resumed_only_as_it_began(tmp_path):
     episodes, config = make_episodes(6), make_config("bc")
     fit_offline(episodes, config, make_schedule("bc"), TrainingRun(tmp_path / "run", stop_after=2))
     run = TrainingRun(tmp_path / "run", resume=True)

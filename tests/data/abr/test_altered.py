@@ -102,10 +102,10 @@ def test_what_cannot_be_is_refused():
         Alteration(capacity=(0.0, 1.0))
 
 
-def test_altered_worlds_are_judged_on_the_validation_of_the_plain_ones():
-    worlds = PROBLEMS["abr"].validation_dataset
-    assert worlds({"traces": "clean-train~12+400"}, None) == "clean-valid"
-    assert worlds({"traces": "clean-train"}, None) == "clean-valid"
-    assert worlds({"traces": "clean-train~12"}, "clean-valid~12") == "clean-valid~12"
+def test_altered_traces_are_validated_on_the_list_of_the_plain_ones():
+    validation_dataset = PROBLEMS["abr"].validation_dataset
+    assert validation_dataset({"traces": "clean-train~12+400"}, None) == "clean-valid"
+    assert validation_dataset({"traces": "clean-train"}, None) == "clean-valid"
+    assert validation_dataset({"traces": "clean-train~12"}, "clean-valid~12") == "clean-valid~12"
     with pytest.raises(InputError, match="since fcc-test~12 has no validation list of its own"):
-        worlds({"traces": "fcc-test~12"}, None)
+        validation_dataset({"traces": "fcc-test~12"}, None)

@@ -33,7 +33,7 @@ def test_cooked_rows_are_kept_and_their_time_counts_from_the_first(tmp_path):
     assert [trace.first_sample for trace in dataset.traces] == [0, 0]  # the video begins there
 
 
-def test_what_is_amiss_is_repaired_and_counted(tmp_path):
+def test_rows_that_break_the_rules_are_repaired_and_counted(tmp_path):
     rows = [
         *rows_at([0.0, 0.2, 0.4]),
         (0.3, 0, 0, 0),  # back in time

@@ -52,7 +52,7 @@ def test_tasks_of_one_job_one_after_the_other_are_a_spell():
     assert late == [(0, 0, 2, 7), (1, 1, 7, 10)]
 
 
-def test_an_episode_that_goes_on_is_cut_at_its_clock():
+def test_an_episode_that_has_not_ended_is_cut_at_its_clock():
     now = played(ACTIONS[:1])
     assert now.now_s == 5.0
     assert now.end_s.tolist() == [6.0, 4.0, 5.0]  # the task that runs is known to its end
