@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -295,8 +296,7 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     except ModuleNotFoundError as error:
-        wanted = how_to_install(EXTRA_OF.get(error.name or "", "all"))
-        return _fail(f"{error.name} must be installed, got none: {wanted}", 2)
+        return _fail(_without_module(error), 2)
     except MemoryError as error:
         return _fail(f"this machine has too little memory for that: {one_line(error)}", 1)
     except OSError as error:
@@ -308,6 +308,17 @@ def run(arguments: list[str]) -> int:
         kept = "finished work is kept, resume with" if can_resume else "begin again with"
         return _fail(f"interrupted; {kept} `{again}`", INTERRUPTED)
     return status
+
+
+def _without_module(error: ModuleNotFoundError) -> str:
+    """Return a sentence on a module that is not installed, with an extra that brings it, if any."""
+    extra = EXTRA_OF.get((error.name or "").partition(".")[0])
+    if extra is not None:
+        return f"{error.name} must be installed, got none: {how_to_install(extra)}"
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    modules = [str(frame.f_globals.get("__name__")) for frame in frames]
+    importers = [name for name in modules if name.partition(".")[0] != "importlib"]
+    return f"{error.name} must be installed, got no such module (it is imported by {importers[-1]})"
 
 
 def _fail(sentence: str, status: int) -> int:

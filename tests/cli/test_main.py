@@ -201,6 +201,18 @@ def test_a_missing_library_is_one_sentence(capsys, tmp_path, monkeypatch, traces
     )
 
 
+def test_a_module_that_a_users_module_lacks_is_named_with_who_imports_it(
+    capsys, tmp_path, monkeypatch, traces
+):
+    (tmp_path / "my_own_policies.py").write_text("import no_such_module.part\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    said = refused(capsys, "bench", "abr", "--traces", traces, "--policies", "my_own_policies:Mine")
+    assert (
+        "no_such_module must be installed, got no such module (it is imported by my_own_policies)"
+    ) in said
+    assert "pip install" not in said
+
+
 def test_no_arguments_show_the_help(capsys):
     assert run([]) == 0
     assert "bench" in capsys.readouterr().out

@@ -133,6 +133,9 @@ def test_a_method_of_somebody_else_trains_by_one_row(tmp_path, capsys, monkeypat
         "case": {"traces": "synthetic"},
     }
     assert f"policy in {out}" in capsys.readouterr().out
+    config.write_text("help-all = true\n")
+    assert run([*command, "--config", str(config)]) == 2
+    assert "must hold options of this command only, got 'help-all'" in capsys.readouterr().err
     assert run([*command, "--backbone", "tiny"]) == 2
     assert "No such option: --backbone" in capsys.readouterr().err
 
