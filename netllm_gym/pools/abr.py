@@ -1,4 +1,4 @@
-"""ABR observations as flat columns, and back.
+"""Turn ABR observations into flat columns, and back.
 
 Consecutive (6, W) matrices of an episode differ by one new column and the sizes on offer; the
 other cells repeat earlier ones. A pool therefore keeps, per step, the five newest
@@ -37,7 +37,7 @@ SERIES_ROWS = {  # column of the pool (T,) -> row of the observation
 
 
 def to_columns(observations: Float32Array) -> dict[str, NDArray[Any]]:
-    """Take an episode's matrices apart.
+    """Turn the observations of an episode into columns.
 
     Args:
         observations: (T, 6, W) float32 of one whole episode, W at least 6.
@@ -69,7 +69,7 @@ def to_columns(observations: Float32Array) -> dict[str, NDArray[Any]]:
 
 
 def from_columns(columns: Mapping[str, NDArray[Any]]) -> Float32Array:
-    """Rebuild the matrices of one episode.
+    """Rebuild the observations of an episode.
 
     Args:
         columns: As `to_columns` returns them.

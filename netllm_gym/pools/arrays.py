@@ -1,4 +1,4 @@
-"""Observations that are arrays of one shape as one column, and back: the codec of most problems."""
+"""The codec of most problems: observations that are arrays of one shape become one column."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""CJS observations as flat columns, and back.
+"""Turn CJS observations into flat columns, and back.
 
 Consecutive views of an episode hold the same jobs with few changes. A pool therefore keeps what
 never changes once per episode (tasks of a stage, edges, arrival and work of a job), and the rest as
@@ -62,7 +62,7 @@ COLUMNS = {**STEP_COLUMNS, **JOB_COLUMNS, **STAGE_COLUMNS, **SERIES_COLUMNS, **O
 
 
 def to_columns(observations: ClusterView) -> dict[str, NDArray[Any]]:
-    """Take an episode's views apart.
+    """Turn the observations of an episode into columns.
 
     Args:
         observations: T rows, the decisions of one whole episode.
@@ -117,7 +117,7 @@ def to_columns(observations: ClusterView) -> dict[str, NDArray[Any]]:
 
 
 def from_columns(columns: Columns) -> ClusterView:
-    """Rebuild the views of one episode.
+    """Rebuild the observations of an episode.
 
     Args:
         columns: As `to_columns` returns them; whole numbers may be of a narrower type.

@@ -14,26 +14,26 @@ from netllm_gym.arrays import FloatArray, IntArray
 from netllm_gym.errors import InputError
 
 MAX_INT64 = 2**63 - 1
-ACTION_VALUE = "value_"  # infos value_0, value_1, ...: what each action was worth, if known
+ACTION_VALUE = "value_"  # infos value_0, value_1, ...: the value of each action, if known
 
 
 @dataclass(frozen=True, eq=False)
 class Episode:
-    """T decisions of one policy, and the case it played.
+    """T decisions of one policy, and the case that it played.
 
     Attributes:
         observations: (T, ...) what the policy saw before each action; no terminal observation. An
             array, or whatever the problem's columns are made from; None where it was not kept.
         actions: (T,) int64, or (T, parts) where an action has parts.
         rewards: (T,) float64, of the step that each action led to.
-        terminated: The problem was over after the last step.
-        truncated: The episode was cut off after the last step.
+        terminated: Whether the last step reached a terminal state.
+        truncated: Whether the episode was cut off after the last step.
         policy: Name of the policy that acted.
         seed: Seed of the episode.
         case: What was played, such as trace and start pointer; str or int values.
-        infos: (T,) float64 each, what the environment reported of each step.
-        expert_actions: What an expert would have done at each step, shaped as `actions`; None where
-            no expert was asked (`collection/expert.py`).
+        infos: Name -> (T,) float64, what the environment reported in each step.
+        expert_actions: The action of an expert in each step, shaped as `actions`; None if no expert
+            was asked. See `collection/expert.py`.
     """
 
     observations: Any

@@ -1,7 +1,7 @@
-"""The `meta.json` of an experience pool: what was asked for, and which shards are written.
+"""The `meta.json` of an experience pool: its plan, and which shards are written.
 
-It holds no time, and of paths only those that were asked for by name, so equal commands give
-equal descriptions, byte for byte.
+It holds no time, and no paths but those in the options of the command, so equal commands give equal
+bytes.
 """
 
 import json
@@ -25,7 +25,7 @@ Count = Annotated[int, in_range(1, MAX_COUNT)]
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """What `meta.json` says of a shard."""
+    """The entry of a shard in `meta.json`."""
 
     number: int
     sha256: str
@@ -61,8 +61,8 @@ class Meta:
 
     Attributes:
         problem: Name of the problem.
-        env_spec: What the environment was made from.
-        plan: What was asked for; `num_shards` says how many shards make the pool whole.
+        env_spec: Arguments and data from which the environment was made.
+        plan: The plan of the pool; `num_shards` is the number of shards of the finished pool.
         shards: The shards that are written, by number.
     """
 
@@ -84,11 +84,11 @@ class Meta:
 
     @property
     def num_planned(self) -> int:
-        """How many shards make the pool whole."""
+        """Number of shards of the finished pool."""
         return int(self.plan["num_shards"])
 
     def to_json(self) -> bytes:
-        """Write it out; equal content gives equal bytes."""
+        """Return the content as JSON; equal content gives equal bytes."""
         shards = [self.shards[number] for number in sorted(self.shards)]
         content = _Content(
             format="netllm-gym experience pool",

@@ -1,11 +1,11 @@
-"""NetLLM's experience pools: pickles, taken apart without unpickling.
+"""Read NetLLM's experience pools, which are pickle files, without unpickling them.
 
 NetLLM keeps a pool as one pickled object of `plm_special.data.exp_pool.ExperiencePool` with four
-lists of equal length: `states` (6, 6) float32, `actions` (rungs), `rewards`, `dones`. `pickled.py`
-replays it and knows five names: that class and numpy's `_reconstruct`, `scalar`, `ndarray` and
-`dtype`. A file that asks for another name is refused with the name.
+lists of equal length: `states` (6, 6) float32, `actions` (rungs), `rewards`, `dones`.
+`data/pickled.py` reads it and allows five names: that class and numpy's `_reconstruct`, `scalar`,
+`ndarray` and `dtype`. A file with another name is refused.
 
-A pool says nothing of traces, video, policies or seeds; only the ends of episodes are marked.
+Such a pool has no traces, video, policies or seeds; only the ends of episodes are marked.
 """
 
 import math
@@ -31,11 +31,11 @@ def read_netllm_pool(path: Path, policy: str) -> list[Episode]:
 
     Args:
         path: The file, `exp_pool.pkl` in NetLLM.
-        policy: What to call whoever acted; the file does not say.
+        policy: Name to give to the policy that acted, since the file has none.
 
     Returns:
         The episodes in the file's order. Their seeds are their numbers, since the file has none,
-        and their cases are empty. What follows the last end is a truncated episode.
+        and their cases are empty. Steps after the last end are a truncated episode.
 
     Raises:
         InputError: If the file is no such pool, or asks for a name that is not allowed.

@@ -48,7 +48,7 @@ def shard_name(number: int) -> str:
 
 
 class PolicySummary(NamedTuple):
-    """What one policy left in a pool."""
+    """Numbers of the episodes of one policy in a pool."""
 
     num_episodes: int
     num_steps: int
@@ -57,7 +57,7 @@ class PolicySummary(NamedTuple):
 
 
 class PoolSummary(NamedTuple):
-    """What is in a pool."""
+    """Numbers of a pool, and of each policy in it."""
 
     problem: str
     num_shards: int
@@ -69,13 +69,13 @@ class PoolSummary(NamedTuple):
 
 
 class ExperiencePool:
-    """Episodes on disk; one shard at a time is in memory. Made by `load`.
+    """Episodes on disk, of which one shard at a time is in memory. Use `load` to open one.
 
     Attributes:
-        folder: Where it lies.
+        folder: Folder of the pool.
         problem: Name of the problem.
-        env_spec: What the environment was made from.
-        plan: What was asked for.
+        env_spec: Arguments and data from which the environment was made.
+        plan: The plan of the collection, such as its policies and seeds.
     """
 
     def __init__(self, folder: Path, meta: Meta, codec: Codec) -> None:
@@ -92,13 +92,13 @@ class ExperiencePool:
         allow_unfinished: bool = False,
         codec: Codec | None = None,
     ) -> "ExperiencePool":
-        """Open a pool; every shard's hash is checked here, its content when it is read.
+        """Open a pool and check the hash of every shard. The content is checked when it is read.
 
         Args:
-            folder: Where the pool lies.
+            folder: Folder of the pool.
             problem: Refuse a pool of another problem.
-            allow_unfinished: Take the shards that are there, where the plan asked for more.
-            codec: Of the observations; by default that of the pool's problem.
+            allow_unfinished: Also open a pool that lacks some of its planned shards.
+            codec: Codec of the observations; by default that of the pool's problem.
 
         Raises:
             InputError: If there is no pool, or it is unfinished or of another problem or schema
@@ -138,7 +138,7 @@ class ExperiencePool:
 
     @property
     def sha256(self) -> str:
-        """Hash of what is in the pool: over the hashes of its shards, in order."""
+        """Hash of the content of the pool: the hash of the hashes of its shards, in order."""
         hashes = [self._meta.shards[number].sha256 for number in self._numbers]
         return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
@@ -149,10 +149,10 @@ class ExperiencePool:
 
     @cached_property
     def has_expert(self) -> bool:
-        """Whether an expert was asked at every step, and not at none.
+        """Whether the pool has the actions of an expert, for every step.
 
         Raises:
-            InputError: If one was asked in some shards only.
+            InputError: If some shards have them and others do not.
         """
         asked = [shard.expert_actions is not None for shard in self.shards()]
         if any(asked) and not all(asked):
@@ -175,7 +175,7 @@ class ExperiencePool:
         return PoolEpisodes(self)
 
     def shards(self) -> Iterator[Shard]:
-        """Read shard after shard; what is not kept is freed."""
+        """Read shard after shard. A shard that the caller does not keep is freed."""
         for place in range(len(self._numbers)):
             yield self._read(place)
 
@@ -286,17 +286,18 @@ class PoolEpisodes(Sequence[Episode]):
 
 
 class PoolWriter:
-    """Writes a pool shard by shard against a plan; opened again with the same plan, it resumes.
+    """Writes the shards of a planned pool; a writer with the same plan and folder resumes it.
 
-    One process holds the writer; others may pack (`pack_shard`) and hand it what they packed.
+    Only one process may have the writer. Other processes may pack shards with `pack_shard`, and the
+    writer writes them with `write_packed`.
 
     Args:
-        folder: Made if it is not there; else it must be empty or hold a pool of the same plan.
+        folder: It is made if it does not exist; else it must be empty or hold a pool of this plan.
         problem: Name of the problem.
-        env_spec: What the environment is made from; JSON.
-        plan: All that decides what the pool will hold, policies and seeds included; JSON.
-            `num_shards` says how many shards make it whole.
-        codec: Of the observations; by default that of the problem.
+        env_spec: Arguments and data from which the environment is made; JSON.
+        plan: Everything that decides the content of the pool, such as policies and seeds; JSON.
+            `num_shards` is the number of shards of the finished pool.
+        codec: Codec of the observations; by default that of the problem.
 
     Raises:
         InputError: If the folder holds something else; nothing is written then.
@@ -328,11 +329,11 @@ class PoolWriter:
 
     @property
     def num_shards(self) -> int:
-        """How many shards the plan asks for."""
+        """Number of shards of the finished pool."""
         return self._meta.num_planned
 
     def has(self, number: int) -> bool:
-        """Whether a shard is written, and as `meta.json` says."""
+        """Whether a shard is written and has the hash that `meta.json` names."""
         entry = self._meta.shards.get(number)
         if entry is None:
             return False
@@ -343,11 +344,11 @@ class PoolWriter:
         return True
 
     def missing(self) -> list[int]:
-        """Numbers of the shards that are still to be written, or broken."""
+        """Return the numbers of the shards that are not yet written, or are broken."""
         return [number for number in range(self.num_shards) if not self.has(number)]
 
     def write(self, number: int, episodes: Sequence[Episode]) -> None:
-        """Write one shard; it is there, whole, when this returns."""
+        """Write one shard. When this returns, the whole shard is on disk."""
         self.write_packed(number, pack_shard(episodes, self.codec))
 
     def write_packed(self, number: int, shard: PackedShard) -> None:
@@ -375,7 +376,7 @@ def _read_meta(folder: Path, rule: str = "be an experience pool") -> Meta:
 
 
 def _read_whole(path: Path, entry: ShardEntry) -> bytes:
-    """Return a shard's bytes if they are the ones that were written."""
+    """Return the bytes of a shard, after their hash was checked."""
     advice = "run the command that made the pool once more, it writes only this shard anew"
     try:
         data = path.read_bytes()

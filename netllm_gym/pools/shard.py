@@ -1,8 +1,9 @@
-"""The bytes of one shard of an experience pool: episodes as flat columns, and back.
+"""Turn episodes into the bytes of one shard of an experience pool, and back.
 
-A shard is a compressed `.npz` that `numpy.load` opens without pickle. The lengths of the episodes
-say where each one lies in a column; a column whose rows are not one per step has lengths of its
-own. Equal episodes give equal bytes, and everything that is read is checked before it is used.
+A shard is a compressed `.npz` that `numpy.load` opens without pickle. It holds flat columns, in
+which the episodes stand one after the other. Their lengths are a column too. A column that does not
+have one row per step has its own column of lengths. Equal episodes give equal bytes, and everything
+that is read is checked before it is used.
 """
 
 import io
@@ -61,7 +62,7 @@ def codec_of(problem: ControlProblem) -> Codec:
 
 
 class PackedShard(NamedTuple):
-    """A shard as bytes, with what `meta.json` says of it; a worker may pack, the writer writes."""
+    """A shard as bytes, with the values of its entry in `meta.json`."""
 
     data: bytes
     num_episodes: int

@@ -1,4 +1,4 @@
-"""What a model trains on, made from episodes: returns-to-go, padded arrays, windows, batches.
+"""Training data made from episodes: returns-to-go, padded arrays, windows and batches.
 
 A window lies inside one episode. If the episode ends first, the window is padded on the right and
 masked, so that short contexts are trained too and no window spans two episodes. Observations of
@@ -69,10 +69,12 @@ class PaddedEpisodes:
         policies: Names of all policies.
         policy: (E,) index into `policies`.
         seed: (E,) int64.
-        cases: What each episode played.
-        values: (E, T, A) what each action was worth, where the pool says so (`lookahead.py`).
-        expert_actions: As `actions`, what an expert would have done where one was asked, and what
-            was done elsewhere; None if none was asked anywhere.
+        cases: The case of each episode.
+        values: (E, T, A) value of each action; None if the pool has no such values. See
+            `collection/lookahead.py`.
+        expert_actions: The action of the expert in each step, shaped as `actions`. In episodes in
+            which no expert was asked it is the action that was taken. None if no expert was asked
+            in any episode.
     """
 
     observations: Any
@@ -88,18 +90,18 @@ class PaddedEpisodes:
 
     @classmethod
     def of(cls, episodes: Sequence[Episode]) -> "PaddedEpisodes":
-        """Lay episodes out that are in memory."""
+        """Pad episodes that are in memory."""
         return cls._fill(episodes, [episode.num_steps for episode in episodes])
 
     @classmethod
     def from_pools(
         cls, pools: Sequence[ExperiencePool], policies: Collection[str] | None = None
     ) -> "PaddedEpisodes":
-        """Lay pools out, one after the other, shard by shard.
+        """Pad the episodes of pools, one pool after the other, shard by shard.
 
         Args:
-            pools: Where the episodes are.
-            policies: Keep only what these did; None keeps all.
+            pools: The pools to read.
+            policies: Keep only the episodes of these policies; None keeps all.
         """
         there = sorted({name for pool in pools for name in pool.policies})
         for name in policies or ():
@@ -187,7 +189,7 @@ class PaddedEpisodes:
 
     @property
     def targets(self) -> IntArray:
-        """What is imitated, shaped as `actions`: an expert's answers, or what was done."""
+        """The actions to imitate, shaped as `actions`: those of the expert, else those taken."""
         return self.actions if self.expert_actions is None else self.expert_actions
 
     @property
@@ -198,7 +200,7 @@ class PaddedEpisodes:
 
     @cached_property
     def first_row(self) -> IntArray:
-        """(E,) where each episode begins in `seen`."""
+        """(E,) index of the first step of each episode in `seen`."""
         return np.asarray(np.cumsum(self.lengths) - self.lengths, np.int64)
 
     @property
@@ -219,8 +221,8 @@ class _Decisions(TypedDict):
     """What every batch holds."""
 
     observations: Any  # (B, T, ...); of varying size: one row for each valid step, in this order
-    actions: IntArray  # (B, T), or (B, T, parts): what was done
-    targets: IntArray  # as actions: what is imitated
+    actions: IntArray  # (B, T), or (B, T, parts): the actions that were taken
+    targets: IntArray  # shaped as actions: the actions to imitate
     returns: Float32Array  # (B, T)
     timesteps: IntArray  # (B, T) counted from the episode's beginning
     mask: BoolArray  # (B, T)
@@ -229,7 +231,7 @@ class _Decisions(TypedDict):
 class Batch(_Decisions, total=False):
     """B windows of T steps, valid steps first, zeros in the padding."""
 
-    values: Float32Array  # (B, T, A) where the pool holds what actions are worth
+    values: Float32Array  # (B, T, A) value of each action, if the pool has it
 
 
 class Windows:
@@ -240,7 +242,7 @@ class Windows:
 
     Args:
         episodes: What the windows are cut from.
-        returns: (E, T) what the model is told to reach at each step.
+        returns: (E, T) return that the model is asked for at each step.
         num_steps: Length of a window.
         stride: Steps between the beginnings of windows, at most `num_steps`.
 
@@ -272,7 +274,7 @@ class Windows:
         return len(self.start)
 
     def batch(self, windows: IntArray) -> Batch:
-        """Cut B windows out; `windows` are their indices (B,)."""
+        """Return a batch of B windows, given their indices `windows` (B,)."""
         rows = self.episode[windows][:, None]  # (B, 1)
         steps = self.start[windows][:, None] + np.arange(self.num_steps)  # (B, T)
         mask = steps < self.episodes.lengths[rows]
@@ -306,16 +308,16 @@ class Windows:
 
 
 def draw_windows(num_windows: int, seed: int, update: int, batch_size: int) -> IntArray:
-    """Return which of some windows an update trains on: a function of its arguments, no state.
+    """Return the windows that an update trains on. The result depends on the arguments alone.
 
     All windows are shuffled anew in each pass, and each is taken once per pass. So a run that was
     stopped resumes with the batches that it would have seen.
 
     Args:
-        num_windows: There are.
-        seed: Of the run.
+        num_windows: Number of all windows.
+        seed: Seed of the run.
         update: Number of the update, from 0.
-        batch_size: B.
+        batch_size: B, the number of windows to draw.
 
     Returns:
         (B,) indices of windows.

@@ -1,1 +1,1 @@
-"""Tables -> text and HTML."""
+"""Tables of results as text and as HTML."""

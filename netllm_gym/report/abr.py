@@ -1,4 +1,4 @@
-"""ABR's part of a report: one trace laid on a time axis, once per policy."""
+"""Charts of ABR for a report: one trace over time, for each policy."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +24,7 @@ from netllm_gym.report.replay import ControlPictures, Drawing, Key, Replay, Side
 
 @dataclass(frozen=True)
 class PlayedTrace:
-    """What one policy did with the trace.
+    """One trace as one policy played it.
 
     Attributes:
         playback: Its episode.
@@ -41,7 +41,7 @@ class PlayedTrace:
 
     @property
     def rebuffer_s(self) -> float:
-        """Seconds that playback stood still after it had begun."""
+        """Seconds for which playback was stalled after it had begun."""
         return float(self.playback.rebuffer_s[1:].sum())
 
     @property

@@ -1,8 +1,8 @@
 """Geometry of charts: axes, staircases and areas as SVG paths.
 
 Nothing here is markup. A path is drawn in a square of 1000 x 1000, which the page stretches to the
-available room. Labels are text outside of it, placed in per cent, so that they keep their size on a
-telephone and on paper.
+available room. Labels are text outside of the square with positions in per cent, so that their size
+does not change with the page.
 """
 
 import math
@@ -77,8 +77,8 @@ def nice_axis(low: float, high: float, about: int = 5, widen: bool = True) -> Ax
 
     Args:
         low: Lowest value that must lie on it.
-        high: Highest one.
-        about: Number of steps that is wanted.
+        high: Highest value that must lie on it.
+        about: Number of steps to aim at.
         widen: Let the axis begin and end at a tick.
     """
     room = max(abs(low), abs(high), 1e-9) * 1e-6
@@ -110,8 +110,8 @@ def _nice_step(least: float) -> float:
 def fenced(values: ArrayLike) -> tuple[float, float]:
     """Return the lowest and the highest value that are not far out.
 
-    One wild policy would squeeze all others into a line; what lies beyond must be named beside the
-    chart.
+    An axis over these values is not stretched by one very bad policy. A chart with such an axis
+    needs a note on the values beyond it.
     """
     values = np.asarray(values, np.float64)
     lower, upper = np.percentile(values, [25.0, 75.0])
@@ -146,7 +146,7 @@ def step_path(x: Axis, y: Axis, border: ArrayLike, value: ArrayLike) -> str:
 
 
 def area_path(x: Axis, y: Axis, border: ArrayLike, value: ArrayLike) -> str:
-    """Return the area between a staircase and the foot of the chart."""
+    """Return the area between a staircase and the lower edge of the chart."""
     start = _places(x, np.asarray(border, np.float64)[:1])[0]
     return f"{step_path(x, y, border, value)}V{SIDE:g}H{start}Z"
 
@@ -160,13 +160,13 @@ def line_path(x: Axis, y: Axis, place: ArrayLike, value: ArrayLike) -> str:
 def segments_path(
     x: Axis, y: Axis, begin: ArrayLike, end: ArrayLike, value: Sequence[float] | FloatArray
 ) -> str:
-    """Return level pieces from `begin` to `end` at `value`, (K,) each."""
+    """Return horizontal lines from `begin` to `end` at `value`, (K,) each."""
     rows = zip(_places(x, begin), _places(x, end), _places(y, value, upwards=True), strict=True)
     return "".join(f"M{left} {up}H{right}" for left, right, up in rows)
 
 
 def band_path(x: Axis, begin: ArrayLike, end: ArrayLike) -> str:
-    """Return shades from foot to head of the chart, from `begin` to `end`, (K,) each."""
+    """Return bands of the full height of the chart, from `begin` to `end`, (K,) each."""
     rows = zip(_places(x, begin), _places(x, end), strict=True)
     return "".join(f"M{left} 0H{right}V{SIDE:g}H{left}Z" for left, right in rows)
 

@@ -1,4 +1,4 @@
-"""CJS's part of a report: one episode laid on a time axis, and how long its jobs took."""
+"""Charts of CJS for a report: one episode over time, and how long its jobs took."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,7 @@
 """Tables as one HTML file that needs no network: sortable, with charts, light and dark, printable.
 
-Here numbers become words and places; the markup is in `templates/`, where every text that comes
-from a table is escaped. Equal inputs give equal bytes.
+This module computes texts and positions from numbers. The markup is in `templates/`, where every
+text that comes from a table is escaped. Equal inputs give equal bytes.
 """
 
 from collections.abc import Sequence
@@ -96,7 +96,7 @@ class Panel(NamedTuple):
 
 @dataclass(frozen=True)
 class Section:
-    """What the page says of one table."""
+    """What the page shows of one table."""
 
     number: int
     title: str
@@ -120,7 +120,7 @@ class Section:
 
 
 def check_can_report() -> None:
-    """Refuse to write a report where the template engine is missing."""
+    """Refuse to write a report if the template engine is not installed."""
     if find_spec("jinja2") is None:
         raise MissingDataError(
             "report must have jinja2 to write with, got no such package: "
@@ -129,7 +129,7 @@ def check_can_report() -> None:
 
 
 def play_episode(table: Table, policies: Sequence[str], number: int | None = None) -> Replay:
-    """Play one episode of a table's case anew; see `Pictures.play`."""
+    """Play one episode of a table's case again; see `Pictures.play`."""
     return pictures_of(table.problem).play(table, policies, number)
 
 
@@ -138,7 +138,7 @@ def render_report(tables: Sequence[Table], played: Sequence[Replay | None]) -> s
 
     Args:
         tables: At least one.
-        played: One per table: an episode of its case played anew, or none.
+        played: One per table: an episode of its case that was played again, or None.
     """
     check_can_report()
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -198,7 +198,7 @@ def _section(number: int, table: Table, played: Replay | None) -> Section:
 
 
 def quantity(name: str) -> Head:
-    """Return a name and the unit that it ends in: `rebuffer_s` is rebuffer in s."""
+    """Split a name and the unit at its end: `rebuffer_s` is "rebuffer" in "s"."""
     what, _, unit = name.rpartition("_")
     return Head(what.replace("_", " "), UNITS[unit]) if what and unit in UNITS else Head(name, "")
 
@@ -242,7 +242,7 @@ def _whisker(axis: Axis, low: float, mean: float, high: float) -> Whisker:
 
 
 def _cdf(problem: Problem, rows: Sequence[Row], styles: Sequence[str]) -> tuple[Chart, str]:
-    """Return the distributions over episodes, and what lies beyond the axis."""
+    """Return the chart of distributions over episodes, and a note on values beyond the axis."""
     values = np.concatenate([row.per_episode for row in rows])
     x, y = nice_axis(*fenced(values), about=6), nice_axis(0.0, 1.0)
     beyond = []
@@ -268,7 +268,7 @@ def _cdf(problem: Problem, rows: Sequence[Row], styles: Sequence[str]) -> tuple[
 def _by_step(
     problem: PredictionProblem, rows: Sequence[Row], styles: Sequence[str]
 ) -> Chart | None:
-    """Return the metric over how far ahead a sample lies; the worst rows may leave the axis."""
+    """Return the chart of the metric at each future sample; None if no row has it."""
     known = [
         (number, row.by_step, style)
         for number, (row, style) in enumerate(zip(rows, styles, strict=True))

@@ -1,7 +1,7 @@
-"""One episode of a table's case, played anew for a report: which, by whom, and what is shown of it.
+"""Play one episode of a table's case again for a report, and describe what the report shows of it.
 
-All problems share what is here; what a problem records and draws is in its own module, `abr.py`
-and the like.
+This module has what all problems share. What a problem records and draws is in a module of its own,
+such as `abr.py`.
 """
 
 from abc import ABC, abstractmethod
@@ -29,14 +29,14 @@ COLOURS, DASHES = 6, 4  # of lines, as in report.css; more rows than their produ
 
 @dataclass(frozen=True)
 class Side:
-    """What one policy did with the episode.
+    """The episode as one policy played it.
 
     Attributes:
-        policy: Its name.
-        style: Classes of its lines.
-        value: Of the metric.
-        in_table: The same number in the table, if the policy has a row there.
-        record: What the problem's charts are drawn from.
+        policy: Name of the policy.
+        style: CSS classes of its lines.
+        value: Value of the metric.
+        in_table: The value in the table; None if the policy has no row there.
+        record: Data from which the problem draws its charts.
     """
 
     policy: str
@@ -47,20 +47,20 @@ class Side:
 
     @property
     def differs(self) -> bool:
-        """Whether the table says something else of this episode."""
+        """Whether the table has another value for this episode."""
         return self.in_table is not None and abs(self.value - self.in_table) > SAME
 
 
 @dataclass(frozen=True)
 class Replay:
-    """One episode played through by one or two policies.
+    """One episode, played by one or two policies.
 
     Attributes:
-        problem: Short name.
-        number: Of the episode in the case, from 0.
-        described: What was played, in words.
-        chosen: Why this one.
-        sides: One per policy.
+        problem: Short name of the problem.
+        number: Number of the episode in the case, from 0.
+        described: The episode in words.
+        chosen: Why this episode was chosen.
+        sides: The episode as each policy played it.
     """
 
     problem: str
@@ -113,7 +113,7 @@ class Drawing(NamedTuple):
 
 
 class Pictures(ABC):
-    """How an episode or window of a problem is played anew, and what a report draws of it.
+    """How an episode or window of a problem is played again, and what a report draws of it.
 
     A problem's row names a subclass in `pictures`. `ControlPictures` has what control problems
     share.
@@ -130,11 +130,11 @@ class Pictures(ABC):
 
     @abstractmethod
     def open(self, problem: Any, arguments: Mapping[str, Any]) -> Any:
-        """Make the environment, or the windows, of a case."""
+        """Return the environment, or the windows, of a case."""
 
     @abstractmethod
     def episodes(self, case: Any, at_least: int) -> Sequence[Any]:
-        """Return the episodes, or windows, that `open` made: as many as the table has."""
+        """Return the episodes, or windows, of what `open` returned: as many as the table has."""
 
     @abstractmethod
     def play_one(self, problem: Any, case: Any, policy: Any, episode: Any) -> tuple[float, Any]:
@@ -142,7 +142,7 @@ class Pictures(ABC):
 
     @abstractmethod
     def describe(self, case: Any, episode: Any) -> str:
-        """Say in words which episode was played last."""
+        """Return a description of the episode that was played last."""
 
     @abstractmethod
     def facts(self, side: Side) -> tuple[tuple[str, str], ...]:
@@ -157,14 +157,14 @@ class Pictures(ABC):
         return problem.default_case
 
     def play(self, table: Table, policies: Sequence[str], number: int | None = None) -> Replay:
-        """Play one episode, or window, of a table's case anew.
+        """Play one episode, or window, of a table's case again.
 
         Args:
             table: Names the case, which must be on this machine.
             policies: One or two names or folders of trained policies.
-            number: Of the episode; None takes the one whose difference between the two policies is
-                the median of all (of one policy, its median episode; without rows of them, the
-                first).
+            number: Number of the episode. None takes the episode with the median difference between
+                the two policies; for one policy, the episode of its median result; and the first
+                episode if a policy has no row in the table.
 
         Raises:
             InputError: If a policy or the case is not on this machine, or is not the table's.
@@ -248,10 +248,10 @@ def pictures_of(problem: str) -> Pictures:
 
 
 def nameable_policies(table: Table) -> tuple[str, ...]:
-    """Return the best row that can be played by its name alone and the bound, else the two best.
+    """Return the best policy that is known by its name and the bound, or the two best policies.
 
-    Rows of trained policies are named after folders, which a table does not know; a limit plays
-    nothing; of a problem without pictures nothing is played.
+    Trained policies are left out, since a table does not have their folders, and limits, which do
+    not play. The result is empty for a problem without pictures.
     """
     problem = find_problem(table.problem)
     if not problem.pictures:
@@ -263,7 +263,7 @@ def nameable_policies(table: Table) -> tuple[str, ...]:
 
 
 class _Chosen(NamedTuple):
-    """Which episode or window of a table is shown, and what the table says of it."""
+    """The episode or window that is shown, and its values in the table."""
 
     number: int
     why: str
@@ -277,9 +277,9 @@ def _load_players(
     """Load the one or two policies that are to be shown.
 
     Args:
-        table: Of the case.
+        table: The table of the case.
         policies: Names or folders of trained policies.
-        may_name: Parts that a case may have to be made again.
+        may_name: Parts that the case may have, so that an episode can be played again.
     """
     if not 1 <= len(policies) <= 2:
         raise InputError(f"play must name one or two policies, got {len(policies)}")
@@ -305,10 +305,10 @@ def _choose_episode(table: Table, names: Sequence[str], number: int | None, foun
     """Choose the episode, or window, that is shown.
 
     Args:
-        table: Of the case.
-        names: Of the policies, as they call themselves.
-        number: As asked; None takes that of the median difference.
-        found: How many the case has on this machine.
+        table: The table of the case.
+        names: Names of the policies in tables.
+        number: Number that was asked for; None takes the median, as `Pictures.play` describes.
+        found: Number of episodes that the case has on this machine.
     """
     problem = find_problem(table.problem)
     if found != table.rows[0].n:
@@ -328,7 +328,7 @@ def _choose_episode(table: Table, names: Sequence[str], number: int | None, foun
 
 
 def row_styles(rows: Sequence[Row], problem: Problem) -> list[str]:
-    """Return a colour and a dash for each row; the bound has the ink's own."""
+    """Return the CSS classes of each row: a colour and a dash, or those of the bound."""
     others = iter(range(len(rows)))
     return ["bound" if row.policy == problem.bound else _style(next(others)) for row in rows]
 
@@ -338,7 +338,7 @@ def _style(number: int) -> str:
 
 
 def _side_styles(problem: Problem, table: Table, names: Sequence[str]) -> list[str]:
-    """Return the styles that policies have in the table; those that it lacks get further ones."""
+    """Return the styles of policies in the table; policies without a row get unused styles."""
     rows = ranked(table)
     known = dict(zip([row.policy for row in rows], row_styles(rows, problem), strict=True))
     return [known.get(name, _style(len(rows) + place)) for place, name in enumerate(names)]

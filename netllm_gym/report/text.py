@@ -5,7 +5,7 @@ from netllm_gym.problems.index import find_problem
 
 
 def render_table(table: Table) -> str:
-    """Return a table as plain text, best policy first, with what its numbers mean below it."""
+    """Return a table as plain text, the best policy first, with notes on its numbers below."""
     problem, rows, versus = find_problem(table.problem), ranked(table), compared_with(table)
     head = ["policy", f"{problem.metric} [95 %]", *problem.components]
     head += [f"vs {versus} [95 %]"] if versus else []
@@ -34,7 +34,7 @@ def compared_with(table: Table) -> str | None:
 
 
 def table_notes(table: Table) -> list[str]:
-    """Say what the numbers of a table mean, a sentence each."""
+    """Return sentences on what the numbers of a table mean."""
     problem, rows = find_problem(table.problem), ranked(table)
     beat = "exceed" if problem.higher_is_better else "fall below"
     return [
@@ -52,7 +52,7 @@ def table_notes(table: Table) -> list[str]:
 
 
 def case_text(table: Table) -> str:
-    """Name a table's case in one line; what counts something says what."""
+    """Return a table's case in one line, as "synthetic x 20 jobs"."""
     return " x ".join(_part_text(name, str(value)) for name, value in table.case.items())
 
 

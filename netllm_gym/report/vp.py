@@ -1,4 +1,4 @@
-"""VP's part of a report: one window on the plane of headings and elevations, once per predictor."""
+"""Charts of VP for a report: headings and elevations in one window, for each predictor."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from netllm_gym.report.replay import Drawing, Key, Pictures, Replay, Side
 
 @dataclass(frozen=True)
 class PredictedWindow:
-    """What one predictor said of a window.
+    """One window as one predictor predicted it.
 
     Attributes:
         history: (H, 2) heading and elevation in degrees; headings exceed 180 where the head
             turned past the back, so that a path is one line.
-        truth: (F, 2) what came.
-        predicted: (F, 2) what was said.
+        truth: (F, 2) the true future.
+        predicted: (F, 2) the predicted future.
         error_deg: (F,) mean error of roll, pitch and yaw at each future sample.
     """
 
