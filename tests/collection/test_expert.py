@@ -154,7 +154,9 @@ def test_training_that_an_expert_rules_out_is_refused_in_one_sentence(tmp_path):
     out = tmp_path / "run"
     with pytest.raises(InputError, match="returns must be none where an expert is imitated"):
         train("abr", "llm", out, pool=pool.folder, config={"returns": "return_to_go"})
-    with pytest.raises(InputError, match=r"policies must be named .* for pools of which only some have"):
+    with pytest.raises(
+        InputError, match=r"policies must be named .* for pools of which only some have"
+    ):
         train("abr", "llm", out, pool=[pool.folder, plain.folder])
     half = PoolWriter(tmp_path / "half", "abr", pool.env_spec, {"num_shards": 2})
     half.write(0, pool.episodes[:2])
