@@ -225,7 +225,7 @@ METHODS: list[Method] = [
 
 
 def register_method(method: Method) -> None:
-    """Add a way to train, so that `train` and the command line offer it.
+    """Add a way to train, so that `train` and the command line of this process offer it.
 
     Raises:
         InputError: If a method of that name already learns from the same.
