@@ -115,6 +115,11 @@ class _Apprentice:
         actions[rows[plays]] = own[plays]
         return actions
 
+    def end(self, rows: IntArray, observations: Any) -> None:
+        """Tell the teacher that episodes ended, if it wants to know."""
+        if hasattr(self._teacher, "end"):
+            self._teacher.end(rows, observations)
+
     def _learn(self, losses: Tensor) -> None:
         if not len(losses):
             return

@@ -126,6 +126,20 @@ def test_cloning_comes_to_do_as_the_teacher_does():
     assert again["cloning_loss"] < 0.95 * told[0]["cloning_loss"]
 
 
+def first(observation):
+    """Choose the first stage that may be chosen, and one executor."""
+    return [int(np.flatnonzero(observation["stage_mask"])[0]), 0]
+
+
+def test_a_plain_function_teaches():
+    config = DecimaConfig(pretrain_updates=2, pretrain_episodes=3)
+    teacher = load_policy(first, "cjs").factory
+    cloning = BehaviourCloning(CJSOnline(CJS, CASE, config).pretraining_source(), teacher, config)
+    network = Decima()
+    told = cloning.update(1, network, torch.optim.Adam(network.parameters()))
+    assert told["decisions"] > 0
+
+
 def files_of(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
