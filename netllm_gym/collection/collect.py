@@ -182,12 +182,23 @@ def _check_roles(
     for role, other in others.items():
         if role == "lookahead" and not hasattr(probe.batch, "stand_as"):
             raise InputError(f"lookahead must be left out for {problem.name}, got {other.name!r}")
-        actor = other.factory(probe)
-        if hasattr(actor, "limits") or getattr(actor, "needs_own_episodes", False):
-            raise InputError(
-                f"{role} must be a policy that can go on where another was, got {other.name!r}"
-            )
+        check_answers_anywhere(role, other, probe)
     return [actor.name for actor in actors]
+
+
+def check_answers_anywhere(role: str, policy: LoadedPolicy, env: Any) -> None:
+    """Refuse a policy that cannot be asked in an episode that another policy plays.
+
+    Args:
+        role: What an error calls it.
+        policy: The policy.
+        env: An environment of one row to build it for.
+    """
+    actor = policy.factory(env)
+    if hasattr(actor, "limits") or getattr(actor, "needs_own_episodes", False):
+        raise InputError(
+            f"{role} must be a policy that can go on where another was, got {policy.name!r}"
+        )
 
 
 def _for_workers(policy: LoadedPolicy, workers: int) -> str | LoadedPolicy:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from netllm_gym.arrays import FloatArray
+from netllm_gym.collection.collect import check_answers_anywhere
 from netllm_gym.configs import to_json
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
@@ -178,6 +179,7 @@ def train_online(request: TrainRequest, config: PPOConfig) -> TrainResult:
     sources, pretraining = [*start.sources], None
     if config.pretrain_updates:
         teacher = resolve_policy(config.pretrain_teacher, problem)
+        check_answers_anywhere("pretrain_teacher", teacher, parts.env)
         pretraining = BehaviourCloning(parts.pretraining_source(), teacher.factory, config)
         sources.append({"recordings": teacher.recordings | teacher.selected_on})
     trained_on = {

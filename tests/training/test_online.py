@@ -103,6 +103,14 @@ def test_what_the_teacher_of_pretraining_saw_counts_as_seen(tmp_path, folders):
     assert seen <= load_policy(str(tmp_path / "run")).recordings
 
 
+@pytest.mark.parametrize(("problem", "teacher"), [("abr", "optimum"), ("cjs", "bound")])
+def test_who_cannot_answer_in_the_middle_is_no_teacher(tmp_path, problem, teacher):
+    config = PPOConfig(updates=2, episodes=6, pretrain_updates=1, pretrain_teacher=teacher)
+    with pytest.raises(InputError, match="pretrain_teacher must be a policy that can go on where"):
+        train(problem, "ppo", tmp_path / "run", config=config)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("problem", "case", "config", "sentence"),
     [
