@@ -176,15 +176,17 @@ def train_online(request: TrainRequest, config: PPOConfig) -> TrainResult:
     parts: OnlineParts = problem.part("online", OnlineParts, problem, case, config)
     validation = validation_on(problem, parts.arguments, request.validate_on)
     start = _initial_network(parts)
-    sources, pretraining = [*start.sources], None
+    sources, hashes, pretraining = [*start.sources], dict(start.sha256), None
     if config.pretrain_updates:
         teacher = resolve_policy(config.pretrain_teacher, problem)
         check_answers_anywhere("pretrain_teacher", teacher, parts.env)
         pretraining = BehaviourCloning(parts.pretraining_source(), teacher.factory, config)
         sources.append({"recordings": teacher.recordings | teacher.selected_on})
+        if teacher.sha256:
+            hashes["pretrain_teacher_sha256"] = teacher.sha256
     trained_on = {
         **_origin(parts.trained_on(), sources, problem.case_options),
-        **start.sha256,
+        **hashes,
         "method": request.method,
     }
     of_ppo = {each.name for each in fields(PPOConfig)}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from types import SimpleNamespace
 
 import gymnasium as gym
@@ -14,6 +15,7 @@ from netllm_gym.cli.main import run
 from netllm_gym.data.abr.sets import load_trace_set
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
+from netllm_gym.policies.checkpoint import policy_sha256
 from netllm_gym.policies.loading import load_policy
 from netllm_gym.policies.neural.networks import ActionEvaluation, Network
 from netllm_gym.policies.policy import choose
@@ -101,6 +103,20 @@ def test_what_the_teacher_of_pretraining_saw_counts_as_seen(tmp_path, folders):
     train("abr", "ppo", tmp_path / "run", config=config)
     seen = {load_trace_set(folder).traces[0].content for folder in folders}
     assert seen <= load_policy(str(tmp_path / "run")).recordings
+
+
+def test_a_run_is_not_resumed_with_another_teacher_in_the_same_folder(tmp_path):
+    teacher, out = tmp_path / "teacher", tmp_path / "run"
+    config = dataclasses.replace(
+        ONE, updates=2, pretrain_updates=1, pretrain_teacher=str(teacher), pretrain_episodes=2
+    )
+    train("abr", "ppo", teacher)
+    train("abr", "ppo", out, config=config)
+    assert kept(out)["pretrain_teacher_sha256"] == policy_sha256(teacher / "best")
+    shutil.rmtree(teacher)
+    train("abr", "ppo", teacher, config=dataclasses.replace(ONE, seed=1))
+    with pytest.raises(InputError, match=r"trained_on must be that .* pretrain_teacher_sha256"):
+        train("abr", "ppo", out, config=config)
 
 
 @pytest.mark.parametrize(("problem", "teacher"), [("abr", "optimum"), ("cjs", "bound")])
