@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from netllm_gym.data.abr.traces import Trace
 from netllm_gym.errors import InputError
 from netllm_gym.policies.neural.abr_mlp import ABRNetwork, ABRNetworkConfig
 from netllm_gym.policies.neural.networks import Network
@@ -65,21 +66,25 @@ class ABROnline(OnlineParts):
 
     def episode_source(self) -> EpisodeSource:
         """Return episodes over generated links, or over the traces of the case."""
-        return self._episodes(self.config) or super().episode_source()
+        if isinstance(self.config, GenetConfig):
+            return GenetEpisodes(self._real_traces(), self.env.video, self.config)
+        if isinstance(self.config, UDRConfig):
+            return UDREpisodes(self._real_traces(), self.env.video, self.config)
+        return super().episode_source()
 
     def pretraining_source(self) -> EpisodeSource:
-        """Return the same in numbers of pretraining."""
-        config = replace(self.config, episodes=self.config.pretrain_episodes)
-        return self._episodes(config) or super().pretraining_source()
+        """Return such episodes without a curriculum, `pretrain_episodes` of them for each update.
 
-    def _episodes(self, config: PPOConfig) -> EpisodeSource | None:
-        """Return episodes over generated links, if the config asks for them."""
-        traces = self.env.trace_set.traces if self._names_traces else ()
-        if isinstance(config, GenetConfig):
-            return GenetEpisodes(traces, self.env.video, config)
-        if isinstance(config, UDRConfig):
-            return UDREpisodes(traces, self.env.video, config)
-        return None
+        GENET searches for links on which the policy lags behind, which has a use in PPO only.
+        """
+        if not isinstance(self.config, UDRConfig):
+            return super().pretraining_source()
+        config = replace(self.config, episodes=self.config.pretrain_episodes)
+        return UDREpisodes(self._real_traces(), self.env.video, config)
+
+    def _real_traces(self) -> Sequence[Trace]:
+        """Return the traces that the case names."""
+        return self.env.trace_set.traces if self._names_traces else ()
 
     def trained_on(self) -> dict[str, Any]:
         """Return the traces, their recordings and the video; generated links have no recordings."""

@@ -22,9 +22,10 @@ from netllm_gym.policies.policy import choose
 from netllm_gym.problems import index
 from netllm_gym.problems.index import find_problem, register_problem
 from netllm_gym.problems.problem import ControlProblem, PolicyEntry
+from netllm_gym.training.abr_links import GenetEpisodes
 from netllm_gym.training.methods import TrainRequest
 from netllm_gym.training.online import OnlineParts, train_online
-from netllm_gym.training.online_config import DecimaConfig, PPOConfig, UDRConfig
+from netllm_gym.training.online_config import DecimaConfig, GenetConfig, PPOConfig, UDRConfig
 
 ONE = PPOConfig(updates=1, episodes=4, threads=0)
 
@@ -92,6 +93,37 @@ def test_abr_is_pretrained_on_a_rule(tmp_path, config):
     cloned = [each for each in told if "cloning_loss" in each]
     assert [each["teacher_share"] for each in cloned] == [1.0, 0.0]
     assert cloned[1]["cloning_loss"] < 0.9 * cloned[0]["cloning_loss"]
+
+
+def test_genet_with_pretraining_resumes_to_equal_bits(tmp_path, monkeypatch):
+    config = GenetConfig(
+        updates=5, episodes=4, pretrain_updates=3, pretrain_teacher="bba", pretrain_episodes=2,
+        difficulty=1, heuristic="bba", round_updates=1, gap_episodes=2, first_points=2,
+        guided_points=1, checkpoint_every=1, validate_every=0, threads=0,
+    )  # fmt: skip
+    train("abr", "genet", tmp_path / "whole", config=config)
+
+    def stop(told):
+        if told.get("update") == 3:  # after the checkpoint of the second update
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train("abr", "genet", tmp_path / "parts", config=config, on_progress=stop)
+    train("abr", "genet", tmp_path / "parts", config=config)
+    whole, parts = (tmp_path / run / "last" for run in ("whole", "parts"))
+    assert {path.name: path.read_bytes() for path in whole.iterdir()} == {
+        path.name: path.read_bytes() for path in parts.iterdir()
+    }
+    state = json.loads((whole / "state.json").read_text())
+    assert len(state["finds"]) == 1  # of the two updates that play, none before the first
+
+    def never(*arguments):
+        raise AssertionError("pretraining must not search")
+
+    monkeypatch.setattr(GenetEpisodes, "_search", never)
+    parts = find_problem("abr").part("online", OnlineParts, find_problem("abr"), {}, config)
+    env, plan = parts.pretraining_source().episodes(1, None)
+    assert env.num_envs == len(plan) == 2
 
 
 def test_what_the_teacher_of_pretraining_saw_counts_as_seen(tmp_path, folders):
