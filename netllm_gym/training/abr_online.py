@@ -8,8 +8,8 @@ from netllm_gym.data.abr.traces import Trace
 from netllm_gym.errors import InputError
 from netllm_gym.policies.neural.abr_mlp import ABRNetwork, ABRNetworkConfig
 from netllm_gym.policies.neural.networks import Network
-from netllm_gym.problems.problem import ControlProblem
-from netllm_gym.training.abr_foresight import FORESIGHT, ForesightEnv
+from netllm_gym.problems.problem import ControlProblem, PolicyFactory
+from netllm_gym.training.abr_foresight import FORESIGHT, ForesightEnv, WithoutForesight
 from netllm_gym.training.abr_links import GenetEpisodes, UDREpisodes
 from netllm_gym.training.online import OnlineParts
 from netllm_gym.training.online_config import GenetConfig, PPOConfig, UDRConfig
@@ -81,6 +81,10 @@ class ABROnline(OnlineParts):
             return super().pretraining_source()
         config = replace(self.config, episodes=self.config.pretrain_episodes)
         return UDREpisodes(self._real_traces(), self.env.video, config)
+
+    def pretraining_teacher(self, teacher: PolicyFactory) -> PolicyFactory:
+        """Return the teacher without foresight."""
+        return lambda env: WithoutForesight(teacher(env))
 
     def _real_traces(self) -> Sequence[Trace]:
         """Return the traces that the case names."""

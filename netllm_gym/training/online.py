@@ -23,7 +23,7 @@ from netllm_gym.policies.neural.checkpoint import SCHEMA, load_network
 from netllm_gym.policies.neural.networks import Network
 from netllm_gym.policies.policy import TrainedPolicyFactory
 from netllm_gym.pools.episode import Episode
-from netllm_gym.problems.problem import ControlProblem
+from netllm_gym.problems.problem import ControlProblem, PolicyFactory
 from netllm_gym.training.advantages import Advantages, RolloutAdvantages
 from netllm_gym.training.behaviour_cloning import BehaviourCloning
 from netllm_gym.training.methods import TrainRequest
@@ -112,6 +112,13 @@ class OnlineParts(ABC):
         env = self.make_env(self.config.pretrain_episodes)
         return TrainingEpisodes(env, self.config.seed, first_update=self.config.updates)
 
+    def pretraining_teacher(self, teacher: PolicyFactory) -> PolicyFactory:
+        """Return the teacher so that it sees no more than policies may see.
+
+        That matters where the environments of `pretraining_source` show the critic more.
+        """
+        return teacher
+
     def advantages(self) -> Advantages | None:
         """Return what finds the advantages of episodes; None uses the network's critic."""
         if self.baseline == "critic":
@@ -180,7 +187,8 @@ def train_online(request: TrainRequest, config: PPOConfig) -> TrainResult:
     if config.pretrain_updates:
         teacher = resolve_policy(config.pretrain_teacher, problem)
         check_answers_anywhere("pretrain_teacher", teacher, parts.env)
-        pretraining = BehaviourCloning(parts.pretraining_source(), teacher.factory, config)
+        shown_less = parts.pretraining_teacher(teacher.factory)
+        pretraining = BehaviourCloning(parts.pretraining_source(), shown_less, config)
         sources.append({"recordings": teacher.recordings | teacher.selected_on})
         if teacher.sha256:
             hashes["pretrain_teacher_sha256"] = teacher.sha256

@@ -95,6 +95,22 @@ def test_abr_is_pretrained_on_a_rule(tmp_path, config):
     assert cloned[1]["cloning_loss"] < 0.9 * cloned[0]["cloning_loss"]
 
 
+def plain(observation):
+    assert observation.shape == (6, 6)
+    return 1
+
+
+@pytest.mark.parametrize("config", [ONE, UDRConfig(updates=1, episodes=4, threads=0)])
+@pytest.mark.parametrize("teacher", [f"{__name__}:plain", "netllm"])
+def test_a_teacher_sees_nothing_of_the_future(tmp_path, config, teacher):
+    config = dataclasses.replace(
+        config, updates=2, pretrain_updates=1, pretrain_teacher=teacher, pretrain_episodes=2
+    )
+    told = []
+    train("abr", "ppo", tmp_path / "run", config=config, on_progress=told.append)
+    assert told[0]["decisions"] == 2 * 47
+
+
 def test_genet_with_pretraining_resumes_to_equal_bits(tmp_path, monkeypatch):
     config = GenetConfig(
         updates=5, episodes=4, pretrain_updates=3, pretrain_teacher="bba", pretrain_episodes=2,
