@@ -35,6 +35,7 @@ class CJSOnline(OnlineParts):
     """What PPO needs of CJS; with a `DecimaConfig`, episodes grow longer."""
 
     default_baseline = "rollouts"
+    only_with_critic = ("gamma", *OnlineParts.only_with_critic)  # rollouts discount by time
 
     def __init__(self, problem: ControlProblem, case: Mapping[str, Any], config: PPOConfig) -> None:
         super().__init__(problem, case, config)

@@ -58,12 +58,20 @@ class OnlineParts(ABC):
         arguments: Of the environment that is trained in.
         env: An environment of one row, to read constants from.
         default_baseline: Baseline of returns if the config names none.
+        only_with_critic: Options that have no effect with the baseline rollouts.
         default_critic: Name of the network whose critic a language model uses if the config names
             none; None takes the critic of a new network.
     """
 
     default_baseline: ClassVar[Literal["critic", "rollouts"]] = "critic"
     default_critic: ClassVar[str | None] = None
+    only_with_critic: ClassVar[tuple[str, ...]] = (
+        "gae_lambda",
+        "value_coef",
+        "advantage_scaling_power",
+        "reward_scale",
+        "reward_floor",
+    )
 
     def __init__(self, problem: ControlProblem, case: Mapping[str, Any], config: PPOConfig) -> None:
         self.problem, self.config = problem, config
@@ -181,6 +189,7 @@ def train_online(request: TrainRequest, config: PPOConfig) -> TrainResult:
         raise InputError(f"problem must be a control problem with online RL, got {problem.name}")
     case = problem.checked_case(**request.case)
     parts: OnlineParts = problem.part("online", OnlineParts, problem, case, config)
+    _check_options_of_critic(parts, request.method)
     validation = validation_on(problem, parts.arguments, request.validate_on)
     start = _initial_network(parts)
     sources, hashes, pretraining = [*start.sources], dict(start.sha256), None
@@ -209,6 +218,18 @@ def train_online(request: TrainRequest, config: PPOConfig) -> TrainResult:
         warm_start=config.init_from is not None,
     )
     return train_ppo(task, config, validation.run(request.out, trained_on, request.on_progress))
+
+
+def _check_options_of_critic(parts: OnlineParts, method: str) -> None:
+    """Refuse other values than the defaults for options that have no effect with rollouts."""
+    usual = parts.problem.method_defaults.get(method, {})
+    for name in parts.only_with_critic if parts.baseline == "rollouts" else ():
+        value, default = getattr(parts.config, name), getattr(type(parts.config), name)
+        if value not in (default, usual.get(name, default)):
+            raise InputError(
+                f"{name} must be left out with the baseline rollouts, where it has no effect in "
+                f"{parts.problem.name}, got {value!r}"
+            )
 
 
 class _InitialNetwork(NamedTuple):

@@ -28,15 +28,19 @@ class PPOConfig(Schedule):
         entropy_coef: Entropy bonus at first; left out, 0.05, or 0.004 with init_from. It changes
             linearly.
         final_entropy_coef: Weight of the entropy bonus in the last update.
-        gamma: Discount factor of rewards.
-        gae_lambda: Lambda of generalised advantage estimation.
-        value_coef: Weight of the value loss.
+        gamma: Discount factor of rewards. In CJS it is used only with the baseline critic; with
+            rollouts, rewards are discounted by simulated time.
+        gae_lambda: Lambda of generalised advantage estimation. It is used only with the baseline
+            critic.
+        value_coef: Weight of the value loss. It is used only with the baseline critic.
         advantage_scaling_power: Power of the return's estimated deviation that divides advantages.
-            At 0 the states with the widest returns decide; at 1 all states count alike.
+            At 0 the states with the widest returns decide; at 1 all states count alike. It is used
+            only with the baseline critic.
         advantage_limit: Standard deviations at which advantages are clipped.
-        reward_scale: Factor of rewards, so that returns are of the order of 1.
+        reward_scale: Factor of rewards, so that returns are of the order of 1. It is used only with
+            the baseline critic.
         reward_floor: Reward below which differences count a tenth. Without it, one stall of minutes
-            would outweigh everything else.
+            would outweigh everything else. It is used only with the baseline critic.
         max_grad_norm: Norm to which gradients are clipped.
         ema_decay: Decay of the average of the weights, which is the policy that is kept. After k
             updates it is k / (k + 10), if that is less. 0 keeps the newest weights.

@@ -226,6 +226,8 @@ def test_nonsense_is_refused_at_birth(values, sentence):
 def test_what_cannot_be_trained_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match="traces must be left out for cjs"):
         train(tmp_path / "run", SMALL, {"traces": "synthetic"})
+    with pytest.raises(InputError, match="gamma must be left out with the baseline rollouts"):
+        train(tmp_path / "run", dataclasses.replace(SMALL, gamma=0.9), CASE)
     with pytest.raises(InputError, match="baseline must be rollouts for a network without"):
         train(tmp_path / "run", PPOConfig(baseline="critic"), CASE, "ppo")
     with pytest.raises(InputError, match=r"policy must be a folder or one of .* got 'nosuch'"):

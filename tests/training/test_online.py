@@ -345,6 +345,29 @@ def test_a_problem_of_another_package_is_learned_by_its_row_alone(tmp_path, gues
     }  # fmt: skip
 
 
+CRITICS = {"gae_lambda": 0.5, "value_coef": 1, "advantage_scaling_power": 0, "reward_scale": 1,
+           "reward_floor": -1.0}  # fmt: skip
+
+
+@pytest.mark.parametrize("option", CRITICS)
+def test_options_of_the_critic_are_refused_with_rollouts(tmp_path, guess, option):
+    config = PPOConfig(updates=1, episodes=4, rollouts=2, baseline="rollouts", threads=0)
+    other = dataclasses.replace(config, **{option: CRITICS[option]})
+    with pytest.raises(InputError, match=f"{option} must be left out with the baseline rollouts"):
+        train("guess", "ppo", tmp_path / "run", config=other)
+    assert not (tmp_path / "run").exists()
+    train("guess", "ppo", tmp_path / "critic", config=dataclasses.replace(other, baseline=None))
+
+
+def test_defaults_of_the_problem_are_not_refused_with_rollouts(tmp_path, guess, monkeypatch):
+    usual = {"ppo": {"reward_scale": 0.7}}
+    monkeypatch.setitem(index.PROBLEMS, "guess", dataclasses.replace(guess, method_defaults=usual))
+    config = PPOConfig(updates=1, episodes=4, rollouts=2, baseline="rollouts", threads=0)
+    for scale in (0.7, PPOConfig.reward_scale):
+        scaled = dataclasses.replace(config, reward_scale=scale)
+        train("guess", "ppo", tmp_path / str(scale), config=scaled)
+
+
 def test_a_problem_without_online_parts_is_refused(tmp_path, guess):
     row = dataclasses.replace(guess, online="")
     with pytest.raises(InputError, match="problem must be a control problem with online RL"):
