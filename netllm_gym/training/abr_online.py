@@ -25,8 +25,10 @@ class ABROnline(OnlineParts):
     default_critic = "ppo"
 
     def __init__(self, problem: ControlProblem, case: Mapping[str, Any], config: PPOConfig) -> None:
-        if "noise" in case:
-            raise InputError(f"noise must be left out in training, got {case['noise']!r}")
+        noise = case.get("noise", False)
+        if noise is not False:
+            raise InputError(f"noise must be left out or False in training, got {noise!r}")
+        case = {name: value for name, value in case.items() if name != "noise"}
         super().__init__(problem, case, config)
         if self.baseline != "critic":
             raise InputError(f"baseline must be critic for abr, got {self.baseline!r}")

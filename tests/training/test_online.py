@@ -153,6 +153,13 @@ def test_what_the_teacher_of_pretraining_saw_counts_as_seen(tmp_path, folders):
     assert seen <= load_policy(str(tmp_path / "run")).recordings
 
 
+def test_a_run_without_noise_is_that_of_the_default(tmp_path):
+    told = []
+    train("abr", "ppo", tmp_path / "run", {"noise": False})
+    train("abr", "ppo", tmp_path / "run", on_progress=told.append)
+    assert told == []  # nothing was left to do
+
+
 def test_a_run_is_not_resumed_with_another_teacher_in_the_same_folder(tmp_path):
     teacher, out = tmp_path / "teacher", tmp_path / "run"
     config = dataclasses.replace(
@@ -179,7 +186,7 @@ def test_who_cannot_answer_in_the_middle_is_no_teacher(tmp_path, problem, teache
     ("problem", "case", "config", "sentence"),
     [
         ("vp", {}, ONE, "problem must be a control problem with online RL, got vp"),
-        ("abr", {"noise": True}, ONE, "noise must be left out in training, got True"),
+        ("abr", {"noise": True}, ONE, "noise must be left out or False in training"),
         ("abr", {"num_jobs": 3}, ONE, "num-jobs must be left out for abr"),
         *(("abr", {"traces": "nosuch"}, config, "traces must be") for config in (ONE, UDRConfig())),
         ("abr", {"video": "nosuch"}, UDRConfig(), "video must be"),
