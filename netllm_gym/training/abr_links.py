@@ -27,11 +27,10 @@ from netllm_gym.policies.baselines.abr import BBA
 from netllm_gym.policies.baselines.abr_mpc import RobustMPC
 from netllm_gym.policies.policy import TrainedPolicyFactory
 from netllm_gym.training.abr_foresight import ForesightEnv
-from netllm_gym.training.online_config import GenetConfig, LinkRanges, UDRConfig
+from netllm_gym.training.online_config import RANGES, GenetConfig, LinkRanges, UDRConfig
 from netllm_gym.training.ppo import StatelessSource, episode_seeds
 
 HEURISTICS = {"robust_mpc": RobustMPC, "bba": BBA}
-SEARCHED = ("min_mbps", "max_mbps", "max_hold", "rtt_s", "buffer_cap_s")
 _LINKS, _SEARCH = 1, 2  # streams of random numbers
 
 
@@ -176,10 +175,10 @@ class GenetEpisodes(UDREpisodes):
         from bayes_opt.acquisition import UpperConfidenceBound
 
         genet, links = self._genet, self._links
-        bounds = {name: getattr(links, name) for name in SEARCHED}
+        bounds = {name: getattr(links, name) for name in RANGES}
         bounds["max_mbps"] = (math.log(links.max_mbps[0]), math.log(links.max_mbps[1]))
         bounds = {name: (low, high) for name, (low, high) in bounds.items() if low < high}
-        fixed = {name: getattr(links, name)[0] for name in SEARCHED if name not in bounds}
+        fixed = {name: getattr(links, name)[0] for name in RANGES if name not in bounds}
 
         def link_at(point: Mapping[str, float]) -> Link:
             values = {**fixed, **{name: float(value) for name, value in point.items()}}
@@ -224,7 +223,7 @@ class GenetEpisodes(UDREpisodes):
         found = state.get("finds")
         lists: list[Any] = found if isinstance(found, list) else [None]
         for find in lists:
-            numbers = isinstance(find, list) and len(find) == len(SEARCHED)
+            numbers = isinstance(find, list) and len(find) == len(RANGES)
             if not numbers or not all(isinstance(each, int | float) for each in find):
-                raise InputError(f"{path} must have finds of {len(SEARCHED)} numbers, got {find!r}")
+                raise InputError(f"{path} must have finds of {len(RANGES)} numbers, got {find!r}")
         self.finds = [Link(*find) for find in lists]

@@ -5,7 +5,7 @@ They are apart from the training itself, so that a command line needs no torch t
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from netllm_gym.configs import check, option
 from netllm_gym.schedules import Schedule
@@ -147,6 +147,7 @@ class PPOConfig(Schedule):
 
 
 RANGES = ("min_mbps", "max_mbps", "max_hold", "rtt_s", "buffer_cap_s")  # of `LinkRanges`
+Heuristic = Literal["robust_mpc", "bba"]
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ class GenetConfig(UDRConfig):
         kappa: Weight of the uncertainty in proposing points.
     """
 
-    heuristic: Literal["robust_mpc", "bba"] = "robust_mpc"
+    heuristic: Heuristic = "robust_mpc"
     round_updates: int = 50
     rounds: int = 9
     find_weight: float = field(default=0.3, metadata=option(advanced=True))
@@ -253,7 +254,7 @@ class GenetConfig(UDRConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = ("robust_mpc", "bba")
+        known = get_args(Heuristic)
         check(self.heuristic in known, "heuristic", f"be {' or '.join(known)}", self.heuristic)
         for name in ("round_updates", "gap_episodes", "first_points"):
             check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))

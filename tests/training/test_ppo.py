@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,12 +18,14 @@ from netllm_gym.policies.checkpoint import file_sha256, write_tensors
 from netllm_gym.policies.neural.abr_mlp import ABRNetwork, ABRNetworkConfig, LinkMemory, with_rows
 from netllm_gym.policies.neural.networks import NetworkPolicyFactory
 from netllm_gym.training.abr_foresight import FORESIGHT, ForesightEnv
-from netllm_gym.training.abr_links import GenetEpisodes, Link, UDREpisodes
+from netllm_gym.training.abr_links import HEURISTICS, GenetEpisodes, Link, UDREpisodes
 from netllm_gym.training.advantages import generalised_advantages, scaled, standardised
 from netllm_gym.training.online import TrainingEpisodes
 from netllm_gym.training.online_config import (
+    RANGES,
     DecimaConfig,
     GenetConfig,
+    Heuristic,
     LinkRanges,
     PPOConfig,
     UDRConfig,
@@ -306,6 +309,11 @@ def test_every_episode_of_udr_has_a_link_within_the_ranges():
     assert [t.content for t in again[0].trace_set.traces[30:]] == [t.content for t in made]
     assert again[1] == plan
     assert source.episodes(4, None)[0].trace_set.traces[30].content != made[0].content
+
+
+def test_all_that_a_link_has_is_searched_and_every_rule_is_known():
+    assert Link._fields == RANGES
+    assert tuple(HEURISTICS) == get_args(Heuristic)
 
 
 def test_a_find_of_genet_takes_its_weight_from_all_before():
