@@ -307,7 +307,7 @@ def _trained_network(
     parts: OnlineParts, role: str, folder: Path
 ) -> tuple[Network, Mapping[str, Any]]:
     """Return a trained network of the problem, and what it was trained on."""
-    rule = f"{role} must be a network trained by playing {parts.problem.name}"
+    rule = f"{role} must be a network trained by online RL on {parts.problem.name}"
     if read_schema(folder) != SCHEMA:
         raise InputError(f"{rule}, got {folder}")
     network, values = load_network(folder)

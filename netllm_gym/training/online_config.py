@@ -46,7 +46,7 @@ class PPOConfig(Schedule):
             updates it is k / (k + 10), if that is less. 0 keeps the newest weights.
         baseline: What returns are compared with: critic or rollouts. A critic estimates the return
             of each state; rollouts are other episodes with the same random input, such as arrivals.
-            Left out, it is what the problem is made for.
+            Left out, it is critic for abr and rollouts for cjs.
         rollouts: Episodes with the same random input, for the baseline rollouts.
         init_from: Trained policy to start from. It is the name or the folder of a network or a
             language model; left out, a new network begins with random weights.
