@@ -17,7 +17,8 @@ class PPOConfig(Schedule):
 
     Attributes:
         updates: Rounds of playing and learning.
-        episodes: Episodes of each update. They are played side by side.
+        episodes: Episodes of each update. They are played side by side. With the baseline rollouts
+            they must be a multiple of rollouts.
         epochs: Passes over the decisions of an update, at most.
         minibatch: Decisions of one optimizer step.
         learning_rate: Learning rate at first; left out, 0.001, or 0.0001 with init_from. It falls
@@ -52,7 +53,7 @@ class PPOConfig(Schedule):
             language model; left out, a new network begins with random weights.
         critic: Network whose critic a language model uses. It is a name or a folder; left out, the
             problem's own choice.
-        pretrain_updates: Updates of pretraining. They come first and imitate pretrain_teacher, by
+        pretrain_updates: Updates of pretraining, the first ones. They imitate pretrain_teacher, by
             behaviour cloning.
         pretrain_teacher: Policy that pretraining imitates.
         pretrain_episodes: Episodes of each update of pretraining.

@@ -344,11 +344,11 @@ class _PPO(Learner):
         weights = {f"{name}|weight": self.network.get_parameter(name) for name in self.trained}
         return {**super().optimizer_state(), **weights}
 
-    def load_optimizer_state(self, moments: Mapping[str, Tensor], path: Path) -> None:
+    def load_optimizer_state(self, tensors: Mapping[str, Tensor], path: Path) -> None:
         """Put back what `optimizer_state` returned."""
         weights = {
             key.removesuffix("|weight"): each
-            for key, each in moments.items()
+            for key, each in tensors.items()
             if key.endswith("|weight")
         }
         wanted = {name: self.network.get_parameter(name) for name in self.trained}
@@ -356,7 +356,7 @@ class _PPO(Learner):
         with torch.no_grad():
             for name, each in wanted.items():
                 each.copy_(weights[name])
-        others = {key: each for key, each in moments.items() if not key.endswith("|weight")}
+        others = {key: each for key, each in tensors.items() if not key.endswith("|weight")}
         super().load_optimizer_state(others, path)
 
     def state(self) -> dict[str, Any]:
