@@ -127,7 +127,9 @@ def _found_policy(policy: Any, problem: Problem, device: str) -> LoadedPolicy:
         return _custom_policy(_imported(text), problem, spec=text)
     nearest = difflib.get_close_matches(plain, problem.policies, n=3, cutoff=0.4)
     hint = f"; did you mean {', '.join(nearest)}?" if nearest else ""
-    if "." in text:  # as in my_rules.Middle or my_rules.py
+    if "/" in text:
+        hint = ", and there is no such folder"
+    elif "." in text:  # as in my_rules.Middle or my_rules.py
         hint = "; a policy in a module is named module:Name"
     raise InputError(
         f"policy must be a folder or one of {', '.join(problem.policies)}, got {text!r}{hint}"

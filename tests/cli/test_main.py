@@ -116,6 +116,11 @@ def test_sizes_of_unequal_length(capsys, tmp_path):
     ("arguments", "sentence"),
     [
         (["bench", "abr", "--policies", "robust_mcp"], "did you mean robust_mpc"),
+        (["bench", "abr", "--policies", "runs/no"], "got 'runs/no', and there is no such folder"),
+        (
+            ["bench", "abr", "--policies", "my_rules.py"],
+            "a policy in a module is named module:Name",
+        ),
         (["bench", "abr", "--policies", ","], "names must be one or more"),
         (["bench", "vpn"], "problem must be one of abr"),
         (
