@@ -74,6 +74,7 @@ def desk(tmp_path, monkeypatch):
     (tmp_path / "my-traces").mkdir()
     write_cooked_trace(tmp_path / "my-traces" / "walk", np.arange(100.0), np.full(100, 2.0))
     (tmp_path / "my-video").mkdir()
+    (tmp_path / "my-video" / "video.json").write_text('{"chunk_s": 4}')
     for rung, kbps in enumerate((300, 750, 1200)):
         sizes = "".join(f"{kbps * 500}\n" for _ in range(49))
         (tmp_path / "my-video" / f"video_size_{rung}").write_text(sizes)

@@ -67,6 +67,10 @@ def play_case(
         results=results,
         groups=(group_numbers(_group_names(problem, played)),),
         case=described({key: _as_made(probe, key, value) for key, value in asked.items()}),
+        remarks=[
+            *getattr(probe, "remarks", ()),
+            *filter(None, (_trained_otherwise(problem, each, probe) for each in policies)),
+        ],
     )
 
 
@@ -124,6 +128,23 @@ def _result_of_limit(
 
 def _metric(problem: ControlProblem, episodes: Sequence[Episode]) -> FloatArray:
     return np.array([problem.metric_of(episode.infos) for episode in episodes])
+
+
+def _trained_otherwise(problem: ControlProblem, policy: LoadedPolicy, env: Any) -> str:
+    """Say in which rules the case is not that of a policy's training, if that is known."""
+    played = getattr(env, "unusual", {})
+    names = [
+        name
+        for name, option in problem.case_options.items()
+        if option.is_rule and played.get(name) != policy.unusual.get(name)
+    ]
+    if not names or not policy.sha256:
+        return ""
+    was, now = (
+        ", ".join(f"{name} {values.get(name, 'of the default')}" for name in names)
+        for values in (policy.unusual, played)
+    )
+    return f"{policy.name} was trained with {was} and plays with {now}"
 
 
 def _group_names(problem: ControlProblem, episodes: Sequence[Episode]) -> list[str]:

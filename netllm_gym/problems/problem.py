@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import gymnasium as gym
 
 from netllm_gym.arrays import BoolArray, FloatArray
+from netllm_gym.configs import from_text, in_words, options_of, without_none
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
 
@@ -126,21 +127,41 @@ class CaseOption(NamedTuple):
     """One part of a case that the command line can set.
 
     Attributes:
-        kind: Type of its value.
+        kind: Type of its value: str, bool, int, float or a tuple of one of these.
         help: What it is, for `--help`.
         is_advanced: Whether the short help of `train` leaves it out.
         title: What its named values are, in the plural, for `netllm-gym data list`.
         names: Function that lists its named values, as "module:attribute"; it returns pairs of a
             name and what is known of it on this machine. Empty if there are no named values.
         takes_path: Whether a path is a value, too.
+        is_rule: Whether a policy is trained for one value of it. A table says where a policy is
+            played with another one.
     """
 
-    kind: type
+    kind: Any
     help: str
     is_advanced: bool = False
     title: str = ""
     names: str = ""
     takes_path: bool = False
+    is_rule: bool = False
+
+    def value(self, name: str, given: Any) -> Any:
+        """Return the value that was given; a text says it as the command line and tables do."""
+        if not isinstance(given, str) or self.kind is str:
+            return given
+        try:
+            return from_text(self.kind, given)
+        except ValueError:
+            raise InputError(f"{name} must be {in_words(self.kind)}, got {given!r}") from None
+
+
+def case_options_of(config: Any, *, is_rule: bool = False) -> dict[str, CaseOption]:
+    """Return the fields of a config as parts of a case, with their help."""
+    return {
+        name: CaseOption(without_none(each.kind), each.help, is_advanced=True, is_rule=is_rule)
+        for name, each in options_of(config).items()
+    }
 
 
 class DemoRun(NamedTuple):
@@ -272,7 +293,7 @@ class Problem:
         return self.one_sample
 
     def checked_case(self, **options: Any) -> dict[str, Any]:
-        """Return the options that were given (not None).
+        """Return the options that were given (not None), with their own types.
 
         Raises:
             InputError: If one of them is an option of another problem.
@@ -285,18 +306,11 @@ class Problem:
                     f"{name.replace('_', '-')} must be left out for {self.name}, "
                     f"which has {known}, got {given[name]!r}"
                 )
-        return given
+        return {name: self.case_options[name].value(name, it) for name, it in given.items()}
 
     def case_from_text(self, case: Mapping[str, str]) -> dict[str, Any]:
         """Return a case whose values were written as text, as tables do, with their own types."""
-        arguments: dict[str, Any] = {}
-        for name, text in case.items():
-            kind = self.case_options[name].kind
-            try:
-                arguments[name] = kind(text)
-            except ValueError:
-                raise InputError(f"{name} must be {kind.__name__}, got {text!r}") from None
-        return arguments
+        return {name: self.case_options[name].value(name, text) for name, text in case.items()}
 
     def validation_dataset(self, arguments: Mapping[str, Any], named: str | None) -> str:
         """Return the data set on which the best policy is chosen.
@@ -369,9 +383,9 @@ class ControlProblem(Problem):
             of `policies/offline/parts.py`; empty if they cannot learn this problem.
         online: Class with what online RL needs, a subclass of `OnlineParts` of
             `training/online.py`; empty if it cannot learn this problem.
-        action_meaning: Function that says in words what the actions of an environment mean, as
-            "module:attribute"; empty if they mean the same in every case. Nothing learns from
-            pools together in which actions mean different things.
+        action_meaning: Function that says in words what the actions and rewards of an environment
+            mean, as "module:attribute"; empty if they mean the same in every case. Nothing learns
+            from pools together in which they mean different things.
     """
 
     env_id: str

@@ -286,8 +286,8 @@ def _load_players(
     unknown = sorted(set(table.case) - set(may_name))
     if unknown:
         raise InputError(
-            f"case must be {' and '.join(may_name)} alone to be played again, "
-            f"got {unknown[0]}; --play none leaves it out"
+            f"case must have no {unknown[0]} to be played again, "
+            f"got {table.case[unknown[0]]!r}; --play none leaves it out"
         )
     return [load_policy(policy, table.problem) for policy in policies]
 

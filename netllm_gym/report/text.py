@@ -53,13 +53,16 @@ def table_notes(table: Table) -> list[str]:
 
 def case_text(table: Table) -> str:
     """Return a table's case in one line, as "synthetic x 20 jobs"."""
-    return " x ".join(_part_text(name, str(value)) for name, value in table.case.items())
+    usual = find_problem(table.problem).default_case
+    return " x ".join(
+        _part_text(name, str(value), name in usual) for name, value in table.case.items()
+    )
 
 
-def _part_text(name: str, value: str) -> str:
+def _part_text(name: str, value: str, is_usual: bool) -> str:
     if name.startswith("num_"):
         return f"{value} {name.removeprefix('num_')}"
-    says_nothing_alone = value.isdigit() or name == "euler_order"
+    says_nothing_alone = value.isdigit() or not is_usual
     return f"{name.replace('_', ' ')} {value}" if says_nothing_alone else value
 
 

@@ -109,9 +109,9 @@ class UDREpisodes(StatelessSource):
 
     def __init__(self, traces: Sequence[Trace], video: Video, config: UDRConfig) -> None:
         self._links = config.links()
-        if self._links.buffer_cap_s[0] < video.chunk_s:
+        if self._links.buffer_cap_s[0] < video.longest_s:
             raise InputError(
-                f"buffer_cap_s must hold one chunk of {video.chunk_s} s, "
+                f"buffer_cap_s must hold one chunk of {video.longest_s} s, "
                 f"got {self._links.buffer_cap_s}"
             )
         self._traces, self._video, self._config = traces, video, config

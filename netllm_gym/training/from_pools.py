@@ -145,14 +145,16 @@ def default_returns(pools: Sequence[ExperiencePool], policies: Sequence[str]) ->
 
 
 def _check_alike(pools: Sequence[ExperiencePool], problem: ControlProblem) -> None:
-    """Refuse pools in which an action does not mean the same."""
+    """Refuse pools in which an action or a reward does not mean the same."""
     cases = {json.dumps(pool.env_spec["arguments"]): None for pool in pools}
     if len(cases) == 1 or not problem.action_meaning:
         return
     meaning_of = imported(problem.action_meaning)
     found = {meaning_of(problem.make_env(1, **json.loads(case))): None for case in cases}
     if len(found) > 1:
-        raise InputError(f"actions must mean the same in all pools, got {' and '.join(found)}")
+        raise InputError(
+            f"actions and rewards must mean the same in all pools, got {' and '.join(found)}"
+        )
 
 
 @dataclass(frozen=True)

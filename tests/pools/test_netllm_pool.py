@@ -181,6 +181,7 @@ def test_an_imported_pool_can_be_trained_on_only_when_what_was_played_is_named(
 def test_import_refuses_in_a_sentence_and_writes_nothing(capsys, tmp_path, played):
     file, out = write(tmp_path, pool_of(played)), tmp_path / "pool"
     (tmp_path / "video").mkdir()
+    (tmp_path / "video/video.json").write_text('{"chunk_s": 4}')
     for rung in range(6):
         (tmp_path / "video" / f"video_size_{rung}").write_text(f"{rung + 1}\n" * 48)
     other = str(tmp_path / "video")

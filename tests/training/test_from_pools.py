@@ -217,6 +217,7 @@ def test_pools_that_do_not_go_together_are_one_sentence(tmp_path, pools):
         train("abr", [pools[0], plain], tmp_path / "run", gains, ONE, ["bba"])
     video = tmp_path / "video"
     video.mkdir()
+    (video / "video.json").write_text('{"chunk_s": 4}')
     for rung in range(6, 13):  # seven rungs have a ladder of their own
         sizes = "".join(f"{rung * 100_000}\n" for _ in range(48))
         (video / f"video_size_{rung - 6}").write_text(sizes)
@@ -226,6 +227,7 @@ def test_pools_that_do_not_go_together_are_one_sentence(tmp_path, pools):
         train("abr", [pools[0], other], tmp_path / "run", CONFIG, ONE, ["bba"])
     shutil.rmtree(video)
     video.mkdir()
+    (video / "video.json").write_text('{"chunk_s": 4}')
     for rung in range(5):  # as wide an observation as six rungs have
         sizes = "".join(f"{(rung + 1) * 100_000}\n" for _ in range(48))
         (video / f"video_size_{rung}").write_text(sizes)

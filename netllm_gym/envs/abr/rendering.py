@@ -123,8 +123,8 @@ class Painter(TwoPanels):
         rates.stairs(chosen.value, chosen.border_s, baseline=None, color=BLUE, lw=2.2, zorder=3)
         rates.set_ylim(0.0, 1.5 * float(video.ladder_mbps[-1]))  # what is faster is cut off
         buffer.plot(filled.time_s, filled.value, color=GREEN, lw=1.8)
-        buffer.set_ylim(0.0, scene.buffer_cap_s + video.chunk_s)
-        buffer.set_xlim(0.0, max(video.num_chunks * video.chunk_s, float(played.clock_s[-1])))
+        buffer.set_ylim(0.0, scene.buffer_cap_s + video.longest_s)
+        buffer.set_xlim(0.0, max(video.duration_s, float(played.clock_s[-1])))
         counted = played.qoe[1:]
         mean_qoe = f"{counted.mean():.3f} Mbit/s per chunk" if len(counted) else "none yet"
         stalled_s = played.rebuffer_s[1:].sum()

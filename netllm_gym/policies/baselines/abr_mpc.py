@@ -153,14 +153,14 @@ class _PlanSearch:
     def __init__(self, env: AnyABREnv, horizon: int, step_limit: int, size_bytes: IntArray) -> None:
         self._num_chunks, self._horizon = env.video.num_chunks, horizon
         self._ladder_mbps = env.video.ladder_mbps
-        milli_quality = env.qoe.quality(self._ladder_mbps) * 1000.0
+        milli_quality = env.qoe.quality_of(env.video) * 1000.0
         whole = np.rint(milli_quality)
         is_whole = np.abs(milli_quality - whole) < 1e-9
         self._planner = (  # in the order of `Planner`, whose module loads numba
             size_bytes.astype(np.float64),
             np.where(is_whole, whole, milli_quality),
             step_limit,
-            env.video.chunk_s,
+            np.array(env.video.lengths_s),
             env.qoe.rebuffer_penalty,
             env.qoe.smoothness_penalty,
             _PRICES * env.qoe.rebuffer_penalty,

@@ -48,7 +48,7 @@ ahead of the true clock even where the link stops; sums may be off by a share of
 The search and its proof are this package's own; no paper describes them.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numba
 import numpy as np
@@ -116,12 +116,13 @@ class _Episode(NamedTuple):
     rate: FloatArray  # (rows,) bytes/s
     bytes_to: FloatArray  # (rows,) video bytes carried from 0 to the end of each row
     size_bytes: FloatArray  # (chunks, R)
-    quality: FloatArray  # (R,) of the QoE
+    quality: FloatArray  # (chunks, R) of the QoE
     due_s: FloatArray  # (chunks,) trace time from which chunk n stalls, had nothing stalled before
     price: FloatArray  # (P,) rising from 0, reward per byte
     to_go: FloatArray  # (chunks, R, P) most reward less price of the chunks after n
     stall_gain: FloatArray  # (rows, P) most that a stall from the end of each row on can earn
-    chunk_s: float
+    chunk_s: FloatArray  # (chunks,)
+    first_rung: int  # of chunk 0
     rebuffer_penalty: float
     smoothness_penalty: float
     cap_s: float
@@ -138,18 +139,21 @@ def _most_to_go(
 
     Args:
         size_bytes: (chunks, R).
-        quality: (R,) of the QoE.
+        quality: (chunks, R) of the QoE.
         smoothness_penalty: Of the QoE.
         price: (P,).
     """
-    earned = np.array(
-        [
-            [linear_qoe(each, 0.0, abs(each - last), 0.0, smoothness_penalty) for each in quality]
-            for last in quality
-        ]
-    )
     most = np.zeros((*size_bytes.shape, len(price)))
     for chunk in range(len(size_bytes) - 2, -1, -1):
+        change = np.abs(quality[chunk + 1] - quality[chunk][:, None])  # (R, R) from row to column
+        # One function computes the QoE, of numbers and of arrays.
+        earned: Any = linear_qoe(
+            quality=cast(Any, quality[chunk + 1]),
+            rebuffer_s=0.0,
+            quality_change=cast(Any, change),
+            rebuffer_penalty=0.0,
+            smoothness_penalty=smoothness_penalty,
+        )
         onward = most[chunk + 1] - size_bytes[chunk + 1, :, None] * price  # (R, P)
         most[chunk] = (earned[:, :, None] + onward).max(axis=1)
     return most
@@ -253,21 +257,22 @@ def _reach(plain_episode, labels, chunk, floor):  # type: ignore[no-untyped-def]
     """Return the labels after `chunk` that may end above `floor`, dominated ones included."""
     episode = _Episode(*plain_episode)
     quality, due_s = episode.quality, episode.due_s
-    found = np.empty(len(labels) * len(quality) + 1, _LABEL)
+    found = np.empty(len(labels) * quality.shape[1] + 1, _LABEL)
     n = 0
-    dry_s = due_s[chunk] + episode.chunk_s  # trace time at which the buffer ends, less stalls
+    # Trace time at which the buffer ends, less stalls.
+    dry_s = due_s[chunk] + episode.chunk_s[chunk]
     for i in range(len(labels)):
         last = labels[i]
-        for rung in range(len(quality)):
+        for rung in range(quality.shape[1]):
             pointer, trace_s, clock_s = _download(
                 episode, last.pointer, last.trace_s, last.clock_s, episode.size_bytes[chunk, rung]
             )
             late_s = clock_s - due_s[chunk]
             stall_s = max(last.stall_s, late_s)
             value = last.value + _chunk_qoe(
-                quality[rung],
+                quality[chunk, rung],
                 stall_s - last.stall_s,
-                abs(quality[rung] - quality[last.rung]),
+                abs(quality[chunk, rung] - quality[chunk - 1, last.rung]),
                 episode.rebuffer_penalty,
                 episode.smoothness_penalty,
             )
@@ -352,7 +357,7 @@ def _extend(
     if np.bincount(kept["rung"], minlength=1).max() <= limit:
         return kept, False
     parts = []
-    for rung in range(len(episode.quality)):
+    for rung in range(episode.quality.shape[1]):
         part = kept[kept["rung"] == rung]
         if len(part) > limit:
             if episode.proving:
@@ -364,15 +369,19 @@ def _extend(
 
 
 @_jit
-def _first_label(plain_episode, start_pointer, size_bytes):  # type: ignore[no-untyped-def]
+def _first_label(plain_episode, start_pointer):  # type: ignore[no-untyped-def]
     """Download chunk 0; return when it came, on the trace's clock, and the label after it."""
     episode = _Episode(*plain_episode)
+    rung = episode.first_rung
     trace_s = episode.time_s[start_pointer - 1]
-    pointer, trace_s, clock_s = _download(episode, start_pointer, trace_s, trace_s, size_bytes)
+    pointer, trace_s, clock_s = _download(
+        episode, start_pointer, trace_s, trace_s, episode.size_bytes[0, rung]
+    )
     labels = np.zeros(1, _LABEL)
     label = labels[0]
     label.pointer, label.trace_s, label.clock_s = pointer, trace_s, clock_s
-    _pause(episode, label, episode.chunk_s)
+    label.rung = rung
+    _pause(episode, label, episode.chunk_s[0])
     return clock_s, labels
 
 
@@ -383,7 +392,7 @@ def _planning_episode(
     # numba compiles again for each memory layout of its arguments, hence the copies.
     time_s, rate = np.array(trace.time_s), simulator.pack_arrays([trace], video, qoe).rate
     size_bytes = np.array(video.size_bytes[: video.num_chunks], np.float64, order="C")
-    quality = np.array(qoe.quality(video.ladder_mbps))
+    quality, lengths_s = np.array(qoe.quality_of(video)), np.array(video.lengths_s)
     rebuffer_penalty = float(qoe.rebuffer_penalty)
     lead_s = float(player.rtt_s) if player.rtt_moves_clock else 0.0
     sent = np.diff(time_s) * rate[1:] * player.payload_fraction
@@ -401,7 +410,8 @@ def _planning_episode(
         price=price,
         to_go=_most_to_go(size_bytes + passed_by, quality, qoe.smoothness_penalty, price),
         stall_gain=_gain_of_stalling(time_s, bytes_to, price, rebuffer_penalty),
-        chunk_s=float(video.chunk_s),
+        chunk_s=lengths_s,
+        first_rung=int(player.first_rung),
         rebuffer_penalty=rebuffer_penalty,
         smoothness_penalty=float(qoe.smoothness_penalty),
         cap_s=float(player.buffer_cap_s),
@@ -410,11 +420,13 @@ def _planning_episode(
         lead_s=lead_s,
         proving=False,
     )
-    first_s, _ = _first_label(tuple(episode), start_pointer, size_bytes[0, 0])
+    first_s, _ = _first_label(tuple(episode), start_pointer)
     # Each chunk postpones the end of the buffer by its length, less the round trip where the trace
     # does not advance meanwhile.
-    gap_s = video.chunk_s - (player.rtt_s - lead_s)
-    return episode._replace(due_s=first_s + gap_s * np.arange(video.num_chunks))
+    gap_s = lengths_s - (player.rtt_s - lead_s)
+    # Written so that chunks of one length are due at exact multiples of it.
+    unequal_s = np.append(0.0, np.cumsum(gap_s - gap_s[0])[:-1])
+    return episode._replace(due_s=first_s + gap_s[0] * np.arange(video.num_chunks) + unequal_s)
 
 
 def _proving_episode(planning: _Episode) -> _Episode:
@@ -431,15 +443,16 @@ def _prices(
 
     Args:
         size_bytes: (chunks, R).
-        quality: (R,) of the QoE.
+        quality: (chunks, R) of the QoE.
         rebuffer_penalty: Of the QoE.
         mean_rate: Of the trace, in bytes/s.
     """
     dearest = rebuffer_penalty / mean_rate * (1.0 - 1e-9)  # above, stalling for ever would pay
-    more_quality = quality[None, :] - quality[:, None]  # (R, R) of [j] over [i]
-    more_bytes = size_bytes[1:, None, :] - size_bytes[1:, :, None]  # (chunks - 1, R, R)
+    # (chunks - 1, R, R) of [j] over [i]
+    more_quality = quality[1:, None, :] - quality[1:, :, None]
+    more_bytes = size_bytes[1:, None, :] - size_bytes[1:, :, None]
     gains = (more_quality > 0) & (more_bytes > 0)
-    worth = np.broadcast_to(more_quality, gains.shape)[gains] / more_bytes[gains]
+    worth = more_quality[gains] / more_bytes[gains]
     usual = min(dearest, float(np.quantile(worth, 0.95)) if len(worth) else dearest)
     if usual == 0.0:
         return np.zeros(1)
@@ -456,7 +469,7 @@ class _Run(NamedTuple):
 
 def _run(episode: _Episode, start_pointer: int, floor: float, limit: int) -> _Run:
     """Search with at most `limit` labels per chunk and rung for sums above `floor`."""
-    _, labels = _first_label(tuple(episode), start_pointer, episode.size_bytes[0, 0])
+    _, labels = _first_label(tuple(episode), start_pointer)
     history: list[tuple[IntArray, IntArray]] = []
     any_thinned = False
     for chunk in range(1, len(episode.size_bytes)):
@@ -482,9 +495,9 @@ def offline_optimum(
     Args:
         trace: The link.
         start_pointer: Row of the trace in which the episode begins.
-        video: Its chunk 0 is downloaded on the lowest rung, as every episode begins.
-        qoe: Weights of the reward.
-        player: Constants of player and link.
+        video: The video.
+        qoe: Measure of the reward.
+        player: Constants of player and link, and the rung of chunk 0.
     """
     check_start_pointer(start_pointer, trace)
     env = ABREnv([trace], video, qoe, player)
