@@ -116,7 +116,7 @@ def collect(
     }
     spec = {
         "id": found.env_id,
-        "arguments": _arguments(case),
+        "arguments": named_arguments(case),
         "worlds": probe.provenance(probe.training_plan(range(seed, seed + episodes))),
         **_origin(teachers, others),
         **_custom_policies(names, teachers, others),
@@ -275,8 +275,8 @@ def _loaded(setting: _Setting) -> dict[str, Any]:
     return {**case, **setting.problem.make_env(1, **case).loaded}
 
 
-def _arguments(case: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the case as JSON values; only what a command can name may make a pool."""
+def named_arguments(case: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the case as JSON values; only what a command can name may make a pool or a run."""
     for key, value in case.items():
         if not isinstance(value, str | int | float | bool | tuple | list):
             raise InputError(f"{key} must be a name or a number to collect from, got {value!r}")

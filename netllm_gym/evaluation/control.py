@@ -141,8 +141,8 @@ def _trained_otherwise(problem: ControlProblem, policy: LoadedPolicy, env: Any) 
     if not names or not policy.sha256:
         return ""
     was, now = (
-        ", ".join(f"{name} {values.get(name, 'of the default')}" for name in names)
-        for values in (policy.unusual, played)
+        ", ".join(f"{each} {how[each]}" if each in how else f"the default {each}" for each in names)
+        for how in (policy.unusual, played)
     )
     return f"{policy.name} was trained with {was} and plays with {now}"
 

@@ -10,6 +10,7 @@ sum; the policy that is measured takes its likeliest rung.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from netllm_gym.data.abr.synthetic import UniformHold
 from netllm_gym.data.abr.traces import Trace
 from netllm_gym.data.abr.video import Video
 from netllm_gym.envs.abr.player import PlayerConfig
+from netllm_gym.envs.abr.qoe import LinearQoE
 from netllm_gym.envs.abr.vector_env import ABRVectorEnv
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
@@ -74,6 +76,7 @@ def planned_env(
     players: Sequence[PlayerConfig],
     seeds: Sequence[int],
     video: Video,
+    qoe: LinearQoE,
     rng: np.random.Generator,
 ) -> tuple[ABRVectorEnv, list[PlannedEpisode]]:
     """Return an environment in which each row has its trace and its player, and its plan."""
@@ -81,6 +84,7 @@ def planned_env(
         num_envs=len(traces),
         traces=list(traces),
         video=video,
+        qoe=qoe,
         player=list(players),
         autoreset_mode="Disabled",
     )
@@ -93,9 +97,9 @@ def planned_env(
     return env, plan
 
 
-def player_of(link: Link) -> PlayerConfig:
-    """Return the player of a link."""
-    return PlayerConfig(rtt_s=link.rtt_s, buffer_cap_s=link.buffer_cap_s)
+def player_of(link: Link, player: PlayerConfig) -> PlayerConfig:
+    """Return the player of a link, which is otherwise like another one."""
+    return replace(player, rtt_s=link.rtt_s, buffer_cap_s=link.buffer_cap_s)
 
 
 class UDREpisodes(StatelessSource):
@@ -105,9 +109,18 @@ class UDREpisodes(StatelessSource):
         traces: Named traces; may be none.
         video: The video.
         config: Ranges of the links, episodes of an update, and the seed.
+        qoe: Measure of the reward.
+        player: Of the named traces; those of links have round trip and buffer of their own.
     """
 
-    def __init__(self, traces: Sequence[Trace], video: Video, config: UDRConfig) -> None:
+    def __init__(
+        self,
+        traces: Sequence[Trace],
+        video: Video,
+        config: UDRConfig,
+        qoe: LinearQoE | None = None,
+        player: PlayerConfig | None = None,
+    ) -> None:
         self._links = config.links()
         if self._links.buffer_cap_s[0] < video.longest_s:
             raise InputError(
@@ -115,6 +128,7 @@ class UDREpisodes(StatelessSource):
                 f"got {self._links.buffer_cap_s}"
             )
         self._traces, self._video, self._config = traces, video, config
+        self._qoe, self._player = qoe or LinearQoE(), player or PlayerConfig()
 
     def episodes(
         self, update: int, policy: Callable[[], TrainedPolicyFactory]
@@ -125,12 +139,12 @@ class UDREpisodes(StatelessSource):
         seeds = episode_seeds(config.seed, update, config.episodes).tolist()
         num_real = round(config.real_fraction * config.episodes) if self._traces else 0
         traces = [self._traces[index] for index in rng.integers(len(self._traces), size=num_real)]
-        players = [PlayerConfig()] * num_real
+        players = [self._player] * num_real
         for _ in range(config.episodes - num_real):
             link = self._link(rng)
             traces.append(trace_of(link, self._links.duration_s, rng))
-            players.append(player_of(link))
-        return planned_env(ForesightEnv, traces, players, seeds, self._video, rng)
+            players.append(player_of(link, self._player))
+        return planned_env(ForesightEnv, traces, players, seeds, self._video, self._qoe, rng)
 
     def _link(self, rng: np.random.Generator) -> Link:
         return drawn_link(self._links, rng)
@@ -143,13 +157,22 @@ class GenetEpisodes(UDREpisodes):
         traces: Named traces; may be none.
         video: The video.
         config: Options of the search, and those of `UDREpisodes`.
+        qoe: Measure of the reward.
+        player: As of `UDREpisodes`.
 
     Attributes:
         finds: Links that were found so far, oldest first.
     """
 
-    def __init__(self, traces: Sequence[Trace], video: Video, config: GenetConfig) -> None:
-        super().__init__(traces, video, config)
+    def __init__(
+        self,
+        traces: Sequence[Trace],
+        video: Video,
+        config: GenetConfig,
+        qoe: LinearQoE | None = None,
+        player: PlayerConfig | None = None,
+    ) -> None:
+        super().__init__(traces, video, config, qoe, player)
         self._genet = config
         self.finds: list[Link] = []
 
@@ -206,8 +229,10 @@ class GenetEpisodes(UDREpisodes):
         genet = self._genet
         rng = np.random.default_rng([genet.seed, _SEARCH, number])
         traces = [trace_of(link, self._links.duration_s, rng) for _ in range(genet.gap_episodes)]
-        players, seeds = [player_of(link)] * len(traces), range(len(traces))
-        env, plan = planned_env(ABRVectorEnv, traces, players, seeds, self._video, rng)
+        players = [player_of(link, self._player)] * len(traces)
+        env, plan = planned_env(
+            ABRVectorEnv, traces, players, range(len(traces)), self._video, self._qoe, rng
+        )
         of_rule, of_policy = (
             np.mean([each.rewards.mean() for each in rollout(factory(env), env, plan).episodes])
             for factory in (HEURISTICS[genet.heuristic], policy)

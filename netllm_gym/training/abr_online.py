@@ -5,6 +5,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from netllm_gym.data.abr.traces import Trace
+from netllm_gym.data.abr.video import Video
+from netllm_gym.envs.abr.player import PlayerConfig
+from netllm_gym.envs.abr.qoe import LinearQoE
 from netllm_gym.errors import InputError
 from netllm_gym.policies.neural.abr_mlp import ABRNetwork, ABRNetworkConfig
 from netllm_gym.policies.neural.networks import Network
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from netllm_gym.policies.llm.model import LLMModel
 
 
+_OF_LINKS = ("rtt_s", "buffer_cap_s", "start_row")  # drawn for each generated link
+
+
 class ABROnline(OnlineParts):
     """What PPO needs of ABR; with a `UDRConfig`, links are generated."""
 
@@ -29,6 +35,12 @@ class ABROnline(OnlineParts):
         if noise is not False:
             raise InputError(f"noise must be left out or False in training, got {noise!r}")
         case = {name: value for name, value in case.items() if name != "noise"}
+        for name in _OF_LINKS if isinstance(config, UDRConfig) else ():
+            if case.get(name) is not None:
+                raise InputError(
+                    f"{name} must be left out of the case where links are generated, "
+                    f"got {case[name]!r}"
+                )
         super().__init__(problem, case, config)
         if self.baseline != "critic":
             raise InputError(f"baseline must be critic for abr, got {self.baseline!r}")
@@ -69,9 +81,9 @@ class ABROnline(OnlineParts):
     def episode_source(self) -> EpisodeSource:
         """Return episodes over generated links, or over the traces of the case."""
         if isinstance(self.config, GenetConfig):
-            return GenetEpisodes(self._real_traces(), self.env.video, self.config)
+            return GenetEpisodes(*self._played(), self.config, *self._rules())
         if isinstance(self.config, UDRConfig):
-            return UDREpisodes(self._real_traces(), self.env.video, self.config)
+            return UDREpisodes(*self._played(), self.config, *self._rules())
         return super().episode_source()
 
     def pretraining_source(self) -> EpisodeSource:
@@ -82,22 +94,27 @@ class ABROnline(OnlineParts):
         if not isinstance(self.config, UDRConfig):
             return super().pretraining_source()
         config = replace(self.config, episodes=self.config.pretrain_episodes)
-        return UDREpisodes(self._real_traces(), self.env.video, config)
+        return UDREpisodes(*self._played(), config, *self._rules())
 
     def pretraining_teacher(self, teacher: PolicyFactory) -> PolicyFactory:
         """Return the teacher without foresight."""
         return lambda env: WithoutForesight(teacher(env))
 
-    def _real_traces(self) -> Sequence[Trace]:
-        """Return the traces that the case names."""
-        return self.env.trace_set.traces if self._names_traces else ()
+    def _played(self) -> tuple[Sequence[Trace], Video]:
+        """Return the traces that the case names, and the video."""
+        return self.env.trace_set.traces if self._names_traces else (), self.env.video
+
+    def _rules(self) -> tuple[LinearQoE, PlayerConfig]:
+        """Return what the episodes share besides."""
+        return self.env.qoe, self.env.players[0]
 
     def trained_on(self) -> dict[str, Any]:
         """Return the traces, their recordings and the video; generated links have no recordings."""
         if not isinstance(self.config, UDRConfig):
             return super().trained_on()
         if not self._names_traces:
-            return {"traces": "generated links", "recordings": [], "video": self.env.video.name}
+            drawn = {"traces": "generated links", "recordings": [], "video": self.env.video.name}
+            return {**drawn, **self.env.unusual}
         named = super().trained_on()
         return {**named, "traces": f"{named['traces']} + generated links"}
 
