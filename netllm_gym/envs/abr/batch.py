@@ -164,6 +164,10 @@ class PlayerBatch(RowBatch):
         """(N,) whether each row's episode is over, or has not begun."""
         return np.array(self.rows["done"])
 
+    def stop(self, rows: BoolArray) -> None:
+        """End the episodes of some rows before their time; see `RowBatch`."""
+        self.rows["done"][rows] = True
+
     def stand_as(self, other: "PlayerBatch", rows: IntArray) -> Float32Array:
         """Copy the state of rows of another batch, which has the same traces, video and players.
 

@@ -99,6 +99,7 @@ ROW = np.dtype(
         ("clock_s", np.float64),  # since the episode began
         ("chunk", np.int64),  # chunks downloaded so far
         ("rung", np.int64),  # of the last chunk
+        ("quality", np.float64),  # of the last chunk
         ("done", np.bool_),
     ],
     align=True,
@@ -243,12 +244,11 @@ def _download(arrays, player, row, rung, i, observation, info):  # type: ignore[
         pointer, trace_s = wait(arrays, first, end, pointer, trace_s, pause_s)
 
     bitrate_mbps, last_mbps = arrays.ladder_mbps[rung], arrays.ladder_mbps[row.rung]
-    quality = arrays.quality[chunk, rung]
-    last_quality = arrays.quality[chunk - 1, row.rung] if chunk > 0 else quality
+    quality, last_quality = arrays.quality[chunk, rung], row.quality
     num_chunks, num_rungs = arrays.size_bytes.shape
     row.pointer, row.trace_s, row.buffer_s = pointer, trace_s, buffer_s
     row.clock_s += download_s + pause_s
-    row.chunk, row.rung = chunk + 1, rung
+    row.chunk, row.rung, row.quality = chunk + 1, rung, quality
     row.done = chunk + 1 == num_chunks
 
     newest = observation.shape[2] - 1
@@ -330,5 +330,6 @@ def begin_rows(plain_arrays, players, rows, begins, observations, info):  # type
         row.trace_s = arrays.time_s[row.pointer - 1]
         rung = players[i].first_rung
         row.buffer_s, row.clock_s, row.chunk, row.rung = 0.0, 0.0, 0, rung
+        row.quality = arrays.quality[0, rung]  # so that chunk 0 changes nothing
         observations[i] = 0.0
         _download(arrays, players[i], row, rung, i, observations, info)

@@ -60,6 +60,7 @@ class ABRVectorEnv(PlayerRows, RowVectorEnv):
     - `player`, `noise`: as in `ABREnv`, or a sequence of N, one per row.
     - All others of `ABREnv`, the same for all rows.
     - `autoreset_mode`: `NEXT_STEP` (default), `SAME_STEP` or `DISABLED`.
+    - `max_episode_steps`: steps after which an episode is truncated. Default: None.
     - `render_mode`: only None. To render, make scalar environments with
       `gym.make_vec(..., vectorization_mode="sync", render_mode="rgb_array")`.
 
@@ -79,10 +80,11 @@ class ABRVectorEnv(PlayerRows, RowVectorEnv):
         noise: NoiseLike = False,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
+        max_episode_steps: int | None = None,
         **options: Any,
     ) -> None:
         batch = PlayerBatch(num_envs, traces, video, qoe, player, noise, **options)
-        super().__init__(batch, autoreset_mode, render_mode)
+        super().__init__(batch, autoreset_mode, render_mode, max_episode_steps)
 
     @property
     def loaded(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
 from netllm_gym.arrays import BoolArray, FloatArray, IntArray
+from netllm_gym.configs import from_json
 from netllm_gym.data.cjs.named import workload as load_workload
 from netllm_gym.data.cjs.workload import Jobs, Workload
 from netllm_gym.envs.batch import Outcome, RowBatch, check_within, whole_actions
@@ -28,8 +29,12 @@ from netllm_gym.envs.cjs.padding import PaddedSize, Padder, observation_space
 from netllm_gym.errors import InputError
 from netllm_gym.randomness import keys_of_seeds, mix64
 
-# Columns of the info that an episode has at its end alone; `jct_list_s`, one per job, is another.
-END_KEYS = ("jct_s", "jct_p95_s", "makespan_s", "utilisation", "deadlock")
+# Columns of the info that are known at an episode's end, and what they are before it; `jct_list_s`,
+# one per job, is another.
+END_KEYS = {
+    **dict.fromkeys(("jct_s", "jct_p95_s", "makespan_s"), np.inf),
+    **dict.fromkeys(("utilisation", "deadlock"), 0.0),
+}
 DEFAULT_JOBS = 200
 MOST_EXECUTORS = 10_000
 MOST_JOBS = 100_000
@@ -89,6 +94,8 @@ class ClusterBatch(RowBatch):
         if not isinstance(mean_gap_s, int | float) or not 0.0 < mean_gap_s < float("inf"):
             raise InputError(f"mean_gap_s must be above 0 and finite, got {mean_gap_s!r}")
         self.mean_gap_s = float(mean_gap_s)
+        if isinstance(cluster, Mapping):  # its fields, as a spec that was written as JSON has them
+            cluster = from_json(ClusterConfig, cluster)
         if not isinstance(cluster, ClusterConfig | None):
             raise InputError(f"cluster must be a ClusterConfig, got {cluster!r}")
         self.cluster = ClusterConfig() if cluster is None else cluster
@@ -118,6 +125,10 @@ class ClusterBatch(RowBatch):
     def done(self) -> BoolArray:
         """(N,) whether each row's episode is over, or has not begun."""
         return np.array(self.state.rows["done"])
+
+    def stop(self, rows: BoolArray) -> None:
+        """End the episodes of some rows before their time; see `RowBatch`."""
+        self.state.rows["done"][rows] = True
 
     def begin(
         self,
@@ -206,10 +217,10 @@ class ClusterBatch(RowBatch):
             "clock_s": rows["now_ms"] / 1000.0,
             "jobs_in_system": rows["num_active"].astype(np.float64),
             "invalid_action": rows["invalid"].astype(np.float64),
-            **{name: np.zeros(self.num_rows) for name in END_KEYS},
+            **{name: np.full(self.num_rows, value) for name, value in END_KEYS.items()},
+            "jct_list_s": np.full((self.num_rows, self.num_jobs), np.inf),
         }
         if ended.any():
-            info["jct_list_s"] = np.zeros((self.num_rows, self.num_jobs))
             for name, values in self._sums(ended).items():
                 info[name][ended] = values
         return Outcome(

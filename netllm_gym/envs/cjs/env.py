@@ -85,13 +85,13 @@ class CJSEnv(RowEnv[Observation, IntArray]):
 
     ## Episode End
     The episode terminates when all jobs are complete. It is truncated when nothing will ever happen
-    again, which only answers of "no stage" can bring about; `info["reason"]` says so.
+    again, which only answers of "no stage" can bring about; `info["deadlock"]` is then 1.
 
     ## Information
-    Floats: `clock_s`, `jobs_in_system`, `hidden_stages`, `invalid_action`. At the end also `jct_s`
-    (mean job completion time; inf if a job is unfinished), `jct_p95_s`, `makespan_s` (last
-    completion), `utilisation` (share of executor time in which tasks ran), `deadlock`, and the
-    array `jct_list_s`.
+    Floats: `clock_s`, `jobs_in_system`, `hidden_stages`, `invalid_action`. Known at the end: `jct_s`
+    (mean job completion time; inf if a job is unfinished, and before the end), `jct_p95_s` and
+    `makespan_s` (last completion) likewise, the array `jct_list_s` likewise, `utilisation` (share
+    of executor time in which tasks ran; 0 before the end), `deadlock`.
 
     ## Arguments
     - `workload`: `"synthetic"` (generated, the default), `"tpch"`, a file or folder
@@ -153,13 +153,6 @@ class CJSEnv(RowEnv[Observation, IntArray]):
     def workload(self) -> Workload:
         """What jobs are drawn from."""
         return self.batch.workload
-
-    def step(self, action: IntArray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Commit executors to a stage, or none; time advances when all are committed."""
-        observation, reward, terminated, truncated, info = super().step(action)
-        if truncated:
-            info["reason"] = "every executor idles and nothing is left to happen"
-        return observation, reward, terminated, truncated, info
 
     def action_masks(self) -> BoolArray:
         """Return (max_stages + 1 + num_executors,) what each part of an action may be."""

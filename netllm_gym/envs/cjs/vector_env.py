@@ -72,6 +72,7 @@ class CJSVectorEnv(RowVectorEnv):
     - `num_envs`: N.
     - `padded`: False for observations that are a `ClusterView`. Default: True.
     - `autoreset_mode`: `NEXT_STEP` (default), `SAME_STEP` or `DISABLED`.
+    - `max_episode_steps`: steps after which an episode is truncated. Default: None.
     - `render_mode`: only None. To render, make scalar environments with
       `gym.make_vec(..., vectorization_mode="sync", render_mode="rgb_array")`.
     - All others: as in `CJSEnv`, the same for all rows.
@@ -98,6 +99,7 @@ class CJSVectorEnv(RowVectorEnv):
         padded: bool = True,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
+        max_episode_steps: int | None = None,
     ) -> None:
         self.padded = padded
         kind = PaddedClusterBatch if padded else ClusterBatch
@@ -112,7 +114,7 @@ class CJSVectorEnv(RowVectorEnv):
             size=PaddedSize(max_stages, max_jobs, max_edges),
             strict_actions=strict_actions,
         )
-        super().__init__(batch, autoreset_mode, render_mode)
+        super().__init__(batch, autoreset_mode, render_mode, max_episode_steps)
 
     @property
     def clusters(self) -> ClusterBatch:

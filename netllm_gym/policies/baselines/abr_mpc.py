@@ -18,6 +18,7 @@ Source: RobustMPC of Yin et al. (SIGCOMM 2015), as implemented by Pensieve (SIGC
 import numpy as np
 
 from netllm_gym.arrays import FloatArray, IntArray
+from netllm_gym.envs.rows import num_rows_of
 from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.abr import (
     AnyABREnv,
@@ -78,7 +79,7 @@ class RobustMPC(Rule):
         self._plans = _PlanSearch(
             env, horizon, step_limit=env.video.num_rungs, size_bytes=env.video.size_bytes
         )
-        self._forecast = ThroughputForecast(env.num_envs)
+        self._forecast = ThroughputForecast(num_rows_of(env))
 
     def reset(self, rows: IntArray, seeds: IntArray) -> None:
         """Forget the rows' throughput forecasts and errors."""
@@ -112,10 +113,10 @@ class NetLLMMPC(Rule):
     needs_own_episodes = True
 
     def __init__(self, env: AnyABREnv) -> None:
-        if env.num_envs != 1:
+        if num_rows_of(env) != 1:
             raise InputError(
                 f"num_envs must be 1 for netllm_mpc, which carries its history "
-                f"from episode to episode, got {env.num_envs}"
+                f"from episode to episode, got {num_rows_of(env)}"
             )
         video = env.video
         if len(video.size_bytes) == video.num_chunks:

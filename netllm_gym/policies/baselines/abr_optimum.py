@@ -62,6 +62,7 @@ from netllm_gym.envs.abr.env import ABREnv
 from netllm_gym.envs.abr.player import PlayerConfig
 from netllm_gym.envs.abr.qoe import LinearQoE, linear_qoe
 from netllm_gym.envs.abr.vector_env import ABRVectorEnv
+from netllm_gym.envs.rows import num_rows_of
 from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.rule import Rule
 
@@ -555,10 +556,10 @@ class OptimumPolicy(Rule):
                 )
         self._env = env
         self._solved: dict[tuple[int, int, PlayerConfig], Optimum] = {}
-        self._plans = np.zeros((env.num_envs, env.video.num_chunks - 1), np.int64)
-        self._played = np.zeros(env.num_envs, np.int64)
+        self._plans = np.zeros((num_rows_of(env), env.video.num_chunks - 1), np.int64)
+        self._played = np.zeros(num_rows_of(env), np.int64)
         self.upper_bounds: list[float] = []
-        self.exact = np.zeros(env.num_envs, np.bool_)
+        self.exact = np.zeros(num_rows_of(env), np.bool_)
 
     def reset(self, rows: IntArray, seeds: IntArray) -> None:
         """Plan the episodes that these rows have begun."""

@@ -41,12 +41,9 @@ def assert_row(row, observations, infos, observation, info):
         assert observations[key].dtype == part.dtype
         np.testing.assert_array_equal(observations[key][row], part, key)
     for key, value in info.items():
-        if key != "reason":
-            np.testing.assert_array_equal(infos[key][row], value, key)
-            assert infos[f"_{key}"][row], key
-    for key in infos:
-        if not key.startswith(("_", "final")):
-            assert infos[f"_{key}"][row] == (key in info), key
+        np.testing.assert_array_equal(infos[key][row], value, key)
+        assert infos[f"_{key}"][row] or info["jct_s"] == np.inf, key
+    assert info.keys() == {key for key in infos if not key.startswith(("_", "final"))}
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
