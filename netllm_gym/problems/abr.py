@@ -62,6 +62,7 @@ ABR = ControlProblem(
         "netllm": PolicyEntry("weights/abr/netllm", learned=True),
         "optimum": PolicyEntry("netllm_gym.policies.baselines.abr_optimum:OptimumPolicy"),
     },
+    measure_option="qoe",
     bound="optimum",
     case_options={
         "traces": CaseOption(

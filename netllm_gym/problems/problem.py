@@ -213,6 +213,8 @@ class Problem:
         policies: Name -> entry of each named policy.
         default_policies: Policies that `bench` runs by default.
         case_options: Name -> each part of a case that a command can set.
+        measure_option: Which part of a case gives the metric another measure, without the unit;
+            empty if there is one measure.
         bound: Name of the policy that no other can beat; empty if there is none.
         higher_is_better: Whether a higher metric is better.
         groups: What confidence intervals are bootstrapped over, in words.
@@ -239,6 +241,7 @@ class Problem:
     policies: Mapping[str, PolicyEntry]
     default_policies: tuple[str, ...]
     case_options: Mapping[str, CaseOption]
+    measure_option: str = ""
     bound: str = ""
     higher_is_better: bool = True
     groups: str = ""
@@ -277,6 +280,11 @@ class Problem:
     def test_case(self) -> dict[str, Any]:
         """Return the case that policies are compared on unless another one is named."""
         return {**self.default_case, self.dataset_option: self.test_dataset}
+
+    def unit_in(self, case: Mapping[str, str]) -> str:
+        """Return the unit of the metric in a case, or what takes its place."""
+        measure = case.get(self.measure_option)
+        return self.metric_unit if measure is None else f"the measure {measure}"
 
     def score(self, value: float) -> float:
         """Return a number that grows as the metric gets better."""

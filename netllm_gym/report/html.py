@@ -166,18 +166,19 @@ def _section(number: int, table: Table, played: Replay | None) -> Section:
     styles = row_styles(rows, problem)
     ends = [end for row in rows for end in (row.mean, *(row.ci95 or ()))]
     axis = nice_axis(*fenced(ends), about=3)
-    cdf, note = _cdf(problem, rows, styles)
+    unit = problem.unit_in(table.case)
+    cdf, note = _cdf(problem, unit, rows, styles)
     return Section(
         number=number,
         title=problem.title,
         case=case_text(table),
         commit=table.commit,
         metric=problem.metric,
-        metric_unit=problem.metric_unit,
+        metric_unit=unit,
         better="right" if problem.higher_is_better else "left",
         sample=problem.sample,
         heads=(
-            Head(problem.metric, problem.metric_unit),
+            Head(problem.metric, unit),
             *([Head(f"vs {versus}", "paired")] if versus else []),
             *(quantity(name) for name in problem.components),
             Head("decision", "ms"),
@@ -241,7 +242,9 @@ def _whisker(axis: Axis, low: float, mean: float, high: float) -> Whisker:
     )
 
 
-def _cdf(problem: Problem, rows: Sequence[Row], styles: Sequence[str]) -> tuple[Chart, str]:
+def _cdf(
+    problem: Problem, unit: str, rows: Sequence[Row], styles: Sequence[str]
+) -> tuple[Chart, str]:
     """Return the chart of distributions over episodes, and a note on values beyond the axis."""
     values = np.concatenate([row.per_episode for row in rows])
     x, y = nice_axis(*fenced(values), about=6), nice_axis(0.0, 1.0)
@@ -257,7 +260,7 @@ def _cdf(problem: Problem, rows: Sequence[Row], styles: Sequence[str]) -> tuple[
         title=f"Distribution of {problem.metric} over {problem.sample}s, a staircase per policy",
         x=x,
         y=y,
-        x_label=f"{problem.metric} of {problem.one_sample}, {problem.metric_unit}",
+        x_label=f"{problem.metric} of {problem.one_sample}, {unit}",
         y_label=f"share of {problem.sample}s at or below",
         marks=tuple(reversed(lines)),  # the best is drawn last, on top
     )

@@ -39,7 +39,7 @@ def table_notes(table: Table) -> list[str]:
     beat = "exceed" if problem.higher_is_better else "fall below"
     return [
         f"{problem.title}, {case_text(table)}: {rows[0].n} {problem.sample}s, the same for every "
-        f"policy; {problem.metric} in {problem.metric_unit}.",
+        f"policy; {problem.metric} in {problem.unit_in(table.case)}.",
         f"Intervals: bootstrap over {table.groups or problem.groups}; "
         f"differences are paired by {problem.sample}.",
         *(f"Input: {remark}." for remark in table.remarks),

@@ -207,10 +207,12 @@ def _check_baseline(
 def _provenance(pools: Sequence[ExperiencePool], policies: Sequence[str]) -> dict[str, Any]:
     """Return what is learned from, as JSON; a run is resumed only with an equal one."""
     recordings, names = set[str](), defaultdict[str, list[str]](list)
+    told = dict.fromkeys(option for pool in pools for option in pool.env_spec["worlds"])
     for spec in (pool.env_spec for pool in pools):
         # A policy that imitates a teacher has indirectly seen what the teacher was trained on.
         recordings |= {*spec["worlds"]["recordings"], *spec.get("teachers_recordings", ())}
-        for option, value in spec["worlds"].items():
+        for option in told:  # what a pool does not tell is as usual
+            value = spec["worlds"].get(option, "default")
             if option != "recordings" and value not in names[option]:
                 names[option].append(value)
     plans = [pool.plan for pool in pools]

@@ -266,9 +266,7 @@ class PlayerRows:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What was inferred about the data, a sentence each."""
-        if self.qoe.unit:
-            return self.video.remarks
-        return (*self.video.remarks, f"qoe is {self.qoe.kind} and has no unit")
+        return self.video.remarks
 
     @property
     def trace_set(self) -> TraceSet:

@@ -168,4 +168,6 @@ class ABREnv(PlayerRows, RowEnv[Observation, np.int64]):
             buffer_cap_s=self.players[0].buffer_cap_s,
             trace=self.trace_set.traces[self.trace_index[0]].name,
             start_pointer=int(self.start_pointer[0]),
+            top_qoe=float(self.qoe.quality_of(self.video).max()),
+            qoe_unit=self.qoe.unit,
         )

@@ -243,7 +243,7 @@ def test_a_pool_and_what_learns_from_it_record_the_case(tmp_path):
     assert policy.unusual == told
     table = netllm_gym.evaluate("abr", [policy, "bba"], {**case, "qoe": "linear"})
     assert "run was trained with qoe log and plays with the default qoe" in table.remarks
-    assert not netllm_gym.evaluate("abr", [policy], case).remarks[1:]  # it has no unit, that is all
+    assert not netllm_gym.evaluate("abr", [policy], case).remarks
 
 
 def test_pools_of_different_measures_are_not_learned_from_together(tmp_path):
@@ -252,3 +252,12 @@ def test_pools_of_different_measures_are_not_learned_from_together(tmp_path):
     pools = [tmp_path / "a", tmp_path / "b"]
     with pytest.raises(InputError, match=r"rewards must mean the same in all pools, .* qoe log"):
         netllm_gym.train("abr", "bc", tmp_path / "run", pool=pools)
+
+
+def test_what_learns_from_pools_of_several_cases_records_all_of_them(tmp_path):
+    for name, case in (("a", {}), ("b", {"first_rung": 1})):
+        netllm_gym.collect("abr", ["bba"], 1, tmp_path / name, case)
+    options = {"updates": 1, "validate_every": 1}
+    pools = [tmp_path / "a", tmp_path / "b"]
+    netllm_gym.train("abr", "bc", tmp_path / "run", config=options, pool=pools)
+    assert netllm_gym.load_policy(str(tmp_path / "run")).unusual == {"first_rung": "default + 1"}
