@@ -48,6 +48,12 @@ def test_the_ladder_follows_from_lengths_that_differ(tmp_path):
     assert video.lengths_s.tolist() == [2.0, 4.0, 2.0]
 
 
+def test_chunks_that_are_not_played_count_for_nothing(tmp_path):
+    # 4 and 12 Mbit in 6 s; the third chunk and its 90 s are not played.
+    folder = sizes_folder(tmp_path, stated={"chunk_s": [2, 4, 90], "num_chunks": 2})
+    np.testing.assert_allclose(read_video_folder(folder).ladder_mbps, [4 / 6, 12 / 6])
+
+
 def test_the_length_follows_from_the_ladder(tmp_path):
     folder = sizes_folder(tmp_path, stated={"ladder_mbps": LADDER})
     video = read_video_folder(folder)
