@@ -17,7 +17,7 @@ from netllm_gym.envs.abr.qoe import HDQoE, LinearQoE, LogQoE, TableQoE, qoe_of
 from netllm_gym.envs.abr.vector_env import ABRVectorEnv
 from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.abr_mpc import RobustMPC
-from netllm_gym.policies.baselines.abr_optimum import offline_optimum
+from netllm_gym.policies.baselines.abr_optimum import _most_to_go, offline_optimum
 
 CHUNKS = 5
 LADDER = np.array([0.3, 1.2, 4.3])
@@ -91,14 +91,25 @@ def test_a_table_counts_the_quality_of_each_chunk():
 QOES = [LinearQoE(), LogQoE(), TableQoE(1.5, 0.7)]
 
 
-@pytest.mark.parametrize("qoe", QOES, ids=lambda qoe: qoe.kind)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("qoe", [*QOES, TableQoE(1.5, 3.0)], ids=lambda qoe: qoe.kind)
+@pytest.mark.parametrize("seed", range(4))
 def test_the_optimum_is_the_best_of_all_sequences(qoe, seed):
-    env = made_env(seed, qoe, rtt_moves_clock=seed == 2)
+    env = made_env(seed, qoe, rtt_moves_clock=seed == 2, first_rung=2)
     best = max(score(env, rungs) for rungs in itertools.product(range(3), repeat=CHUNKS - 1))
     found = offline_optimum(env.trace_set.traces[0], 1, env.video, qoe, env.players[0])
     assert found.qoe * (CHUNKS - 1) == pytest.approx(best, abs=1e-7)
-    assert found.upper_bound * (CHUNKS - 1) >= best - 1e-9
+    assert found.upper_bound * (CHUNKS - 1) == pytest.approx(best, abs=1e-6)
+
+
+def test_what_remains_to_be_earned_counts_the_changes_between_chunks():
+    quality = made_video(5).quality
+    found = _most_to_go(np.ones((CHUNKS, 3)), quality, 0.8, np.zeros(1))[0, :, 0]
+    for first in range(3):
+        best = -np.inf
+        for rest in itertools.product(range(3), repeat=CHUNKS - 1):
+            seen = quality[np.arange(CHUNKS), [first, *rest]]
+            best = max(best, seen[1:].sum() - 0.8 * np.abs(np.diff(seen)).sum())
+        assert found[first] == pytest.approx(best)
 
 
 def best_plan(env, observation):
