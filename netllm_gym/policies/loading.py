@@ -13,6 +13,7 @@ from typing import Any
 
 from netllm_gym.errors import InputError, MissingDataError
 from netllm_gym.policies.custom import CustomFactory, own_name
+from netllm_gym.policies.policy import DECODINGS, decoding_of
 from netllm_gym.problems.index import add_policy, find_problem
 from netllm_gym.problems.problem import (
     PolicyEntry,
@@ -25,12 +26,15 @@ from netllm_gym.problems.problem import (
 PACKAGE = Path(__file__).parents[1]
 
 
-FOLDER_READERS = {  # schema of a trained policy's config.json -> what reads its folder
+# Schema of a trained policy's config.json -> what reads its folder. A reader is called with the
+# folder, whether actions are drawn (None for the default), the name and the device, as in
+# `reader(folder, sampled=None, name="mine", device="cpu")`. It returns a `TrainedPolicyFactory`, or
+# raises `InputError` if a file is missing, broken, altered or of another schema.
+FOLDER_READERS = {
     "netllm-gym policy 1": "netllm_gym.policies.llm.checkpoint:load_llm_policy",
     "netllm-gym network 1": "netllm_gym.policies.neural.checkpoint:load_network_policy",
     "netllm-gym offline policy 1": "netllm_gym.policies.offline.policy:load_offline_policy",
 }
-DECODINGS = ("sampled", "greedy")
 UNKNOWN = "unknown"  # what a policy was trained on, where nobody said
 
 
@@ -312,18 +316,15 @@ def _read_policy(folder: Path, text: str, problem: Problem, device: str) -> Load
     """Read a policy's folder, whatever kind of policy it holds; `text` is its name."""
     from netllm_gym.policies.checkpoint import policy_sha256, read_schema
 
-    plain, _, decoding = text.partition(":")
-    if decoding not in ("", *DECODINGS):
-        raise InputError(f"decoding must be greedy or sampled, got {decoding!r}")
+    plain, sampled = decoding_of(text)
     schema = read_schema(folder)
     if schema not in FOLDER_READERS:
         known = " or ".join(map(repr, FOLDER_READERS))
         raise InputError(f"{folder / 'config.json'} must have the schema {known}, got {schema!r}")
     read = imported(FOLDER_READERS[schema])
-    sampled = None if not decoding else decoding == "sampled"
     factory = read(folder, sampled=sampled, name=plain, device=device)
     if factory.sampled != factory.draws_by_default:  # a name says what is unusual
-        factory.name = f"{plain}:{decoding}"
+        factory.name = text
     if factory.config.problem != problem.name:
         raise InputError(
             f"{folder} must hold a policy for {problem.name}, got one for {factory.config.problem}"

@@ -252,7 +252,7 @@ def test_published_names_go_to_their_layers(plant):
     )
     greedy = decima_reference("decima_reference:greedy")(SimpleNamespace(num_envs=2))
     assert greedy.name == "decima_reference:greedy"
-    with pytest.raises(InputError, match="decoding must be sampled or greedy, got 'beam'"):
+    with pytest.raises(InputError, match="decoding must be greedy or sampled, got 'beam'"):
         decima_reference("decima_reference:beam")
 
 

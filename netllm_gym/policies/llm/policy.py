@@ -11,7 +11,6 @@ from peft import PeftModel
 from torch import Tensor
 
 from netllm_gym.arrays import FloatArray, IntArray
-from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.model import LLMModel, on_device
 from netllm_gym.policies.llm.parts import Pick, PredictionParts, model_parts_of, parts_of
 from netllm_gym.policies.policy import TrainedPolicyFactory, choose
@@ -101,21 +100,7 @@ class LLMPolicy:
 class LLMPolicyFactory(TrainedPolicyFactory):
     """Builds policies that share a model."""
 
-    def __init__(
-        self,
-        model: LLMModel,
-        *,
-        sampled: bool | None = None,
-        name: str = "netllm",
-        trained_on: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(name, draws_by_default=False, sampled=sampled, trained_on=trained_on)
-        self.model = model
-
-    @property
-    def config(self) -> LLMConfig:
-        """The policy's config."""
-        return self.model.config
+    usual_name = "netllm"
 
     def __call__(self, env: Any) -> LLMPolicy:
         """Build the policy for an environment's rows; see the base."""
@@ -123,21 +108,15 @@ class LLMPolicyFactory(TrainedPolicyFactory):
         return LLMPolicy(self.model, env.num_envs, sampled=self.sampled, name=self.name)
 
 
-def factory_of(
-    model: LLMModel,
-    *,
-    sampled: bool | None = None,
-    name: str = "netllm",
-    trained_on: Mapping[str, Any] | None = None,
-) -> TrainedPolicyFactory:
-    """Return what builds policies, or predictors, that share a model made by `for_acting`."""
+def factory_of(model: LLMModel, **options: Any) -> TrainedPolicyFactory:
+    """Return what builds policies, or predictors, that share a model made by `for_acting`.
+
+    The options are those of `TrainedPolicyFactory`.
+    """
     parts = model_parts_of(model.config.problem)
     if isinstance(parts, PredictionParts):
-        forecast = partial(parts.forecast, model)
-        return PredictorFactory(
-            model, forecast, model.config, sampled=sampled, name=name, trained_on=trained_on
-        )
-    return LLMPolicyFactory(model, sampled=sampled, name=name, trained_on=trained_on)
+        return PredictorFactory(model, partial(parts.forecast, model), **options)
+    return LLMPolicyFactory(model, **options)
 
 
 def for_acting(model: LLMModel) -> LLMModel:

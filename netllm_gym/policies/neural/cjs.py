@@ -32,9 +32,9 @@ from netllm_gym.policies.neural.networks import (
     Network,
     NetworkPolicyFactory,
 )
+from netllm_gym.policies.policy import decoding_of
 
 WEIGHTS_FILE = "decima_tpch_weights.npz"
-DECODINGS = ("sampled", "greedy")
 STAGE_FEATURES = 5
 JOB_FEATURES = 3  # the first of them, the same for all stages of a job
 WIDTH = 16  # of an embedding
@@ -430,9 +430,8 @@ def decima_reference(name: str) -> NetworkPolicyFactory:
         InputError: If the decoding is none.
         MissingDataError: If the weights are not on this machine.
     """
-    plain, _, decoding = name.partition(":")
-    if decoding not in ("", *DECODINGS):
-        raise InputError(f"decoding must be {' or '.join(DECODINGS)}, got {decoding!r}")
+    plain, sampled = decoding_of(name)
     network = read_decima(find_data("cjs", "weights", WEIGHTS_FILE)).requires_grad_(False)
-    sampled = decoding != "greedy"
-    return NetworkPolicyFactory(network, sampled=sampled, name=plain if sampled else name)
+    factory = NetworkPolicyFactory(network, sampled=sampled, name=plain)
+    factory.name = plain if factory.sampled else name
+    return factory

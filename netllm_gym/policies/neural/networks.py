@@ -19,7 +19,6 @@ from netllm_gym.policies.checkpoint import read_schema
 from netllm_gym.policies.neural.checkpoint import (
     SCHEMA,
     KeptNetwork,
-    NetworkConfig,
     load_network,
     write_network,
 )
@@ -136,7 +135,7 @@ class Network(KeptNetwork):
     def factory(
         self, *, sampled: bool | None, name: str, trained_on: Mapping[str, Any]
     ) -> TrainedPolicyFactory:
-        """Return a factory of policies that share the network."""
+        """Return a factory of policies that share the network; see the base."""
         return NetworkPolicyFactory(self, sampled=sampled, name=name, trained_on=trained_on)
 
     def write(self, folder: Path, trained_on: Mapping[str, Any]) -> None:
@@ -215,23 +214,9 @@ def remembered(network: Network, observations: Sequence[Any]) -> Sequence[Any]:
 class NetworkPolicyFactory(TrainedPolicyFactory):
     """Builds policies that share a network."""
 
-    def __init__(
-        self,
-        network: Network,
-        *,
-        sampled: bool | None = None,
-        name: str = "ppo",
-        trained_on: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(name, network.draws_by_default, sampled, trained_on)
-        self.network = network
-
-    @property
-    def config(self) -> NetworkConfig:
-        """The network's config."""
-        return self.network.config
+    usual_name = "ppo"
 
     def __call__(self, env: Any) -> NetworkPolicy:
         """Build the policy for an environment's rows; see the base."""
-        self.network.check_env(env)
-        return NetworkPolicy(self.network, env.num_envs, sampled=self.sampled, name=self.name)
+        self.model.check_env(env)
+        return NetworkPolicy(self.model, env.num_envs, sampled=self.sampled, name=self.name)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from netllm_gym.arrays import Float32Array, FloatArray, IntArray
-from netllm_gym.configs import from_json, to_json
+from netllm_gym.configs import from_json
 from netllm_gym.errors import InputError
 from netllm_gym.files import errors_begin_with
 from netllm_gym.policies.checkpoint import (
@@ -176,26 +176,15 @@ class _Recent:
 class OfflinePolicyFactory(TrainedPolicyFactory):
     """Builds policies that share a model; greedy by default, as these methods are known."""
 
-    def __init__(
-        self,
-        model: OfflineModel,
-        *,
-        sampled: bool | None = None,
-        name: str = "offline",
-        trained_on: Mapping[str, Any] | None = None,
-    ) -> None:
-        if sampled and model.config.method == "cql":
-            raise InputError(
-                f"decoding must be greedy for {name}, got sampled: cql learns what actions are "
-                "worth, not how likely they are"
-            )
-        super().__init__(name, False, sampled, trained_on)
-        self.model = model
+    usual_name = "offline"
 
-    @property
-    def config(self) -> OfflineConfig:
-        """The policy's config."""
-        return self.model.config
+    def check_can_draw(self) -> None:
+        """Refuse to draw by the values of "cql"."""
+        if self.config.method == "cql":
+            raise InputError(
+                f"decoding must be greedy for {self.name}, got sampled: cql learns what actions "
+                "are worth, not how likely they are"
+            )
 
     def __call__(self, env: Any) -> OfflinePolicy:
         """Build the policy for an environment's rows; see the base."""
@@ -213,16 +202,11 @@ def write_policy(
 ) -> None:
     """Write a policy's files into an existing folder."""
     write_tensors(folder / POLICY_FILE, model.state_dict())
-    values = {"schema": SCHEMA, "config": to_json(model.config)}
-    write_config(folder, values, [POLICY_FILE], trained_on)
+    write_config(folder, SCHEMA, model.config, [POLICY_FILE], trained_on)
 
 
 def load_model(folder: Path) -> tuple[OfflineModel, dict[str, Any]]:
-    """Return a policy's model and its `config.json`.
-
-    Raises:
-        InputError: If a file is missing, broken, or of another schema.
-    """
+    """Return a policy's model and the values of its `config.json`; refuse broken files."""
     values = read_config(folder, SCHEMA)
     path = folder / "config.json"
     with errors_begin_with(path):
@@ -238,19 +222,9 @@ def load_model(folder: Path) -> tuple[OfflineModel, dict[str, Any]]:
 
 
 def load_offline_policy(
-    folder: Path | str, *, sampled: bool | None = None, name: str = "offline", device: str = "cpu"
+    folder: Path | str, *, sampled: bool | None = None, name: str = "", device: str = "cpu"
 ) -> OfflinePolicyFactory:
-    """Read a policy, ready to act.
-
-    Args:
-        folder: As a training run wrote it.
-        sampled: Draw actions instead of taking the greatest.
-        name: What tables call it.
-        device: Where it runs.
-
-    Raises:
-        InputError: If a file is missing, broken, or of another schema.
-    """
+    """Read a policy, ready to act; see `FOLDER_READERS` in `policies/loading.py`."""
     check_device(device)
     model, values = load_model(Path(folder))
     acting = for_acting(model).to(device)
