@@ -44,6 +44,29 @@ def edge_ends(view: ClusterView) -> IntArray:
     return view.stage_ptr[view.edge_row][:, None] + view.edges
 
 
+def jobs_of_source(view: ClusterView) -> BoolArray:
+    """Return (J,) the jobs whose executors are to be committed."""
+    place = np.arange(len(view.job_row)) - view.job_ptr[view.job_row]
+    return np.asarray(place == view.source_job[view.job_row])
+
+
+def room_of_jobs(view: ClusterView) -> IntArray:
+    """Return (J,) executors that each job may be given now.
+
+    It is all that can be committed for the job that they belong to, and for others no more than
+    they lack to the whole cluster.
+    """
+    committable = view.committable[view.job_row]
+    others = np.maximum(view.num_executors[view.job_row] - view.supply, 0)
+    return np.where(jobs_of_source(view), committable, np.minimum(others, committable))
+
+
+def numbered(rows: IntArray, num_rows: int) -> tuple[IntArray, IntArray]:
+    """Return (K,) the number of each thing within its row, and (N,) counts; `rows` are rising."""
+    counts = np.bincount(rows, minlength=num_rows)
+    return np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows], counts
+
+
 def first_of_rows(places: IntArray, rows: IntArray, num_rows: int) -> IntArray:
     """Return (N,) the first of `places` that lies in each row, -1 where none does.
 
@@ -75,9 +98,7 @@ class Offers:
         self.ready: BoolArray = view.schedulable.copy()
         self.ready[edge_ends(view)[:, 1]] = False
         self.offering = self.jobs_with(view.schedulable)
-        self.source = np.zeros(len(view.supply), np.bool_)
-        rows = np.flatnonzero(view.source_job >= 0)
-        self.source[view.job_ptr[rows] + view.source_job[rows]] = True
+        self.source = jobs_of_source(view)
 
     def jobs_with(self, stages: BoolArray) -> BoolArray:
         """Return (J,) which jobs have one of these stages."""

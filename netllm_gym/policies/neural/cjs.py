@@ -25,7 +25,14 @@ from netllm_gym.data.datasets import find_data
 from netllm_gym.data.npz import read_weights
 from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.errors import InputError
-from netllm_gym.policies.baselines.cjs import edge_ends, longest_paths, places_of_jobs
+from netllm_gym.policies.baselines.cjs import (
+    edge_ends,
+    jobs_of_source,
+    numbered,
+    places_of_jobs,
+    room_of_jobs,
+)
+from netllm_gym.policies.cjs_graph import Level, heights_of, levels_of
 from netllm_gym.policies.neural.networks import (
     ActionEvaluation,
     Imitation,
@@ -54,14 +61,6 @@ _PUBLISHED_NAMES = {  # ours -> of the published archive
 }
 
 
-class Generation(NamedTuple):
-    """Stages whose children all stand in generations before."""
-
-    stages: Tensor  # (S,) places
-    child: Tensor  # (E,) place of the child of each edge that leaves these stages
-    parent: Tensor  # (E,) its parent, counted within `stages`
-
-
 class ClusterGraph(NamedTuple):
     """N rows with M stages, J jobs and K stages to choose from, as the network reads them.
 
@@ -76,7 +75,7 @@ class ClusterGraph(NamedTuple):
     cap: Tensor  # (J,) executors that the job may be given
     num_executors: Tensor  # (N,)
     leaves: Tensor  # places of stages without a child, in rows that have an edge
-    generations: tuple[Generation, ...]  # all other stages of these rows, children first
+    generations: list[Level]  # all other stages of these rows, children first; of tensors
     offered: Tensor  # (K,) places
     offered_row: Tensor  # (K,)
     offered_column: Tensor  # (K,) number among those of its row
@@ -86,26 +85,22 @@ class ClusterGraph(NamedTuple):
 def cluster_graph(view: ClusterView) -> ClusterGraph:
     """Return what the network reads of a view in which every row offers a stage."""
     stage_job, num_executors = places_of_jobs(view), view.num_executors[view.job_row]
-    source = (
-        view.source_job[view.job_row] == np.arange(len(view.job_row)) - (view.job_ptr[view.job_row])
-    )
-    committable = view.committable[view.job_row]
-    cap = np.minimum(np.maximum(num_executors - view.supply, 0), committable)
-    cap = np.where(source, committable, cap)
+    cap = room_of_jobs(view)
     job_features = np.empty((len(cap), JOB_FEATURES), np.float32)
     job_features[:, 0] = cap / num_executors
-    job_features[:, 1] = np.where(source, 1.0, -1.0)
+    job_features[:, 1] = np.where(jobs_of_source(view), 1.0, -1.0)
     job_features[:, 2] = view.supply / num_executors
     features = np.empty((len(stage_job), STAGE_FEATURES), np.float32)
     features[:, :JOB_FEATURES] = job_features[stage_job]
     features[:, 3] = view.remaining / TASKS_SCALE
     features[:, 4] = view.remaining.astype(np.float32) * view.duration_ms / WORK_SCALE_MS
-    leaves, generations = _generations(view)
+    edges = edge_ends(view)
+    lowest, *generations = levels_of(edges, heights_of(len(stage_job), edges))
+    leaves = lowest.parents[view.num_edges[view.stage_row[lowest.parents]] > 0]
     offered = np.flatnonzero(view.schedulable)
     offered_row = view.stage_row[offered]
-    num_offered = np.bincount(offered_row, minlength=len(view))
+    offered_column, num_offered = numbered(offered_row, len(view))
     assert num_offered.all(), "every row must offer a stage"
-    first_offered = np.cumsum(num_offered) - num_offered
     return ClusterGraph(
         features=torch.from_numpy(features),
         stage_job=torch.from_numpy(stage_job),
@@ -114,40 +109,13 @@ def cluster_graph(view: ClusterView) -> ClusterGraph:
         job_row=torch.from_numpy(view.job_row),
         cap=torch.from_numpy(cap.astype(np.int64)),
         num_executors=torch.from_numpy(view.num_executors.astype(np.float32)),
-        leaves=leaves,
-        generations=generations,
+        leaves=torch.from_numpy(leaves),
+        generations=[Level(*map(torch.from_numpy, each)) for each in generations],
         offered=torch.from_numpy(offered),
         offered_row=torch.from_numpy(offered_row),
-        offered_column=torch.from_numpy(np.arange(len(offered)) - first_offered[offered_row]),
+        offered_column=torch.from_numpy(offered_column),
         num_offered=torch.from_numpy(num_offered),
     )
-
-
-def _generations(view: ClusterView) -> tuple[Tensor, tuple[Generation, ...]]:
-    """Return the leaves, and all other stages by their distance from the leaves below."""
-    edges = edge_ends(view)
-    height = longest_paths(np.ones(len(view.remaining), np.int64), edges) - 1
-    order = np.argsort(height, kind="stable")
-    order = order[(view.num_edges > 0)[view.stage_row[order]]]
-    begins = np.searchsorted(height[order], np.arange(height.max(initial=0) + 2))
-    number = np.empty(len(height), np.int64)  # of each stage within its generation
-    number[order] = np.arange(len(order)) - begins[height[order]]
-    parent_height = height[edges[:, 0]]
-    by_height = np.argsort(parent_height, kind="stable")
-    edge_begins = np.searchsorted(parent_height[by_height], np.arange(len(begins)))
-    child = torch.from_numpy(edges[by_height, 1])
-    parent = torch.from_numpy(number[edges[by_height, 0]])
-    places = torch.from_numpy(order)
-    stage_cuts, edge_cuts = begins.tolist(), edge_begins.tolist()
-    generations = tuple(
-        Generation(
-            places[stage_cuts[h] : stage_cuts[h + 1]],
-            child[edge_cuts[h] : edge_cuts[h + 1]],
-            parent[edge_cuts[h] : edge_cuts[h + 1]],
-        )
-        for h in range(1, len(begins) - 1)
-    )
-    return places[: stage_cuts[1]], generations
 
 
 class Embeddings(NamedTuple):
@@ -303,10 +271,10 @@ class Decima(Network):
         stages = prepared
         if len(graph.leaves):
             stages = stages.index_copy(0, graph.leaves, self.update(prepared[graph.leaves]))
-        for places, child, parent in graph.generations:
-            heard = prepared.new_zeros(len(places), WIDTH)
-            heard = heard.index_add(0, parent, self.message(stages[child]))
-            stages = stages.index_copy(0, places, prepared[places] + self.update(heard))
+        for parents, children, slots in graph.generations:
+            heard = prepared.new_zeros(len(parents), WIDTH)
+            heard = heard.index_add(0, slots, self.message(stages[children]))
+            stages = stages.index_copy(0, parents, prepared[parents] + self.update(heard))
         jobs = stages.new_zeros(len(graph.job_row), WIDTH).index_add(
             0, graph.stage_job, self.job(torch.cat([graph.features, stages], 1))
         )

@@ -21,7 +21,7 @@ import numpy as np
 from netllm_gym.arrays import BoolArray, Float32Array, IntArray
 from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.errors import InputError
-from netllm_gym.policies.baselines.cjs import Offers, work_left_ms
+from netllm_gym.policies.baselines.cjs import Offers, numbered, work_left_ms
 from netllm_gym.policies.cjs_graph import NUM_JOB, NUM_ROW, NUM_STAGE, choices_of, graph_of
 from netllm_gym.policies.offline.config import OfflineConfig
 from netllm_gym.policies.offline.parts import Offered, ProblemParts, Sizes, Taught
@@ -64,8 +64,7 @@ def menu_of(view: ClusterView) -> Menu:
     left_ms = work_left_ms(offers)[offers.job[stages]]
     # Of jobs with equally much left the first comes whole before the next.
     order = np.lexsort((stages, ~offers.ready[stages], offers.job[stages], left_ms, rows))
-    counts = np.bincount(rows, minlength=len(view))
-    rank = np.arange(len(order)) - (np.cumsum(counts) - counts)[rows]  # rows are in order
+    rank = numbered(rows, len(view))[0]
     shown = rank < NUM_SHOWN
     at, column = (rows[shown], rank[shown]), columns[order[shown]]
     shape = (len(view), NUM_SHOWN)
@@ -89,14 +88,14 @@ def features_of(view: ClusterView, menu: Menu) -> Float32Array:
     return np.concatenate([shown.reshape(len(view), -1), graph.row], axis=1)
 
 
-class Numbered(NamedTuple):
+class Answers(NamedTuple):
     """A teacher's N decisions as actions of the fixed set."""
 
     action: IntArray  # (N,) NO_ACTION where its stage is not shown
     is_exact: BoolArray  # (N,) whether it would do just what the teacher did
 
 
-def number_actions(menu: Menu, decisions: IntArray) -> Numbered:
+def number_actions(menu: Menu, decisions: IntArray) -> Answers:
     """Return the actions nearest to decisions.
 
     Args:
@@ -113,7 +112,7 @@ def number_actions(menu: Menu, decisions: IntArray) -> Numbered:
     action[row] = 1 + rank * NUM_LEVELS + level
     is_exact = place < 0
     is_exact[row] = distance.min(axis=1) == 0
-    return Numbered(action, is_exact)
+    return Answers(action, is_exact)
 
 
 def decisions_of(menu: Menu, actions: IntArray) -> IntArray:
