@@ -134,14 +134,7 @@ class _Episode(NamedTuple):
 def _most_to_go(
     size_bytes: FloatArray, quality: FloatArray, smoothness_penalty: float, price: FloatArray
 ) -> FloatArray:
-    """Return (chunks, R, P): most quality - smoothness - price * bytes of the chunks after n.
-
-    Args:
-        size_bytes: (chunks, R).
-        quality: (R,) of the QoE.
-        smoothness_penalty: Of the QoE.
-        price: (P,).
-    """
+    """Return (chunks, R, P): most quality - smoothness - price * bytes of the chunks after n."""
     earned = np.array(
         [
             [linear_qoe(each, 0.0, abs(each - last), 0.0, smoothness_penalty) for each in quality]
@@ -429,11 +422,7 @@ def _prices(
 ) -> FloatArray:
     """Return (P,) prices, dense where bytes are worth about that; any others would be valid.
 
-    Args:
-        size_bytes: (chunks, R).
-        quality: (R,) of the QoE.
-        rebuffer_penalty: Of the QoE.
-        mean_rate: Of the trace, in bytes/s.
+    The mean rate is that of the trace, in bytes/s.
     """
     dearest = rebuffer_penalty / mean_rate * (1.0 - 1e-9)  # above, stalling for ever would pay
     more_quality = quality[None, :] - quality[:, None]  # (R, R) of [j] over [i]

@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from netllm_gym.arrays import BoolArray, Float32Array, IntArray
+from netllm_gym.configs import check
 from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.errors import InputError
-from netllm_gym.policies.baselines.cjs import Offers, numbered, work_left_ms
+from netllm_gym.policies.baselines.cjs import Offers, check_is_cluster, numbered, work_left_ms
 from netllm_gym.policies.cjs_graph import NUM_JOB, NUM_ROW, NUM_STAGE, choices_of, graph_of
 from netllm_gym.policies.offline.config import OfflineConfig
 from netllm_gym.policies.offline.parts import Offered, ProblemParts, Sizes, Taught
@@ -153,8 +154,7 @@ class CJSParts(ProblemParts):
 
     def check_env(self, config: OfflineConfig, env: Any) -> None:
         """Refuse environments of other problems, and policies of other sizes; see the base."""
-        if not hasattr(env, "num_executors"):
-            raise InputError(f"env must be one of the problem cjs, got {env}")
+        check_is_cluster(env)
         for name, here in (("num_features", NUM_FEATURES), ("num_actions", NUM_ACTIONS)):
-            if getattr(config, name) != here:
-                raise InputError(f"{name} must be {here} for cjs, got {getattr(config, name)}")
+            found = getattr(config, name)
+            check(found == here, name, f"be {here} for cjs", found)
