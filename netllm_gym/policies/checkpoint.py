@@ -75,17 +75,12 @@ class _Config:
 def read_config(folder: Path, schema: str, objects: Iterable[str] = ()) -> dict[str, Any]:
     """Return the checked values of a policy's `config.json`.
 
-    Args:
-        folder: As `write_config` left it.
-        schema: That it must have.
-        objects: Names of values beside `config` and `trained_on` that must be there, as objects.
-
     Raises:
-        InputError: If it is missing, broken, or of another schema.
+        InputError: If it is missing, broken, of another schema, or lacks one of these objects.
     """
     path, values = folder / "config.json", _values(folder)
-    if values.get("schema") != schema:
-        raise InputError(f"{path} must have the schema {schema!r}, got {values.get('schema')!r}")
+    found = values.get("schema")
+    check(found == schema, str(path), f"have the schema {schema!r}", found)
     with errors_begin_with(path):
         checked(_Config, values, "the description of a policy", ignore_unknown=True)
         for name in objects:

@@ -12,6 +12,7 @@ import numpy as np
 
 from netllm_gym.arrays import Float32Array, FloatArray, IntArray
 from netllm_gym.errors import InputError
+from netllm_gym.randomness import EpisodeDraws
 
 DECODINGS = ("sampled", "greedy")
 
@@ -108,6 +109,29 @@ class TrainedPolicyFactory:
         raise NotImplementedError
 
 
+class TrainedPolicy:
+    """What the policies of all kinds of models have in common; see the protocol `Policy`.
+
+    Args:
+        model: In eval mode.
+        num_rows: Rows that act together.
+        sampled: Draw actions by episode seed and step; else take the likeliest.
+        name: Name in tables.
+    """
+
+    def __init__(self, model: Any, num_rows: int, *, sampled: bool = False, name: str = "") -> None:
+        self.name, self.model, self.sampled = name, model, sampled
+        self.draws = EpisodeDraws(num_rows)
+
+    def reset(self, rows: IntArray, seeds: IntArray) -> None:
+        """Begin new episodes in the (K,) rows, of which nothing is remembered."""
+        self.draws.reset(rows, seeds)
+
+    def pick(self, scores: FloatArray) -> IntArray:
+        """Return (N,) choices among (N, A) logits, -inf where not allowed; see `choose`."""
+        return choose(scores, self.draws.draw() if self.sampled else None)
+
+
 class Decoding(NamedTuple):
     """A policy's name without its suffix, and what the suffix says."""
 
@@ -128,14 +152,11 @@ def decoding_of(text: str) -> Decoding:
 
 
 def choose(scores: FloatArray, draws: FloatArray | None) -> IntArray:
-    """Choose one of A actions in each of N rows.
+    """Return (N,) actions, one of A in each row.
 
     Args:
         scores: (N, A) logits, -inf where an action is not allowed; each row allows at least one.
         draws: (N,) uniform in [0, 1), to draw from the softmax; None takes the greatest logit.
-
-    Returns:
-        (N,) actions.
     """
     if draws is None:
         return np.asarray(scores.argmax(axis=1), np.int64)

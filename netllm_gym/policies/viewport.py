@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from netllm_gym.arrays import Float32Array, FloatArray
+from netllm_gym.configs import check
 from netllm_gym.data.vp.angles import wrapped_deg
 from netllm_gym.data.vp.viewport import ViewportWindows
 from netllm_gym.errors import InputError
@@ -56,21 +57,12 @@ def check_windows(config: Any, windows: ViewportWindows) -> None:
         ("euler_order", config.euler_order, windows.dataset.euler_order),
         ("features", config.content_size, size),
     ):
-        if wanted != found:
-            raise InputError(
-                f"{name} must be {wanted}, which the predictor was trained for, got {found}"
-            )
+        rule = f"be {wanted}, which the predictor was trained for"
+        check(wanted == found, name, rule, found)
 
 
 class LearnedPredictor:
-    """Keeps the `Predictor` protocol.
-
-    Args:
-        forecast: A model in eval mode.
-        content_size: Features of a frame that it sees.
-        name: What tables call it.
-        device: Where it runs.
-    """
+    """Keeps the `Predictor` protocol; a frame has `content_size` features that the model sees."""
 
     def __init__(self, forecast: Forecast, content_size: int, name: str, device: str) -> None:
         self.name, self._forecast = name, forecast

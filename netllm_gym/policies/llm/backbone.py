@@ -300,10 +300,7 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers from listing the weights that an early exit leaves out.
-
-    And the hub from telling of every new try: what comes of them is said once.
-    """
+    """Silence lists of weights that an early exit leaves out, and the hub's new tries."""
     before, hub_before = logging.get_verbosity(), hub_logging.get_verbosity()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]

@@ -17,12 +17,7 @@ from netllm_gym.policies.llm.parts import model_parts_of
 
 
 class LLMModel(nn.Module):
-    """Encoders -> token layout -> LayerNorm -> backbone -> head.
-
-    Args:
-        config: The whole policy.
-        stored: The Hugging Face config of a checkpoint that holds the base weights too.
-    """
+    """Encoders -> token layout -> LayerNorm -> backbone -> head; for `stored` see the backbone."""
 
     def __init__(self, config: LLMConfig, stored: Mapping[str, Any] | None = None) -> None:
         super().__init__()
@@ -111,7 +106,7 @@ class LLMModel(nn.Module):
 
 
 def added(allowed: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a mask of what is allowed as numbers to add to the scores: once, not in each block."""
+    """Return a mask as numbers to add to the scores: once, not in each block."""
     return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, -torch.inf)
 
 
@@ -140,9 +135,9 @@ def on_device(values: Any, device: torch.device | str) -> Any:
 
 def devices() -> list[str]:
     """Return what torch can use here, in words."""
-    found = [f"cpu ({torch.get_num_threads()} threads)"]
-    found += [
-        f"cuda:{index} ({torch.cuda.get_device_name(index)})"
-        for index in range(torch.cuda.device_count())
+    cuda = range(torch.cuda.device_count())
+    return [
+        f"cpu ({torch.get_num_threads()} threads)",
+        *(f"cuda:{index} ({torch.cuda.get_device_name(index)})" for index in cuda),
+        *(["mps"] if torch.backends.mps.is_available() else []),
     ]
-    return found + (["mps"] if torch.backends.mps.is_available() else [])

@@ -61,15 +61,10 @@ class ModelParts(ABC):
 
     @abstractmethod
     def encoders(self, config: LLMConfig, layout: TokenLayout, width: int) -> nn.Module:
-        """Make the module that turns inputs into tokens.
+        """Make the module that turns the model's inputs into tokens, (B, T, count, width) by name.
 
-        It takes the inputs of the model and returns name -> (B, T, count, width). Its method `fit`
-        is given the training data before training begins and may learn the spread of its features.
-
-        Args:
-            config: The whole policy.
-            layout: The tokens of one step.
-            width: Size of a token, d.
+        Its method `fit` is given the training data before training begins and may learn the spread
+        of its features. The layout has the tokens of a step; the class itself may stand here.
         """
 
     @abstractmethod
@@ -103,11 +98,9 @@ class ProblemParts(ModelParts):
         return ChoiceHead(config.num_actions, layout, width)
 
     def split(self, batch: Batch, size: int) -> list[dict[str, Any]]:
-        """Cut the windows of an update into forward passes.
+        """Cut an update, (B, T, ...) as `Windows` has it, into passes of at most `size` windows.
 
-        Args:
-            batch: As `Windows` cuts it out, arrays (B, T, ...).
-            size: Most windows of a pass. Each pass is cut to its longest window.
+        Each pass is cut to its longest window.
         """
         passes = []
         for first in range(0, len(batch["mask"]), size):
@@ -125,10 +118,7 @@ class ProblemParts(ModelParts):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the summed loss over the valid steps, and metrics of single answers, (K,) each.
 
-        Args:
-            config: The whole policy.
-            output: Of the model.
-            batch: As `tensors` returns it.
+        The output is the model's, and the batch is as `tensors` returns it.
         """
         logits, targets, mask = output, batch["targets"], batch["mask"]
         right = (logits.detach().argmax(-1) == targets)[mask]
@@ -187,10 +177,7 @@ class PredictionParts(ModelParts):
     def forecast(self, model: TokenModel, features: Tensor, content: Tensor | None) -> Tensor:
         """Return (B, F, 3) offsets from the last sample.
 
-        Args:
-            model: The predictor.
-            features: (B, H, ...) of the history.
-            content: (B, H, D) of the frames, for a model that sees them.
+        Features of the history are (B, H, ...), those of the frames, if it sees any, (B, H, D).
         """
 
 

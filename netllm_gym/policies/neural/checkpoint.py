@@ -60,11 +60,7 @@ def write_network(
 
 
 def load_network(folder: Path) -> tuple[KeptNetwork, dict[str, Any]]:
-    """Read a network and the values of its `config.json`.
-
-    Raises:
-        InputError: If a file is missing, broken, altered or of another schema.
-    """
+    """Read a network and the values of its `config.json`; refuse broken files."""
     values = read_config(folder, SCHEMA)
     path = folder / "config.json"
     known = {kind: target for each in problems().values() for kind, target in each.networks.items()}

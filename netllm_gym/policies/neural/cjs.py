@@ -8,7 +8,6 @@ The published weights are not shipped; they are read from the data folder, `cjs/
 Source: Decima (Mao et al., SIGCOMM 2019) as spark-sched-sim trained it and NetLLM evaluates it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,6 +37,7 @@ from netllm_gym.policies.neural.networks import (
     Imitation,
     Network,
     NetworkPolicyFactory,
+    dense,
 )
 from netllm_gym.policies.policy import decoding_of
 
@@ -175,13 +175,13 @@ class Decima(Network):
         leaky = partial(nn.LeakyReLU, _SLOPE, inplace=True)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
-            self.prepare = _mlp(STAGE_FEATURES, _ENCODER_HIDDEN, WIDTH, leaky)
-            self.message = _mlp(WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
-            self.update = _mlp(WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
-            self.job = _mlp(STAGE_FEATURES + WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
-            self.cluster = _mlp(WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
-            self.stage_score = _mlp(STAGE_FEATURES + 3 * WIDTH, _HEAD_HIDDEN, 1, nn.Tanh)
-            self.executor_score = _mlp(JOB_FEATURES + 2 * WIDTH + 1, _HEAD_HIDDEN, 1, nn.Tanh)
+            self.prepare = dense(STAGE_FEATURES, _ENCODER_HIDDEN, WIDTH, leaky)
+            self.message = dense(WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
+            self.update = dense(WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
+            self.job = dense(STAGE_FEATURES + WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
+            self.cluster = dense(WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
+            self.stage_score = dense(STAGE_FEATURES + 3 * WIDTH, _HEAD_HIDDEN, 1, nn.Tanh)
+            self.executor_score = dense(JOB_FEATURES + 2 * WIDTH + 1, _HEAD_HIDDEN, 1, nn.Tanh)
 
     def decide(self, observations: ClusterView, draws: FloatArray | None) -> IntArray:
         """Return (N, 2) actions, no stage where there is no choice."""
@@ -222,7 +222,7 @@ class Decima(Network):
     def forward(
         self, graph: ClusterGraph, draws: Tensor | None = None, actions: Tensor | None = None
     ) -> Choice:
-        """Choose, or return how likely a given choice is.
+        """Choose in N clusters, or return how likely given choices are.
 
         Args:
             graph: Of N clusters.
@@ -296,13 +296,7 @@ class Decima(Network):
         return _log_probs(scores, graph.offered_row, graph.offered_column, graph.num_offered)
 
     def executor_log_probs(self, graph: ClusterGraph, embedded: Embeddings, jobs: Tensor) -> Tensor:
-        """Return (N, X) log-probabilities of 1, 2, ... executors for the chosen jobs.
-
-        Args:
-            graph: Of N clusters.
-            embedded: Its embeddings.
-            jobs: (N,) places of jobs, one of each row.
-        """
+        """Return (N, X) log-probabilities of 1, 2, ... executors for (N,) jobs, one of each row."""
         seen = torch.cat([graph.job_features[jobs], embedded.jobs[jobs], embedded.clusters], 1)
         count = graph.cap[jobs]
         row = torch.repeat_interleave(count)  # (X in all,)
@@ -327,12 +321,8 @@ def offers_choice(view: ClusterView) -> BoolArray:
 def imitation_losses(choice: Choice, demand: Tensor) -> Tensor:
     """Return (B,) negative log-probabilities of another policy's actions, in nats.
 
-    The environment gives a stage no more executors than it demands. So where the action gives that
-    many or more, every number from the demand up is right.
-
-    Args:
-        choice: The network's probabilities and the (B, 2) actions.
-        demand: (B,) executors that the chosen stages demand.
+    The environment gives a stage no more executors than it demands, (B,). So where the action gives
+    that many or more, every number from the demand up is right.
     """
     given, of_executors = choice.actions[:, 1:], choice.executor_log_probs  # (B, 1), (B, X)
     columns = torch.arange(of_executors.shape[1])
@@ -340,20 +330,6 @@ def imitation_losses(choice: Choice, demand: Tensor) -> Tensor:
     right = torch.where(given >= enough, columns >= enough, columns == given)
     of_stage = choice.log_prob - of_executors.gather(1, given)[:, 0]
     return -of_stage - of_executors.masked_fill(~right, _MASKED).logsumexp(1)
-
-
-def _mlp(
-    inputs: int, hidden: tuple[int, int], outputs: int, activation: Callable[[], nn.Module]
-) -> nn.Sequential:
-    widths = (inputs, *hidden)
-    layers: list[nn.Module] = []
-    for before, after in zip(widths[:-1], hidden, strict=True):
-        layers += [nn.Linear(before, after), activation()]
-    layers.append(nn.Linear(widths[-1], outputs))
-    for layer in layers[::2]:
-        assert isinstance(layer, nn.Linear)
-        nn.init.zeros_(layer.bias)
-    return nn.Sequential(*layers)
 
 
 def _log_probs(scores: Tensor, row: Tensor, column: Tensor, count: Tensor) -> Tensor:

@@ -97,12 +97,7 @@ class Answers(NamedTuple):
 
 
 def number_actions(menu: Menu, decisions: IntArray) -> Answers:
-    """Return the actions nearest to decisions.
-
-    Args:
-        menu: Of N rows.
-        decisions: (N, 2) place of a stage among the row's stages, -1 for none, executors less one.
-    """
+    """Return the actions nearest to (N, 2) decisions of the environment."""
     place, executors = decisions[:, 0], decisions[:, 1] + 1
     row, rank = np.nonzero((menu.place == place[:, None]) & (menu.place >= 0))
     wanted = np.minimum(executors[row], menu.limit[row, rank])  # more would be cut to the limit
@@ -146,10 +141,8 @@ class CJSParts(ProblemParts):
         return Offered(features, menu.allowed, lambda actions: decisions_of(menu, actions))
 
     def sizes(self, env: Any, longest: int) -> Sizes:
-        """Return the fixed sizes.
-
-        Nothing before a decision matters, so a policy is not told how many decisions came before.
-        """
+        """Return the fixed sizes; see the base."""
+        # Nothing before a decision matters, so a policy is not told how many there were.
         return Sizes(NUM_FEATURES, NUM_ACTIONS, max_steps=1)
 
     def check_env(self, config: OfflineConfig, env: Any) -> None:
