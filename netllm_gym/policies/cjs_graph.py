@@ -95,49 +95,41 @@ def choices_of(view: ClusterView) -> Choices:
 
 def graph_of(view: ClusterView) -> ClusterGraph:
     """Lay a view's features and edges out."""
-    job_of, edges = places_of_jobs(view), edge_ends(view)
-    executors = view.num_executors.astype(np.float32)  # (N,)
-    duration_s = view.duration_ms / np.float32(1000.0)
-    # (M,) the time that the whole cluster would take.
-    work_s = np.asarray(view.remaining * duration_s / executors[view.stage_row], np.float32)
-    path_s = longest_paths(np.maximum(duration_s, work_s), edges)  # (M,) to the end of the job
-    height = heights_of(len(job_of), edges)
-    levels = levels_of(edges, height)
-    parents, children = edges.T
-    waits = np.bincount(children, minlength=len(job_of)) > 0
-    cluster = _Cluster(view, job_of, work_s, path_s)
+    cluster = _Cluster(view)
     return ClusterGraph(
-        stage=cluster.stages(
-            duration_s, height, waits, np.bincount(parents, minlength=len(height))
-        ),
+        stage=cluster.stages(),
         job=cluster.jobs(),
         row=cluster.rows(),
-        job_of=job_of,
+        job_of=cluster.job_of,
         row_of=view.job_row,
-        levels=levels[1:],
+        levels=levels_of(cluster.edges, cluster.height)[1:],
     )
 
 
 class _Cluster:
     """Features of stages, jobs and rows, which have sums in common."""
 
-    def __init__(
-        self, view: ClusterView, job_of: IntArray, work_s: Float32Array, path_s: Float32Array
-    ) -> None:
-        self.view, self.job_of, self.work_s, self.path_s = view, job_of, work_s, path_s
+    def __init__(self, view: ClusterView) -> None:
+        self.view, self.job_of, self.edges = view, places_of_jobs(view), edge_ends(view)
         self.job_place = np.arange(len(view.job_id)) - view.job_ptr[view.job_row]  # (J,)
         self.is_source = jobs_of_source(view)  # (J,)
         self.executors = view.num_executors.astype(np.float32)  # (N,)
         self.offered = view.committable.astype(np.float32)  # (N,)
         self.wanted = np.where(view.schedulable, view.demand, 0)  # (M,)
+        self.height = heights_of(len(self.job_of), self.edges)  # (M,)
+        self.duration_s = view.duration_ms / np.float32(1000.0)
+        # (M,) the time that the whole cluster would take.
+        work_s = view.remaining * self.duration_s / self.executors[view.stage_row]
+        self.work_s = np.asarray(work_s, np.float32)
+        # (M,) to the end of the job
+        self.path_s = longest_paths(np.maximum(self.duration_s, self.work_s), self.edges)
 
-    def stages(
-        self, duration_s: Float32Array, height: IntArray, waits: BoolArray, fan_out: IntArray
-    ) -> Float32Array:
+    def stages(self) -> Float32Array:
         """Return (M, NUM_STAGE)."""
         view, row = self.view, self.view.stage_row
         executors, offered = self.executors[row], self.offered[row]
-        can, ready = view.schedulable, view.schedulable & ~waits
+        fan_out, fan_in = (np.bincount(ends, minlength=len(row)) for ends in self.edges.T)
+        can, ready = view.schedulable, view.schedulable & (fan_in == 0)
         return _columns(
             _log(view.remaining / executors),
             (view.remaining / executors).clip(max=2.0),
@@ -147,10 +139,10 @@ class _Cluster:
             (view.demand / executors).clip(-1.0, 2.0),
             (view.demand / offered.clip(min=1.0)).clip(0.0, 1.0),
             ((view.remaining - view.demand) / executors).clip(-1.0, 2.0),
-            _log(duration_s),
+            _log(self.duration_s),
             _log(self.work_s),
             _log(self.path_s),
-            np.log1p(height),
+            np.log1p(self.height),
             np.log1p(fan_out),
             can,
             ready,

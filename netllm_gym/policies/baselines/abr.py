@@ -31,14 +31,12 @@ THROUGHPUT_SAMPLES = 5  # newest downloads that a throughput estimate rests on
 
 def buffers_s(observations: Observations) -> FloatArray:
     """Return (N,) buffers in s; rounding the product to float32 undoes the division by 10."""
-    buffer_s: FloatArray = (observations[:, BUFFER, -1] * np.float32(TENS_S)).astype(np.float64)
-    return buffer_s
+    return np.asarray(observations[:, BUFFER, -1] * np.float32(TENS_S), np.float64)
 
 
 def throughputs_mbs(observations: Observations) -> FloatArray:
     """Return (N, 5) measured throughputs in MB/s, newest last, 0 before the first chunk."""
-    samples: FloatArray = observations[:, THROUGHPUT, -THROUGHPUT_SAMPLES:].astype(np.float64)
-    return samples
+    return np.asarray(observations[:, THROUGHPUT, -THROUGHPUT_SAMPLES:], np.float64)
 
 
 def harmonic_means(samples: FloatArray) -> FloatArray:
@@ -53,8 +51,7 @@ def harmonic_means(samples: FloatArray) -> FloatArray:
     for column in inverses.T:
         total += column
     mean = total / np.maximum(measured.sum(axis=1), 1)
-    harmonic: FloatArray = np.divide(1.0, mean, out=np.zeros_like(mean), where=mean > 0.0)
-    return harmonic
+    return np.asarray(np.divide(1.0, mean, out=np.zeros_like(mean), where=mean > 0.0), np.float64)
 
 
 def last_rungs(observations: Observations, ladder_mbps: FloatArray) -> IntArray:

@@ -468,18 +468,12 @@ def offline_optimum(
 ) -> Optimum:
     """Return the best action sequence of one episode without noise, and a bound on every other.
 
-    Args:
-        trace: The link.
-        start_pointer: Row of the trace in which the episode begins.
-        video: Its chunk 0 is downloaded on the lowest rung, as every episode begins.
-        qoe: Weights of the reward.
-        player: Constants of player and link.
+    The episode begins in the row `start_pointer` of the trace, with chunk 0 on the lowest rung.
     """
     check_start_pointer(start_pointer, trace)
     env = ABREnv([trace], video, qoe, player)
 
     def score(actions: IntArray) -> float:
-        """Return the sum of rewards in the simulator itself."""
         env.reset(seed=0, options={"trace": 0, "start_pointer": start_pointer})
         return sum(float(env.step(action)[1]) for action in actions)
 
@@ -487,7 +481,7 @@ def offline_optimum(
     proving = _proving_episode(planning)
     actions = _run(planning, start_pointer, -np.inf, _BEAM).actions
     assert actions is not None, "without a floor some label reaches the end"
-    best = score(actions)
+    best = score(actions)  # in the simulator itself
     bound = np.inf
     for limit in _LIMITS:
         slack = _TOLERANCE * (1.0 + abs(best))
@@ -513,14 +507,13 @@ class OptimumPolicy(Rule):
         upper_bounds: (episodes,) what no policy can beat in the mean reward of each episode, in the
             order in which they began.
         exact: (N,) whether the plan of the episode that a row plays is known to reach it.
-        needs_own_episodes: Each episode must be played from its beginning.
 
     Raises:
         InputError: If a row has download noise: its future is random, so no plan is best.
     """
 
     name = "optimum"
-    needs_own_episodes = True
+    needs_own_episodes = True  # from their beginning
 
     def __init__(self, env: ABREnv | ABRVectorEnv) -> None:
         for row, noise in enumerate(env.noises):

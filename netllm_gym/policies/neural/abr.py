@@ -57,11 +57,7 @@ _DEAD_KERNEL_AXES = (4, 1)  # of the convolutions' (4, 1, 6, width) weights
 
 
 class PensieveActor(nn.Module):
-    """One dense branch per row of the observation, merged by a hidden layer.
-
-    Args:
-        width: Units of each branch and of the hidden layer.
-    """
+    """One dense branch per row of the observation, merged by a hidden layer; all of one width."""
 
     def __init__(self, width: int = 128) -> None:
         super().__init__()
@@ -89,8 +85,8 @@ def read_actor(path: Path) -> PensieveActor:
         InputError: If the file is not such an archive; it is never unpickled.
     """
     actor = PensieveActor()
-    layers: dict[str, nn.Module] = {**actor.branches, "fc_hidden": actor.fc_hidden}
-    layers["fc_out"] = actor.fc_out
+    layers: dict[str, nn.Module] = {**actor.branches}
+    layers |= {"fc_hidden": actor.fc_hidden, "fc_out": actor.fc_out}
     shapes: dict[str, tuple[int, ...]] = {}
     for layer, module in layers.items():
         assert isinstance(module, nn.Linear)

@@ -348,11 +348,7 @@ def _pick(log_probs: Tensor, count: Tensor, draws: Tensor | None) -> Tensor:
 
 
 def read_decima(path: Path) -> Decima:
-    """Read published weights, float32 arrays named as in the published network.
-
-    Raises:
-        InputError: If the file is not such an archive; it is never unpickled.
-    """
+    """Read published weights, float32 arrays; refuse a file that is not such an archive."""
     network = Decima()
     weights: dict[str, nn.Parameter] = {}
     for name, weight in network.named_parameters():
@@ -371,7 +367,6 @@ def decima_reference(name: str) -> NetworkPolicyFactory:
     """Return the factory of `decima_reference`, `decima_reference:greedy` and so on.
 
     Raises:
-        InputError: If the decoding is none.
         MissingDataError: If the weights are not on this machine.
     """
     plain, sampled = decoding_of(name)
