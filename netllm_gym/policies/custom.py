@@ -84,20 +84,20 @@ class CustomFactory:
         """Refuse what is no policy, as far as that is known before it is built."""
         target, role, is_class = self.target, self._role, isinstance(self.target, type)
         called = own_name(target)
-        name, signature = f"{role.name} {called}", f"{called}{_signature_of(target)}"
+        name = f"{role.name} {called}"
         if any(callable(getattr(target, method, None)) for method in role.methods):
             if not is_class:
                 self._check_methods(target)
             elif not (_takes(target, 1) or _takes(target, 0)):
                 rule = f"be a class that is called with {role.parameter} alone"
-                raise InputError(f"{name} must {rule}, got {signature}")
+                raise InputError(f"{name} must {rule}, got {called}{_signature_of(target)}")
         elif is_class:
             raise InputError(f"{name} must have {role.method}, got a class without it")
         elif not callable(target):
             raise InputError(f"{role.name} must be {role.kinds}, got {_short(target)}")
         elif not (self._is_factory or self._is_function(target)):
             rule = f"be a function of {role.of}, or of {role.parameter} to make a {role.name}"
-            raise InputError(f"{name} must {rule}, got {signature}")
+            raise InputError(f"{name} must {rule}, got {called}{_signature_of(target)}")
 
     def __call__(self, env: Any) -> Any:
         """Build the policy, or the predictor, that keeps the protocol.

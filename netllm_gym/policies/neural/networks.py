@@ -186,7 +186,8 @@ class NetworkPolicy(TrainedPolicy):
         if self.sampled:
             draws = np.stack([self.draws.draw() for _ in range(self.model.draws_per_decision)])
         with torch.inference_mode():
-            return np.asarray(self.model.decide(observations, draws), np.int64)
+            actions: IntArray = self.model.decide(observations, draws)
+        return actions
 
 
 def remembered(network: Network, observations: Sequence[Any]) -> Sequence[Any]:
