@@ -98,9 +98,7 @@ def case_parameters(
 ) -> list[inspect.Parameter]:
     """Return a parameter for each part of the case of some problems, or of all problems.
 
-    Args:
-        names: The problems; None takes all.
-        short: Whether a short help leaves out the advanced ones.
+    A short help leaves out the advanced ones.
     """
     wanted = None if names is None else set(names)
     found: dict[str, tuple[CaseOption, list[str]]] = {}
@@ -124,9 +122,7 @@ def option_parameters(
 ) -> list[inspect.Parameter]:
     """Return a parameter for each option of a config.
 
-    Args:
-        options: By their names, with the defaults of the method.
-        others: Problem -> its options, whose defaults may differ.
+    The help has the default of the method, and each problem's of `others` that differs from it.
     """
     made = []
     for name, each in options.items():

@@ -41,18 +41,15 @@ def check_json_file(file: Path | None) -> None:
 
 
 def read_options(path: Path, known: Mapping[str, str]) -> dict[str, str]:
-    """Read a file of options.
+    """Read a TOML file of options.
 
     Args:
-        path: TOML.
+        path: The file.
         known: Name of each option as it is written (`batch-episodes`) -> its parameter.
 
     Returns:
-        Parameter -> what the command line would say: a list becomes its values separated by
-        commas. Text, so that a value of the wrong kind is refused as it is there.
-
-    Raises:
-        InputError: If the file is no TOML, or holds what is no option of the command, or twice.
+        Parameter -> what the command line would say, as text, so that a value of the wrong kind is
+        refused as it is there. A list becomes its values separated by commas.
     """
     try:
         content = tomllib.loads(path.read_text("utf-8"))

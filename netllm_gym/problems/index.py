@@ -53,11 +53,7 @@ def problems() -> dict[str, Problem]:
 
 
 def find_problem(name: str) -> Problem:
-    """Return a problem by its short name.
-
-    Raises:
-        InputError: If there is no such problem, or the package that offers it is broken.
-    """
+    """Return a problem by its short name; raise `InputError` if there is none, or it is broken."""
     return _find(name, Problem)
 
 

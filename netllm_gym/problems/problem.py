@@ -272,11 +272,7 @@ class Problem:
         return self.one_sample
 
     def checked_case(self, **options: Any) -> dict[str, Any]:
-        """Return the options that were given (not None).
-
-        Raises:
-            InputError: If one of them is an option of another problem.
-        """
+        """Return the options that were given (not None); refuse those of another problem."""
         given = {name: value for name, value in options.items() if value is not None}
         for name in given:
             if name not in self.case_options:
@@ -299,13 +295,9 @@ class Problem:
         return arguments
 
     def validation_dataset(self, arguments: Mapping[str, Any], named: str | None) -> str:
-        """Return the data set on which the best policy is chosen.
+        """Return the data set on which the best policy is chosen: the named one, or its own.
 
-        Args:
-            arguments: The case that is trained on. An altered data set (`NAME~12`) has the
-                validation data set of the one that was altered.
-            named: The name that the caller asked for; None takes the one that belongs to what is
-                trained on.
+        An altered data set (`NAME~12`) has the validation data set of the one that was altered.
 
         Raises:
             InputError: If none is named and what is trained on has none of its own.
@@ -327,13 +319,8 @@ class Problem:
     def part(self, name: str, kind: type, *arguments: Any) -> Any:
         """Return an instance of the class that the row names in one of its fields.
 
-        Args:
-            name: Of the field, for example "language_model".
-            kind: Class that it must be a subclass of.
-            arguments: Of the class; only online RL has any.
-
         Raises:
-            InputError: If the field is empty, or does not name a complete subclass.
+            InputError: If the field is empty, or does not name a complete subclass of `kind`.
         """
         target: str = getattr(self, name, "")
         if not target:
@@ -456,7 +443,6 @@ def imported(target: str) -> Any:
 
     Raises:
         InputError: If there is no such module or attribute.
-        ModuleNotFoundError: If the module needs a package that is not installed.
     """
     module, _, attribute = target.partition(":")
     absent = InputError(f"{target!r} must name a module or an attribute of one, got none")

@@ -26,11 +26,7 @@ _GRID_S = 0.5
 
 
 class Outlook:
-    """The future capacity of links, looked up in a grid of half seconds.
-
-    Args:
-        traces: Traces of the environment.
-    """
+    """The future capacity of the links of an environment, in a grid of half seconds."""
 
     def __init__(self, traces: Sequence[Trace]) -> None:
         grids = [_sent_mbit(trace) for trace in traces]
@@ -40,9 +36,7 @@ class Outlook:
     def capacity_mbps(self, trace: IntArray, trace_s: FloatArray) -> FloatArray:
         """Return (N, windows) mean capacity in windows of `WINDOW_EDGES_S` from now on.
 
-        Args:
-            trace: (N,) index of each row's trace.
-            trace_s: (N,) current time in the trace.
+        A row has the index of its trace, (N,), and its current time there, (N,).
         """
         place = (trace_s[:, None] + WINDOW_EDGES_S) / _GRID_S
         below = place.astype(np.int64)
@@ -83,11 +77,7 @@ class ForesightEnv(ABRVectorEnv):
 
 
 class WithoutForesight:
-    """A policy in a `ForesightEnv` that sees the (N, 6, W) observations of `ABRVectorEnv`.
-
-    Args:
-        policy: The policy, built for the environment.
-    """
+    """A policy in a `ForesightEnv` that sees the (N, 6, W) observations of `ABRVectorEnv`."""
 
     def __init__(self, policy: Policy) -> None:
         self.name, self._policy = policy.name, policy

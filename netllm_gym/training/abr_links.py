@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from netllm_gym.configs import check
 from netllm_gym.data.abr.synthetic import UniformHold
 from netllm_gym.data.abr.traces import Trace
 from netllm_gym.data.abr.video import Video
@@ -28,7 +29,7 @@ from netllm_gym.policies.baselines.abr_mpc import RobustMPC
 from netllm_gym.policies.policy import TrainedPolicyFactory
 from netllm_gym.training.abr_foresight import ForesightEnv
 from netllm_gym.training.online_config import RANGES, GenetConfig, LinkRanges, UDRConfig
-from netllm_gym.training.ppo import StatelessSource, episode_seeds
+from netllm_gym.training.ppo import EpisodeSource, episode_seeds
 
 HEURISTICS = {"robust_mpc": RobustMPC, "bba": BBA}
 _LINKS, _SEARCH = 1, 2  # streams of random numbers
@@ -98,22 +99,13 @@ def player_of(link: Link) -> PlayerConfig:
     return PlayerConfig(rtt_s=link.rtt_s, buffer_cap_s=link.buffer_cap_s)
 
 
-class UDREpisodes(StatelessSource):
-    """Episodes over generated links, and over named traces if there are any: an `EpisodeSource`.
-
-    Args:
-        traces: Named traces; may be none.
-        video: The video.
-        config: Ranges of the links, episodes of an update, and the seed.
-    """
+class UDREpisodes(EpisodeSource):
+    """Episodes over generated links, and over named traces if there are any."""
 
     def __init__(self, traces: Sequence[Trace], video: Video, config: UDRConfig) -> None:
         self._links = config.links()
-        if self._links.buffer_cap_s[0] < video.chunk_s:
-            raise InputError(
-                f"buffer_cap_s must hold one chunk of {video.chunk_s} s, "
-                f"got {self._links.buffer_cap_s}"
-            )
+        cap_s, rule = self._links.buffer_cap_s, f"hold one chunk of {video.chunk_s} s"
+        check(cap_s[0] >= video.chunk_s, "buffer_cap_s", rule, cap_s)
         self._traces, self._video, self._config = traces, video, config
 
     def episodes(
@@ -139,13 +131,7 @@ class UDREpisodes(StatelessSource):
 class GenetEpisodes(UDREpisodes):
     """Uniform domain randomisation with a mixture that contains the links that searches found.
 
-    Args:
-        traces: Named traces; may be none.
-        video: The video.
-        config: Options of the search, and those of `UDREpisodes`.
-
-    Attributes:
-        finds: Links that were found so far, oldest first.
+    `finds` are the links that were found so far, oldest first.
     """
 
     def __init__(self, traces: Sequence[Trace], video: Video, config: GenetConfig) -> None:

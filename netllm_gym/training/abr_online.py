@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from netllm_gym.configs import check
 from netllm_gym.data.abr.traces import Trace
 from netllm_gym.errors import InputError
 from netllm_gym.policies.neural.abr_mlp import ABRNetwork, ABRNetworkConfig
@@ -26,12 +27,10 @@ class ABROnline(OnlineParts):
 
     def __init__(self, problem: ControlProblem, case: Mapping[str, Any], config: PPOConfig) -> None:
         noise = case.get("noise", False)
-        if noise is not False:
-            raise InputError(f"noise must be left out or False in training, got {noise!r}")
+        check(noise is False, "noise", "be left out or False in training", noise)
         case = {name: value for name, value in case.items() if name != "noise"}
         super().__init__(problem, case, config)
-        if self.baseline != "critic":
-            raise InputError(f"baseline must be critic for abr, got {self.baseline!r}")
+        check(self.baseline == "critic", "baseline", "be critic for abr", self.baseline)
         self._names_traces = "traces" in case
         self._ladder_mbps = tuple(self.env.video.ladder_mbps.tolist())
 
@@ -45,20 +44,15 @@ class ABROnline(OnlineParts):
             raise InputError(
                 f"{role} must be a network that ppo, udr or genet trained, got another"
             )
-        wanted, found = (
-            _in_words(each) for each in (self._ladder_mbps, network.config.ladder_mbps)
-        )
+        ladders = (self._ladder_mbps, network.config.ladder_mbps)
+        wanted, found = (", ".join(f"{each:g}" for each in ladder) for ladder in ladders)
         if found != wanted:
             raise InputError(f"{role} must be of the ladder {wanted} Mbit/s, got {found}")
 
     def language_model(self, model: "LLMModel", critic: Network | None) -> Network:
         """Return a language model for videos of the same length; see the base."""
-        decisions = self.env.video.num_chunks - 1
-        if model.config.max_steps != decisions:
-            raise InputError(
-                f"init_from must be of videos of {decisions} decisions, "
-                f"got {model.config.max_steps}"
-            )
+        wanted, found = self.env.video.num_chunks - 1, model.config.max_steps
+        check(found == wanted, "init_from", f"be of videos of {wanted} decisions", found)
         return super().language_model(model, critic)
 
     def make_env(self, num_envs: int) -> ForesightEnv:
@@ -100,7 +94,3 @@ class ABROnline(OnlineParts):
             return {"traces": "generated links", "recordings": [], "video": self.env.video.name}
         named = super().trained_on()
         return {**named, "traces": f"{named['traces']} + generated links"}
-
-
-def _in_words(ladder_mbps: Sequence[float]) -> str:
-    return ", ".join(f"{each:g}" for each in ladder_mbps)

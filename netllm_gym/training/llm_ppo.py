@@ -26,13 +26,10 @@ from netllm_gym.policies.neural.networks import ActionEvaluation, Memory, Networ
 
 
 class LLMNetwork(Network):
-    """A language model, and a network whose critic it uses.
+    """A language model that is given no returns, and a network whose critic it uses.
 
-    Subclasses say how decisions are evaluated.
-
-    Args:
-        model: A model that is given no returns. Its own config says which weights are trained.
-        critic: Network of the same problem; its actor is not used. None where there is no critic.
+    The model's own config says which weights are trained. The actor of the other network is not
+    used; where there is no critic, there is none. Subclasses say how decisions are evaluated.
     """
 
     config: LLMConfig
@@ -97,7 +94,7 @@ class LLMNetwork(Network):
         write_policy(folder, self.model, trained_on)
 
     def read(self, folder: Path) -> tuple["LLMNetwork", dict[str, Any]]:
-        """Return the model that `write` left in a folder, with this critic; see the base.
+        """Return the model that `write` left in a folder, with this critic.
 
         The critic's own weights are read later, with the state of the optimizer.
         """

@@ -7,34 +7,19 @@ trains with it. No other module asks for a method by its name.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from netllm_gym.configs import check, from_json, options_of, to_json, with_options
 from netllm_gym.errors import InputError
 from netllm_gym.problems.index import find_problem
 from netllm_gym.problems.problem import PredictionProblem, Problem, imported
 
-if TYPE_CHECKING:  # torch is loaded when training begins
-    from netllm_gym.training.run import TrainResult
-
-Progress = Callable[[Mapping[str, Any]], None]
+Progress = Callable[[Mapping[str, Any]], None]  # told the metrics of an update or a validation
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest:
-    """What is to be trained, whatever the method.
-
-    Attributes:
-        problem: The problem.
-        method: Name of the method.
-        out: Folder of the run; `out/best` and `out/last` are policies that `load_policy` reads.
-        case: Parts of the case that is trained on, for methods that play or learn from windows.
-        pools: Folders of experience pools, for methods that learn from them.
-        policies: Whose episodes of the pools to learn from; None takes the method's choice.
-        validate_on: Data set on which the best policy is chosen; None takes the one that belongs to
-            what is trained on.
-        on_progress: Told the metrics of each update and each validation.
-    """
+    """What is to be trained, whatever the method; see the arguments of `train`."""
 
     problem: Problem
     method: str
@@ -44,6 +29,23 @@ class TrainRequest:
     policies: Sequence[str] | None = None
     validate_on: str | None = None
     on_progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        updates: Updates made in all.
+        best_update: Update after which the best policy was kept; None without validation.
+        best_score: Score of the best policy in validation.
+        policy: Folder of the policy to use: the best one, or the last one without validation.
+    """
+
+    updates: int
+    best_update: int | None
+    best_score: float | None
+    policy: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +150,7 @@ METHODS: list[Method] = [
         title="Adapt a language model to windows of a prediction problem.",
         learns_from="windows",
         config="netllm_gym.training.llm_config:LLMViewportTraining",
-        run="netllm_gym.training.llm_viewport:train_llm_on_windows",
+        run="netllm_gym.training.llm:train_llm_on_windows",
         needs="language_model",
         # The layout follows from the windows, and there are no returns.
         without=(
@@ -257,7 +259,7 @@ def train(
     policies: Sequence[str] | None = None,
     validate_on: str | None = None,
     on_progress: Progress | None = None,
-) -> "TrainResult":
+) -> TrainResult:
     """Train a policy by any method; run again after an interruption, it is resumed.
 
     Args:

@@ -57,11 +57,7 @@ class Examples:
 
     @classmethod
     def of(cls, episodes: PaddedEpisodes, config: OfflineConfig) -> "Examples":
-        """Take the episodes apart.
-
-        Raises:
-            InputError: If they do not fit the config, or none of their decisions can be learned.
-        """
+        """Take the episodes apart; refuse those of which no decision can be learned."""
         parts, seen, mask = parts_of(config.problem), episodes.seen, episodes.mask
         # Returns and rewards belong to what was done, so only cloning may learn what was not.
         decisions = (episodes.targets if config.method == "bc" else episodes.actions)[mask]

@@ -11,6 +11,7 @@ resumes is therefore equal, bit for bit, to one that does not, and no generator'
 
 import importlib.util
 import json
+import math
 import reprlib
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from netllm_gym.configs import to_json
 from netllm_gym.errors import InputError
 from netllm_gym.files import (
     check_can_be_folder,
@@ -31,33 +33,21 @@ from netllm_gym.files import (
     replace_folder,
     write_whole,
 )
-from netllm_gym.policies.checkpoint import file_sha256, read_tensors, write_tensors
+from netllm_gym.policies.checkpoint import (
+    check_device,
+    file_sha256,
+    read_tensors,
+    write_tensors,
+)
 from netllm_gym.policies.policy import TrainedPolicyFactory
-from netllm_gym.schedules import Schedule
+from netllm_gym.schedules import Schedule, SupervisedSchedule
+from netllm_gym.training.methods import Progress, TrainResult
 from netllm_gym.typed_json import Rule, checked, read_checked
 
 STATE_SCHEMA: Literal["netllm-gym run 2"] = "netllm-gym run 2"
 OPTIMIZER_FILE = "optimizer.safetensors"
 
 Validate = Callable[[Any], float]
-Progress = Callable[[Mapping[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a run ended.
-
-    Attributes:
-        updates: Updates made in all.
-        best_update: Update after which the best policy was kept; None without validation.
-        best_score: Score of the best policy in validation.
-        policy: Folder of the policy to use: the best one, or the last one without validation.
-    """
-
-    updates: int
-    best_update: int | None
-    best_score: float | None
-    policy: Path
 
 
 class Learner:
@@ -68,6 +58,7 @@ class Learner:
         optimizer: Optimizer of these weights.
         config: The policy's config, as JSON values.
         settings: All that an update depends on besides config and weights, as JSON values.
+        kept: `config` and `trained_on` of the policy from which a run is resumed; None anew.
         warm_start: Whether the weights were trained before the run, so that they may be its best.
     """
 
@@ -75,6 +66,7 @@ class Learner:
     optimizer: torch.optim.Optimizer
     config: Mapping[str, Any]
     settings: Mapping[str, Any]
+    kept: Mapping[str, Any] | None = None
     warm_start: bool = False
 
     def update(self, number: int) -> dict[str, Any]:
@@ -90,12 +82,24 @@ class Learner:
         raise NotImplementedError
 
     def optimizer_state(self) -> dict[str, Tensor]:
-        """Return the state of the optimizer, which an update changes besides the weights."""
-        return flat_optimizer_state(self.network, self.optimizer)
+        """Return the state of the optimizer, flat: parameter|moment."""
+        return {
+            f"{name}|{moment}": value.detach().cpu().contiguous()
+            for name, each in self.network.named_parameters()
+            for moment, value in self.optimizer.state.get(each, {}).items()
+        }
 
     def load_optimizer_state(self, tensors: Mapping[str, Tensor], path: Path) -> None:
         """Restore what `optimizer_state` returned; `path` is where it was read."""
-        load_flat_optimizer_state(self.network, self.optimizer, tensors, path)
+        parameters = dict(self.network.named_parameters())
+        for key, value in tensors.items():
+            name, _, moment = key.rpartition("|")
+            each = parameters.get(name)
+            shape = None if each is None else torch.Size() if moment == "step" else each.shape
+            if each is None or value.shape != shape:
+                found = f"{key} of shape {tuple(value.shape)}"
+                raise InputError(f"{path} must fit the policy, got {found}")
+            self.optimizer.state[each][moment] = value.to(each.device)
 
     def state(self) -> dict[str, Any]:
         """Return what else later updates depend on, as JSON values; here nothing."""
@@ -103,6 +107,51 @@ class Learner:
 
     def restore(self, state: Mapping[str, Any], path: Path) -> None:
         """Restore what `state` returned; `path` is where it was read."""
+
+
+class SupervisedLearner(Learner):
+    """Learns from batches that are drawn by the number of the update.
+
+    Each group of the optimizer has its full learning rate as `initial_lr`.
+
+    Attributes:
+        schedule: How it is trained.
+    """
+
+    schedule: SupervisedSchedule
+
+    def add_gradients(self, number: int) -> dict[str, float]:
+        """Add up the gradients of an update's batches, and return metrics."""
+        raise NotImplementedError
+
+    def update(self, number: int) -> dict[str, Any]:
+        """Accumulate the gradient of one update, clip it once, step."""
+        schedule, groups = self.schedule, self.optimizer.param_groups
+        share = schedule.share(number)
+        for group in groups:
+            group["lr"] = group["initial_lr"] * share
+        self.network.train()
+        with torch.random.fork_rng(devices=[]):  # dropout's draws belong to this update alone
+            torch.manual_seed((schedule.seed << 32) + number)
+            metrics = self.add_gradients(number)
+        trained = [each for group in groups for each in group["params"]]
+        norm = float(nn.utils.clip_grad_norm_(trained, schedule.max_grad_norm))
+        check_finite("gradient", norm, number)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        rate = schedule.learning_rate * share
+        return {**metrics, "gradient_norm": norm, "learning_rate": rate}
+
+
+def kept_of(model: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `Learner.kept` for a model with a `config` and the values of its `config.json`."""
+    return {"config": to_json(model.config), "trained_on": values["trained_on"]}
+
+
+def check_finite(name: str, value: float, number: int) -> None:
+    """Refuse an update whose gradient or loss is not finite."""
+    if not math.isfinite(value):
+        raise InputError(f"{name} must be finite, got {value} in update {number + 1}")
 
 
 @dataclass
@@ -146,11 +195,7 @@ class TrainingRun:
         return self.out / "last"
 
     def open(self) -> Path | None:
-        """Repair what a killed run left; return `last` if the learner must take its weights.
-
-        Raises:
-            InputError: If `out` holds something else, or a run that is not to be resumed.
-        """
+        """Repair what a killed run left; return `last` if the learner must take its weights."""
         check_place(self.out)
         recover_folder(self.last)
         recover_folder(self.out / "best")
@@ -160,19 +205,24 @@ class TrainingRun:
             raise InputError(f"out must be new or be resumed, got {self.out}, which holds a run")
         return None
 
-    def train(
-        self, learner: Learner, kept: Mapping[str, Any] | None, schedule: Schedule
-    ) -> TrainResult:
-        """Make the updates that are left.
+    def train(self, begin: Callable[[Path | None], Learner], schedule: Schedule) -> TrainResult:
+        """Begin or resume, make the updates that are left, and keep the best and the last policy.
 
         Args:
-            learner: Fresh, or with the weights of `last`.
-            kept: `config` and `trained_on` as `last` has them, if the run is resumed.
+            begin: Makes what learns, given the folder of the policy to resume from or None.
             schedule: When to validate, to write, to end.
 
         Raises:
-            InputError: If a resumed run's settings or origin differ; nothing is written then.
+            InputError: If the folder holds something else, or a resumed run's settings or origin
+                differ; nothing is written then.
         """
+        check_device(getattr(schedule, "device", "cpu"))
+        last = self.open()
+        with cpu_threads(schedule.threads):
+            return self._train(begin(last), schedule)
+
+    def _train(self, learner: Learner, schedule: Schedule) -> TrainResult:
+        kept = learner.kept
         progress = RunState() if kept is None else self._resume(learner, kept)
         if progress.update > schedule.updates:
             raise InputError(
@@ -308,36 +358,6 @@ def cpu_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def flat_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return an optimizer's state, flat: parameter|moment."""
-    return {
-        f"{name}|{moment}": value.detach().cpu().contiguous()
-        for name, each in model.named_parameters()
-        for moment, value in optimizer.state.get(each, {}).items()
-    }
-
-
-def load_flat_optimizer_state(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    tensors: Mapping[str, Tensor],
-    path: Path,
-) -> None:
-    """Restore what `flat_optimizer_state` returned.
-
-    Raises:
-        InputError: If the state belongs to another model.
-    """
-    parameters = dict(model.named_parameters())
-    for key, value in tensors.items():
-        name, _, moment = key.rpartition("|")
-        each = parameters.get(name)
-        shape = None if each is None else torch.Size() if moment == "step" else each.shape
-        if each is None or value.shape != shape:
-            raise InputError(f"{path} must fit the policy, got {key} of shape {tuple(value.shape)}")
-        optimizer.state[each][moment] = value.to(each.device)
 
 
 def as_json(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.evaluation.control import score
 from netllm_gym.policies.policy import Policy
 from netllm_gym.problems.problem import ControlProblem
+from netllm_gym.training.methods import Progress
 from netllm_gym.training.run import TrainingRun
 
 
@@ -16,11 +17,7 @@ from netllm_gym.training.run import TrainingRun
 class Validation:
     """Episodes on which the best policy is chosen; never those of a test.
 
-    Attributes:
-        problem: The problem.
-        env: Vector environment with a row for each episode.
-        plan: The episodes.
-        dataset: Name of the data set that they are of.
+    The vector environment has a row for each episode of the plan.
     """
 
     problem: ControlProblem
@@ -29,10 +26,7 @@ class Validation:
     dataset: str
 
     def run(
-        self,
-        out: Path,
-        trained_on: Mapping[str, Any],
-        on_progress: Callable[[Mapping[str, Any]], None] | None,
+        self, out: Path, trained_on: Mapping[str, Any], on_progress: Progress | None
     ) -> TrainingRun:
         """Return the run in `out`, new or resumed, whose best policy is chosen here."""
         return TrainingRun(
@@ -62,10 +56,7 @@ def validation_on(
 ) -> Validation:
     """Return the validation on a named data set, else on the one that belongs to the training's.
 
-    Args:
-        problem: The problem.
-        arguments: Of the environment that is trained in; all but the data set is kept.
-        named: The data set; None takes the one that belongs to the training data.
+    All other arguments of the environment that is trained in are kept.
     """
     dataset = problem.validation_dataset(arguments, named)
     case = {**arguments, problem.dataset_option: dataset, **problem.validation_case}

@@ -152,7 +152,9 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path):
             lambda: Decima(DecimaNetworkConfig(seed=3)),
             parts.episode_source(),
             advantages=parts.advantages(),
-            pretraining=BehaviourCloning(cloned, load_policy("tuned_srpt", "cjs").factory, SMALL),
+            pretraining=BehaviourCloning(
+                cloned, load_policy("tuned_srpt", "cjs").factory, SMALL
+            ).update,
         )
         return train_ppo(task, SMALL, TrainingRun(out, resume=True, **more))
 
