@@ -45,14 +45,9 @@ class BehaviourCloning:
         for group in optimizer.param_groups:
             group["lr"] = rate
         teacher_share = max(0.0, 1.0 - 2.0 * number / updates)
-        apprentice = _Apprentice(
-            network,
-            optimizer,
-            self._teacher(env),
-            num_rows=env.num_envs,
-            teacher_share=teacher_share,
-            max_grad_norm=self._config.pretrain_max_grad_norm,
-        )
+        limit = self._config.pretrain_max_grad_norm
+        teacher = self._teacher(env)
+        apprentice = _Apprentice(network, optimizer, teacher, env.num_envs, teacher_share, limit)
         episodes = rollout(apprentice, env, plan, keep_observations=False).episodes
         return {
             **mean_rewards(episodes),

@@ -6,6 +6,7 @@ trains with it. No other module asks for a method by its name.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -98,50 +99,36 @@ class Method:
     def default_config(self, problem: Problem | None = None) -> Any:
         """Return the config with its defaults, where a problem has other ones with those."""
         config = imported(self.config)()
-        return (
-            config
-            if problem is None
-            else with_options(config, problem.method_defaults.get(self.name, {}))
-        )
+        defaults = {} if problem is None else problem.method_defaults.get(self.name, {})
+        return with_options(config, defaults)
 
 
-def _offline(name: str, title: str, config: str, example: str) -> Method:
-    """Return the row of a method of d3rlpy."""
-    return Method(
-        name=name,
-        title=f"{title}, by d3rlpy.",
-        learns_from="pool",
-        config=f"netllm_gym.policies.offline.config:{config}",
-        run="netllm_gym.training.offline:train_offline",
-        needs="offline",
-        example=example,
-    )
-
-
-def _online(
-    name: str, title: str, config: str, example: str, problems: tuple[str, ...] = ()
-) -> Method:
-    """Return the row of a method of online RL."""
-    return Method(
-        name=name,
-        title=title,
-        learns_from="playing",
-        config=f"netllm_gym.training.online_config:{config}",
-        run="netllm_gym.training.online:train_online",
-        needs="online",
-        problems=problems,
-        shown="reward",
-        example=example,
-    )
-
+_TRAINING = "netllm_gym.training"
+_offline = partial(
+    Method, learns_from="pool", needs="offline", run=f"{_TRAINING}.offline:train_offline"
+)
+_online = partial(
+    Method,
+    learns_from="playing",
+    needs="online",
+    shown="reward",
+    run=f"{_TRAINING}.online:train_online",
+)
+_viewport = partial(
+    Method,
+    learns_from="windows",
+    problems=("vp",),
+    run=f"{_TRAINING}.viewport:train_viewport_network",
+)
+_OFFLINE_CONFIG = "netllm_gym.policies.offline.config"
 
 METHODS: list[Method] = [
     Method(
         name="llm",
         title="Adapt a language model to the episodes of experience pools.",
         learns_from="pool",
-        config="netllm_gym.training.llm_config:LLMTraining",
-        run="netllm_gym.training.llm:train_llm",
+        config=f"{_TRAINING}.llm_config:LLMTraining",
+        run=f"{_TRAINING}.llm:train_llm",
         needs="language_model",
         example="llm abr --pool pools/first --backbone minilm --out runs/first",
     ),
@@ -149,8 +136,8 @@ METHODS: list[Method] = [
         name="llm",
         title="Adapt a language model to windows of a prediction problem.",
         learns_from="windows",
-        config="netllm_gym.training.llm_config:LLMViewportTraining",
-        run="netllm_gym.training.llm:train_llm_on_windows",
+        config=f"{_TRAINING}.llm_config:LLMViewportTraining",
+        run=f"{_TRAINING}.llm:train_llm_on_windows",
         needs="language_model",
         # The layout follows from the windows, and there are no returns.
         without=(
@@ -161,66 +148,60 @@ METHODS: list[Method] = [
         example="llm vp --dataset jin2022-train --backbone minilm --out runs/vp",
     ),
     _offline(
-        "bc",
-        "Behaviour cloning of the episodes of experience pools",
-        config="BCTraining",
+        name="bc",
+        title="Behaviour cloning of the episodes of experience pools, by d3rlpy.",
+        config=f"{_OFFLINE_CONFIG}:BCTraining",
         example="bc abr --pool pools/first --out runs/bc",
     ),
     _offline(
-        "cql",
-        "Conservative Q-learning on the episodes of experience pools",
-        config="CQLTraining",
+        name="cql",
+        title="Conservative Q-learning on the episodes of experience pools, by d3rlpy.",
+        config=f"{_OFFLINE_CONFIG}:CQLTraining",
         example="cql abr --pool pools/first --policies robust_mpc,bba --out runs/cql",
     ),
     _offline(
-        "dt",
-        "A decision transformer on the episodes of experience pools",
-        config="DTTraining",
+        name="dt",
+        title="A decision transformer on the episodes of experience pools, by d3rlpy.",
+        config=f"{_OFFLINE_CONFIG}:DTTraining",
         example="dt abr --pool pools/first --policies robust_mpc,bba --out runs/dt",
     ),
     _online(
-        "ppo",
-        "Proximal policy optimisation, from new weights or a trained policy (--init-from).",
-        config="PPOConfig",
+        name="ppo",
+        title="Proximal policy optimisation, from new weights or a trained policy (--init-from).",
+        config=f"{_TRAINING}.online_config:PPOConfig",
         example="ppo abr --traces clean-train~12 --video video1 --out runs/ppo",
     ),
     _online(
-        "udr",
-        "PPO over links and players that are drawn anew for each episode.",
-        config="UDRConfig",
+        name="udr",
+        title="PPO over links and players that are drawn anew for each episode.",
+        config=f"{_TRAINING}.online_config:UDRConfig",
         problems=("abr",),
         example="udr abr --difficulty 2 --out runs/udr",
     ),
     _online(
-        "genet",
-        "PPO with GENET's curriculum of the links on which a rule is farthest ahead.",
-        config="GenetConfig",
+        name="genet",
+        title="PPO with GENET's curriculum of the links on which a rule is farthest ahead.",
+        config=f"{_TRAINING}.online_config:GenetConfig",
         problems=("abr",),
         example="genet abr --difficulty 2 --out runs/genet",
     ),
     _online(
-        "decima",
-        "PPO for Decima: it clones a rule, then learns from rollouts of the same arrivals.",
-        config="DecimaConfig",
+        name="decima",
+        title="PPO for Decima: it clones a rule, then learns from rollouts of the same arrivals.",
+        config=f"{_TRAINING}.online_config:DecimaConfig",
         problems=("cjs",),
         example="decima cjs --workload tpch --out runs/decima",
     ),
-    Method(
+    _viewport(
         name="gru",
         title="A recurrent network that predicts viewports.",
-        learns_from="windows",
-        config="netllm_gym.training.viewport_config:GRUTraining",
-        run="netllm_gym.training.viewport:train_viewport_network",
-        problems=("vp",),
+        config=f"{_TRAINING}.viewport_config:GRUTraining",
         example="gru vp --dataset jin2022-train --out runs/gru",
     ),
-    Method(
+    _viewport(
         name="track",
         title="TRACK, a recurrent encoder and decoder that predicts viewports.",
-        learns_from="windows",
-        config="netllm_gym.training.viewport_config:TrackTraining",
-        run="netllm_gym.training.viewport:train_viewport_network",
-        problems=("vp",),
+        config=f"{_TRAINING}.viewport_config:TrackTraining",
         example="track vp --dataset jin2022-train --out runs/track",
     ),
 ]

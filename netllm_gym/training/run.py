@@ -155,12 +155,18 @@ def check_finite(name: str, value: float, number: int) -> None:
 
 
 @dataclass
-class RunState:
-    """How far a run is."""
+class _RunState:
+    """How far a run is, as in `state.json`, where the settings of its method stand beside it."""
 
-    update: int = 0
-    best_update: int | None = None
-    best_score: float | None = None
+    schema: Literal["netllm-gym run 2"]
+    update: Annotated[int, Rule(lambda number: number >= 1, "be above 0")]
+    best_update: int | None
+    best_score: float | None
+    optimizer_sha256: str
+
+    def __post_init__(self) -> None:
+        if (self.best_update is None) != (self.best_score is None):
+            raise InputError(f"best_score must belong to best_update, got {self.best_score}")
 
 
 @dataclass(frozen=True)
@@ -223,7 +229,9 @@ class TrainingRun:
 
     def _train(self, learner: Learner, schedule: Schedule) -> TrainResult:
         kept = learner.kept
-        progress = RunState() if kept is None else self._resume(learner, kept)
+        progress = _RunState(STATE_SCHEMA, 0, None, None, "")
+        if kept is not None:
+            progress = self._resume(learner, kept)
         if progress.update > schedule.updates:
             raise InputError(
                 f"{self.last / 'state.json'}: update must be at most {schedule.updates}, "
@@ -264,7 +272,7 @@ class TrainingRun:
         policy = self.last if progress.best_update is None else self.out / "best"
         return TrainResult(progress.update, progress.best_update, progress.best_score, policy)
 
-    def _score(self, validate: Validate, learner: Learner, progress: RunState) -> dict[str, Any]:
+    def _score(self, validate: Validate, learner: Learner, progress: _RunState) -> dict[str, Any]:
         """Score the policy as it would act, and keep it if it is the best."""
         score = float(validate(learner.policy(self.trained_on)))
         if progress.best_score is None or score > progress.best_score:
@@ -277,23 +285,24 @@ class TrainingRun:
             "best_update": progress.best_update,
         }
 
-    def _write(self, folder: Path, learner: Learner, progress: RunState) -> None:
+    def _write(self, folder: Path, learner: Learner, progress: _RunState) -> None:
         learner.write(folder, self.trained_on)
         optimizer_file = folder / OPTIMIZER_FILE
         write_tensors(optimizer_file, learner.optimizer_state())
-        state = {
-            "schema": STATE_SCHEMA,
-            "optimizer_sha256": file_sha256(optimizer_file),
-            **asdict(progress),
-            **learner.settings,
-            **learner.state(),
-        }
+        progress.optimizer_sha256 = file_sha256(optimizer_file)
+        state = {**asdict(progress), **learner.settings, **learner.state()}
         (folder / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True) + "\n")
 
-    def _resume(self, learner: Learner, kept: Mapping[str, Any]) -> RunState:
+    def _resume(self, learner: Learner, kept: Mapping[str, Any]) -> _RunState:
         """Give the learner back what it left, and return how far it was."""
         path = self.last / "state.json"
-        state = _read_state(path, learner.settings)
+        if not path.is_file():
+            raise InputError(f"{path} must exist to resume, got no such file")
+        state: dict[str, Any] = read_checked(path, dict[str, Any], "the state")
+        with errors_begin_with(path):
+            progress = checked(_RunState, state, "the state", ignore_unknown=True)
+            for name, value in learner.settings.items():
+                checked(type(value), state.get(name), name)
         asked = as_json(
             {**learner.settings, "config": learner.config, "trained_on": self.trained_on}
         )
@@ -305,7 +314,6 @@ class TrainingRun:
                     f"{name} must be that of the run in {self.out}, {differs}; "
                     "name another out to begin a new run"
                 )
-        progress = RunState(state["update"], state["best_update"], state["best_score"])
         best = progress.best_update
         if best is not None and not (self.out / "best").is_dir():
             raise InputError(
@@ -313,7 +321,7 @@ class TrainingRun:
             )
         learner.restore(state, path)
         optimizer_file = self.last / OPTIMIZER_FILE
-        tensors = read_tensors(optimizer_file, state["optimizer_sha256"])
+        tensors = read_tensors(optimizer_file, progress.optimizer_sha256)
         learner.load_optimizer_state(tensors, optimizer_file)
         self._cut_metrics(progress.update)
         return progress
@@ -402,30 +410,3 @@ def _difference(asked: Any, kept: Any) -> str:
             if asked.get(name) != kept.get(name):
                 return f"with {name} " + _difference(asked.get(name), kept.get(name))
     return f"{reprlib.repr(kept)}, got {reprlib.repr(asked)}"
-
-
-@dataclass(frozen=True)
-class _SavedState:
-    """What every run's `state.json` has; the settings of its method stand beside it."""
-
-    schema: Literal["netllm-gym run 2"]
-    update: Annotated[int, Rule(lambda number: number >= 1, "be above 0")]
-    best_update: int | None
-    best_score: float | None
-    optimizer_sha256: str
-
-    def __post_init__(self) -> None:
-        if (self.best_update is None) != (self.best_score is None):
-            raise InputError(f"best_score must belong to best_update, got {self.best_score}")
-
-
-def _read_state(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the checked values of a run's `state.json`, its settings of the same types."""
-    if not path.is_file():
-        raise InputError(f"{path} must exist to resume, got no such file")
-    state: dict[str, Any] = read_checked(path, dict[str, Any], "the state")
-    with errors_begin_with(path):
-        checked(_SavedState, state, "the state", ignore_unknown=True)
-        for name, value in settings.items():
-            checked(type(value), state.get(name), name)
-    return state
