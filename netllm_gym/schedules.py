@@ -4,7 +4,7 @@ Schedules count updates, never seconds, so that a run does not depend on the mac
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -59,6 +59,15 @@ class Schedule:
     def check_at_least_0(self, *names: str) -> None:
         """Refuse a field that is not a finite number from 0 up, unless it is None."""
         self._check(lambda value: 0 <= value < math.inf, "be at least 0 and finite", names)
+
+    def check_left_out(
+        self, names: Iterable[str], where: str, defaults: Mapping[str, Any] | None = None
+    ) -> None:
+        """Refuse options that have no effect, unless they have their defaults, or these."""
+        for name in names:
+            value, default = getattr(self, name), getattr(type(self), name)
+            left_out = value in (default, (defaults or {}).get(name, default))
+            check(left_out, name, f"be left out {where}", value)
 
     def check_shares(self, *names: str) -> None:
         """Refuse a field outside [0, 1]."""

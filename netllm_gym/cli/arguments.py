@@ -71,7 +71,13 @@ Policies = Annotated[
         help="Policies separated by commas: names, folders of trained policies, or module:Name."
     ),
 ]
-Device = Annotated[str, typer.Option(help="Device of trained policies, such as cpu or cuda.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="Device of language models and offline policies, such as cpu or cuda; all others use "
+        "the CPU."
+    ),
+]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(

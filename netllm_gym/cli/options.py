@@ -6,14 +6,13 @@ Keys are the command's options without their dashes (`batch-episodes` or `batch_
 group them for the reader and mean nothing: `updates` below `[schedule]` is `--updates`.
 """
 
-import difflib
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from netllm_gym.errors import InputError
+from netllm_gym.errors import InputError, nearest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -61,9 +60,9 @@ def read_options(path: Path, known: Mapping[str, str]) -> dict[str, str]:
     for key, value in _flat(content):
         name = key.replace("_", "-")
         if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {nearest[0]}?" if nearest else ""
-            raise InputError(f"{path} must hold options of this command only, got {key!r}{hint}")
+            raise InputError(
+                f"{path} must hold options of this command only, got {key!r}{nearest(name, known)}"
+            )
         if known[name] in found:
             raise InputError(f"{path} must name {name} once, got it twice")
         found[known[name]] = _option(value, key, path)

@@ -22,7 +22,7 @@ from netllm_gym.cli.arguments import (
 from netllm_gym.cli.options import names_in
 from netllm_gym.cli.progress import Progress
 from netllm_gym.configs import Option, options_of
-from netllm_gym.errors import InputError
+from netllm_gym.errors import InputError, nearest
 from netllm_gym.problems.index import find_problem, problems
 from netllm_gym.training.methods import METHODS, Method, find_method, train
 
@@ -47,8 +47,9 @@ class MethodGroup(TyperGroup):
             return None
         if cmd_name not in self.commands:
             if cmd_name not in self.list_commands(ctx):
-                known = ", ".join(self.list_commands(ctx))
-                raise InputError(f"method must be one of {known}, got {cmd_name!r}")
+                known = self.list_commands(ctx)
+                named = f"{', '.join(known)}, got {cmd_name!r}{nearest(cmd_name, known)}"
+                raise InputError(f"method must be one of {named}")
             self.commands[cmd_name] = _command_of(cmd_name)
         return self.commands[cmd_name]
 
@@ -97,6 +98,12 @@ def _command_of(name: str) -> Any:
     text = f"{methods[0].title}\n\n{examples}"
     app.command(name, help=text, cls=ConfigCommand)(command)
     return typer.main.get_command(app)
+
+
+def methods_with_option(flag: str) -> list[str]:
+    """Return the names of the methods whose command has an option, such as `--backbone`."""
+    names = dict.fromkeys(each.name for each in METHODS)
+    return [each for each in names if any(flag in own.opts for own in _command_of(each).params)]
 
 
 def _data_parameters(methods: Sequence[Method]) -> list[inspect.Parameter]:

@@ -5,7 +5,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
-from netllm_gym.errors import InputError
+from netllm_gym.errors import InputError, nearest
 from netllm_gym.files import one_line
 from netllm_gym.problems.abr import ABR
 from netllm_gym.problems.cjs import CJS
@@ -76,7 +76,8 @@ def _find(name: str, kind: type[P], words: str = "", others_have: str = "") -> P
         raise InputError(broken[name])
     names = [each.name for each in PROBLEMS.values() if isinstance(each, kind)]
     if name not in PROBLEMS:
-        raise InputError(f"problem must be one of {', '.join(names)}, got {name!r}")
+        hint = nearest(name, names)
+        raise InputError(f"problem must be one of {', '.join(names)}, got {name!r}{hint}")
     problem = PROBLEMS[name]
     if not isinstance(problem, kind):
         raise InputError(

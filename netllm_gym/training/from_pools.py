@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,11 @@ def training_data(request: TrainRequest, returns: ReturnSpec, *, imitates: bool)
     rule = "be none where an expert is imitated, whose returns nobody knows"
     check(not follows_expert or returns.kind == "none", "returns", rule, returns.kind)
     _check_baseline(returns, policies, pools)
+    if returns.kind == "none":
+        for each in fields(returns):
+            value = getattr(returns, each.name)
+            option, rule = each.metadata["option"], "be left out where a policy is told no return"
+            check(each.name == "kind" or value == each.default, option, rule, value)
     episodes = PaddedEpisodes.from_pools(pools, policies)
     for pool in pools:
         _check_env_spec(pool, problem)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from netllm_gym.configs import check, from_json, options_of, to_json, with_options
-from netllm_gym.errors import InputError
+from netllm_gym.errors import InputError, nearest
 from netllm_gym.problems.index import find_problem
 from netllm_gym.problems.problem import PredictionProblem, Problem, imported
 
@@ -169,7 +169,7 @@ METHODS: list[Method] = [
         name="ppo",
         title="Proximal policy optimisation, from new weights or a trained policy (--init-from).",
         config=f"{_TRAINING}.online_config:PPOConfig",
-        example="ppo abr --traces clean-train~12 --video video1 --out runs/ppo",
+        example="ppo abr --traces clean-train~12 --video video1 --out runs/ppo-first",
     ),
     _online(
         name="udr",
@@ -183,14 +183,14 @@ METHODS: list[Method] = [
         title="PPO with GENET's curriculum of the links on which a rule is farthest ahead.",
         config=f"{_TRAINING}.online_config:GenetConfig",
         problems=("abr",),
-        example="genet abr --difficulty 2 --out runs/genet",
+        example="genet abr --difficulty 2 --out runs/genet-first",
     ),
     _online(
         name="decima",
         title="PPO for Decima: it clones a rule, then learns from rollouts of the same arrivals.",
         config=f"{_TRAINING}.online_config:DecimaConfig",
         problems=("cjs",),
-        example="decima cjs --workload tpch --out runs/decima",
+        example="decima cjs --workload tpch --out runs/decima-first",
     ),
     _viewport(
         name="gru",
@@ -221,12 +221,11 @@ def register_method(method: Method) -> None:
 
 def find_method(name: str, problem: Problem) -> Method:
     """Return the method of a name that suits a problem."""
-    suitable = [each for each in METHODS if each.suits(problem)]
-    for each in suitable:
-        if each.name == name:
-            return each
-    names = ", ".join(each.name for each in suitable)
-    raise InputError(f"method must be one of {names} for {problem.name}, got {name!r}")
+    suitable = {each.name: each for each in METHODS if each.suits(problem)}
+    if name not in suitable:
+        known, hint = ", ".join(suitable), nearest(name, suitable)
+        raise InputError(f"method must be one of {known} for {problem.name}, got {name!r}{hint}")
+    return suitable[name]
 
 
 def train(
@@ -290,10 +289,16 @@ def train(
                 f"{source[found.learns_from]}, got {value!r}"
             )
     folders = [pool] if isinstance(pool, Path | str) else pool or ()
+    out = Path(out)
+    if out.name in row.policies and not (out / "last").exists():
+        raise InputError(
+            f"out must have another name than the policies of {problem}, since a table calls a "
+            f"trained policy by the name of its folder, got {out}"
+        )
     request = TrainRequest(
         problem=row,
         method=method,
-        out=Path(out),
+        out=out,
         case=row.checked_case(**(case or {})),
         pools=tuple(Path(each) for each in folders),
         policies=policies,

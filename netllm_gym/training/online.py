@@ -165,7 +165,10 @@ def train_online(request: TrainRequest, config: PPOConfig) -> TrainResult:
         raise InputError(f"problem must be a control problem with online RL, got {problem.name}")
     case = problem.checked_case(**request.case)
     parts: OnlineParts = problem.part("online", OnlineParts, problem, case, config)
-    _check_options_of_critic(parts, request.method)
+    if parts.baseline == "rollouts":
+        where = f"with the baseline rollouts, where it has no effect in {problem.name}"
+        defaults = problem.method_defaults.get(request.method, {})
+        config.check_left_out(parts.only_with_critic, where, defaults)
     validation = validation_on(problem, parts.arguments, request.validate_on)
     start, pretraining = _initial_network(parts), None
     if config.pretrain_updates:
@@ -193,16 +196,6 @@ def train_online(request: TrainRequest, config: PPOConfig) -> TrainResult:
         warm_start=config.init_from is not None,
     )
     return train_ppo(task, config, validation.run(request.out, trained_on, request.on_progress))
-
-
-def _check_options_of_critic(parts: OnlineParts, method: str) -> None:
-    """Refuse other values than the defaults for options that have no effect with rollouts."""
-    usual = parts.problem.method_defaults.get(method, {})
-    rule = "be left out with the baseline rollouts, where it has no effect in "
-    for name in parts.only_with_critic if parts.baseline == "rollouts" else ():
-        value, default = getattr(parts.config, name), getattr(type(parts.config), name)
-        holds = value in (default, usual.get(name, default))
-        check(holds, name, rule + parts.problem.name, value)
 
 
 @dataclass
@@ -283,9 +276,15 @@ def _trained_network(
 
 def _trained_model(parts: OnlineParts, folder: Path) -> tuple["LLMModel", Mapping[str, Any]]:
     """Return a trained language model of the problem, and what it was trained on."""
+    from netllm_gym.policies.llm.checkpoint import SCHEMA as MODEL_SCHEMA
     from netllm_gym.policies.llm.checkpoint import load_model
     from netllm_gym.policies.llm.parts import parts_of
 
+    if read_schema(folder) != MODEL_SCHEMA:
+        raise InputError(
+            "init_from must be a network trained by online RL or a language model, "
+            f"got {folder}, a policy of another kind"
+        )
     model, values = load_model(folder)
     config = model.config
     for rule, found, wanted in (

@@ -10,6 +10,10 @@ from typing import ClassVar, Literal, get_args
 from netllm_gym.configs import check, option
 from netllm_gym.schedules import Schedule
 
+OF_PRETRAINING = (
+    *("pretrain_teacher", "pretrain_episodes", "pretrain_learning_rate", "pretrain_max_grad_norm"),
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig(Schedule):
@@ -120,6 +124,8 @@ class PPOConfig(Schedule):
             rule = "be left out without init_from, which it belongs to"
             check(self.init_from is not None, "critic", rule, self.critic)
         cloned = self.pretrain_updates
+        if not cloned:
+            self.check_left_out(OF_PRETRAINING, "without pretrain_updates, which it belongs to")
         if cloned:
             check(self.init_from is None, "pretrain_updates", "be 0 with init_from", cloned)
             named = self.pretrain_teacher is not None

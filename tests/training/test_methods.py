@@ -30,6 +30,13 @@ from netllm_gym.training.online_config import PPOConfig, UDRConfig
             "sede must be an option of PPOConfig; did",
         ),
         ("abr", "ppo", {"case": {"nope": 3}}, "nope must be left out for abr, which has traces,"),
+        ("abr", "pppo", {}, "method must be one of .* for abr, got 'pppo'; did you mean ppo?"),
+        (
+            "abr",
+            "ppo",
+            {"config": {"pretrain_teacher": "bba"}},
+            "pretrain_teacher must be left out without pretrain_updates, which it belongs to, got",
+        ),
         ("abr", "ppo", {"validate_on": ""}, "validate_on must name a data set"),
         ("abr", "ppo", {"pool": ""}, "pool must be left out for the method ppo"),
         ("abr", "llm", {}, "pool must be given for the method llm"),
@@ -46,6 +53,37 @@ def test_what_cannot_be_trained_is_one_sentence(tmp_path, problem, method, optio
     with pytest.raises(InputError, match=sentence) as refused:
         train(problem, method, tmp_path / "run", **options)
     assert "\n" not in str(refused.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["ppo", "optimum", "bba"])
+def test_a_run_is_not_called_as_a_policy_that_tables_know(tmp_path, name):
+    with pytest.raises(
+        InputError, match=f"out must have another name than the policies of abr.*{name}"
+    ):
+        train("abr", "ppo", tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+def test_a_run_that_was_called_so_before_is_resumed(tmp_path):
+    small = {"updates": 1, "episodes": 2, "validate_every": 0}
+    train("abr", "ppo", tmp_path / "mine", config=small)
+    (tmp_path / "mine").rename(tmp_path / "ppo")
+    assert train("abr", "ppo", tmp_path / "ppo", config=small).updates == 1
+
+
+@pytest.mark.parametrize("method", ["llm", "dt"])
+@pytest.mark.parametrize(
+    ("option", "value"), [("target_return", 3.0), ("return_gamma", 0.9), ("target_quantile", 0.5)]
+)
+def test_options_of_returns_are_refused_where_nothing_is_told(
+    tmp_path, pool, valid, method, option, value
+):
+    config = {"returns": "none", option: value}
+    with pytest.raises(
+        InputError, match=f"{option} must be left out where a policy is told no ret"
+    ):
+        train("abr", method, tmp_path / "run", config=config, pool=pool, validate_on=valid)
     assert not (tmp_path / "run").exists()
 
 
