@@ -123,26 +123,18 @@ def case_parameters(
     ]
 
 
-def option_parameters(
-    options: Mapping[str, Option], others: Mapping[str, Mapping[str, Option]]
-) -> list[inspect.Parameter]:
-    """Return a parameter for each option of a config.
+def option_parameter(name: str, each: Option, others: Mapping[str, Any]) -> inspect.Parameter:
+    """Return a parameter for an option of a config.
 
     The help has the default of the method, and each problem's of `others` that differs from it.
     """
-    made = []
-    for name, each in options.items():
-        defaults = {"": _in_words(each.default)}
-        for problem, its in others.items():
-            if name in its and _in_words(its[name].default) != defaults[""]:
-                defaults[problem] = _in_words(its[name].default)
-        texts = [f"{problem}: {text}" if problem else text for problem, text in defaults.items()]
-        told = "; ".join(filter(None, texts))
-        help_text = f"{each.help} [default: {told}]" if told else each.help
-        made.append(
-            plain_parameter(name, help_text, _plain_kind(each.kind), is_hidden=each.is_advanced)
-        )
-    return made
+    told = [_in_words(each.default)]
+    for problem, default in others.items():
+        if _in_words(default) != told[0]:
+            told.append(f"{problem}: {_in_words(default)}")
+    shown = "; ".join(filter(None, told))
+    help_text = f"{each.help} [default: {shown}]" if shown else each.help
+    return plain_parameter(name, help_text, _plain_kind(each.kind), is_hidden=each.is_advanced)
 
 
 def parsed(each: Option, value: Any) -> Any:

@@ -81,7 +81,7 @@ def _of_a_users_policy(error: Exception) -> str:
     """Return a sentence on an error that a user's policy or its module raised; nothing if not."""
     from netllm_gym.policies.custom import own_name
 
-    name, ours = "", ""  # of the policy, and of the last module of the package that led there
+    name, ours, file, line = "", "", "", 0  # `ours` is the last module of the package
     place = (str(error.filename), error.lineno) if isinstance(error, SyntaxError) else None
     for frame, line in traceback.walk_tb(error.__traceback__):
         module, file = frame.f_globals.get("__name__", ""), frame.f_code.co_filename
@@ -99,6 +99,7 @@ def _of_a_users_policy(error: Exception) -> str:
     if any(file.endswith("policies/custom.py") for file, _ in in_worker):
         who = "a policy in another process"
         place = [each for each in in_worker if not each[0].startswith(_NOT_THE_USERS)][-1]
-    if not who or place is None:
+    if not who or (place is None and file.startswith(str(PACKAGE))):
         return ""
+    place = place or (file, line)  # of a package that is installed
     return f"{who} raised {type(error).__name__}: {one_line(error)} ({place[0]}:{place[1]})"

@@ -13,7 +13,7 @@ from netllm_gym.cli.arguments import (
     ConfigFile,
     HelpAll,
     case_parameters,
-    option_parameters,
+    option_parameter,
     parsed,
     plain_parameter,
     problem_argument,
@@ -126,10 +126,13 @@ def _config_parameters(
     for each in methods:
         options = options_of(each.default_config()) | options
     rows = [find_problem(problem) for problem in names]
-    return option_parameters(
-        options,
-        {row.name: options_of(find_method(name, row).default_config(row)) for row in rows},
-    )
+    of_rows = {row.name: options_of(find_method(name, row).default_config(row)) for row in rows}
+    return [
+        option_parameter(
+            key, each, {row: its[key].default for row, its in of_rows.items() if key in its}
+        )
+        for key, each in options.items()
+    ]
 
 
 def run_method(

@@ -99,21 +99,15 @@ class ControlEnv(Protocol):
 
 
 class PolicyEntry(NamedTuple):
-    """Where the factory of a named policy is.
+    """Where the factory of a named policy is."""
 
-    Attributes:
-        target: "module:attribute", or a folder of weights that is part of the package. A registered
-            policy may also be an object that no other process can import.
-        by_name: Whether the attribute makes the factory from the name.
-        learned: Whether the policy was trained.
-        trained_on: What a published policy is known to have been trained on.
-        is_custom: Whether the policy was registered, and so is built as any user's policy is.
-    """
-
+    # "module:attribute", or a folder of weights that is part of the package. A registered policy
+    # may also be an object that no other process can import.
     target: Any
-    by_name: bool = False
-    learned: bool = False
-    trained_on: str = ""
+    by_name: bool = False  # whether the attribute makes the factory from the name
+    learned: bool = False  # whether the policy was trained
+    trained_on: str = ""  # what a published policy is known to have been trained on
+    # whether the policy was registered, and so is built as any user's policy is
     is_custom: bool = False
 
     @property
@@ -123,55 +117,37 @@ class PolicyEntry(NamedTuple):
 
 
 class CaseOption(NamedTuple):
-    """One part of a case that the command line can set.
+    """One part of a case that the command line can set."""
 
-    Attributes:
-        kind: Type of its value.
-        help: What it is, for `--help`.
-        is_advanced: Whether the short help of `train` leaves it out.
-        title: What its named values are, in the plural, for `netllm-gym data list`.
-        names: Function that lists its named values, as "module:attribute"; it returns pairs of a
-            name and what is known of it on this machine. Empty if there are no named values.
-        takes_path: Whether a path is a value, too.
-    """
-
-    kind: type
-    help: str
-    is_advanced: bool = False
-    title: str = ""
+    kind: type  # type of its value
+    help: str  # what it is, for `--help`
+    is_advanced: bool = False  # whether the short help of `train` leaves it out
+    title: str = ""  # what its named values are, in the plural, for `netllm-gym data list`
+    # function that lists its named values, as "module:attribute"; it returns pairs of a name and
+    # what is known of it on this machine. Empty if there are no named values.
     names: str = ""
-    takes_path: bool = False
+    takes_path: bool = False  # whether a path is a value, too
 
 
 class DemoRun(NamedTuple):
-    """A training run of a demonstration.
+    """A training run of a demonstration."""
 
-    Attributes:
-        method: Training method.
-        options: Options of the method that differ from their defaults.
-    """
-
-    method: str
-    options: Mapping[str, Any]
+    method: str  # training method
+    options: Mapping[str, Any]  # options of the method that differ from their defaults
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """What `netllm-gym demo` runs: a few minutes' work on two cores.
+    """What `netllm-gym demo` runs: a few minutes' work on two cores."""
 
-    Attributes:
-        runs: Name of each policy that is trained -> how.
-        options: Options of the methods that all runs share.
-        case: Parts of the case that differ from the problem's default.
-        teachers: For control problems: policies whose episodes make the pool that is learned from.
-        episodes: Episodes of each teacher.
-    """
-
-    runs: Mapping[str, DemoRun]
+    runs: Mapping[str, DemoRun]  # name of each policy that is trained -> how
+    # options of the methods that all runs share
     options: Mapping[str, Any] = field(default_factory=dict)
+    # parts of the case that differ from the problem's default
     case: Mapping[str, Any] = field(default_factory=dict)
+    # for control problems: policies whose episodes make the pool that is learned from
     teachers: tuple[str, ...] = ()
-    episodes: int = 0
+    episodes: int = 0  # episodes of each teacher
 
 
 @dataclass(frozen=True, kw_only=True)

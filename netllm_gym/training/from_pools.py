@@ -67,7 +67,7 @@ def training_data(request: TrainRequest, returns: ReturnSpec, *, imitates: bool)
         _check_env_spec(pool, problem)
     _check_alike(pools, problem)
     validation = validation_on(problem, pools[0].env_spec["arguments"], request.validate_on)
-    run = validation.run(request.out, _provenance(pools, policies), request.on_progress)
+    run = validation.run(request, _provenance(pools, policies))
     return TrainingData(episodes=episodes, validation=validation, returns=returns, run=run)
 
 

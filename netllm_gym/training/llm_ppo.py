@@ -42,16 +42,13 @@ class LLMNetwork(Network):
         self.critic_network = critic
         if critic is not None:
             critic.requires_grad_(False)
-            self._critic().requires_grad_(True)
-
-    def _critic(self) -> nn.Module:
-        part = None if self.critic_network is None else self.critic_network.critic_part()
-        assert part is not None
-        return part
+            part = critic.critic_part()
+            assert part is not None
+            part.requires_grad_(True)
 
     def critic_part(self) -> nn.Module | None:
         """Return the critic, if there is one."""
-        return None if self.critic_network is None else self._critic()
+        return None if self.critic_network is None else self.critic_network.critic_part()
 
     def towers(self) -> list[nn.Module]:
         """Return the model and the critic."""

@@ -34,19 +34,12 @@ class TrainRequest:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a run ended.
+    """How a run ended."""
 
-    Attributes:
-        updates: Updates made in all.
-        best_update: Update after which the best policy was kept; None without validation.
-        best_score: Score of the best policy in validation.
-        policy: Folder of the policy to use: the best one, or the last one without validation.
-    """
-
-    updates: int
-    best_update: int | None
-    best_score: float | None
-    policy: Path
+    updates: int  # updates made in all
+    best_update: int | None  # update after which the best policy was kept; None without validation
+    best_score: float | None  # score of the best policy in validation
+    policy: Path  # folder of the policy to use: the best one, or the last one without validation
 
 
 @dataclass(frozen=True, kw_only=True)

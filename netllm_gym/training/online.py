@@ -195,7 +195,7 @@ def train_online(request: TrainRequest, config: PPOConfig) -> TrainResult:
         settings={"case": parts.arguments},
         warm_start=config.init_from is not None,
     )
-    return train_ppo(task, config, validation.run(request.out, trained_on, request.on_progress))
+    return train_ppo(task, config, validation.run(request, trained_on))
 
 
 @dataclass

@@ -155,23 +155,15 @@ Heuristic = Literal["robust_mpc", "bba"]
 
 @dataclass(frozen=True)
 class LinkRanges:
-    """Ranges of generated links and players, each drawn anew for every episode.
+    """Ranges of generated links and players, each drawn anew for every episode; see `UDRConfig`.
 
     Draws are uniform, those of the highest level log-uniform. The lowest level of a trace is never
     above its highest.
-
-    Attributes:
-        min_mbps: Lowest level of a trace.
-        max_mbps: Highest level of a trace.
-        max_hold: Samples, of 1.8 s on average, for which a level holds at most.
-        rtt_s: Round-trip time.
-        buffer_cap_s: Buffer above which the player pauses its downloads.
-        duration_s: Length of a trace.
     """
 
     min_mbps: tuple[float, float]
     max_mbps: tuple[float, float]
-    max_hold: tuple[float, float]
+    max_hold: tuple[float, float]  # samples, of 1.8 s on average
     rtt_s: tuple[float, float]
     buffer_cap_s: tuple[float, float]
     duration_s: float = 330.0

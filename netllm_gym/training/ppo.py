@@ -82,24 +82,19 @@ class EpisodeSource:
 
 @dataclass(frozen=True)
 class PPOTask:
-    """What PPO trains, and on which episodes.
+    """What PPO trains, and on which episodes."""
 
-    Attributes:
-        new_network: Returns the network with its initial weights.
-        source: Which episodes are played.
-        advantages: Returns the advantages of episodes; None uses the network's critic.
-        pretraining: Makes the first `pretrain_updates` updates of the config in another way than
-            PPO, and returns their metrics; the others begin with a new optimizer.
-        settings: What else decides the training, as JSON values; a run is resumed with equal ones.
-        warm_start: Whether the network was trained before. It is then validated, and kept if it
-            stays the best, before the first update, unless validation is left to the end.
-    """
-
-    new_network: Callable[[], Network]
-    source: EpisodeSource
+    new_network: Callable[[], Network]  # returns the network with its initial weights
+    source: EpisodeSource  # which episodes are played
+    # returns the advantages of episodes; None uses the network's critic
     advantages: Advantages | None = None
+    # makes the first `pretrain_updates` updates of the config in another way than PPO, and returns
+    # their metrics; the others begin with a new optimizer
     pretraining: Callable[[int, Network, torch.optim.Optimizer], dict[str, Any]] | None = None
+    # what else decides the training, as JSON values; a run is resumed with equal ones
     settings: Mapping[str, Any] = field(default_factory=dict)
+    # whether the network was trained before. It is then validated, and kept if it stays the best,
+    # before the first update, unless validation is left to the end.
     warm_start: bool = False
 
 

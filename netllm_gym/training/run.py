@@ -41,7 +41,7 @@ from netllm_gym.policies.checkpoint import (
 )
 from netllm_gym.policies.policy import TrainedPolicyFactory
 from netllm_gym.schedules import Schedule, SupervisedSchedule
-from netllm_gym.training.methods import Progress, TrainResult
+from netllm_gym.training.methods import Progress, TrainRequest, TrainResult
 from netllm_gym.typed_json import Rule, checked, read_checked
 
 STATE_SCHEMA: Literal["netllm-gym run 2"] = "netllm-gym run 2"
@@ -51,22 +51,16 @@ Validate = Callable[[Any], float]
 
 
 class Learner:
-    """Weights, their optimizer, and what one update does to them.
+    """Weights, their optimizer, and what one update does to them."""
 
-    Attributes:
-        network: Has the weights that are trained.
-        optimizer: Optimizer of these weights.
-        config: The policy's config, as JSON values.
-        settings: All that an update depends on besides config and weights, as JSON values.
-        kept: `config` and `trained_on` of the policy from which a run is resumed; None anew.
-        warm_start: Whether the weights were trained before the run, so that they may be its best.
-    """
-
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
-    config: Mapping[str, Any]
+    network: nn.Module  # has the weights that are trained
+    optimizer: torch.optim.Optimizer  # optimizer of these weights
+    config: Mapping[str, Any]  # the policy's config, as JSON values
+    # all that an update depends on besides config and weights, as JSON values
     settings: Mapping[str, Any]
+    # `config` and `trained_on` of the policy from which a run is resumed; None anew
     kept: Mapping[str, Any] | None = None
+    # whether the weights were trained before the run, so that they may be its best
     warm_start: bool = False
 
     def update(self, number: int) -> dict[str, Any]:
@@ -113,12 +107,9 @@ class SupervisedLearner(Learner):
     """Learns from batches that are drawn by the number of the update.
 
     Each group of the optimizer has its full learning rate as `initial_lr`.
-
-    Attributes:
-        schedule: How it is trained.
     """
 
-    schedule: SupervisedSchedule
+    schedule: SupervisedSchedule  # how it is trained
 
     def add_gradients(self, number: int) -> dict[str, float]:
         """Add up the gradients of an update's batches, and return metrics."""
@@ -171,25 +162,18 @@ class _RunState:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A run's folder and what its caller decides of it, whatever learns there.
+    """A run's folder and what its caller decides of it, whatever learns there."""
 
-    Attributes:
-        out: Its folder; new, empty or that of an earlier run.
-        validate: Scores a policy, given its factory; higher is better; None keeps only the last.
-        trained_on: Where the training data and the validation came from, as JSON values; kept in
-            the policy's folder, and a run is resumed only with an equal one.
-        progress: Told the metrics of each update and validation.
-        resume: Resume from `out/last` if it exists.
-        stop_after: Stop after this update, as an interrupted run would; for tests.
-    """
-
-    out: Path
+    out: Path  # its folder; new, empty or that of an earlier run
     _: KW_ONLY
+    # scores a policy, given its factory; higher is better; None keeps only the last
     validate: Validate | None = None
+    # where the training data and the validation came from, as JSON values; kept in the policy's
+    # folder, and a run is resumed only with an equal one
     trained_on: Mapping[str, Any] = field(default_factory=dict)
-    progress: Progress | None = None
-    resume: bool = False
-    stop_after: int | None = None
+    progress: Progress | None = None  # told the metrics of each update and validation
+    resume: bool = False  # resume from `out/last` if it exists
+    stop_after: int | None = None  # stop after this update, as an interrupted run would; for tests
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", Path(self.out))
@@ -343,6 +327,17 @@ class TrainingRun:
             if update <= last_update:
                 kept.append(line + b"\n")
         write_whole(path, b"".join(kept))
+
+
+def run_of(request: TrainRequest, validate: Validate, trained_on: Mapping[str, Any]) -> TrainingRun:
+    """Return the run in a request's folder, new or resumed."""
+    return TrainingRun(
+        request.out,
+        validate=validate,
+        trained_on=trained_on,
+        progress=request.on_progress,
+        resume=True,
+    )
 
 
 def check_place(out: Path) -> None:

@@ -2,15 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.evaluation.control import score
 from netllm_gym.policies.policy import Policy
 from netllm_gym.problems.problem import ControlProblem
-from netllm_gym.training.methods import Progress
-from netllm_gym.training.run import TrainingRun
+from netllm_gym.training.methods import TrainRequest
+from netllm_gym.training.run import TrainingRun, run_of
 
 
 @dataclass(frozen=True)
@@ -25,30 +24,19 @@ class Validation:
     plan: Sequence[PlannedEpisode]
     dataset: str
 
-    def run(
-        self, out: Path, trained_on: Mapping[str, Any], on_progress: Progress | None
-    ) -> TrainingRun:
-        """Return the run in `out`, new or resumed, whose best policy is chosen here."""
-        return TrainingRun(
-            out,
-            validate=self.score,
-            trained_on={**trained_on, **self.provenance()},
-            progress=on_progress,
-            resume=True,
-        )
-
-    def score(self, factory: Callable[[Any], Policy]) -> float:
-        """Return how good a policy is; higher is better."""
-        return self.problem.score(score(self.problem, factory, self.env, self.plan))
-
-    def provenance(self) -> dict[str, Any]:
-        """Say on what the best policy is chosen, as JSON."""
+    def run(self, request: TrainRequest, trained_on: Mapping[str, Any]) -> TrainingRun:
+        """Return the run in a request's folder, whose best policy is chosen here."""
         chosen_on = self.env.provenance(self.plan)
-        return {
+        provenance = {
             "validated_on": self.dataset,
             "validation_recordings": chosen_on["recordings"],
             "validation_sha256": chosen_on["sha256"],
         }
+        return run_of(request, self.score, {**trained_on, **provenance})
+
+    def score(self, factory: Callable[[Any], Policy]) -> float:
+        """Return how good a policy is; higher is better."""
+        return self.problem.score(score(self.problem, factory, self.env, self.plan))
 
 
 def validation_on(

@@ -24,7 +24,7 @@ from netllm_gym.pools.windows import draw_windows
 from netllm_gym.problems.index import find_prediction
 from netllm_gym.problems.problem import PredictionProblem
 from netllm_gym.training.methods import TrainRequest, TrainResult
-from netllm_gym.training.run import Learner, SupervisedLearner, TrainingRun, kept_of
+from netllm_gym.training.run import Learner, SupervisedLearner, TrainingRun, kept_of, run_of
 from netllm_gym.training.viewport_config import ViewportTraining
 
 _MIRRORED = np.array([-1.0, 1.0, -1.0])  # left for right: roll and yaw change their sign
@@ -44,13 +44,8 @@ class WindowTrainingData:
 
     def run(self, request: TrainRequest) -> TrainingRun:
         """Return the run in the request's folder, new or resumed, that learns from these."""
-        return TrainingRun(
-            request.out,
-            validate=self.score,
-            trained_on={**self.trained_on, "method": request.method},
-            progress=request.on_progress,
-            resume=True,
-        )
+        trained_on = {**self.trained_on, "method": request.method}
+        return run_of(request, self.score, trained_on)
 
     def score(self, factory: Callable[[Any], Any]) -> float:
         """Return how good a predictor is in validation; higher is better."""

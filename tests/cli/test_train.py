@@ -142,7 +142,7 @@ def test_a_method_of_somebody_else_trains_by_one_row(tmp_path, capsys, monkeypat
     assert run([*command, "--config", str(config)]) == 2
     assert "must hold options of this command only, got 'help-all'" in capsys.readouterr().err
     assert run([*command, "--backbone", "tiny"]) == 2
-    assert "No such option: --backbone" in capsys.readouterr().err
+    assert "--backbone is an option of llm, not of toy" in capsys.readouterr().err
 
 
 def test_a_method_is_found_for_its_problems_only():

@@ -392,8 +392,8 @@ def test_the_command_trains_resumes_and_refuses_the_options_of_other_methods(
     assert "policy in" in capsys.readouterr().out
     assert run(command) == 0  # nothing is left to do
     for more, sentence in [
-        (["--pool", "p"], "No such option"),
-        (["--difficulty", "2"], "No such option"),
+        (["--pool", "p"], "--pool is an option of llm, bc, cql, dt, not of ppo"),
+        (["--difficulty", "2"], "--difficulty is an option of udr, genet, not of ppo"),
         (["--seed", "1"], "must be that of the run in"),
     ]:
         capsys.readouterr()
