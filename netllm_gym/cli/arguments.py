@@ -143,7 +143,7 @@ def parsed(each: Option, value: Any) -> Any:
     tuples = [kind for kind in kinds if getattr(kind, "__origin__", None) is tuple]
     if not tuples or not isinstance(value, str):
         return value
-    if str in kinds and "," not in value and not _is_module_list(value):
+    if str in kinds and value in ("default", "all-linear"):  # the words that stand alone
         return value
     kind = get_args(tuples[0])[0]
     parts = [part.strip() for part in value.split(",") if part.strip()]
@@ -208,11 +208,6 @@ def _first_sentence(text: str) -> str:
     told, bracket, default = text.partition(" [default: ")
     first = told.partition(". ")[0].rstrip(".") + "."
     return f"{first}{bracket}{default}"
-
-
-def _is_module_list(text: str) -> bool:
-    """Whether a text for `str | tuple` names modules, not one of the words that stand alone."""
-    return text not in ("default", "all-linear")
 
 
 def _in_words(default: Any) -> str:

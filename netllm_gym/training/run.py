@@ -314,11 +314,11 @@ class TrainingRun:
         """Keep the metrics up to the update from which the run is resumed."""
         path = self.out / "metrics.jsonl"
         lines = path.read_bytes().splitlines() if path.is_file() else []
-        updates = [_update_of(line) for line in lines]
-        if updates and updates[-1] is None:
-            updates.pop()  # half a line, where the run was killed
         kept = []
-        for number, (update, line) in enumerate(zip(updates, lines, strict=False), start=1):
+        for number, line in enumerate(lines, start=1):
+            update = _update_of(line)
+            if update is None and number == len(lines):
+                break  # half a line, where the run was killed
             if update is None:
                 raise InputError(
                     f"{path}:{number}: a line must be JSON with the number of an update, "
