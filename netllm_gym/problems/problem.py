@@ -8,7 +8,7 @@ belongs to a problem (its environment, its language-model parts, its pictures) i
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
@@ -80,11 +80,7 @@ class ControlEnv(Protocol):
         """
 
     def evaluation_plan(self, at_least: int = 1) -> list[PlannedEpisode]:
-        """Return the episodes of an evaluation, the same for every policy.
-
-        Args:
-            at_least: How many episodes are wanted; there may be more.
-        """
+        """Return the episodes of an evaluation, the same for every policy; there may be more."""
 
     def training_plan(self, seeds: Sequence[int]) -> list[PlannedEpisode]:
         """Return one training episode for each seed; no evaluation contains them."""
@@ -206,24 +202,19 @@ class Problem:
 
     def __post_init__(self) -> None:
         named = [*self.default_policies, *([self.bound] if self.bound else [])]
+        reserved = [each for each in self.case_options if each in RESERVED]
         for rule, wrong in (
             ("name must be an identifier", [] if self.name.isidentifier() else [self.name]),
             (
                 "default_case must name parts of case_options",
-                [each for each in self.default_case if each not in self.case_options],
+                _absent(self.default_case, self.case_options),
             ),
-            (
-                "case_options must not have the names of options of the commands",
-                [each for each in self.case_options if each in RESERVED],
-            ),
+            ("case_options must not have the names of options of the commands", reserved),
             (
                 "dataset_option must be part of default_case",
-                [] if self.dataset_option in self.default_case else [self.dataset_option],
+                _absent([self.dataset_option], self.default_case),
             ),
-            (
-                "default_policies and bound must be among policies",
-                [each for each in named if each not in self.policies],
-            ),
+            ("default_policies and bound must be among policies", _absent(named, self.policies)),
         ):
             if wrong:
                 raise InputError(f"problem {self.name}: {rule}, got {wrong[0]!r}")
@@ -400,6 +391,10 @@ class PredictionProblem(Problem):
     def score_predictions(self, predictions: Any, windows: Any) -> Any:
         """Return the `PredictionScores` of predictions."""
         return imported(self.scorer)(predictions, windows)
+
+
+def _absent(names: Iterable[str], known: Container[str]) -> list[str]:
+    return [each for each in names if each not in known]
 
 
 @contextmanager

@@ -8,17 +8,15 @@ Source: Mao et al., Variance Reduction for Reinforcement Learning in Input-Drive
 2019).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from netllm_gym.arrays import Float32Array, FloatArray, IntArray
 from netllm_gym.data.abr.traces import Trace
-from netllm_gym.envs.abr.observation import NUM_ROWS
 from netllm_gym.envs.abr.vector_env import ABRVectorEnv
 from netllm_gym.policies.neural.abr_mlp import with_rows
-from netllm_gym.policies.policy import Policy
 
 WINDOW_EDGES_S = np.array([0, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 160], np.float64)
 FORESIGHT = len(WINDOW_EDGES_S) - 1  # numbers that only the critic reads
@@ -74,23 +72,3 @@ class ForesightEnv(ABRVectorEnv):
         rows = self.batch.rows
         ahead = self._outlook.capacity_mbps(rows["trace"], rows["trace_s"])
         return with_rows(observations, ahead)
-
-
-class WithoutForesight:
-    """A policy in a `ForesightEnv` that sees the (N, 6, W) observations of `ABRVectorEnv`."""
-
-    def __init__(self, policy: Policy) -> None:
-        self.name, self._policy = policy.name, policy
-
-    def reset(self, rows: IntArray, seeds: IntArray) -> None:
-        """Begin new episodes in these rows."""
-        self._policy.reset(rows, seeds)
-
-    def act(self, observations: Any, rewards: FloatArray, infos: Mapping[str, Any]) -> Any:
-        """Return (N,) actions."""
-        return self._policy.act(observations[:, :NUM_ROWS], rewards, infos)
-
-    def end(self, rows: IntArray, observations: Any) -> None:
-        """Tell the policy that episodes ended, if it wants to know."""
-        if hasattr(self._policy, "end"):
-            self._policy.end(rows, observations[:, :NUM_ROWS])

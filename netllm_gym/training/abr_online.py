@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from netllm_gym.configs import check
 from netllm_gym.data.abr.traces import Trace
+from netllm_gym.envs.abr.observation import NUM_ROWS
 from netllm_gym.errors import InputError
 from netllm_gym.policies.neural.abr_mlp import ABRNetwork, ABRNetworkConfig
 from netllm_gym.policies.neural.networks import Network
 from netllm_gym.problems.problem import ControlProblem, PolicyFactory
-from netllm_gym.training.abr_foresight import FORESIGHT, ForesightEnv, WithoutForesight
+from netllm_gym.training.abr_foresight import FORESIGHT, ForesightEnv
 from netllm_gym.training.abr_links import GenetEpisodes, UDREpisodes
 from netllm_gym.training.online import OnlineParts
 from netllm_gym.training.online_config import GenetConfig, PPOConfig, UDRConfig
-from netllm_gym.training.ppo import EpisodeSource
+from netllm_gym.training.ppo import EpisodeSource, Shown
 
 if TYPE_CHECKING:
     from netllm_gym.policies.llm.model import LLMModel
@@ -80,7 +81,7 @@ class ABROnline(OnlineParts):
 
     def pretraining_teacher(self, teacher: PolicyFactory) -> PolicyFactory:
         """Return the teacher without foresight."""
-        return lambda env: WithoutForesight(teacher(env))
+        return lambda env: Shown(teacher(env), lambda observations: observations[:, :NUM_ROWS])
 
     def _real_traces(self) -> Sequence[Trace]:
         """Return the traces that the case names."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from netllm_gym.arrays import FloatArray, IntArray
+from netllm_gym.arrays import IntArray
 from netllm_gym.errors import InputError
 from netllm_gym.policies.checkpoint import read_schema
 from netllm_gym.policies.llm.checkpoint import SCHEMA, load_model, write_policy
@@ -23,6 +23,8 @@ from netllm_gym.policies.llm.model import LLMModel, inputs_of
 from netllm_gym.policies.llm.parts import parts_of
 from netllm_gym.policies.llm.policy import LLMPolicy, LLMPolicyFactory, for_acting
 from netllm_gym.policies.neural.networks import ActionEvaluation, Memory, Network
+from netllm_gym.policies.policy import Policy
+from netllm_gym.training.ppo import Shown
 
 
 class LLMNetwork(Network):
@@ -75,9 +77,10 @@ class LLMNetwork(Network):
         """Return (B,) log-probabilities of actions and (B,) entropies, by the model."""
         raise NotImplementedError
 
-    def player(self, num_rows: int, *, sampled: bool) -> LLMPolicy:
+    def player(self, num_rows: int, *, sampled: bool) -> Policy:
         """Return a policy of the model for so many rows."""
-        return _Player(self, num_rows, sampled=sampled)
+        acting = LLMPolicy(for_acting(self.model), num_rows, sampled=sampled)
+        return Shown(acting, self.of_model)
 
     def factory(
         self, *, sampled: bool | None, name: str, trained_on: Mapping[str, Any]
@@ -138,15 +141,3 @@ class EpisodeLLM(LLMNetwork):
         entropies = -(log_probs.exp() * log_probs).sum(-1)
         of_actions = log_probs.gather(-1, batch["actions"].unsqueeze(-1))
         return of_actions.flatten(), entropies.flatten()
-
-
-class _Player(LLMPolicy):
-    """Acts where observations have a part for the critic."""
-
-    def __init__(self, network: LLMNetwork, num_rows: int, *, sampled: bool) -> None:
-        super().__init__(for_acting(network.model), num_rows, sampled=sampled)
-        self._network = network
-
-    def act(self, observations: Any, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
-        """Return (N, ...) actions."""
-        return super().act(self._network.of_model(observations), rewards, infos)

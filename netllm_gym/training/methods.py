@@ -283,7 +283,7 @@ def train(
             )
     folders = [pool] if isinstance(pool, Path | str) else pool or ()
     out = Path(out)
-    if out.name in row.policies and not (out / "last").exists():
+    if out.resolve().name in row.policies and not (out / "last").exists():
         raise InputError(
             f"out must have another name than the policies of {problem}, since a table calls a "
             f"trained policy by the name of its folder, got {out}"

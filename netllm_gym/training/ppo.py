@@ -41,7 +41,7 @@ from netllm_gym.policies.neural.networks import (
     concatenated,
     remembered,
 )
-from netllm_gym.policies.policy import TrainedPolicyFactory
+from netllm_gym.policies.policy import Policy, TrainedPolicyFactory
 from netllm_gym.pools.episode import Episode
 from netllm_gym.training.advantages import (
     Advantages,
@@ -78,6 +78,26 @@ class EpisodeSource:
 
     def restore(self, state: Mapping[str, Any], path: Path) -> None:
         """Check and take over what `state` returned; `path` is where it was read."""
+
+
+class Shown:
+    """A policy that is shown a part of the observations, without what is for a critic alone."""
+
+    def __init__(self, policy: Policy, part: Callable[[Any], Any]) -> None:
+        self.name, self._policy, self._part = policy.name, policy, part
+
+    def reset(self, rows: IntArray, seeds: IntArray) -> None:
+        """Begin new episodes in these rows."""
+        self._policy.reset(rows, seeds)
+
+    def act(self, observations: Any, rewards: FloatArray, infos: Mapping[str, Any]) -> Any:
+        """Return (N, ...) actions."""
+        return self._policy.act(self._part(observations), rewards, infos)
+
+    def end(self, rows: IntArray, observations: Any) -> None:
+        """Tell the policy that episodes ended, if it wants to know."""
+        if hasattr(self._policy, "end"):
+            self._policy.end(rows, self._part(observations))
 
 
 @dataclass(frozen=True)
