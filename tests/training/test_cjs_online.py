@@ -26,6 +26,7 @@ from netllm_gym.training.online import train_online
 from netllm_gym.training.online_config import DecimaConfig, PPOConfig
 from netllm_gym.training.ppo import PPOTask, mean_rewards, train_ppo
 from netllm_gym.training.run import OPTIMIZER_FILE, TrainingRun
+from tests.commands import files_of
 
 CJS = find_problem("cjs")
 CASE = {"workload": "synthetic", "num_executors": 8, "num_jobs": 4}
@@ -138,10 +139,6 @@ def test_a_plain_function_teaches():
     network = Decima()
     told = cloning.update(1, network, torch.optim.Adam(network.parameters()))
     assert told["decisions"] > 0
-
-
-def files_of(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path):
