@@ -35,12 +35,7 @@ from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation.rollout import rollout
 from netllm_gym.policies.checkpoint import check_tensors
-from netllm_gym.policies.neural.networks import (
-    ActionEvaluation,
-    Network,
-    concatenated,
-    remembered,
-)
+from netllm_gym.policies.neural.networks import ActionEvaluation, Network, concatenated, remembered
 from netllm_gym.policies.policy import Policy, TrainedPolicyFactory
 from netllm_gym.pools.episode import Episode
 from netllm_gym.training.advantages import (

@@ -33,12 +33,7 @@ from netllm_gym.files import (
     replace_folder,
     write_whole,
 )
-from netllm_gym.policies.checkpoint import (
-    check_device,
-    file_sha256,
-    read_tensors,
-    write_tensors,
-)
+from netllm_gym.policies.checkpoint import check_device, file_sha256, read_tensors, write_tensors
 from netllm_gym.policies.policy import TrainedPolicyFactory
 from netllm_gym.schedules import Schedule, SupervisedSchedule
 from netllm_gym.training.methods import Progress, TrainRequest, TrainResult

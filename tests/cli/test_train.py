@@ -10,13 +10,7 @@ from netllm_gym.cli.main import run
 from netllm_gym.configs import options_of
 from netllm_gym.problems.index import find_problem, problems
 from netllm_gym.training import methods as registry
-from netllm_gym.training.methods import (
-    METHODS,
-    Method,
-    TrainResult,
-    find_method,
-    register_method,
-)
+from netllm_gym.training.methods import METHODS, Method, TrainResult, find_method, register_method
 
 NAMES = sorted({each.name for each in METHODS})
 

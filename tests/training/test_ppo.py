@@ -30,13 +30,7 @@ from netllm_gym.training.online_config import (
     PPOConfig,
     UDRConfig,
 )
-from netllm_gym.training.ppo import (
-    PPOTask,
-    clipped_loss,
-    episode_seeds,
-    laplace_loss,
-    train_ppo,
-)
+from netllm_gym.training.ppo import PPOTask, clipped_loss, episode_seeds, laplace_loss, train_ppo
 from netllm_gym.training.run import TrainingRun
 from tests.commands import files_of
 
