@@ -16,6 +16,8 @@ from netllm_gym.training.llm_config import LLMTraining
 from netllm_gym.training.methods import METHODS, find_method, train
 from netllm_gym.training.online_config import PPOConfig, UDRConfig
 
+TINY = {"updates": 1, "episodes": 2, "validate_every": 0}
+
 
 @pytest.mark.parametrize(
     ("problem", "method", "options", "sentence"),
@@ -61,15 +63,14 @@ def test_a_run_is_not_called_as_a_policy_that_tables_know(tmp_path, name):
     with pytest.raises(
         InputError, match=f"out must have another name than the policies of abr.*{name}"
     ):
-        train("abr", "ppo", tmp_path / name)
+        train("abr", "ppo", tmp_path / name, config=TINY)
     assert not (tmp_path / name).exists()
 
 
 def test_a_run_that_was_called_so_before_is_resumed(tmp_path):
-    small = {"updates": 1, "episodes": 2, "validate_every": 0}
-    train("abr", "ppo", tmp_path / "mine", config=small)
+    train("abr", "ppo", tmp_path / "mine", config=TINY)
     (tmp_path / "mine").rename(tmp_path / "ppo")
-    assert train("abr", "ppo", tmp_path / "ppo", config=small).updates == 1
+    assert train("abr", "ppo", tmp_path / "ppo", config=TINY).updates == 1
 
 
 @pytest.mark.parametrize("method", ["llm", "dt"])
@@ -79,11 +80,19 @@ def test_a_run_that_was_called_so_before_is_resumed(tmp_path):
 def test_options_of_returns_are_refused_where_nothing_is_told(
     tmp_path, pool, valid, method, option, value
 ):
-    config = {"returns": "none", option: value}
-    with pytest.raises(
-        InputError, match=f"{option} must be left out where a policy is told no ret"
-    ):
+    config = {"updates": 1, "validate_every": 0, "returns": "none", option: value}
+    rule = f"{option} must be left out where a policy is told no return, got {value}"
+    with pytest.raises(InputError, match=rule):
         train("abr", method, tmp_path / "run", config=config, pool=pool, validate_on=valid)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_policy_of_an_offline_method_is_not_trained_further_by_ppo(tmp_path, pool, valid):
+    small = {"updates": 1, "hidden_units": (4,)}
+    train("abr", "bc", tmp_path / "bc1", config=small, pool=pool, validate_on=valid)
+    rule = "init_from must be a network trained by online RL or a language model, got .*bc1"
+    with pytest.raises(InputError, match=rule):
+        train("abr", "ppo", tmp_path / "run", config={**TINY, "init_from": str(tmp_path / "bc1")})
     assert not (tmp_path / "run").exists()
 
 
