@@ -146,15 +146,8 @@ def _score_of(planner, first, download_s, depths, follow, last, left_s):  # type
 def _first_rung(planner, first, download_s, depths, rest, path, best, margin):  # type: ignore[no-untyped-def]
     """Return the first rung of the best plan.
 
-    Args:
-        planner: `Planner`.
-        first: Index of the plan's first chunk.
-        download_s: (depths, rungs).
-        depths: Chunks to plan.
-        rest: (P, depths + 1, rungs) of `_fill_rest`.
-        path: (depths,) `_NODE`, of which the first is set.
-        best: Score of some plan, or a lower number.
-        margin: Of `_margin_of`.
+    Of the (depths,) nodes of the path the first is set; `best` is the score of some plan, or less;
+    `first` is the index of the plan's first chunk.
     """
     result, found = 0, False
     top = planner.milli_quality.shape[1] - 1

@@ -136,14 +136,7 @@ class _Episode(NamedTuple):
 def _most_to_go(
     size_bytes: FloatArray, quality: FloatArray, smoothness_penalty: float, price: FloatArray
 ) -> FloatArray:
-    """Return (chunks, R, P): most quality - smoothness - price * bytes of the chunks after n.
-
-    Args:
-        size_bytes: (chunks, R).
-        quality: (chunks, R) of the QoE.
-        smoothness_penalty: Of the QoE.
-        price: (P,).
-    """
+    """Return (chunks, R, P): most quality - smoothness - price * bytes of the chunks after n."""
     most = np.zeros((*size_bytes.shape, len(price)))
     for chunk in range(len(size_bytes) - 2, -1, -1):
         change = np.abs(quality[chunk + 1] - quality[chunk][:, None])  # (R, R) from row to column
@@ -442,11 +435,7 @@ def _prices(
 ) -> FloatArray:
     """Return (P,) prices, dense where bytes are worth about that; any others would be valid.
 
-    Args:
-        size_bytes: (chunks, R).
-        quality: (chunks, R) of the QoE.
-        rebuffer_penalty: Of the QoE.
-        mean_rate: Of the trace, in bytes/s.
+    The mean rate is that of the trace, in bytes/s.
     """
     dearest = rebuffer_penalty / mean_rate * (1.0 - 1e-9)  # above, stalling for ever would pay
     # (chunks - 1, R, R) of [j] over [i]
@@ -493,18 +482,12 @@ def offline_optimum(
 ) -> Optimum:
     """Return the best action sequence of one episode without noise, and a bound on every other.
 
-    Args:
-        trace: The link.
-        start_pointer: Row of the trace in which the episode begins.
-        video: The video.
-        qoe: Measure of the reward.
-        player: Constants of player and link, and the rung of chunk 0.
+    The episode begins in the row `start_pointer` of the trace, with chunk 0 on the first rung.
     """
     check_start_pointer(start_pointer, trace)
     env = ABREnv([trace], video, qoe, player)
 
     def score(actions: IntArray) -> float:
-        """Return the sum of rewards in the simulator itself."""
         env.reset(seed=0, options={"trace": 0, "start_pointer": start_pointer})
         return sum(float(env.step(action)[1]) for action in actions)
 
@@ -512,7 +495,7 @@ def offline_optimum(
     proving = _proving_episode(planning)
     actions = _run(planning, start_pointer, -np.inf, _BEAM).actions
     assert actions is not None, "without a floor some label reaches the end"
-    best = score(actions)
+    best = score(actions)  # in the simulator itself
     bound = np.inf
     for limit in _LIMITS:
         slack = _TOLERANCE * (1.0 + abs(best))
@@ -538,14 +521,13 @@ class OptimumPolicy(Rule):
         upper_bounds: (episodes,) what no policy can beat in the mean reward of each episode, in the
             order in which they began.
         exact: (N,) whether the plan of the episode that a row plays is known to reach it.
-        needs_own_episodes: Each episode must be played from its beginning.
 
     Raises:
         InputError: If a row has download noise: its future is random, so no plan is best.
     """
 
     name = "optimum"
-    needs_own_episodes = True
+    needs_own_episodes = True  # from their beginning
 
     def __init__(self, env: ABREnv | ABRVectorEnv) -> None:
         for row, noise in enumerate(env.noises):

@@ -39,7 +39,7 @@ def test_the_default_durations_stay_what_published_tables_were_made_with():
 @pytest.mark.parametrize("seed", [-1, PAST_THE_LAST])
 def test_a_seed_that_no_episode_has_is_refused_and_begins_nothing(seed):
     env = CJSVectorEnv(2, MADE, num_jobs=2, autoreset_mode="Disabled")
-    with pytest.raises(InputError, match=rf"^seed must be in 0\.\.{PAST_THE_LAST - 1}, got {seed}"):
+    with pytest.raises(InputError, match=rf"^seed must be (at least 0|in 0.*), got {seed}"):
         env.reset(seed=[1, seed])
     assert env.batch.done.all()
     with pytest.raises(InputError, match=r"^arrival_seed must be in 0\.\."):
