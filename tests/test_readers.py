@@ -108,7 +108,7 @@ def read_video(folder, again):
         (again / f"video_size_{rung}").write_text("\n".join(map(str, sizes)))
     (again / "video.json").write_bytes((folder / "video/video.json").read_bytes())
     np.testing.assert_array_equal(load_video(again).size_bytes, video.size_bytes)
-    env = ROW.make_env(1, traces=folder / "traces", video=video)
+    env = ROW.make_env(1, traces=folder / "traces", video=video, buffer_cap_s=np.inf)
     env.reset(seed=0)
     reward = env.step(np.array([1]))[1]
     assert math.isfinite(reward[0])
