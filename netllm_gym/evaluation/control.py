@@ -67,6 +67,7 @@ def play_case(
         results=results,
         groups=(group_numbers(_group_names(problem, played)),),
         case=described({key: _as_made(probe, key, value) for key, value in asked.items()}),
+        remarks=[*getattr(probe, "remarks", ())],
     )
 
 

@@ -9,7 +9,7 @@ described in `netllm_gym.data.abr.recordings`.
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -38,6 +38,7 @@ class SetSummary:
         capacity_quantiles_mbps: 5, 50, 95 % and maximum of the capacity over all time.
         zero_s: Total time without any capacity.
         outliers: Kind -> names of traces.
+        remarks: What was assumed or left out when the files were read.
     """
 
     name: str
@@ -50,6 +51,7 @@ class SetSummary:
     capacity_quantiles_mbps: tuple[float, ...]
     zero_s: float
     outliers: Mapping[str, Sequence[str]]
+    remarks: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,10 @@ def inspect(sets: Mapping[str, TraceSet]) -> Inspection:
     """
     pairs = [(a, b) for number, a in enumerate(sets) for b in list(sets)[number + 1 :]]
     return Inspection(
-        tuple(summarise(name, each.traces) for name, each in sets.items()),
+        tuple(
+            replace(summarise(name, each.traces), remarks=each.remarks)
+            for name, each in sets.items()
+        ),
         tuple(compare(a, sets[a].traces, b, sets[b].traces) for a, b in pairs),
     )
 
@@ -182,6 +187,8 @@ def render_inspection(inspection: Inspection) -> str:
         for row in zip(*columns, strict=True)
     ]
     lines.insert(1, "-" * len(lines[0]))
+    remarks = [f"{each.name}: {remark}" for each in inspection.sets for remark in each.remarks]
+    lines += ["", *remarks] if remarks else []
     for summary in inspection.sets:
         for kind, names in summary.outliers.items():
             if names:

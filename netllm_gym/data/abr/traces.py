@@ -8,10 +8,8 @@ wrap-around assumes it. `formats.py` reads the files.
 
 import hashlib
 import re
-import shutil
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +17,12 @@ from numpy.typing import ArrayLike
 
 from netllm_gym.arrays import FloatArray
 from netllm_gym.data.abr.formats import read_columns
+from netllm_gym.data.abr.source import LEAST_MB, Reading, Remarks
 from netllm_gym.errors import InputError
 from netllm_gym.files import errors_begin_with
 
-# A pass that carries less is repeated without end for one chunk; one that carries more is no link.
-LEAST_MB, MOST_MB = 1e-3, 1e15
+COOKED = Reading("cooked", "s", "Mbit/s")
+MOST_MB = 1e15  # a pass that carries more is no link
 
 # `trace_942154_http---www.ebay.com_640`: FCC unit 942154 measuring one site, cut at second 640.
 _FCC_NAME = re.compile(r"(?:\d{3}_)?(?:test_fcc_)?trace_(?P<recording>\d+_http---.*?)(?:_\d+)*$")
@@ -128,11 +127,13 @@ class TraceSet:
         name: Name of the set, or of its folder.
         traces: At least one.
         start_pointers: Published row in which each trace's test episode begins, if there are any.
+        remarks: What was assumed or left out when the files were read, a line each.
     """
 
     name: str
     traces: tuple[Trace, ...]
     start_pointers: tuple[int, ...] | None = None
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.traces:
@@ -179,95 +180,39 @@ def recording_of(name: str) -> str:
     return match["recording"] if match else ""
 
 
-def read_traces(path: Path, file_format: str = "", recording: str = "") -> list[Trace]:
+def read_traces(
+    path: Path,
+    reading: Reading = Reading(),  # noqa: B008 - it is frozen
+    recording: str = "",
+    remarks: Remarks | None = None,
+) -> list[Trace]:
     """Read the traces of a file, in any of the formats of `formats.py`.
 
     Args:
         path: The file.
-        file_format: A name of `formats.READERS`; left out, the file's first line decides.
+        reading: How it is read, where it does not say it itself.
         recording: Of each trace; left out, it follows from the name.
+        remarks: Gains what was assumed or left out.
 
     Raises:
-        InputError: If a line breaks the rule of the format, or a trace a rule of `Trace`.
+        NoTraceError: If its first line is not that of a trace.
+        InputError: If a later line breaks the rule of the format, or a trace a rule of `Trace`.
     """
-    found = read_columns(path, file_format)
+    found = read_columns(path, reading, Remarks() if remarks is None else remarks)
     with errors_begin_with(path):
         return [Trace(*columns, recording, path) for columns in found]
 
 
 def read_cooked_trace(path: Path, recording: str = "") -> Trace:
-    """Read one cooked trace; its recording follows from its name unless it is given.
+    """Read one cooked trace in s and Mbit/s; its recording follows from its name unless given.
 
     Raises:
         InputError: If a line is not two numbers, or the trace breaks a rule of `Trace`.
     """
-    return read_traces(path, "cooked", recording)[0]
-
-
-def trace_files(folder: Path) -> list[Path]:
-    """Return the files of a folder by sorted name; names that start with a dot are skipped."""
-    if not folder.is_dir():
-        raise InputError(f"traces must be a folder of trace files, got {folder}, which is not one")
-    paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
-    if not paths:
-        raise InputError(f"traces must hold a trace file, got the empty folder {folder}")
-    return paths
-
-
-def read_trace_folder(folder: Path, name: str = "") -> TraceSet:
-    """Read every trace of a folder's `trace_files`, each in its own format."""
-    traces = chain.from_iterable(map(read_traces, trace_files(folder)))
-    return TraceSet(name or folder.name, tuple(traces))
+    return read_traces(path, COOKED, recording)[0]
 
 
 def write_cooked_trace(path: Path, time_s: ArrayLike, capacity_mbps: ArrayLike) -> None:
     """Write a trace so that `read_cooked_trace` gives back the same numbers."""
     rows = zip(np.asarray(time_s).tolist(), np.asarray(capacity_mbps).tolist(), strict=True)
     path.write_text("".join(f"{time!r} {capacity!r}\n" for time, capacity in rows), "utf-8")
-
-
-def convert_traces(source: Path, out: Path, file_format: str = "") -> list[Trace]:
-    """Read the traces of a file or folder and write each as a cooked file of its own.
-
-    Args:
-        source: A trace file, or a folder of them.
-        out: New or empty folder; it is filled whole or not at all.
-        file_format: As `read_traces` takes it, for all files; left out, each file's first line
-            decides.
-
-    Returns:
-        The traces that were written, in order. A file has its trace's name, without `.csv`.
-
-    Raises:
-        InputError: If a file cannot be read, or two traces would have one name; nothing is written
-            then.
-    """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"out must be a new or empty folder, got {out}")
-    if not source.exists():
-        raise InputError(f"traces must be a file or a folder, got {source}, which does not exist")
-    traces: list[Trace] = []
-    origins: dict[str, Path] = {}  # name of the new file -> the file that it comes from
-    for path in trace_files(source) if source.is_dir() else [source]:
-        for trace in read_traces(path, file_format):
-            name = trace.name.removesuffix(".csv")
-            if name in origins:
-                raise InputError(
-                    f"traces must have different names to be written to one folder, "
-                    f"got {name} from {origins[name]} and {path}"
-                )
-            origins[name] = path
-            traces.append(trace)
-    whole = out.resolve()
-    part = whole.with_name(f".{whole.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # what a killed run left
-    part.mkdir(parents=True)
-    try:
-        for name, trace in zip(origins, traces, strict=True):
-            write_cooked_trace(part / name, trace.time_s, trace.capacity_mbps)
-        if whole.exists():
-            whole.rmdir()
-        part.replace(whole)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return traces
