@@ -90,13 +90,12 @@ def _read_all(
     may_pass_over: bool = True,
 ) -> TraceSet:
     reading = reading or description_of(folder)
-    remarks = Remarks()
+    remarks = Remarks(folder)
     traces: list[Trace] = []
     refused: list[InputError] = []
     for path in paths:
-        inside = path.relative_to(folder)
         if may_pass_over and (path.name.startswith(".") or not path.is_file()):
-            remarks.add(PASSED_OVER, str(inside))
+            remarks.add_file(PASSED_OVER, path)
             continue
         try:
             found = read_traces(path, reading, (recordings or {}).get(path.name, ""), remarks)
@@ -104,9 +103,9 @@ def _read_all(
             if not may_pass_over:
                 raise
             refused.append(error)
-            remarks.add(PASSED_OVER, str(inside))
+            remarks.add_file(PASSED_OVER, path)
             continue
-        above = "".join(f"{part}-" for part in inside.parts[:-1])
+        above = "".join(f"{part}-" for part in path.relative_to(folder).parts[:-1])
         traces += (replace(trace, name=above + trace.name) for trace in found)
     if not traces and refused:
         raise refused[0]

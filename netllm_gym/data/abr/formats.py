@@ -8,6 +8,7 @@ file says. `tables.py` has the readers of tables with columns.
 
 import json
 import re
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,7 @@ def _read_mahimahi(source: Source) -> list[Columns]:
     does. A packet at 0 ms is counted in the first bin. The last bin ends with the last line, where
     Mahimahi starts the trace again.
     """
-    packets_ms: list[int] = []
+    packets_ms = array("q")
     last_ms = 0
     with source.lines() as lines:
         for number, line in lines:

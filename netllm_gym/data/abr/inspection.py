@@ -16,6 +16,7 @@ import numpy as np
 from netllm_gym.arrays import FloatArray
 from netllm_gym.data.abr.recordings import KINDS, group_recordings, relations
 from netllm_gym.data.abr.traces import Trace, TraceSet
+from netllm_gym.data.abr.units import mean_rate
 from netllm_gym.errors import InputError
 
 OUTLIER_FACTOR = 3.0
@@ -103,7 +104,7 @@ def inspect(sets: Mapping[str, TraceSet]) -> Inspection:
 
 def mean_capacity_mbps(trace: Trace) -> float:
     """Return the mean capacity over the time of a trace."""
-    return float(np.diff(trace.time_s) @ trace.capacity_mbps[1:] / trace.time_s[-1])
+    return mean_rate(trace.time_s, trace.capacity_mbps)
 
 
 def summarise(name: str, traces: Sequence[Trace]) -> SetSummary:

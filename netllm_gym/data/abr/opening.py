@@ -12,7 +12,7 @@ from typing import IO, cast
 from netllm_gym.errors import InputError
 from netllm_gym.files import MOST_BYTES, open_regular
 
-MOST_LINES = 50_000_000
+MOST_LINES = 20_000_000
 LONGEST_LINE = 2**24  # characters: other programs write JSON on one line
 
 _NO_UTF8 = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of other bytes
@@ -48,7 +48,7 @@ def _bounded(path: Path, text: IO[str]) -> Iterator[str]:
         characters += len(line)
         if len(line) > LONGEST_LINE:
             raise InputError(
-                f"{path}:{number}: a line must have at most {LONGEST_LINE:,} characters"
+                f"{path}:{number}: a line must have at most {LONGEST_LINE:,} characters, got more"
             )
         if number > MOST_LINES or characters > MOST_BYTES:
             raise InputError(

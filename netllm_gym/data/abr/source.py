@@ -2,6 +2,7 @@
 
 import csv
 import math
+from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -71,11 +72,21 @@ class NoTraceError(InputError):
 
 
 class Remarks:
-    """What was assumed or left out while files were read: kinds of it, each with its places."""
+    """What was assumed or left out while files were read: kinds of it, each with its places.
 
-    def __init__(self) -> None:
+    Args:
+        folder: In which the files are; left out, a file is called by its name alone.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
         self._places: dict[str, list[str]] = {}
         self._counts: dict[str, int] = {}
+
+    def add_file(self, what: str, path: Path, number: int = 0) -> None:
+        """Count one more of a kind: a file, or one of its lines."""
+        name = str(path.relative_to(self._folder)) if self._folder else path.name
+        self.add(what, f"{name}:{number}" if number else name)
 
     def add(self, what: str, place: str) -> None:
         """Count one more of a kind."""
@@ -140,7 +151,7 @@ class Source:
 
     def remark(self, what: str, number: int = 0) -> None:
         """Say something of the file, or of one of its lines."""
-        self.remarks.add(what, f"{self.path.name}:{number}" if number else self.path.name)
+        self.remarks.add_file(what, self.path, number)
 
     def wrong(self, number: int, rule: str, got: str) -> InputError:
         """Return the error of a line that breaks a rule."""
@@ -192,8 +203,7 @@ class Rows:
             for key, unit in self._units.items()
             if not named.get(key) and not getattr(source.reading, key)
         }
-        self._times: list[float] = []
-        self._amounts: list[float] = []
+        self._times, self._amounts = array("d"), array("d")  # lists would take four times as much
 
     def __len__(self) -> int:
         return len(self._times)
@@ -211,7 +221,8 @@ class Rows:
         last = self._times[-1] if self._times else -math.inf
         if time < last:
             raise self.source.wrong(number, f"later than the one before, {last:.15g}", got)
-        if self.amount == "bytes" and amount and time == (self._times or [time])[0]:
+        is_first = not self._times or time == self._times[0]
+        if self.amount == "bytes" and amount and is_first:
             rule = "0 bytes in the first row, since nothing says when they began to come"
             raise self.source.wrong(number, rule, got)
         self.source.is_trace = True
@@ -233,7 +244,7 @@ class Rows:
         with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers become inf or nan
             if self._assumed:
                 check_units(str(self.source.path), time, rate, self._assumed)
-                self.source.remark(f"{UNNAMED} read in {' and '.join(self._assumed.values())}")
+                self.source.remark(f"{UNNAMED}, read in {' and '.join(self._assumed.values())}")
                 if "rate_unit" in self._assumed and mean_rate(time, rate) > FAST_MBPS:
                     self.source.remark(f"{UNNAMED}, with a mean that is rather kbit/s than Mbit/s")
             time_s = time / TIME_UNITS[self._units["time_unit"]]

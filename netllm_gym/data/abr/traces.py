@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from netllm_gym.arrays import FloatArray
+from netllm_gym.arrays import BoolArray, FloatArray
 from netllm_gym.data.abr.formats import read_columns
 from netllm_gym.data.abr.source import LEAST_MB, Reading, Remarks
 from netllm_gym.errors import InputError
@@ -56,9 +56,7 @@ class Trace:
     def __post_init__(self) -> None:
         time_s = np.array(self.time_s, np.float64)
         capacity_mbps = np.array(self.capacity_mbps, np.float64)
-        for what, bad, rule in _trace_rules(time_s, capacity_mbps):
-            if bad:
-                raise InputError(f"{what} of trace {self.name} must {rule}")
+        _check_rows(self.name, time_s, capacity_mbps)
         time_s -= time_s[0]
         for column in (time_s, capacity_mbps):
             column.flags.writeable = False  # shared by every environment that plays it
@@ -74,49 +72,39 @@ class Trace:
         return hashlib.sha256(rows).hexdigest()[:16]
 
 
-def _trace_rules(time_s: FloatArray, capacity_mbps: FloatArray) -> list[tuple[str, bool, str]]:
-    """Return (what, whether it is broken, the rule with the value that came), first rule first."""
-    shape = f"got shapes {time_s.shape} and {capacity_mbps.shape}"
-    if time_s.ndim != 1 or time_s.shape != capacity_mbps.shape or len(time_s) < 2:
-        return [("time_s and capacity_mbps", True, f"be two columns of 2 or more rows, {shape}")]
-    finite = np.isfinite(time_s) & np.isfinite(capacity_mbps)
+def _check_rows(name: str, time_s: FloatArray, capacity_mbps: FloatArray) -> None:
+    def must(holds: bool, what: str, rule: str) -> None:
+        if not holds:
+            raise InputError(f"{what} of trace {name} must {rule}")
+
+    must(
+        time_s.ndim == 1 and time_s.shape == capacity_mbps.shape and len(time_s) >= 2,
+        "time_s and capacity_mbps",
+        f"be two columns of 2 or more rows, got shapes {time_s.shape} and {capacity_mbps.shape}",
+    )
+    row = _first(~(np.isfinite(time_s) & np.isfinite(capacity_mbps)))
+    got = f"got {time_s[row]} {capacity_mbps[row]} in row {row}"
+    must(row < 0, "every row", f"be finite, {got}")
     with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers become inf or nan
         gaps_s = np.diff(time_s)
         carried_mb = float(gaps_s @ capacity_mbps[1:]) / 8.0
-    falls = np.flatnonzero(gaps_s <= 0)
-    negative = np.flatnonzero(capacity_mbps < 0)
-    row = int(np.argmin(finite))
-    rules = [
-        (
-            "every row",
-            not finite.all(),
-            f"be finite, got {time_s[row]} {capacity_mbps[row]} in row {row}",
-        ),
-    ]
-    if len(falls):
-        i = int(falls[0])
-        rules.append(
-            (
-                "time_s",
-                True,
-                f"rise from row to row, got {time_s[i]} then {time_s[i + 1]} in row {i + 1}",
-            )
-        )
-    if len(negative):
-        i = int(negative[0])
-        rules.append(("capacity_mbps", True, f"be at least 0, got {capacity_mbps[i]} in row {i}"))
-    usable = capacity_mbps[1:] > 0
-    rules.append(
-        ("capacity_mbps", not usable.any(), "be above 0 in some row after the first, got none")
+    row = _first(gaps_s <= 0)
+    got = f"got {time_s[row]} then {time_s[row + 1]} in row {row + 1}"
+    must(row < 0, "time_s", f"rise from row to row, {got}")
+    row = _first(capacity_mbps < 0)
+    must(row < 0, "capacity_mbps", f"be at least 0, got {capacity_mbps[row]} in row {row}")
+    usable = bool((capacity_mbps[1:] > 0).any())
+    must(usable, "capacity_mbps", "be above 0 in some row after the first, got none")
+    must(
+        LEAST_MB <= carried_mb <= MOST_MB,
+        "capacity_mbps",
+        f"carry {LEAST_MB} to {MOST_MB:.0e} MB in one pass, got {carried_mb}",
     )
-    rules.append(
-        (
-            "capacity_mbps",
-            not LEAST_MB <= carried_mb <= MOST_MB,
-            f"carry {LEAST_MB} to {MOST_MB:.0e} MB in one pass, got {carried_mb}",
-        )
-    )
-    return rules
+
+
+def _first(wrong: BoolArray) -> int:
+    """Return the number of the first wrong row, -1 if there is none."""
+    return int(np.argmax(wrong)) if wrong.any() else -1
 
 
 @dataclass(frozen=True, eq=False)
