@@ -144,12 +144,15 @@ def convert_traces(source: Path, out: Path, reading: Reading | None = None) -> T
                 f"got {trace.name.removesuffix('.csv')} from {other.path} and {trace.path}"
             )
     units = asdict(Reading(time_unit="s", rate_unit="Mbit/s"))
-    doubtful = any(is_doubtful(each.time_s, each.capacity_mbps) for each in traces.traces)
+    is_described = any(is_doubtful(each.time_s, each.capacity_mbps) for each in traces.traces)
+    if is_described:  # without it, these files would be refused
+        said = f"{DESCRIPTION} says that they are in s and Mbit/s, which would be doubted otherwise"
+        traces = replace(traces, remarks=(*traces.remarks, said))
 
     def write(folder: Path) -> None:
         for name, trace in files.items():
             write_cooked_trace(folder / name, trace.time_s, trace.capacity_mbps)
-        if doubtful:  # without it, these files would be refused
+        if is_described:
             (folder / DESCRIPTION).write_text(json.dumps(units) + "\n", "utf-8")
 
     replace_folder(out, write)

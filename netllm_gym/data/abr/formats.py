@@ -27,7 +27,7 @@ from netllm_gym.data.abr.source import (
     held,
     of_intervals,
 )
-from netllm_gym.data.abr.tables import is_number, whole
+from netllm_gym.data.abr.tables import is_number, number_of, whole
 from netllm_gym.errors import InputError
 from netllm_gym.files import check_regular, errors_begin_with, one_line
 from netllm_gym.typed_json import checked, in_range
@@ -85,7 +85,8 @@ def _format_of(source: Source) -> str:
     elif fields[0][0] == "[":
         return "sabre"
     elif tables.delimiter_of(line):
-        return tables.format_of(line)
+        with errors_begin_with(source.path):
+            return tables.format_of(line)
     raise InputError(
         f"{source.path}:{number}: a trace must begin with two numbers (cooked), a whole number "
         "(Mahimahi), six numbers (HSDPA), a header with commas (CSV, FCC, UCC, Lumos5G, Puffer) or "
@@ -101,11 +102,10 @@ def _read_cooked(source: Source) -> list[Columns]:
     rows = Rows(source, source.name, {})
     with source.lines() as lines:
         for number, line in lines:
-            try:
-                time, rate = (float(field) for field in line.split())
-            except ValueError:
-                raise source.wrong(number, "two numbers, time and rate", line) from None
-            rows.add(number, time, rate)
+            values = [number_of(field) for field in line.split()]
+            if len(values) != 2 or values[0] is None or values[1] is None:
+                raise source.wrong(number, "two numbers, time and rate", line)
+            rows.add(number, values[0], values[1])
     return [rows.columns()]
 
 

@@ -20,6 +20,7 @@ from typing import Annotated, NamedTuple
 from netllm_gym.configs import check
 from netllm_gym.data.abr.opening import open_lines
 from netllm_gym.data.datasets import data_folder, find_data
+from netllm_gym.errors import InputError
 from netllm_gym.files import write_whole
 from netllm_gym.typed_json import Line, Name, Rule, read_checked
 
@@ -70,6 +71,8 @@ def read_trace_list(path: Path) -> TraceList:
         InputError: If it is not one, or its folder is not there.
     """
     found = read_checked(path, _Written, "the list of traces", ignore_unknown=True)
+    if not found.sha256:
+        raise InputError(f"{path}: trace set {found.name} must hold a trace, got none")
     folder = find_data("abr", "traces", found.set) if found.set else path.parent / found.folder
     return TraceList(found.name, folder, found.sha256, found.recordings)
 

@@ -63,6 +63,8 @@ def delimiter_of(line: str) -> str:
 def format_of(header: str) -> str:
     """Return the format of a table by its first line."""
     fields = _fields(header)
+    if {"session_id", "video_ts"} <= set(fields) and "delivery_rate" not in fields:
+        raise InputError("Puffer's tables must be video_sent, got one without delivery_rate")
     if fields[0] == "unit_id" or _is_measurement(fields):
         is_httpget = "bytes_sec_interval" in fields or len(fields) in HTTPGET_WIDTHS
         return "fcc-httpgetmt" if is_httpget else "fcc"
@@ -92,7 +94,7 @@ def read_csv(source: Source) -> list[Columns]:
         for number, fields in table:
             is_whole = len(fields) == len(header)
             when = _seconds(fields[time.place]) if is_whole else None
-            value = _number(fields[amount.place]) if is_whole else None
+            value = number_of(fields[amount.place]) if is_whole else None
             if when is None or value is None:
                 rule = f"{len(header)} fields, {time.name} and {amount.name} numbers"
                 raise source.wrong(number, rule, ",".join(fields))
@@ -229,7 +231,7 @@ def _fcc_rows(
             if not _is_measurement(fields) or len(fields) < width:
                 raise source.wrong(number, rule, ",".join(fields))
             for place, highest in most.items():
-                value = _number(fields[place])
+                value = number_of(fields[place])
                 if value is None:
                     raise source.wrong(number, rule, ",".join(fields))
                 if not 0 <= value <= highest:
@@ -249,7 +251,7 @@ def read_ucc(source: Source) -> list[Columns]:
     """
     rows = Rows(source, source.name, {"time_unit": "s", "rate_unit": "kbit/s"})
     for number, fields in _named_rows(source, UCC_COLUMNS):
-        time_s, rate = _seconds(fields["Timestamp"]), _number(fields["DL_bitrate"])
+        time_s, rate = _seconds(fields["Timestamp"]), number_of(fields["DL_bitrate"])
         if time_s is None:
             raise source.wrong(number, "a Timestamp as 2019.11.23_13.28.26", fields["Timestamp"])
         if rate is None:
@@ -265,7 +267,7 @@ def read_lumos5g(source: Source) -> list[Columns]:
     """Read the table of Lumos5G: one trace per run, a row per second with its `Throughput`."""
     runs: dict[tuple[str, ...], Rows] = {}
     for number, fields in _named_rows(source, LUMOS5G_COLUMNS):
-        time_s, rate = _number(fields["seq_num"]), _number(fields["Throughput"])
+        time_s, rate = number_of(fields["seq_num"]), number_of(fields["Throughput"])
         if time_s is None:
             raise source.wrong(number, "a row with a number seq_num", fields["seq_num"])
         if rate is None:
@@ -290,7 +292,7 @@ def read_puffer(source: Source) -> list[Columns]:
         text = fields["time"]
         if not (text.isascii() and text.isdigit() and len(text) <= 19):
             raise source.wrong(number, "a time in ns since 1970", text)
-        rate = _number(fields["delivery_rate"])
+        rate = number_of(fields["delivery_rate"])
         if rate is None:
             source.remark(NO_RATE, number)
             continue
@@ -334,7 +336,7 @@ def _add_first_step(rows: Rows, number: int, time: float, rate: float, step: flo
 
 def is_number(field: str) -> bool:
     """Say whether a field is a number, as Python writes it."""
-    return _number(field) is not None
+    return number_of(field) is not None
 
 
 def whole(field: str) -> int | None:
@@ -342,16 +344,17 @@ def whole(field: str) -> int | None:
     return int(field) if field.isascii() and field.isdigit() and len(field) <= 15 else None
 
 
-def _number(field: str) -> float | None:
+def number_of(field: str) -> float | None:
+    """Return a number, or None."""
     try:
-        return float(field)
+        return None if "_" in field else float(field)  # Python reads 1_000 as a thousand
     except ValueError:
         return None
 
 
 def _seconds(field: str) -> float | None:
     """Return a time as a number; a date becomes the seconds since 1970."""
-    value = _number(field)
+    value = number_of(field)
     if value is not None:
         return value
     date, _, clock = field.partition("_")  # of G-NetTrack, or else as ISO 8601 has it
@@ -366,7 +369,10 @@ def _seconds(field: str) -> float | None:
 def _fields(line: str) -> list[str]:
     """Return the fields of one line of a table."""
     reader = csv.reader([line], delimiter=delimiter_of(line) or ",", skipinitialspace=True)
-    return [field.strip() for field in next(reader)]
+    try:
+        return [field.strip() for field in next(reader)]
+    except csv.Error as error:
+        raise InputError(f"the header must be CSV, got {error}") from None
 
 
 def _is_measurement(fields: list[str]) -> bool:

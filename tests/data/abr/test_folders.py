@@ -186,7 +186,8 @@ def test_a_unit_that_is_named_is_not_doubted(tmp_path):
     (trace,) = load_trace_set(tmp_path, Reading(time_unit="s", rate_unit="Mbit/s")).traces
     assert trace.time_s[1] == 300
     # What is written of it is read back too, although nobody asked for units there.
-    convert_traces(tmp_path, tmp_path / "out", Reading(time_unit="s", rate_unit="Mbit/s"))
+    said = convert_traces(tmp_path, tmp_path / "out", Reading(time_unit="s", rate_unit="Mbit/s"))
+    assert said.remarks[-1].startswith("trace-set.json says that they are in s and Mbit/s")
     assert load_trace_set(tmp_path / "out").traces[0].content == trace.content
 
 

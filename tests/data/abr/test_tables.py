@@ -179,7 +179,7 @@ def test_bytes_of_one_time_are_added_up(tmp_path):
         ),
         (PUFFER + "2021-10-01,a,0,1,0,9,1,9\n", "log:2: a line must be a time in ns since 1970"),
         (PUFFER + "1,a,0,1,0,9,1,-9\n", "log:2: a line must be a finite time and a finite rate"),
-        ("time,session_id,index,expt_id,video_ts\n1,a,0,1,0\n", "log:1: a line must be a header"),
+        ("time,session_id,index,expt_id,video_ts\n1,a,0,1,0\n", "log: Puffer's .* video_sent, got"),
         ("[\n", "log must be JSON, got"),
         ("[1, 2]", r"log: the network\[0\] must be an object, got 1"),
         ("[]", "log must hold a period with a length, got 0"),
@@ -188,6 +188,9 @@ def test_bytes_of_one_time_are_added_up(tmp_path):
         ('[{"duration_ms": 1, "bandwidth_kbps": NaN}]', r"\[0\].bandwidth_kbps must be"),
         ("a,b\n0,1\n", "log:1: a line must be a header that names one time and one rate"),
         ('time,rate\n0,"1\n1,2\n', "log:3: a line must be 2 fields, time and rate numbers"),
+        ("time,rate\n0,1\n1,1_000\n", "log:3: a line must be 2 fields, time and rate numbers"),
+        ("time," + "x" * 200_000 + "\n", "log: the header must be CSV, got field larger than"),
+        ("time,rate\n0," + "1" * 200_000 + "\n", "log:2: a line must be CSV, got field larger"),
     ],
 )
 def test_broken_tables_are_refused_with_file_and_line(tmp_path, text, sentence):
