@@ -27,4 +27,4 @@ def _trace_set(name: str) -> str:
         part = clean_split()[name]
         return f"{len(part.sha256)} traces, a list of files of {part.folder}"
     place = data_folder() / "abr" / "traces" / name
-    return f"{len(trace_files(place))} traces in {place}"
+    return f"{len(trace_files(place).files)} traces in {place}"

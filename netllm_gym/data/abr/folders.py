@@ -9,9 +9,10 @@ do not say it themselves:
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from netllm_gym.data.abr.source import PASSED_OVER, NoTraceError, Reading, Remarks
 from netllm_gym.data.abr.traces import Trace, TraceSet, read_traces, write_cooked_trace
@@ -24,9 +25,27 @@ DESCRIPTION = "trace-set.json"
 MOST_FILES = 100_000
 
 
-def read_trace_file(path: Path, reading: Reading | None = None) -> TraceSet:
-    """Return the traces of one file as a set."""
-    return _read_all([path], path.parent, path.name, reading, may_pass_over=False)
+class FolderFiles(NamedTuple):
+    """What is in a folder and the folders in it, sorted by path."""
+
+    files: list[Path]  # which may be traces
+    passed_over: list[Path]  # hidden, no regular file, or a folder that is hidden or a link
+
+
+def trace_files(folder: Path) -> FolderFiles:
+    """Return the files of a folder and the folders in it, but for its description."""
+    found = FolderFiles([], [])
+    for place, folders, files in os.walk(folder):
+        within = {each: Path(place, each) for each in folders}
+        skipped = [each for each in folders if each.startswith(".") or within[each].is_symlink()]
+        folders[:] = set(folders) - set(skipped)
+        found.passed_over.extend(within[each] for each in skipped)
+        for path in (Path(place, each) for each in files if each != DESCRIPTION):
+            may_be_one = path.is_file() and not path.name.startswith(".")
+            (found.files if may_be_one else found.passed_over).append(path)
+        if len(found.files) + len(found.passed_over) > MOST_FILES:
+            raise InputError(f"{folder} must hold at most {MOST_FILES:,} files, got more")
+    return FolderFiles(sorted(found.files), sorted(found.passed_over))
 
 
 def read_trace_folder(folder: Path, name: str = "", reading: Reading | None = None) -> TraceSet:
@@ -42,10 +61,32 @@ def read_trace_folder(folder: Path, name: str = "", reading: Reading | None = No
     """
     if not folder.is_dir():
         raise InputError(f"traces must be a folder of trace files, got {folder}, which is not one")
-    return _read_all(trace_files(folder), folder, name or folder.name, reading)
+    reading, remarks = reading or description_of(folder), Remarks(folder)
+    found = trace_files(folder)
+    traces = [
+        trace for path in found.files for trace in _traces_within(folder, path, reading, remarks)
+    ]
+    for path in found.passed_over:
+        remarks.add_file(PASSED_OVER, path)
+    if not traces and found.files:
+        read_traces(found.files[0], reading)  # says why it is no trace
+    if not traces:
+        raise InputError(f"traces must hold a trace file, got the empty folder {folder}")
+    return TraceSet(name or folder.name, tuple(traces), remarks=remarks.sentences())
 
 
-def read_listed_files(
+def _traces_within(folder: Path, path: Path, reading: Reading, remarks: Remarks) -> list[Trace]:
+    """Return the traces of a file, none if it is passed over; folders within name them too."""
+    try:
+        found = read_traces(path, reading, remarks=remarks)
+    except NoTraceError:
+        remarks.add_file(PASSED_OVER, path)
+        return []
+    above = "".join(f"{part}-" for part in path.relative_to(folder).parts[:-1])
+    return [replace(trace, name=above + trace.name) for trace in found]
+
+
+def read_trace_files(
     folder: Path, name: str, recordings: Mapping[str, str], reading: Reading | None = None
 ) -> TraceSet:
     """Return the traces of some files of a folder, which all must be traces.
@@ -56,62 +97,24 @@ def read_listed_files(
         recordings: File -> its recording; empty if its name or content tells it.
         reading: How files are read; left out, as the folder's description says.
     """
-    paths = [folder / file for file in recordings]
-    return _read_all(paths, folder, name, reading, recordings, may_pass_over=False)
+    reading, remarks = reading or description_of(folder), Remarks(folder)
+    traces = [
+        trace
+        for file, recording in recordings.items()
+        for trace in read_traces(folder / file, reading, recording, remarks)
+    ]
+    return TraceSet(name, tuple(traces), remarks=remarks.sentences())
 
 
-def trace_files(folder: Path) -> list[Path]:
-    """Return what may be traces in a folder and the folders in it, sorted by path."""
-    found: list[Path] = []
-    for place, folders, files in os.walk(folder):
-        is_link = [each for each in folders if Path(place, each).is_symlink()]
-        hidden = [each for each in folders if each.startswith(".")]
-        folders[:] = set(folders) - {*is_link, *hidden}
-        found += (Path(place, each) for each in (*files, *is_link, *hidden) if each != DESCRIPTION)
-        if len(found) > MOST_FILES:
-            raise InputError(f"{folder} must hold at most {MOST_FILES:,} files, got more")
-    return sorted(found)
+def read_trace_file(path: Path, reading: Reading | None = None) -> TraceSet:
+    """Return the traces of one file as a set."""
+    return read_trace_files(path.parent, path.name, {path.name: ""}, reading)
 
 
 def description_of(folder: Path) -> Reading:
     """Return how the files of a folder are read, as its description says, if there is one."""
     path = folder / DESCRIPTION
-    if not path.exists():
-        return Reading()
-    return read_checked(path, Reading, "the description of the traces")
-
-
-def _read_all(
-    paths: Sequence[Path],
-    folder: Path,
-    name: str,
-    reading: Reading | None,
-    recordings: Mapping[str, str] | None = None,
-    may_pass_over: bool = True,
-) -> TraceSet:
-    reading = reading or description_of(folder)
-    remarks = Remarks(folder)
-    traces: list[Trace] = []
-    refused: list[InputError] = []
-    for path in paths:
-        if may_pass_over and (path.name.startswith(".") or not path.is_file()):
-            remarks.add_file(PASSED_OVER, path)
-            continue
-        try:
-            found = read_traces(path, reading, (recordings or {}).get(path.name, ""), remarks)
-        except NoTraceError as error:
-            if not may_pass_over:
-                raise
-            refused.append(error)
-            remarks.add_file(PASSED_OVER, path)
-            continue
-        above = "".join(f"{part}-" for part in path.relative_to(folder).parts[:-1])
-        traces += (replace(trace, name=above + trace.name) for trace in found)
-    if not traces and refused:
-        raise refused[0]
-    if not traces and may_pass_over:
-        raise InputError(f"traces must hold a trace file, got the empty folder {folder}")
-    return TraceSet(name, tuple(traces), remarks=remarks.sentences())
+    return read_checked(path, Reading, "the description") if path.exists() else Reading()
 
 
 def convert_traces(source: Path, out: Path, reading: Reading | None = None) -> TraceSet:

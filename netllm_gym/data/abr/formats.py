@@ -27,7 +27,7 @@ from netllm_gym.data.abr.source import (
     held,
     of_intervals,
 )
-from netllm_gym.data.abr.tables import is_number, number_of, whole
+from netllm_gym.data.abr.tables import is_number, whole
 from netllm_gym.errors import InputError
 from netllm_gym.files import check_regular, errors_begin_with, one_line
 from netllm_gym.typed_json import checked, in_range
@@ -102,10 +102,11 @@ def _read_cooked(source: Source) -> list[Columns]:
     rows = Rows(source, source.name, {})
     with source.lines() as lines:
         for number, line in lines:
-            values = [number_of(field) for field in line.split()]
-            if len(values) != 2 or values[0] is None or values[1] is None:
-                raise source.wrong(number, "two numbers, time and rate", line)
-            rows.add(number, values[0], values[1])
+            try:
+                time, rate = map(float, line.split())
+            except ValueError:
+                raise source.wrong(number, "two numbers, time and rate", line) from None
+            rows.add(number, time, rate)
     return [rows.columns()]
 
 

@@ -7,7 +7,7 @@ from typing import cast
 
 from netllm_gym.data.abr import synthetic
 from netllm_gym.data.abr.altered import altered_set, read_altered_name
-from netllm_gym.data.abr.folders import read_listed_files, read_trace_file, read_trace_folder
+from netllm_gym.data.abr.folders import read_trace_file, read_trace_files, read_trace_folder
 from netllm_gym.data.abr.lists import TraceList, is_trace_list, read_trace_list
 from netllm_gym.data.abr.source import UNNAMED, Reading
 from netllm_gym.data.abr.traces import Trace, TraceSet, check_start_pointer
@@ -88,7 +88,7 @@ def _listed_set(traces: TraceList, reading: Reading | None = None) -> TraceSet:
     for file, sha256 in traces.sha256.items():
         check_sha256(traces.folder / file, sha256)
     recordings = {file: traces.recordings.get(file, "") for file in traces.sha256}
-    return read_listed_files(traces.folder, traces.name, recordings, reading)
+    return read_trace_files(traces.folder, traces.name, recordings, reading)
 
 
 def _generated_set(name: str) -> TraceSet:

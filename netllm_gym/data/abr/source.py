@@ -1,7 +1,6 @@
 """What every reader of trace files works with: one file, how it is read, and what is said of it."""
 
 import csv
-import math
 from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from netllm_gym.arrays import FloatArray
+from netllm_gym.arrays import BoolArray, FloatArray
 from netllm_gym.configs import check
 from netllm_gym.data.abr.opening import open_lines
 from netllm_gym.data.abr.units import FAST_MBPS, RATE_UNITS, TIME_UNITS, check_units, mean_rate
@@ -180,7 +179,7 @@ class Source:
 
 
 class Rows:
-    """The rows of one trace, checked as they come.
+    """The rows of one trace, as they come.
 
     A row says how much the link carried since the row before it. A row that repeats a time
     describes an interval of no length: it is left out, and its bytes, if it has any, are added to
@@ -203,54 +202,63 @@ class Rows:
             for key, unit in self._units.items()
             if not named.get(key) and not getattr(source.reading, key)
         }
-        self._times, self._amounts = array("d"), array("d")  # lists would take four times as much
+        self._lines = array("q")  # lists would take four times as much
+        self._times, self._amounts = array("d"), array("d")
 
     def __len__(self) -> int:
         return len(self._times)
 
     def add(self, number: int, time: float, amount: float) -> None:
-        """Add what stands on a line.
-
-        Raises:
-            InputError: If it is not finite, or negative, or the time is before the last.
-        """
-        got = f"{time:.15g} {amount:.15g}"
-        if not (math.isfinite(time) and math.isfinite(amount) and amount >= 0):
-            rule = f"a finite time and {AMOUNTS[self.amount]} of at least 0"
-            raise self.source.wrong(number, rule, got)
-        last = self._times[-1] if self._times else -math.inf
-        if time < last:
-            raise self.source.wrong(number, f"later than the one before, {last:.15g}", got)
-        is_first = not self._times or time == self._times[0]
-        if self.amount == "bytes" and amount and is_first:
-            rule = "0 bytes in the first row, since nothing says when they began to come"
-            raise self.source.wrong(number, rule, got)
+        """Add what stands on a line; `columns` checks it."""
         self.source.is_trace = True
-        if time > last:
-            self._times.append(time)
-            self._amounts.append(amount)
-            return
-        is_bytes = self.amount == "bytes"
-        self._amounts[-1] += amount if is_bytes else 0.0
-        self.source.remark(JOINED if is_bytes else REPEATED, number)
+        self._lines.append(number)
+        self._times.append(time)
+        self._amounts.append(amount)
 
     def columns(self) -> Columns:
         """Return the trace in s and Mbit/s.
 
         Raises:
-            InputError: If no link has such times or rates in the units that are assumed.
+            InputError: If a number is not finite or negative, a time is before the last, or no link
+                has such times or rates in the units that are assumed.
         """
-        time, rate = np.array(self._times, np.float64), np.array(self._amounts, np.float64)
+        time, amount = self._checked_rows()
         with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers become inf or nan
             if self._assumed:
-                check_units(str(self.source.path), time, rate, self._assumed)
+                check_units(str(self.source.path), time, amount, self._assumed)
                 self.source.remark(f"{UNNAMED}, read in {' and '.join(self._assumed.values())}")
-                if "rate_unit" in self._assumed and mean_rate(time, rate) > FAST_MBPS:
+                if "rate_unit" in self._assumed and mean_rate(time, amount) > FAST_MBPS:
                     self.source.remark(f"{UNNAMED}, with a mean that is rather kbit/s than Mbit/s")
             time_s = time / TIME_UNITS[self._units["time_unit"]]
             if self.amount == "rate":
-                return Columns(self.name, time_s, rate / RATE_UNITS[self._units["rate_unit"]])
-            return of_intervals(self.name, time_s, rate[1:])
+                return Columns(self.name, time_s, amount / RATE_UNITS[self._units["rate_unit"]])
+            return of_intervals(self.name, time_s, amount[1:])
+
+    def _checked_rows(self) -> tuple[FloatArray, FloatArray]:
+        """Return the times and amounts, each time once."""
+        time, amount = np.array(self._times), np.array(self._amounts)
+        if not len(time):
+            return time, amount
+        with np.errstate(over="ignore", invalid="ignore"):  # refused below
+            steps = np.diff(time, prepend=-np.inf)
+        is_number = np.isfinite(time) & np.isfinite(amount) & (amount >= 0)
+        self._refuse(~is_number, f"a finite time and {AMOUNTS[self.amount]} of at least 0")
+        self._refuse(steps < 0, "at or after the time of the row before")
+        if self.amount == "bytes":
+            rule = "0 bytes in the first row, since nothing says when they began to come"
+            self._refuse((time == time[0]) & (amount > 0), rule)
+        firsts = np.flatnonzero(steps > 0)
+        for row in np.flatnonzero(steps == 0):
+            self.source.remark(REPEATED if self.amount == "rate" else JOINED, self._lines[row])
+        amount = amount[firsts] if self.amount == "rate" else np.add.reduceat(amount, firsts)
+        return time[firsts], amount
+
+    def _refuse(self, wrong: BoolArray, rule: str) -> None:
+        """Refuse the first of the wrong rows, if there are any."""
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            got = f"{self._times[row]:.15g} {self._amounts[row]:.15g}"
+            raise self.source.wrong(self._lines[row], rule, got)
 
 
 def of_intervals(

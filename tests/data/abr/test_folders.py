@@ -41,7 +41,7 @@ def test_what_is_a_trace_is_read_and_the_rest_is_named(folder):
     traces = load_trace_set(folder)
     assert [trace.name for trace in traces.traces] == ["a", "bus-a", "bus-old-b"]
     assert traces.remarks == (
-        "files passed over because they are no traces: 8 (.git, .hidden, README.md, ...)",
+        "files passed over because they are no traces: 8 (README.md, empty, ptrs.pkl, ...)",
         f"{ASSUMED}: 3 (a, bus/a, bus/old/b)",
     )
 
@@ -55,7 +55,7 @@ def test_bench_inspect_and_convert_say_what_was_passed_over(capsys, folder, tmp_
     ):
         assert run(command) == 0
         said = capsys.readouterr().out
-        assert "files passed over because they are no traces: 8 (.git, .hidden, README.md" in said
+        assert "files passed over because they are no traces: 8 (README.md, empty, ptrs.pkl" in said
         assert ASSUMED in said
     assert (
         "passed over" in json.loads((tmp_path / "said.json").read_text())["sets"][0]["remarks"][0]

@@ -167,7 +167,10 @@ def test_bytes_of_one_time_are_added_up(tmp_path):
         (MADE["fcc-httpgetmt"].replace("5000000,", "5e10,"), r"fetch_time in 0\.\.3.6e\+09"),
         (UCC + "2018-01,0,0,0,LTE,1,1,D\n", "log:2: a line must be a Timestamp as 2019"),
         (UCC + "2018.01.18_23.59.59,0\n", "log:2: a line must be 8 fields, as the header has"),
-        (MADE["ucc"].replace("19_00", "18_00"), "log:3: a line must be later than the one before"),
+        (
+            MADE["ucc"].replace("19_00", "18_00"),
+            "log:3: a line must be at or after the time of the row",
+        ),
         (LUMOS5G + "1,a,NR,1,walking,CW\n", "log:2: a line must be a row with a number seq_num"),
         (
             LUMOS5G + "1,1,NR,0,walking,CW\n",
