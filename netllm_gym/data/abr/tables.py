@@ -50,9 +50,21 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", re.ASCII)
 _ODD_IN_A_NAME = re.compile(r"[^A-Za-z0-9._+=-]")
 _WORD = re.compile(r"[A-Za-z]+/?[A-Za-z]*")
 _INNER_CAPITAL = re.compile(r"(?<=[a-z]{2})(?=[A-Z])")  # of timeMs, not of kB/s
-_TIME_NAMES = {"time", "timestamp", "t", "elapsed"}
-_RATE_NAMES = {"capacity", "bandwidth", "bw", "throughput", "rate", "bitrate", "datarate"}
-_RATE_ADJECTIVES = {"dl", "downlink", "download", "link", "network", "data", "available"}
+_TIME_NAMES = {"time", "timestamp", "datetime", "ts", "t", "elapsed"}
+_RATE_NAMES = {
+    "capacity",
+    "bandwidth",
+    "bw",
+    "throughput",
+    "goodput",
+    "rate",
+    "bitrate",
+    "datarate",
+}
+_RATE_ADJECTIVES = {  # beside such a name or a unit; speed alone may be that of a car
+    *("dl", "downlink", "download", "link", "network", "data", "available", "speed"),
+    *("mean", "average", "avg", "measured"),
+}
 
 
 def delimiter_of(line: str) -> str:

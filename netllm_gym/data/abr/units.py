@@ -23,6 +23,7 @@ RATE_UNITS = {  # in a Mbit/s
     "Mbyte/s": 0.125,
 }
 FASTEST_MBPS = 1000.0  # mean of a trace; the fastest published ones, of 5G, have 900
+SLOWEST_MBPS = 0.01
 FAST_MBPS = 100.0  # mean of a trace that is read, and remarked on
 USUAL_MBPS = (0.1, 1000.0)  # means that are suggested
 LONGEST_STEP_S = 60.0  # median of a trace; those that are played have 0.1 to 5 s
@@ -110,18 +111,19 @@ def _time_doubt(time: FloatArray, rate: FloatArray, unit: str) -> str:
 def _rate_doubt(time: FloatArray, rate: FloatArray, unit: str) -> str:
     if not unit:
         return ""
-    mean = mean_rate(time, rate)
-    mean_mbps = {each: mean / factor for each, factor in RATE_UNITS.items()}
-    if mean_mbps[unit] <= FASTEST_MBPS:
-        return ""
+    in_units = mean_rate(time, rate)
+    mean_mbps = {each: in_units / factor for each, factor in RATE_UNITS.items()}
+    mean = mean_mbps[unit]
+    if mean == 0 or SLOWEST_MBPS <= mean <= FASTEST_MBPS:
+        return ""  # a link without capacity is refused with another reason
     fitting = [
         f"{each} ({in_mbps:.3g} Mbit/s)"
         for each, in_mbps in mean_mbps.items()
         if USUAL_MBPS[0] <= in_mbps <= USUAL_MBPS[1]
     ]
     return (
-        f"rates must have a mean of at most {FASTEST_MBPS:,.0f} Mbit/s, "
-        f"got {mean_mbps[unit]:,.0f} Mbit/s{_would_fit(unit, fitting)}"
+        f"rates must have a mean of {SLOWEST_MBPS:g} to {FASTEST_MBPS:,.0f} Mbit/s, "
+        f"got {f'{mean:,.0f}' if mean >= 1 else f'{mean:.2g}'} Mbit/s{_would_fit(unit, fitting)}"
     )
 
 

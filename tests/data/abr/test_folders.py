@@ -138,6 +138,7 @@ def oboe(scale_time, scale_rate, start=0.0):
         (oboe(1e6, 1, start=1.6e9), "us instead of s would fit"),
         (oboe(1, 1e3), r"rates .* got 4,000 Mbit/s: kbit/s \(4 Mbit/s\).* instead of Mbit/s"),
         (oboe(1, 1e6), r"got 4,000,000 Mbit/s: bit/s \(4 Mbit/s\)"),
+        (oboe(1, 1e-3), r"got 0.004 Mbit/s: Gbit/s \(4 Mbit/s\) instead of Mbit/s would fit"),
         (oboe(1, 1.25e5), r"byte/s \(4 Mbit/s\)"),
         (oboe(1e3, 1e3), r"ms instead of s would fit; rates must .* kbit/s \(4 Mbit/s\)"),
         ("time,bandwidth\n" + oboe(1e3, 1).replace(" ", ","), "ms instead of s would fit"),
