@@ -58,6 +58,10 @@ def load_trace_set(
         return altered_set(str(name), load_trace_set(named.base), named.alteration)
     if str(name) in synthetic.set_names():
         return _generated_set(str(name))
+    return _set_of_files(name, reading)
+
+
+def _set_of_files(name: str | Path, reading: Reading | None) -> TraceSet:
     if str(name) in clean_split():
         part = clean_split()[str(name)]
         folder = find_data("abr", "traces", part.folder)
