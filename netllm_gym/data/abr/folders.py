@@ -54,22 +54,27 @@ def read_trace_folder(folder: Path, name: str = "", reading: Reading | None = No
     Args:
         folder: With files and folders.
         name: Of the set; the folder's own if left out.
-        reading: How files are read; left out, as the folder's description says.
+        reading: How files are read; left out, as the description of their folder says, or of the
+            nearest one above that has one.
 
     Raises:
         InputError: If there is no trace, or a file begins as a trace and breaks a rule later.
     """
     if not folder.is_dir():
         raise InputError(f"traces must be a folder of trace files, got {folder}, which is not one")
-    reading, remarks = reading or description_of(folder), Remarks(folder)
-    found = trace_files(folder)
+    found, remarks = trace_files(folder), Remarks(folder)
+    places = {path.parent for path in found.files}
+    readings = {place: reading or _nearest_description(place, folder) for place in places}
     traces = [
-        trace for path in found.files for trace in _traces_within(folder, path, reading, remarks)
+        trace
+        for path in found.files
+        for trace in _traces_within(folder, path, readings[path.parent], remarks)
     ]
     for path in found.passed_over:
         remarks.add_file(PASSED_OVER, path)
     if not traces and found.files:
-        read_traces(found.files[0], reading)  # says why it is no trace
+        first = found.files[0]
+        read_traces(first, readings[first.parent])  # says why it is no trace
     if not traces:
         raise InputError(f"traces must hold a trace file, got the empty folder {folder}")
     return TraceSet(name or folder.name, tuple(traces), remarks=remarks.sentences())
@@ -109,6 +114,12 @@ def read_trace_files(
 def read_trace_file(path: Path, reading: Reading | None = None) -> TraceSet:
     """Return the traces of one file as a set."""
     return read_trace_files(path.parent, path.name, {path.name: ""}, reading)
+
+
+def _nearest_description(place: Path, folder: Path) -> Reading:
+    while place != folder and not (place / DESCRIPTION).exists():
+        place = place.parent
+    return description_of(place)
 
 
 def description_of(folder: Path) -> Reading:

@@ -92,7 +92,7 @@ class Remarks:
         self._counts[what] = self._counts.get(what, 0) + 1
         shown = self._places.setdefault(what, [])
         if len(shown) < SHOWN:
-            shown.append(place)
+            shown.append(place if place.isprintable() else repr(place))
 
     def sentences(self) -> tuple[str, ...]:
         """Return a line for each kind: what, how many, and the first places."""

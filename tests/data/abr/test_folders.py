@@ -182,6 +182,24 @@ def test_units_are_given_by_option_description_or_argument(capsys, tmp_path, sca
     assert table.rows[0].mean == pytest.approx(0.3, abs=0.1)
 
 
+def test_a_folder_within_has_its_own_units_or_those_above(tmp_path):
+    for place, factor in ((".", 1e3), ("a", 1e3), ("b/c", 1e6)):
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+        (tmp_path / place / "log").write_text(oboe(factor, 1))
+    (tmp_path / "trace-set.json").write_text('{"time_unit": "ms"}')
+    (tmp_path / "b/trace-set.json").write_text('{"time_unit": "us"}')
+    traces = load_trace_set(tmp_path).traces
+    assert [trace.name for trace in traces] == ["a-log", "b-c-log", "log"]
+    for trace in traces:
+        np.testing.assert_allclose(trace.time_s, 0.3 * np.arange(20))
+
+
+def test_remarks_are_one_line_whatever_files_are_called(tmp_path):
+    for name in ("a", "new\nline", "\x1b[31mred"):
+        (tmp_path / name).write_text(COOKED if name == "a" else "")
+    assert all(remark.isprintable() for remark in load_trace_set(tmp_path).remarks)
+
+
 def test_a_unit_that_is_named_is_not_doubted(tmp_path):
     (tmp_path / "log").write_text(oboe(1e3, 1e3))
     (trace,) = load_trace_set(tmp_path, Reading(time_unit="s", rate_unit="Mbit/s")).traces
