@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
 from netllm_gym.data.abr import synthetic
 from netllm_gym.data.abr.altered import altered_set, read_altered_name
 from netllm_gym.data.abr.lists import TraceList, read_trace_list
+from netllm_gym.data.abr.recordings import with_recordings
 from netllm_gym.data.abr.traces import (
     Trace,
     TraceSet,
     check_start_pointer,
-    read_cooked_trace,
     read_trace_folder,
+    read_traces,
 )
 from netllm_gym.data.datasets import check_sha256, clean_split, data_folder, find_data
 from netllm_gym.data.published import how_to_fetch
@@ -59,7 +61,7 @@ def load_trace_set(name: "str | Path | TraceSet | Sequence[Trace]") -> TraceSet:
         folder = find_data("abr", "traces", part.folder)
         return _listed_set(TraceList(str(name), folder, part.sha256, {}))
     if isinstance(name, str) and "/" not in name and name in trace_set_names():
-        traces = read_trace_folder(find_data("abr", "traces", name), name)
+        traces = with_recordings(read_trace_folder(find_data("abr", "traces", name), name))
         return TraceSet(name, traces.traces, _published_pointers(traces))
     if not Path(name).exists():
         raise InputError(
@@ -68,19 +70,17 @@ def load_trace_set(name: "str | Path | TraceSet | Sequence[Trace]") -> TraceSet:
         )
     if Path(name).is_file():
         return _listed_set(read_trace_list(Path(name)))
-    return read_trace_folder(Path(name))
+    return with_recordings(read_trace_folder(Path(name)))
 
 
 def _listed_set(traces: TraceList) -> TraceSet:
     for file, sha256 in traces.sha256.items():
         check_sha256(traces.folder / file, sha256)
-    return TraceSet(
-        traces.name,
-        tuple(
-            read_cooked_trace(traces.folder / file, traces.recordings.get(file, ""))
-            for file in traces.sha256
-        ),
+    found = (
+        read_traces(traces.folder / file, recording=traces.recordings.get(file, ""))
+        for file in traces.sha256
     )
+    return with_recordings(TraceSet(traces.name, tuple(chain.from_iterable(found))))
 
 
 def _generated_set(name: str) -> TraceSet:
