@@ -76,9 +76,8 @@ def duration_s_of(element: Element, name: str) -> float | None:
     if text is None:
         return None
     try:
-        duration_s = _ISO_DURATION.validate_python(text).total_seconds()
-        if not text.startswith("P") or duration_s < 0:
+        if not text.startswith("P"):  # pydantic also reads -PT1S, 1:30 and 90
             raise ValueError
-        return duration_s
+        return _ISO_DURATION.validate_python(text).total_seconds()
     except (ValidationError, ValueError, OverflowError):
         raise InputError(f"must say {name} as PT1M30.5S, got {text[:60]!r}") from None

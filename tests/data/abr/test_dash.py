@@ -194,18 +194,34 @@ def test_the_last_number(tmp_path, attributes, expected):
     assert len(read_manifest(manifest(tmp_path, text)).size_bytes) == expected
 
 
+def test_the_last_number_ends_a_timeline(tmp_path):
+    segments(tmp_path, {f"{number}.m4s": number for number in (3, 4)})
+    inside = (
+        '<SegmentTemplate media="$Number$.m4s" startNumber="3" endNumber="4">'
+        '<SegmentTimeline><S d="2" r="9"/></SegmentTimeline></SegmentTemplate>'
+    )
+    text = whole(f"<Period>{video(inside + rungs(100, 200))}</Period>")
+    assert read_manifest(manifest(tmp_path, text)).size_bytes[:, 0].tolist() == [3, 4]
+
+
+def test_a_list_of_a_representation_replaces_that_of_its_set(tmp_path):
+    inside = listed(7, 8) + rungs(100) + rungs(200, inside=listed(9, 10))
+    found = read_manifest(manifest(tmp_path, whole(f"<Period>{video(inside)}</Period>")))
+    assert found.size_bytes.tolist() == [[7, 9], [8, 10]]
+
+
 def test_a_repeat_to_the_next_run_and_to_the_end(tmp_path):
-    # From 500: 1000, 1000, then 2000 up to 500 + 6000, the offset and the period: 3 of them.
-    segments(tmp_path, {f"{begin}.m4s": begin for begin in (500, 1500, 2500, 4500)})
-    times = '<S t="500" d="1000" r="-1"/><S t="2500" d="2000" r="-1"/>'
+    # From 500: 1000, 1000, then 1900 up to 500 + 6000, the offset and the period: 3 of them.
+    segments(tmp_path, {f"{begin}.m4s": begin for begin in (500, 1500, 2500, 4400, 6300)})
+    times = '<S t="500" d="1000" r="-1"/><S t="2500" d="1900" r="-1"/>'
     inside = (
         '<SegmentTemplate media="$Time$.m4s" timescale="1000" presentationTimeOffset="500">'
         f"<SegmentTimeline>{times}</SegmentTimeline></SegmentTemplate>"
     )
     text = whole(f'<Period duration="PT6S">{video(inside + rungs(100, 200))}</Period>')
     found = read_manifest(manifest(tmp_path, text))
-    assert found.size_bytes[:, 0].tolist() == [500, 1500, 2500, 4500]
-    assert found.chunk_s.tolist() == [1.0, 1.0, 2.0, 2.0]
+    assert found.size_bytes[:, 0].tolist() == [500, 1500, 2500, 4400, 6300]
+    assert found.chunk_s.tolist() == [1.0, 1.0, 1.9, 1.9, 1.9]
 
 
 def test_one_of_several_video_sets_is_read(tmp_path):
@@ -253,7 +269,7 @@ INDEXED = whole(
 
 @pytest.mark.parametrize("version", [0, 1])
 def test_sizes_and_lengths_come_from_the_index_of_the_media(tmp_path, version):
-    boxes = struct.pack(">I4s", 20, b"moov") + bytes(12)
+    boxes = struct.pack(">I4sQ", 1, b"moov", 20) + bytes(4)  # 20 bytes, as a long number
     index = sidx([(500, 2000), (600, 2000)], version) + sidx([(700, 1500)], version)
     for bits in (100, 200):
         (tmp_path / f"{bits}.mp4").write_bytes(boxes + index + bytes(9))
