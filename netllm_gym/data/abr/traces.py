@@ -26,14 +26,14 @@ from netllm_gym.files import errors_begin_with
 LEAST_MB, MOST_MB = 1e-3, 1e15
 
 # `trace_942154_http---www.ebay.com_640`: FCC unit 942154 measuring one site, cut at second 640.
-_FCC_NAME = re.compile(r"(?:\d{3}_)?(?:test_fcc_)?trace_(?P<recording>\d+_https?---.*?)(?:_\d+)*$")
+_FCC_NAME = re.compile(r"(?:.*[-_])?trace_(?P<recording>\d+_https?---.*?)(?:_\d+)*$")
 # `test_norway_tram.ljabru-jernbanetorget-report.2011-01-31_1045CET.log_320_0`: a piece of one ride.
 _NORWAY_NAME = re.compile(
     r"(?P<kind>[a-z]+)[._](?P<route>[a-z-]+)[-_]report[._]"
     r"(?P<start>\d{4}-\d\d-\d\d_\d{4}CES?T)(?![A-Za-z0-9])"
 )
 # `trace5LrrYDqSQATunxb8GSR09fP02ZO8BrSPRI5tSSnPSnU=_3`: the third stream of a session on Puffer.
-_PUFFER_NAME = re.compile(r"trace(?P<recording>[A-Za-z0-9+/-]{43}=)_\d+$")
+_PUFFER_NAME = re.compile(r"(?:.*[-_])?trace(?P<recording>[A-Za-z0-9+/-]{43}=)_\d+$")
 
 
 @dataclass(frozen=True, eq=False)

@@ -151,7 +151,7 @@ def test_names_tell_the_unit_the_ride_and_the_session():
             "norway_bus.a-b-report.2010-09-29_0852CEST_part0.log",
         ],
         ["bus.a-b-report.2010-09-29_1628CEST.log_0"],
-        [f"trace{session}_0", f"trace{session}_12"],
+        [f"trace{session}_0", f"day-trace{session}_12"],
         ["trace_8_http---www.x.com_0"],
     ]
     names = [name for group in same for name in group]
