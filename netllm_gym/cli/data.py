@@ -146,8 +146,9 @@ def data_inspect(
     """Print statistics and outliers of trace sets, and which traces leak from one into another.
 
     A trace leaks if its file is byte-identical to one of the other set, if its capacities are
-    contained in one of the other set's traces, if the two overlap, or if their names say the
-    same recording. A trace is counted once, for the first of these that holds.
+    contained in one of the other set's traces, if the two overlap (also on other time grids), or
+    if their names say the same recording. A trace is counted once, for the first of these that
+    holds.
 
     Format, units and columns are for the files of all sets that are given by a path.
 
@@ -187,10 +188,11 @@ def data_split(
 
     Writes lists of names and SHA-256, which --traces and data inspect accept as OUT/train.json and
     so on. Pieces belong together if their names say so or if their contents are identical,
-    contained in each other, or overlap.
+    contained in each other, or overlap, also on other time grids.
 
     Example: netllm-gym data split fcc-train --shares 0.7,0.15,0.15 --seed 0 --out splits/mine
     """
+    from netllm_gym.data.abr.recordings import unknown_text
     from netllm_gym.data.abr.sets import load_trace_set
     from netllm_gym.data.abr.splits import split_by_recording
 
@@ -201,13 +203,16 @@ def data_split(
     except ValueError:
         raise InputError(f"shares must be numbers separated by commas, got {shares!r}") from None
     traces = load_trace_set(name)
-    parts = split_by_recording(traces, numbers, seed, out)
-    for part, kept in parts.items():
+    split = split_by_recording(traces, numbers, seed, out)
+    for part, kept in split.parts.items():
         typer.echo(
             f"{part}: {len(kept.traces.sha256)} traces of {kept.num_recordings} recordings "
             f"in {out / part}.json"
         )
-    _say(traces.remarks)
+    notes = traces.remarks
+    if split.num_unknown:
+        notes += (unknown_text(split.num_unknown, len(traces.traces)),)
+    _say(notes)
 
 
 @data_app.command("convert")

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from netllm_gym.arrays import FloatArray
-from netllm_gym.data.abr.recordings import KINDS, group_recordings, relations
+from netllm_gym.data.abr.recordings import KINDS, find_recordings, relations, unknown_text
 from netllm_gym.data.abr.traces import Trace, TraceSet
 from netllm_gym.data.abr.units import mean_rate
 from netllm_gym.errors import InputError
@@ -32,6 +32,7 @@ class SetSummary:
         name: The name under which it was loaded.
         num_traces: Traces in the set.
         num_recordings: Recordings from which they were cut, by name and by contents.
+        num_unknown: Traces that could not be compared, each counted as a recording of its own.
         length_s: Minimum, median and maximum of the length over traces.
         step_s: Minimum, median and maximum over traces of the median time step.
         mean_mbps: Mean over traces of the mean capacity, and its standard deviation.
@@ -45,6 +46,7 @@ class SetSummary:
     name: str
     num_traces: int
     num_recordings: int
+    num_unknown: int
     length_s: tuple[float, ...]
     step_s: tuple[float, ...]
     mean_mbps: tuple[float, float]
@@ -115,6 +117,7 @@ def summarise(name: str, traces: Sequence[Trace]) -> SetSummary:
     rows_s = np.concatenate([np.diff(trace.time_s) for trace in traces])
     rows_mbps = np.concatenate([trace.capacity_mbps[1:] for trace in traces])
     stalls_s = np.array([longest_stall_s(trace) for trace in traces])
+    recordings = find_recordings(traces)
     kinds = {
         "slow": mean_mbps <= np.median(mean_mbps) / OUTLIER_FACTOR,
         "fast": mean_mbps >= np.median(mean_mbps) * OUTLIER_FACTOR,
@@ -125,7 +128,8 @@ def summarise(name: str, traces: Sequence[Trace]) -> SetSummary:
     return SetSummary(
         name=name,
         num_traces=len(traces),
-        num_recordings=len(group_recordings(traces)),
+        num_recordings=len(recordings.groups),
+        num_unknown=len(recordings.unknown),
         length_s=_quantiles(length_s, 0, 50, 100),
         step_s=_quantiles(step_s, 0, 50, 100),
         mean_mbps=(float(mean_mbps.mean()), float(mean_mbps.std())),
@@ -191,6 +195,9 @@ def render_inspection(inspection: Inspection) -> str:
     remarks = [f"{each.name}: {remark}" for each in inspection.sets for remark in each.remarks]
     lines += ["", *remarks] if remarks else []
     for summary in inspection.sets:
+        if summary.num_unknown:
+            unknown = unknown_text(summary.num_unknown, summary.num_traces)
+            lines += ["", f"{summary.name}: {unknown}"]
         for kind, names in summary.outliers.items():
             if names:
                 lines += ["", f"{summary.name}: {len(names)} {_OUTLIER_WORDS[kind]}"]

@@ -9,6 +9,7 @@ from netllm_gym.data.abr import synthetic
 from netllm_gym.data.abr.altered import altered_set, read_altered_name
 from netllm_gym.data.abr.folders import read_trace_file, read_trace_files, read_trace_folder
 from netllm_gym.data.abr.lists import TraceList, is_trace_list, read_trace_list
+from netllm_gym.data.abr.recordings import with_recordings
 from netllm_gym.data.abr.source import UNNAMED, Reading
 from netllm_gym.data.abr.traces import Trace, TraceSet, check_start_pointer
 from netllm_gym.data.datasets import check_sha256, clean_split, data_folder, find_data
@@ -58,7 +59,7 @@ def load_trace_set(
         return altered_set(str(name), load_trace_set(named.base), named.alteration)
     if str(name) in synthetic.set_names():
         return _generated_set(str(name))
-    return _set_of_files(name, reading)
+    return with_recordings(_set_of_files(name, reading))
 
 
 def _set_of_files(name: str | Path, reading: Reading | None) -> TraceSet:

@@ -25,9 +25,14 @@ COOKED = Reading("cooked", "s", "Mbit/s")
 MOST_MB = 1e15  # a pass that carries more is no link
 
 # `trace_942154_http---www.ebay.com_640`: FCC unit 942154 measuring one site, cut at second 640.
-_FCC_NAME = re.compile(r"(?:\d{3}_)?(?:test_fcc_)?trace_(?P<recording>\d+_http---.*?)(?:_\d+)*$")
-# `tram.ljabru-jernbanetorget-report.2011-01-31_1045CET.log`: one ride, logged whole.
-_NORWAY_NAME = re.compile(r"(?P<recording>.+-report\.\d{4}-\d\d-\d\d_\d{4}CES?T\.log)$")
+_FCC_NAME = re.compile(r"(?:.*[-_])?trace_(?P<recording>\d+_https?---.*?)(?:_\d+)*$")
+# `test_norway_tram.ljabru-jernbanetorget-report.2011-01-31_1045CET.log_320_0`: a piece of one ride.
+_NORWAY_NAME = re.compile(
+    r"(?P<kind>[a-z]+)[._](?P<route>[a-z-]+)[-_]report[._]"
+    r"(?P<start>\d{4}-\d\d-\d\d_\d{4}CES?T)(?![A-Za-z0-9])"
+)
+# `trace5LrrYDqSQATunxb8GSR09fP02ZO8BrSPRI5tSSnPSnU=_3`: the third stream of a session on Puffer.
+_PUFFER_NAME = re.compile(r"(?:.*[-_])?trace(?P<recording>[A-Za-z0-9+/-]{43}=)_\d+$")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +43,9 @@ class Trace:
         name: File name, or what the generator calls it.
         time_s: (rows,) rising from 0.
         capacity_mbps: (rows,) at least 0; entry i holds on (time_s[i-1], time_s[i]], entry 0 never.
-        recording: The measurement that the trace was cut from: FCC unit and site where the name
-            tells, or the Norway log, else the content, so that a copy is known under any name.
+        recording: The measurement that the trace was cut from: FCC unit and site, Norwegian ride or
+            session on Puffer where the name tells, else the content, so that a copy is known under
+            any name.
             Traces of one recording resemble each other: splits and intervals go by recording.
         path: File that it was read from; None if it was generated.
         altered: Whether it was made for an altered set, and nobody else has it: a copy is known by
@@ -163,8 +169,14 @@ def own_recording(trace: Trace) -> str:
 
 
 def recording_of(name: str) -> str:
-    """Return the FCC unit and site of a file name, or a Norway log's; nothing for other names."""
-    match = _FCC_NAME.match(name) or _NORWAY_NAME.match(name)
+    """Return the FCC unit and site, the Norwegian ride or the session on Puffer of a file's name.
+
+    The ride is written as the name of its whole log. Other names give an empty text.
+    """
+    ride = _NORWAY_NAME.search(name)
+    if ride:
+        return f"{ride['kind']}.{ride['route']}-report.{ride['start']}.log"
+    match = _FCC_NAME.match(name) or _PUFFER_NAME.match(name)
     return match["recording"] if match else ""
 
 
