@@ -265,8 +265,8 @@ class PlayerRows:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What was inferred about the data, a sentence each."""
-        return self.video.remarks
+        """What was assumed, inferred or left out when the data were read, a sentence each."""
+        return (*self.trace_set.remarks, *self.video.remarks)
 
     @property
     def trace_set(self) -> TraceSet:

@@ -190,3 +190,20 @@ def test_any_description_is_read_or_refused(tmp_path_factory, stated):
         except InputError:
             continue
         assert (video.lengths_s > 0).all()
+
+
+def test_a_manifest_is_played_with_the_length_of_each_segment(tmp_path):
+    for rung, sizes in (("lo", (100, 200, 300)), ("hi", (400, 800, 1200))):
+        for number, size in enumerate(sizes, start=1):
+            (tmp_path / f"{rung}-{number}.m4s").write_bytes(b"0" * size)
+    (tmp_path / "m.mpd").write_text(
+        '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" mediaPresentationDuration="PT12S"><Period>'
+        '<AdaptationSet mimeType="video/mp4"><SegmentTemplate media="$RepresentationID$-$Number$'
+        '.m4s" timescale="1"><SegmentTimeline><S t="0" d="2"/><S d="4"/><S d="6"/>'
+        '</SegmentTimeline></SegmentTemplate><Representation id="lo" bandwidth="400"/>'
+        '<Representation id="hi" bandwidth="1600"/></AdaptationSet></Period></MPD>'
+    )
+    video = load_video(tmp_path / "m.mpd")
+    assert video.lengths_s.tolist() == [2.0, 4.0, 6.0]
+    with pytest.raises(InputError, match="chunk_s must be left out for a manifest"):
+        load_video(tmp_path / "m.mpd", VideoOptions(chunk_s=2))
