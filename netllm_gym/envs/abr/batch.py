@@ -3,6 +3,7 @@
 The simulator, and numba with it, is imported when the first episode begins, so `gym.make` is fast.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache, cached_property
@@ -120,6 +121,9 @@ class PlayerBatch(RowBatch):
     def unusual(self) -> dict[str, str]:
         """Say in which options of the case, apart from data, these episodes are not the default."""
         found = dict(self.qoe.unusual)
+        if self.qoe.kind == "table":
+            table = self.qoe.quality_of(self.video)
+            found["quality_file"] = f"sha256 {hashlib.sha256(table.tobytes()).hexdigest()[:12]}"
         if len(set(self.players)) == 1:
             found |= self.players[0].unusual
         if len(set(self.noises)) == 1:

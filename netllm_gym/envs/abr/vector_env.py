@@ -141,8 +141,6 @@ class ABRVectorEnv(PlayerRows, RowVectorEnv):
         digest.update(self.video.size_bytes.tobytes() + self.video.ladder_mbps.tobytes())
         if not isinstance(self.video.chunk_s, float):
             digest.update(self.video.lengths_s.tobytes())
-        if self.qoe.kind == "table":
-            digest.update(self.qoe.quality_of(self.video).tobytes())
         return {
             "traces": self.trace_set.name,
             "recordings": self.trace_set.known_by,
@@ -155,5 +153,6 @@ class ABRVectorEnv(PlayerRows, RowVectorEnv):
 def case_in_words(env: ABRVectorEnv) -> str:
     """Return the bitrates that the actions choose between, and what the rewards measure."""
     ladder = ", ".join(f"{each:g}" for each in env.video.ladder_mbps)
-    measure = "".join(f", {name} {value}" for name, value in env.qoe.unusual.items())
-    return f"bitrates of {ladder} Mbit/s{measure}"
+    of_rewards = (*env.qoe.unusual, "quality_file")
+    told = [f", {name} {value}" for name, value in env.unusual.items() if name in of_rewards]
+    return f"bitrates of {ladder} Mbit/s{''.join(told)}"

@@ -14,7 +14,7 @@ from netllm_gym.data.abr.video import Video
 from netllm_gym.envs.abr.env import ABREnv
 from netllm_gym.envs.abr.player import PlayerConfig
 from netllm_gym.envs.abr.qoe import HDQoE, LinearQoE, LogQoE, TableQoE, qoe_of
-from netllm_gym.envs.abr.vector_env import ABRVectorEnv
+from netllm_gym.envs.abr.vector_env import ABRVectorEnv, case_in_words
 from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.abr_mpc import RobustMPC
 from netllm_gym.policies.baselines.abr_optimum import _most_to_go, offline_optimum
@@ -240,6 +240,16 @@ def test_the_default_case_is_not_unusual():
     assert qoe_of(None, {}) == LinearQoE()
     unusual = ABREnv(qoe="log", smoothness_penalty=2, first_rung=1, chunk_s=2).unusual
     assert unusual == {"qoe": "log", "smoothness_penalty": "2", "first_rung": "1", "chunk_s": "2"}
+
+
+def test_other_qualities_are_another_measure():
+    envs = []
+    for seed in range(2):
+        video, qoe = made_video(seed), TableQoE(2.0)
+        envs.append(ABRVectorEnv(1, video=video, qoe=qoe))
+    first, second = (case_in_words(env) for env in envs)
+    assert "qoe table, rebuffer_penalty 2, quality_file sha256 " in first
+    assert first != second
 
 
 def test_a_pool_and_what_learns_from_it_record_the_case(tmp_path):
