@@ -18,6 +18,8 @@ from netllm_gym.pools.episode import Episode
 from netllm_gym.problems.index import problems
 from netllm_gym.problems.problem import ControlEnv, ControlProblem
 
+OnStep = Callable[[int, int], None]  # told episodes done and decisions done
+
 
 class Rollout(NamedTuple):
     """Episodes in the order of their plan, and the wall time of deciding."""
@@ -39,7 +41,7 @@ def rollout(
     policy: Any,
     env: ControlEnv,
     plan: Sequence[PlannedEpisode],
-    on_episode: Callable[[int], None] | None = None,
+    on_step: OnStep = lambda done, decisions: None,
     keep_observations: bool = True,
 ) -> Rollout:
     """Play every planned episode; as soon as a row is free it takes the next one.
@@ -51,15 +53,14 @@ def rollout(
             here; names and folders need an environment of `ControlProblem.make_env`.
         env: Native vector environment made with `autoreset_mode="Disabled"`.
         plan: Episodes, at least one.
-        on_episode: Called with the number of episodes that just ended.
+        on_step: Told after each step how many episodes and how many decisions are done.
         keep_observations: Whether episodes hold what was observed, or None.
     """
     loop = _Loop(_built(policy, env), env, plan, keep_observations)
     loop.begin(range(env.num_envs))
     while loop.playing:
         free = loop.step()
-        if free and on_episode is not None:
-            on_episode(len(free))
+        on_step(len(loop.episodes), loop.decisions)
         loop.begin(free)
     episodes = [loop.episodes[position] for position in sorted(loop.episodes)]
     return Rollout(episodes, loop.spent_s / loop.decisions)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
+from netllm_gym.arrays import FloatArray
 from netllm_gym.errors import InputError
 from netllm_gym.files import errors_begin_with
 from netllm_gym.problems.index import find_problem
@@ -84,6 +85,9 @@ class Table:
         groups: What the intervals are bootstrapped over, with their numbers; empty for the
             problem's default.
         members: For each way in which episodes are grouped, the number of each episode's group.
+        failures: Policies without a row -> why they have none.
+        unfinished: While policies that were asked for have no row, a hash of what was asked, so
+            that the same command keeps the rows; intervals may be missing then.
     """
 
     problem: Line
@@ -93,10 +97,40 @@ class Table:
     remarks: list[Line] = field(default_factory=list)
     groups: Line = ""
     members: list[list[int]] = field(default_factory=list)
+    failures: dict[Name, Line] = field(default_factory=dict)
+    unfinished: Line = ""
 
     def to_json(self) -> str:
         """Return the table as JSON text; equal tables give equal text."""
         return json.dumps(asdict(self), indent=1) + "\n"
+
+
+def row_of(
+    problem: Problem,
+    policy: str,
+    values: FloatArray,
+    *,
+    components: dict[str, float | None],
+    decision_ms: float | None = None,
+    trained_on: str = "",
+    upper_bound: float | None = None,
+    by_step: list[float] | None = None,
+) -> Row:
+    """Return the row of a policy with these (E,) values of the metric, without intervals."""
+    return Row(
+        policy=policy,
+        metric=problem.metric,
+        mean=float(values.mean()),
+        ci95=None,
+        n=len(values),
+        per_episode=values.tolist(),
+        decision_ms=decision_ms,
+        components=components,
+        trained_on=trained_on,
+        versus=None,
+        upper_bound=upper_bound,
+        by_step=by_step,
+    )
 
 
 def read_table(path: Path) -> Table:

@@ -4,7 +4,7 @@ This module computes texts and positions from numbers. The markup is in `templat
 text that comes from a table is escaped. Equal inputs give equal bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -116,6 +116,7 @@ class Section:
     panels: tuple[Panel, ...]
     panels_over: str  # what their numbers are means of
     notes: tuple[str, ...]
+    failures: Mapping[str, str]
     played: View | None
 
 
@@ -193,6 +194,7 @@ def _section(number: int, table: Table, played: Replay | None) -> Section:
         panels=tuple(_panel(name, rows, styles) for name in problem.components),
         panels_over=problem.component_of,
         notes=tuple(table_notes(table)),
+        failures=table.failures,
         played=pictures_of(table.problem).view(played) if played is not None else None,
     )
 

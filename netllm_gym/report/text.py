@@ -12,6 +12,7 @@ def render_table(table: Table) -> str:
     head += ["ms/decision", "trained on"]
     cells = [head, *(_cells(row, problem.components, versus is not None) for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
+    widths[0] = max([widths[0], *(len(policy) for policy in table.failures)])
     lines = [
         "  ".join(
             cell.ljust(width) if column in (0, len(head) - 1) else cell.rjust(width)
@@ -19,7 +20,11 @@ def render_table(table: Table) -> str:
         ).rstrip()
         for line in cells
     ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", *table_notes(table)])
+    failed = [
+        f"{policy.ljust(widths[0])}  no result: {why}" for policy, why in table.failures.items()
+    ]
+    rule = "-" * len(lines[0])
+    return "\n".join([lines[0], rule, *lines[1:], *failed, "", *table_notes(table)])
 
 
 def ranked(table: Table) -> list[Row]:
