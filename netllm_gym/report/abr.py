@@ -8,17 +8,7 @@ import numpy as np
 from netllm_gym.envs.abr.playback import Playback, link_capacity
 from netllm_gym.envs.curves import Steps
 from netllm_gym.pools.episode import Episode
-from netllm_gym.report.charts import (
-    Axis,
-    Chart,
-    Mark,
-    area_path,
-    band_path,
-    line_path,
-    nice_axis,
-    segments_path,
-    step_path,
-)
+from netllm_gym.report.charts import Axis, Chart, nice_axis
 from netllm_gym.report.replay import ControlPictures, Drawing, Key, Replay, Side
 
 
@@ -108,10 +98,6 @@ def _highest_mbps(record: PlayedTrace) -> float:
 
 def _rates(side: Side, time: Axis, rate: Axis) -> Chart:
     record: PlayedTrace = side.record
-    playback, chosen = record.playback, record.playback.bitrate()
-    measured = segments_path(
-        time, rate, playback.request_s, playback.arrival_s, playback.throughput_mbps
-    )
     return Chart(
         title=f"{side.policy}: link capacity, measured throughput and bitrate over time; "
         f"mean bitrate {record.bitrate_mbps:.2f} Mbit/s, {record.switches} switches",
@@ -119,12 +105,7 @@ def _rates(side: Side, time: Axis, rate: Axis) -> Chart:
         y=rate,
         x_label="",
         y_label="Mbit/s",
-        marks=(
-            Mark("area", "link", area_path(time, rate, *record.link)),
-            *_bands(record.playback, time),
-            Mark("line", "measured", measured),
-            Mark("line", "bitrate", step_path(time, rate, *chosen)),
-        ),
+        marks=record.playback.rate_marks(record.link),
         height="middle",
     )
 
@@ -138,15 +119,6 @@ def _buffer(side: Side, time: Axis, full: Axis) -> Chart:
         y=full,
         x_label="seconds since the episode began",
         y_label="buffer, s",
-        marks=(
-            *_bands(record.playback, time),
-            Mark("line", "buffer", line_path(time, full, *record.playback.buffer())),
-        ),
+        marks=record.playback.buffer_marks(),
         height="low",
     )
-
-
-def _bands(playback: Playback, time: Axis) -> tuple[Mark, ...]:
-    stalls_s = playback.stalls_s
-    startup = Mark("band", "startup", band_path(time, [0.0], [playback.startup_s]))
-    return (startup, Mark("band", "stall", band_path(time, stalls_s[:, 0], stalls_s[:, 1])))

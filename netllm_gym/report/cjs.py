@@ -6,18 +6,10 @@ from typing import Any
 import numpy as np
 
 from netllm_gym.envs.cjs.playback import Playback
+from netllm_gym.envs.curves import staircase
 from netllm_gym.pools.episode import Episode
 from netllm_gym.problems.problem import ControlProblem
-from netllm_gym.report.charts import (
-    Axis,
-    Chart,
-    Mark,
-    area_path,
-    cdf_path,
-    fenced,
-    nice_axis,
-    step_path,
-)
+from netllm_gym.report.charts import Axis, Chart, cdf_line, fenced, nice_axis
 from netllm_gym.report.replay import ControlPictures, Drawing, Key, Replay, Side
 
 PIECES = 240  # of the time axis, over each of which executors in use are averaged
@@ -98,9 +90,7 @@ def _distribution(played: Replay) -> Chart:
         y=y,
         x_label="completion time of a job, s",
         y_label="share of jobs at or below",
-        marks=tuple(
-            Mark("line", side.style, cdf_path(x, y, side.record.jct_s)) for side in played.sides
-        ),
+        marks=tuple(cdf_line(side.style, side.record.jct_s, x) for side in played.sides),
         height="middle",
     )
 
@@ -115,7 +105,7 @@ def _executors(side: Side, time: Axis, executors: Axis) -> Chart:
         y=executors,
         x_label="",
         y_label="executors in use",
-        marks=(Mark("area", "busy", area_path(time, executors, *busy)),),
+        marks=(staircase("busy", *busy, filled=True),),
         height="middle",
     )
 
@@ -130,6 +120,6 @@ def _jobs(side: Side, time: Axis, jobs: Axis, end_s: float) -> Chart:
         y=jobs,
         x_label="seconds since the episode began",
         y_label="jobs in the system",
-        marks=(Mark("line", "jobs", step_path(time, jobs, *count)),),
+        marks=(staircase("jobs", *count),),
         height="low",
     )

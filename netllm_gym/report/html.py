@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from netllm_gym.envs.curves import line
 from netllm_gym.errors import MissingDataError
 from netllm_gym.evaluation.tables import Row, Table
 from netllm_gym.problems.index import find_problem
 from netllm_gym.problems.problem import PredictionProblem, Problem
-from netllm_gym.report.charts import Axis, Chart, Mark, cdf_path, fenced, line_path, nice_axis
+from netllm_gym.report.charts import Axis, Chart, cdf_line, fenced, nice_axis
 from netllm_gym.report.replay import Replay, View, pictures_of, row_styles
 from netllm_gym.report.text import (
     case_text,
@@ -252,7 +253,7 @@ def _cdf(problem: Problem, rows: Sequence[Row], styles: Sequence[str]) -> tuple[
         outside = sum(not x.low <= value <= x.high for value in row.per_episode)
         beyond += [f"{row.policy} in {outside} of {row.n}"] if outside else []
     lines = [
-        Mark("line", style, cdf_path(x, y, row.per_episode), number)
+        cdf_line(style, row.per_episode, x, number)
         for number, (row, style) in enumerate(zip(rows, styles, strict=True))
     ]
     chart = Chart(
@@ -281,10 +282,7 @@ def _by_step(
     ahead_s = problem.step_s * np.arange(1, len(known[0][1]) + 1)
     x = nice_axis(0.0, float(ahead_s[-1]), widen=False)
     y = nice_axis(0.0, max(max(steps) for _, steps, _ in known))
-    lines = [
-        Mark("line", style, line_path(x, y, ahead_s, steps), number)
-        for number, steps, style in known
-    ]
+    lines = [line(style, ahead_s, steps, number) for number, steps, style in known]
     return Chart(
         title=f"{problem.metric} at each future sample, a line per policy",
         x=x,

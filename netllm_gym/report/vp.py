@@ -9,9 +9,10 @@ import numpy as np
 from netllm_gym.arrays import FloatArray, IntArray
 from netllm_gym.data.vp.angles import angle_error_deg, gaze
 from netllm_gym.data.vp.viewport import FREQUENCY_HZ, ViewportWindows
+from netllm_gym.envs.curves import line
 from netllm_gym.errors import InputError
 from netllm_gym.problems.problem import PredictionProblem, Problem
-from netllm_gym.report.charts import Axis, Chart, Mark, line_path, nice_axis
+from netllm_gym.report.charts import Axis, Chart, nice_axis
 from netllm_gym.report.replay import Drawing, Key, Pictures, Replay, Side
 
 
@@ -119,11 +120,8 @@ def _paths(played: Replay) -> Chart:
     everything = np.concatenate([first.history, *ways])
     x, y = (nice_axis(float(places.min()), float(places.max()), 6) for places in everything.T)
     styles = ["bound", *(side.style for side in played.sides)]
-    marks = [Mark("line", "past", line_path(x, y, *first.history.T))]
-    marks += [
-        Mark("line", f"{style} way", line_path(x, y, *way.T))  # a way of no length is a dot
-        for style, way in zip(styles, ways, strict=True)
-    ]
+    marks = [line("past", *first.history.T)]
+    marks += [line(f"{style} way", *way.T) for style, way in zip(styles, ways, strict=True)]
     return Chart(
         title="Paths of the viewport's centre: what was seen, what came, and what was predicted",
         x=x,
@@ -144,6 +142,6 @@ def _errors(side: Side, time: Axis, error: Axis, ahead_s: FloatArray) -> Chart:
         y=error,
         x_label="seconds ahead",
         y_label="error, degrees",
-        marks=(Mark("line", side.style, line_path(time, error, ahead_s, record.error_deg)),),
+        marks=(line(side.style, ahead_s, record.error_deg),),
         height="low",
     )

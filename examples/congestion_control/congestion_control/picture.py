@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 from netllm_gym.arrays import FloatArray
+from netllm_gym.envs.curves import staircase
 from netllm_gym.pools.episode import Episode
-from netllm_gym.report.charts import Axis, Chart, Mark, area_path, nice_axis, step_path
+from netllm_gym.report.charts import Axis, Chart, nice_axis
 from netllm_gym.report.replay import ControlPictures, Drawing, Key, Replay, Side
 
 from congestion_control.links import INTERVAL_S, NUM_INTERVALS
@@ -57,15 +58,15 @@ class CongestionPictures(ControlPictures):
 def _rates(side: Side, time: Axis, rate: Axis) -> Chart:
     infos = side.record
     marks = (
-        Mark("area", "link", area_path(time, rate, BORDERS_S, infos["capacity_mbps"])),
-        Mark("line", "measured", step_path(time, rate, BORDERS_S, infos["throughput_mbps"])),
+        staircase("link", BORDERS_S, infos["capacity_mbps"], filled=True),
+        staircase("measured", BORDERS_S, infos["throughput_mbps"]),
     )
     title = f"{side.policy}: capacity of the link and throughput over time"
     return Chart(title, time, rate, x_label="", y_label="Mbit/s", marks=marks, height="middle")
 
 
 def _delays(side: Side, time: Axis, delay: Axis) -> Chart:
-    marks = (Mark("line", "buffer", step_path(time, delay, BORDERS_S, side.record["delay_ms"])),)
+    marks = (staircase("buffer", BORDERS_S, side.record["delay_ms"]),)
     title = f"{side.policy}: mean round-trip time of each interval"
     x_label, y_label = "seconds since the episode began", "round trip, ms"
     return Chart(title, time, delay, x_label=x_label, y_label=y_label, marks=marks, height="low")

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from netllm_gym.envs.cjs.batch import ClusterBatch
 from netllm_gym.envs.cjs.playback import Playback
+from netllm_gym.envs.curves import staircase
 from netllm_gym.envs.drawing import (
     BLUE,
     DARK_GREY,
@@ -128,7 +129,8 @@ class Painter(TwoPanels):
             Line2D([], [], marker="^", label="arrives", **mark),
             Line2D([], [], marker="o", label="is complete", **mark),
         ]
-        super().__init__(("jobs", "executor"), height_ratios=(1, 3), gap=0.08, legend=handles)
+        looks = {"jobs": {"color": DARK_GREY, "lw": 1.5}}
+        super().__init__(("jobs", "executor"), (1, 3), gap=0.08, legend=handles, looks=looks)
         for axes in self._axes:
             axes.yaxis.get_major_locator().set_params(integer=True)
 
@@ -160,7 +162,7 @@ class Painter(TwoPanels):
         shown = (-0.5, 4.5)
         if played.now_s > 0.0:
             count = played.in_system()
-            axes.stairs(count.value, count.border_s, baseline=None, color=DARK_GREY, lw=1.5)
+            self.draw(0, [staircase("jobs", *count)])
             now = count.value[count.border_s[1:] > since_s]
             shown = (-0.5, max(4.5, 1.25 * float(now.max())))
             for marker, times_s in (("^", played.arrival_s), ("o", played.completion_s)):
