@@ -117,8 +117,12 @@ def test_nonsense_is_refused_and_nothing_written(tmp_path, change, sentence):
 def test_other_plan_in_the_same_folder_is_refused(tmp_path):
     collect("abr", ["bba"], 2, tmp_path / "pool", CASE)
     before = files(tmp_path / "pool")
-    with pytest.raises(InputError, match="episodes"):
-        collect("abr", ["bba"], 3, tmp_path / "pool", CASE)
+    for episodes, traces, sentence in (
+        (9, "synthetic", "got episodes 2 in the pool and 9 asked for"),
+        (2, "synthetic~1", "got traces 'synthetic' in the pool and 'synthetic~1' asked for"),
+    ):
+        with pytest.raises(InputError, match=f"same options to be continued, {sentence}"):
+            collect("abr", ["bba"], episodes, tmp_path / "pool", {**CASE, "traces": traces})
     assert files(tmp_path / "pool") == before
 
 
@@ -174,6 +178,6 @@ def test_pool_of_trained_teachers_inherits_what_they_saw(tmp_path, monkeypatch):
         collect("abr", names, 1, tmp_path / "refused", CASE)
     # The same command with other weights in a folder would go on with other episodes.
     (folders[0] / "policy.safetensors").write_bytes(b"trained again")
-    with pytest.raises(InputError, match="env_spec"):
+    with pytest.raises(InputError, match=r"got teachers_sha256\.b '.*' in the pool and '"):
         collect("abr", ["bba", *names[:2]], 1, tmp_path / "pool", CASE)
     assert not (tmp_path / "refused").exists()
