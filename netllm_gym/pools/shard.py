@@ -91,17 +91,23 @@ def pack_shard(episodes: Sequence[Episode], codec: Codec) -> PackedShard:
         "actions": _narrow(_join("actions", [episode.actions for episode in episodes])),
         "rewards": _join("rewards", [episode.rewards for episode in episodes]),
     }
-    asked = [each.expert_actions for each in episodes if each.expert_actions is not None]
-    if asked:
-        if len(asked) < len(episodes):
+    answers = [each.expert_actions for each in episodes if each.expert_actions is not None]
+    if answers:
+        if len(answers) < len(episodes):
             raise InputError(
                 "expert_actions must be in all episodes of a shard or in none, "
-                f"got {len(asked)} of {len(episodes)}"
+                f"got {len(answers)} of {len(episodes)}"
             )
-        arrays["expert_actions"] = _narrow(_join("expert_actions", asked))
+        arrays["expert_actions"] = _narrow(_join("expert_actions", answers))
     texts: dict[str, list[str] | None] = {}  # the values of a case field, None for numbers
     for name, values in _by_name("case", [episode.case for episode in episodes]).items():
-        texts[name], arrays[f"case.{name}"] = _number_values(name, values)
+        are_text = {isinstance(one, str) for one in values}
+        if len(are_text) > 1:
+            raise InputError(f"case[{name!r}] must be text or number in all episodes, got both")
+        texts[name] = sorted(set(values)) if True in are_text else None
+        place = {text: number for number, text in enumerate(texts[name] or ())}
+        numbers = [place[one] if place else one for one in values]
+        arrays[f"case.{name}"] = _narrow(np.array(numbers, np.int64))
     for name, series in _by_name("infos", [episode.infos for episode in episodes]).items():
         arrays[f"info.{name}"] = _join(name, series)
     taken = [codec.to_columns(episode.observations) for episode in episodes]
@@ -201,55 +207,12 @@ def parse_shard(data: bytes, path: Path) -> Shard:
         InputError: If the bytes are not those of a shard; the sentence names `path`.
     """
     try:
-        arrays = _unzip(data)
-        header = json.loads(arrays.pop("header").tobytes())
-        policies = tuple(header["policies"])
-        lengths = _whole("lengths", arrays.pop("lengths"), None)
-        if not len(lengths) or lengths.min() < 1:
-            raise InputError("lengths must be at least one, each at least 1")
-        num_episodes, num_steps = len(lengths), int(lengths.sum())
-        groups: dict[str, dict[str, Column]] = {"case": {}, "info": {}, "column": {}, "rows": {}}
-        for name in [name for name in arrays if "." in name]:
-            group, short = name.split(".", 1)
-            groups[group][short] = arrays.pop(name)
-        offsets = {}
-        for name, column in groups["column"].items():
-            rows = _whole(f"rows.{name}", groups["rows"].pop(name, lengths), num_episodes)
-            if rows.min() < 0 or rows.sum() != len(column):
-                raise InputError(f"column.{name} must have {rows.sum()} rows, got {len(column)}")
-            offsets[name] = offsets_of(rows)
-        shard = Shard(
-            path=path,
-            policies=policies,
-            policy=_whole("policy", arrays.pop("policy"), num_episodes, below=len(policies)),
-            lengths=lengths,
-            seeds=_whole("seeds", arrays.pop("seeds"), num_episodes),
-            terminated=_flags("terminated", arrays.pop("terminated"), num_episodes),
-            truncated=_flags("truncated", arrays.pop("truncated"), num_episodes),
-            cases={
-                name: _named_values(name, numbers, header["case"][name], num_episodes)
-                for name, numbers in groups["case"].items()
-            },
-            actions=_whole("actions", arrays.pop("actions"), num_steps, flat=False),
-            rewards=_reals("rewards", arrays.pop("rewards"), num_steps),
-            infos={name: _reals(name, info, num_steps) for name, info in groups["info"].items()},
-            columns=groups["column"],
-            expert_actions=_expert_actions(arrays, num_steps),
-            offsets=offsets,
-        )
-        if shard.expert_actions is not None and shard.expert_actions.shape != shard.actions.shape:
-            raise InputError(
-                f"expert_actions must have shape {shard.actions.shape} as actions, "
-                f"got {shard.expert_actions.shape}"
-            )
-        if arrays or groups["rows"]:
-            raise InputError(f"must hold no more than that, got {[*arrays, *groups['rows']][0]}")
+        return _parsed(_unzip(data), path)
     except MemoryError:  # the machine's fault, not the file's
         raise
     except Exception as error:  # crafted zip, npy and JSON headers can raise nearly anything
         reason = str(error) or type(error).__name__
         raise InputError(f"{path} must be a shard of an experience pool: {reason}") from None
-    return shard
 
 
 def offsets_of(lengths: IntArray) -> IntArray:
@@ -295,62 +258,96 @@ def _narrow(values: IntArray) -> NDArray[Any]:
     return values.astype("<i8")
 
 
-def _number_values(name: str, values: Sequence[str | int]) -> tuple[list[str] | None, NDArray[Any]]:
-    """Return a case field as numbers, and its texts, which the numbers index, if it is text."""
-    if all(isinstance(value, str) for value in values):
-        texts = sorted({str(value) for value in values})
-        place = {text: number for number, text in enumerate(texts)}
-        return texts, _narrow(np.array([place[str(value)] for value in values], np.int64))
-    if any(isinstance(value, str) for value in values):
-        raise InputError(f"case[{name!r}] must be text or number in all episodes, got both")
-    return None, _narrow(np.array(values, np.int64))
+def _parsed(arrays: dict[str, Column], path: Path) -> Shard:
+    header = json.loads(arrays.pop("header").tobytes())
+    policies = tuple(header["policies"])
+    lengths = _checked("lengths", arrays.pop("lengths"), "i")
+    if not len(lengths) or lengths.min() < 1:
+        raise InputError("lengths must be at least one, each at least 1")
+    num_episodes, num_steps = len(lengths), int(lengths.sum())
+
+    def take(name: str, kind: str, num_rows: int, **rules: Any) -> Column:
+        return _checked(name, arrays.pop(name), kind, num_rows, **rules)
+
+    def names_of(group: str) -> list[str]:
+        return [name.partition(".")[2] for name in arrays if name.startswith(f"{group}.")]
+
+    cases: dict[str, Sequence[str | int]] = {}
+    for name in names_of("case"):
+        texts = header["case"][name]
+        below = None if texts is None else len(texts)
+        numbers = take(f"case.{name}", "i", num_episodes, below=below).tolist()
+        cases[name] = numbers if texts is None else [texts[number] for number in numbers]
+    columns, offsets = {}, {}
+    for name in names_of("column"):
+        columns[name] = arrays.pop(f"column.{name}")
+        rows = lengths
+        if f"rows.{name}" in arrays:
+            rows = take(f"rows.{name}", "i", num_episodes)
+        if rows.min() < 0 or rows.sum() != len(columns[name]):
+            got = len(columns[name])
+            raise InputError(f"column.{name} must have {rows.sum()} rows, got {got}")
+        offsets[name] = offsets_of(rows)
+    actions, answers = take("actions", "i", num_steps, flat=False), None
+    if "expert_actions" in arrays:
+        answers = take("expert_actions", "i", num_steps, flat=False)
+        if answers.shape != actions.shape:
+            raise InputError(
+                f"expert_actions must have shape {actions.shape} as actions, got {answers.shape}"
+            )
+    shard = Shard(
+        path=path,
+        policies=policies,
+        policy=take("policy", "i", num_episodes, below=len(policies)),
+        lengths=lengths,
+        seeds=take("seeds", "i", num_episodes),
+        terminated=take("terminated", "b", num_episodes),
+        truncated=take("truncated", "b", num_episodes),
+        cases=cases,
+        actions=actions,
+        rewards=take("rewards", "f", num_steps),
+        infos={name: take(f"info.{name}", "f", num_steps) for name in names_of("info")},
+        columns=columns,
+        expert_actions=answers,
+        offsets=offsets,
+    )
+    if arrays:
+        raise InputError(f"must hold no more than that, got {next(iter(arrays))}")
+    return shard
 
 
-def _named_values(
-    name: str, numbers: Column, texts: list[str] | None, num_episodes: int
-) -> Sequence[str | int]:
-    """Undo `_number_values`."""
-    below = None if texts is None else len(texts)
-    whole = _whole(f"case.{name}", numbers, num_episodes, below=below).tolist()
-    return whole if texts is None else [texts[number] for number in whole]
+def _checked(
+    name: str,
+    values: Column,
+    kind: str,
+    num_rows: int | None = None,
+    below: int | None = None,
+    flat: bool = True,
+) -> Column:
+    """Check a column of a shard, and return it; whole numbers become int64.
 
-
-def _whole(
-    name: str, values: Column, num_rows: int | None, below: int | None = None, flat: bool = True
-) -> IntArray:
-    """Check whole numbers of a shard; `below` bounds an index."""
-    if values.dtype.kind != "i" or values.ndim < 1 or (flat and values.ndim > 1):
-        raise InputError(f"{name} must be whole numbers, got {values.dtype} of {values.shape}")
+    Args:
+        name: Its name.
+        values: The column.
+        kind: `i` for whole numbers of any width, `f` for float64, `b` for bool.
+        num_rows: How many rows it must have.
+        below: Of an index: how many things it points at.
+        flat: Whether it must have one dimension.
+    """
+    wanted = {"i": "whole numbers", "f": "float64", "b": "bool"}[kind]
+    if values.dtype.kind != kind or (kind == "f" and values.dtype != np.float64):
+        raise InputError(f"{name} must be {wanted}, got {values.dtype} of {values.shape}")
+    if values.ndim < 1 or (flat and values.ndim > 1):
+        raise InputError(f"{name} must have one dimension, got shape {values.shape}")
     if num_rows is not None and len(values) != num_rows:
         raise InputError(f"{name} must have {num_rows} rows, got {len(values)}")
     if below is not None and not 0 <= int(values.min()) <= int(values.max()) < below:
         raise InputError(f"{name} must be in 0..{below - 1}, got {values.min()}..{values.max()}")
+    if kind != "i":
+        return values
     widened = values.astype(np.int64)
     widened.setflags(write=False)
     return widened
-
-
-def _expert_actions(arrays: dict[str, Column], num_steps: int) -> IntArray | None:
-    """Take the answers of an expert out of the arrays of a shard, if there are any."""
-    if "expert_actions" not in arrays:
-        return None
-    return _whole("expert_actions", arrays.pop("expert_actions"), num_steps, flat=False)
-
-
-def _reals(name: str, values: Column, num_rows: int) -> FloatArray:
-    if values.dtype != np.float64 or values.shape != (num_rows,):
-        raise InputError(
-            f"{name} must be float64 of shape ({num_rows},), got {values.dtype} of {values.shape}"
-        )
-    return values
-
-
-def _flags(name: str, values: Column, num_rows: int) -> BoolArray:
-    if values.dtype != np.bool_ or values.shape != (num_rows,):
-        raise InputError(
-            f"{name} must be bool of shape ({num_rows},), got {values.dtype} of {values.shape}"
-        )
-    return values
 
 
 def _zip(arrays: Mapping[str, Column]) -> bytes:

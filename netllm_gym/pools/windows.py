@@ -7,52 +7,17 @@ they belong to.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from itertools import pairwise
 from typing import Any, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from netllm_gym.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from netllm_gym.errors import InputError
 from netllm_gym.pools.episode import Episode
 from netllm_gym.pools.pool import ExperiencePool
-
-
-def returns_to_go(rewards: FloatArray, ends: BoolArray, gamma: float = 1.0) -> FloatArray:
-    """Sum the rewards from each step to the end of its episode, later ones discounted.
-
-    Rewards 1, 2, 3, 4 with an end after the third and gamma 0.9 give 5.23, 4.7, 3, 4. Rewards
-    after the last end count as an episode that ends with the array.
-
-    Args:
-        rewards: (T,) of episodes one after the other.
-        ends: (T,) True on the last step of each episode.
-        gamma: Weight of a reward one step later, 0 to 1.
-
-    Returns:
-        (T,) float64.
-    """
-    if rewards.ndim != 1 or ends.shape != rewards.shape or ends.dtype != np.bool_:
-        raise InputError(
-            "ends must be bool of the same shape (T,) as rewards, "
-            f"got {ends.dtype} of {ends.shape} for {rewards.shape}"
-        )
-    if not 0.0 <= gamma <= 1.0:
-        raise InputError(f"gamma must be in 0..1, got {gamma}")
-    last = len(rewards) - 1
-    end_after = np.where(ends, np.arange(len(rewards)), last)  # (T,) the next end, once accumulated
-    end_after = np.minimum.accumulate(end_after[::-1])[::-1]
-    steps_left = end_after - np.arange(len(rewards))
-    # All steps at one distance from their end at once, nearest first: few passes, many episodes.
-    order = np.argsort(steps_left, kind="stable")
-    borders = np.cumsum(np.bincount(steps_left)).tolist()
-    result = rewards.astype(np.float64)
-    for begin, end in pairwise(borders):
-        steps = order[begin:end]
-        result[steps] += gamma * result[steps + 1]
-    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,58 +90,43 @@ class PaddedEpisodes:
         if not lengths:
             raise InputError("episodes must be at least one, got none")
         shape = (len(lengths), max(lengths))
-        mask = np.arange(shape[1]) < np.array(lengths)[:, None]
-        rewards, seed = np.zeros(shape), np.zeros(shape[0], np.int64)
-        names: list[str] = []
-        cases: list[Mapping[str, str | int]] = []
+        rest: list[Episode] = []  # what is left of the episodes, which is small
         ragged: list[Any] = []
         observations: Any = None
-        worth: list[FloatArray] = []
-        asked: dict[int, IntArray] = {}  # of the episodes in which an expert was asked
         for row, episode in enumerate(episodes):
-            seen, num_steps = episode.observations, episode.num_steps
-            if row == 0:
-                actions = np.zeros((*shape, *episode.actions.shape[1:]), np.int64)
+            seen = episode.observations
             if not isinstance(seen, np.ndarray):
                 ragged.append(seen)
             else:
-                if row == 0:
+                if observations is None:
                     observations = np.zeros((*shape, *seen.shape[1:]), seen.dtype)
                 if seen.shape[1:] != observations.shape[2:]:
                     raise InputError(
                         f"observations must have shape {observations.shape[2:]} in all episodes, "
                         f"got {seen.shape[1:]}"
                     )
-                observations[row, :num_steps] = seen
-            actions[row, :num_steps] = episode.actions
-            rewards[row, :num_steps] = episode.rewards
-            seed[row] = episode.seed
-            if (of_actions := episode.action_values) is not None:
-                worth.append(np.zeros((shape[1], of_actions.shape[1])))
-                worth[-1][:num_steps] = of_actions
-            if episode.expert_actions is not None:
-                asked[row] = episode.expert_actions
-            names.append(episode.policy)
-            cases.append(episode.case)
+                observations[row, : len(seen)] = seen
+            rest.append(replace(episode, observations=None))
         if ragged:
             observations = type(ragged[0]).concatenate(ragged)
-        policies = tuple(sorted(set(names)))
-        policy = np.array([policies.index(name) for name in names], np.int64)
-        values = np.stack(worth) if len(worth) == len(names) else None
-        targets = actions.copy() if asked else actions
-        for row, answers in asked.items():
-            targets[row, : len(answers)] = answers
+        policies = tuple(sorted({episode.policy for episode in rest}))
+        policy = [policies.index(episode.policy) for episode in rest]
+        values = [each for each in (one.action_values for one in rest) if each is not None]
+        targets = [
+            one.actions if one.expert_actions is None else one.expert_actions for one in rest
+        ]
+        was_asked = any(episode.expert_actions is not None for episode in rest)
         return cls(
             observations=observations,
-            actions=actions,
-            rewards=rewards,
-            mask=mask,
+            actions=_padded([episode.actions for episode in rest], shape),
+            rewards=_padded([episode.rewards for episode in rest], shape),
+            mask=np.arange(shape[1]) < np.array(lengths)[:, None],
             policies=policies,
-            policy=policy,
-            seed=seed,
-            cases=tuple(cases),
-            values=values,
-            expert_actions=targets if asked else None,
+            policy=np.array(policy, np.int64),
+            seed=np.array([episode.seed for episode in rest], np.int64),
+            cases=tuple(episode.case for episode in rest),
+            values=_padded(values, shape) if len(values) == len(rest) else None,
+            expert_actions=_padded(targets, shape) if was_asked else None,
         )
 
     def __len__(self) -> int:
@@ -209,11 +159,15 @@ class PaddedEpisodes:
         return np.where(self.mask, np.arange(self.mask.shape[1]), 0)
 
     def returns_to_go(self, gamma: float = 1.0) -> FloatArray:
-        """(E, T) discounted sum of the rewards from each step on, 0 in the padding."""
-        ends = np.zeros(int(self.lengths.sum()), np.bool_)
-        ends[np.cumsum(self.lengths) - 1] = True
-        result = np.zeros(self.mask.shape)
-        result[self.mask] = returns_to_go(self.rewards[self.mask], ends, gamma)
+        """(E, T) sum of the rewards from each step on, later ones discounted; 0 in the padding.
+
+        Rewards 1, 2, 3 and gamma 0.9 give 5.23, 4.7, 3.
+        """
+        if not 0.0 <= gamma <= 1.0:
+            raise InputError(f"gamma must be in 0..1, got {gamma}")
+        result = np.where(self.mask, self.rewards, 0.0)
+        for step in range(result.shape[1] - 2, -1, -1):
+            result[:, step] += gamma * result[:, step + 1]
         return result
 
 
@@ -305,6 +259,14 @@ class Windows:
     def sample(self, seed: int, update: int, batch_size: int) -> IntArray:
         """Return which windows an update trains on; see `draw_windows`."""
         return draw_windows(len(self), seed, update, batch_size)
+
+
+def _padded(parts: Sequence[NDArray[Any]], shape: tuple[int, int]) -> NDArray[Any]:
+    """Return the (T, ...) parts of E episodes as (E, T, ...), with zeros on the right."""
+    together = np.zeros((*shape, *parts[0].shape[1:]), parts[0].dtype)
+    for row, part in enumerate(parts):
+        together[row, : len(part)] = part
+    return together
 
 
 def draw_windows(num_windows: int, seed: int, update: int, batch_size: int) -> IntArray:
