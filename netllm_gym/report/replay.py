@@ -5,8 +5,7 @@ such as `abr.py`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -16,7 +15,7 @@ from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation.rollout import rollout
 from netllm_gym.evaluation.tables import Row, Table
-from netllm_gym.policies.loading import LoadedPolicy, check_names, load_policy
+from netllm_gym.policies.loading import check_names, load_policy
 from netllm_gym.pools.episode import Episode
 from netllm_gym.problems.index import find_problem
 from netllm_gym.problems.problem import ControlProblem, Problem
@@ -170,21 +169,45 @@ class Pictures(ABC):
             InputError: If a policy or the case is not on this machine, or is not the table's.
         """
         problem = find_problem(table.problem)
-        loaded = _load_players(table, policies, self.replayable(problem))
-        with _hint_at_play_none():
+        if not 1 <= len(policies) <= 2:
+            raise InputError(f"play must name one or two policies, got {len(policies)}")
+        may_name = self.replayable(problem)
+        unknown = sorted(set(table.case) - set(may_name))
+        if unknown:
+            raise InputError(
+                f"case must be {' and '.join(may_name)} alone to be played again, "
+                f"got {unknown[0]}; --play none leaves it out"
+            )
+        loaded = [load_policy(policy, table.problem) for policy in policies]
+        try:
             case = self.open(problem, problem.case_from_text(table.case))
-        episodes = self.episodes(case, table.rows[0].n)
+            episodes = self.episodes(case, table.rows[0].n)
+            if len(episodes) != table.rows[0].n:
+                raise InputError(
+                    f"case must have the table's {table.rows[0].n} {problem.sample}s, "
+                    f"got {len(episodes)} on this machine"
+                )
+        except InputError as error:
+            raise InputError(f"{error}; --play none leaves the played episode out") from None
         actors = [policy.factory(case) for policy in loaded]
         for actor in actors:
             if hasattr(actor, "limits"):
                 raise InputError(f"play must name policies that play, got {actor.name}, a limit")
-        chosen = _choose_episode(table, [actor.name for actor in actors], number, len(episodes))
-        episode, sides = episodes[chosen.number], []
-        for actor, style in zip(actors, chosen.styles, strict=True):
-            value, record = self.play_one(problem, case, actor, episode)
-            sides.append(Side(actor.name, style, value, chosen.in_table.get(actor.name), record))
-        described = self.describe(case, episode)
-        return Replay(table.problem, chosen.number, described, chosen.why, tuple(sides))
+        check_names(actor.name for actor in actors)
+        rows = [next((row for row in table.rows if row.policy == a.name), None) for a in actors]
+        why = "as asked"
+        if number is None:
+            number, why = _median_episode(rows)
+        if not 0 <= number < len(episodes):
+            raise InputError(f"episode must be in 0..{len(episodes) - 1}, got {number}")
+        sides = []
+        for place, (actor, row) in enumerate(zip(actors, rows, strict=True)):
+            value, record = self.play_one(problem, case, actor, episodes[number])
+            in_table = row.per_episode[number] if row is not None else None
+            style = _style_of(table, actor.name, place)
+            sides.append(Side(actor.name, style, value, in_table, record))
+        described = self.describe(case, episodes[number])
+        return Replay(table.problem, number, described, why, tuple(sides))
 
     def view(self, played: Replay) -> View:
         """Return what a page shows of a replay."""
@@ -262,71 +285,6 @@ def nameable_policies(table: Table) -> tuple[str, ...]:
     return (*[name for name in named if name not in bound][: 2 - len(bound)], *bound)
 
 
-class _Chosen(NamedTuple):
-    """The episode or window that is shown, and its values in the table."""
-
-    number: int
-    why: str
-    styles: list[str]  # of each policy
-    in_table: dict[str, float]  # of the policies that have a row
-
-
-def _load_players(
-    table: Table, policies: Sequence[str], may_name: Collection[str]
-) -> list[LoadedPolicy]:
-    """Load the one or two policies that are to be shown.
-
-    Args:
-        table: The table of the case.
-        policies: Names or folders of trained policies.
-        may_name: Parts that the case may have, so that an episode can be played again.
-    """
-    if not 1 <= len(policies) <= 2:
-        raise InputError(f"play must name one or two policies, got {len(policies)}")
-    unknown = sorted(set(table.case) - set(may_name))
-    if unknown:
-        raise InputError(
-            f"case must be {' and '.join(may_name)} alone to be played again, "
-            f"got {unknown[0]}; --play none leaves it out"
-        )
-    return [load_policy(policy, table.problem) for policy in policies]
-
-
-@contextmanager
-def _hint_at_play_none() -> Iterator[None]:
-    """Add to an error that `--play none` makes a report without a played episode."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{error}; --play none leaves the played episode out") from None
-
-
-def _choose_episode(table: Table, names: Sequence[str], number: int | None, found: int) -> _Chosen:
-    """Choose the episode, or window, that is shown.
-
-    Args:
-        table: The table of the case.
-        names: Names of the policies in tables.
-        number: Number that was asked for; None takes the median, as `Pictures.play` describes.
-        found: Number of episodes that the case has on this machine.
-    """
-    problem = find_problem(table.problem)
-    if found != table.rows[0].n:
-        raise InputError(
-            f"case must have the table's {table.rows[0].n} {problem.sample}s, "
-            f"got {found} on this machine; --play none leaves the played episode out"
-        )
-    check_names(names)
-    rows = [next((row for row in table.rows if row.policy == name), None) for name in names]
-    why = "as asked"
-    if number is None:
-        number, why = _median_episode(rows)
-    if not 0 <= number < found:
-        raise InputError(f"episode must be in 0..{found - 1}, got {number}")
-    in_table = {row.policy: row.per_episode[number] for row in rows if row is not None}
-    return _Chosen(number, why, _side_styles(problem, table, names), in_table)
-
-
 def row_styles(rows: Sequence[Row], problem: Problem) -> list[str]:
     """Return the CSS classes of each row: a colour and a dash, or those of the bound."""
     others = iter(range(len(rows)))
@@ -337,11 +295,12 @@ def _style(number: int) -> str:
     return f"c{number % COLOURS} d{number // COLOURS % DASHES}"
 
 
-def _side_styles(problem: Problem, table: Table, names: Sequence[str]) -> list[str]:
-    """Return the styles of policies in the table; policies without a row get unused styles."""
+def _style_of(table: Table, policy: str, place: int) -> str:
+    """Return the style of a policy in the table; one without a row gets an unused style."""
     rows = ranked(table)
-    known = dict(zip([row.policy for row in rows], row_styles(rows, problem), strict=True))
-    return [known.get(name, _style(len(rows) + place)) for place, name in enumerate(names)]
+    styles = row_styles(rows, find_problem(table.problem))
+    known = {row.policy: style for row, style in zip(rows, styles, strict=True)}
+    return known.get(policy, _style(len(rows) + place))
 
 
 def _median_episode(rows: Sequence[Row | None]) -> tuple[int, str]:

@@ -1,7 +1,12 @@
 """Tables as text."""
 
+from dataclasses import replace
+from pathlib import Path
+
 from netllm_gym.evaluation.tables import Row, Table
 from netllm_gym.problems.index import find_problem
+
+LONGEST_TITLE = 80  # characters
 
 
 def render_table(table: Table) -> str:
@@ -59,6 +64,16 @@ def table_notes(table: Table) -> list[str]:
 def case_text(table: Table) -> str:
     """Return a table's case in one line, as "synthetic x 20 jobs"."""
     return " x ".join(_part_text(name, str(value)) for name, value in table.case.items())
+
+
+def title_text(table: Table) -> str:
+    """Return a table's case as a title of at most `LONGEST_TITLE` characters.
+
+    Of paths only the last part is named; the notes of the table have the whole.
+    """
+    parts = {name: Path(str(value)).name or str(value) for name, value in table.case.items()}
+    title = case_text(replace(table, case=parts))
+    return title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 3]}..."
 
 
 def _part_text(name: str, value: str) -> str:
