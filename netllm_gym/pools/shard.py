@@ -124,39 +124,22 @@ def pack_shard(episodes: Sequence[Episode], codec: Codec) -> PackedShard:
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """E episodes, S steps in all, in memory; the arrays cannot be written to.
+    """E episodes, S steps in all, in memory; the arrays cannot be written to."""
 
-    Attributes:
-        path: Where it was read from.
-        policies: Names of the policies in it.
-        policy: (E,) index into `policies`.
-        lengths: (E,) steps of each episode.
-        seeds: (E,) seed of each episode.
-        terminated: (E,) bool.
-        truncated: (E,) bool.
-        cases: Per field of the case, E values.
-        actions: (S,) int64, or (S, parts).
-        rewards: (S,) float64.
-        infos: (S,) float64 each.
-        columns: Observations taken apart, (rows, ...) each.
-        expert_actions: (S,) int64, or (S, parts); None where no expert was asked.
-        offsets: (E + 1,) where each episode begins in each column.
-    """
-
-    path: Path
+    path: Path  # where it was read from
     policies: tuple[str, ...]
-    policy: IntArray
-    lengths: IntArray
-    seeds: IntArray
-    terminated: BoolArray
-    truncated: BoolArray
-    cases: Mapping[str, Sequence[str | int]]
-    actions: IntArray
-    rewards: FloatArray
-    infos: Mapping[str, FloatArray]
-    columns: Mapping[str, Column]
-    expert_actions: IntArray | None
-    offsets: Mapping[str, IntArray]
+    policy: IntArray  # (E,) index into `policies`
+    lengths: IntArray  # (E,) steps of each episode
+    seeds: IntArray  # (E,)
+    terminated: BoolArray  # (E,)
+    truncated: BoolArray  # (E,)
+    cases: Mapping[str, Sequence[str | int]]  # E values of each field
+    actions: IntArray  # (S,) or (S, parts)
+    rewards: FloatArray  # (S,)
+    infos: Mapping[str, FloatArray]  # (S,) each
+    columns: Mapping[str, Column]  # (rows, ...) each: observations taken apart
+    expert_actions: IntArray | None  # as actions; None where no expert was asked
+    offsets: Mapping[str, IntArray]  # (E + 1,) where each episode begins in each column
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -324,15 +307,9 @@ def _checked(
     below: int | None = None,
     flat: bool = True,
 ) -> Column:
-    """Check a column of a shard, and return it; whole numbers become int64.
+    """Check a column, and return it; whole numbers (kind `i`) become int64.
 
-    Args:
-        name: Its name.
-        values: The column.
-        kind: `i` for whole numbers of any width, `f` for float64, `b` for bool.
-        num_rows: How many rows it must have.
-        below: Of an index: how many things it points at.
-        flat: Whether it must have one dimension.
+    Kinds `f` and `b` are float64 and bool. `below` bounds an index.
     """
     wanted = {"i": "whole numbers", "f": "float64", "b": "bool"}[kind]
     if values.dtype.kind != kind or (kind == "f" and values.dtype != np.float64):

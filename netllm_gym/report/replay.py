@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from netllm_gym.envs.curves import Mark
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation.rollout import rollout
@@ -19,7 +20,7 @@ from netllm_gym.policies.loading import check_names, load_policy
 from netllm_gym.pools.episode import Episode
 from netllm_gym.problems.index import find_problem
 from netllm_gym.problems.problem import ControlProblem, Problem
-from netllm_gym.report.charts import Chart
+from netllm_gym.report.charts import Chart, nice_axis
 from netllm_gym.report.text import ranked
 
 SAME = 1e-6  # the metric of one episode, played twice, may differ by rounding
@@ -28,21 +29,13 @@ COLOURS, DASHES = 6, 4  # of lines, as in report.css; more rows than their produ
 
 @dataclass(frozen=True)
 class Side:
-    """The episode as one policy played it.
-
-    Attributes:
-        policy: Name of the policy.
-        style: CSS classes of its lines.
-        value: Value of the metric.
-        in_table: The value in the table; None if the policy has no row there.
-        record: Data from which the problem draws its charts.
-    """
+    """The episode as one policy played it."""
 
     policy: str
-    style: str
-    value: float
-    in_table: float | None
-    record: Any
+    style: str  # CSS classes of its lines
+    value: float  # of the metric
+    in_table: float | None  # the value there; None if the policy has no row
+    record: Any  # from which the problem draws its charts
 
     @property
     def differs(self) -> bool:
@@ -52,21 +45,13 @@ class Side:
 
 @dataclass(frozen=True)
 class Replay:
-    """One episode, played by one or two policies.
-
-    Attributes:
-        problem: Short name of the problem.
-        number: Number of the episode in the case, from 0.
-        described: The episode in words.
-        chosen: Why this episode was chosen.
-        sides: The episode as each policy played it.
-    """
+    """One episode, played by one or two policies."""
 
     problem: str
-    number: int
+    number: int  # in the case, from 0
     described: str
-    chosen: str
-    sides: tuple[Side, ...]
+    chosen: str  # why this one
+    sides: tuple[Side, ...]  # of each policy
 
 
 class Key(NamedTuple):
@@ -97,18 +82,45 @@ class View(NamedTuple):
     sides: tuple[SideView, ...]
 
 
+class Panel(NamedTuple):
+    """A chart of one policy, which has its axes in common with those of the others."""
+
+    title: str  # text for readers who cannot see it
+    y_label: str
+    marks: tuple[Mark, ...]
+    height: str  # `middle` or `low`
+    top: float | None = None  # what the vertical axis must reach; None takes the highest value
+
+    @property
+    def highest(self) -> float:
+        """What the vertical axis must reach."""
+        return self.top or max(float(mark.y.max(initial=0.0)) for mark in self.marks)
+
+
 class Drawing(NamedTuple):
-    """The charts of a replay.
+    """The charts of a replay."""
 
-    Attributes:
-        sides: Charts of each policy.
-        charts: Charts of all policies together, in which each policy has the style of its side.
-        note: A sentence about the charts.
-    """
+    sides: Sequence[Sequence[Panel]]  # of each policy, one below the other; axes begin at 0
+    x_label: str = "seconds since the episode began"  # of the panels
+    charts: tuple[Chart, ...] = ()  # of all policies together, in the styles of their sides
+    note: str = ""  # a sentence about the charts
 
-    sides: Sequence[tuple[Chart, ...]]
-    charts: tuple[Chart, ...] = ()
-    note: str = ""
+    def side_charts(self) -> list[tuple[Chart, ...]]:
+        """Return the charts of each policy, on common axes."""
+        marks = [mark for side in self.sides for panel in side for mark in panel.marks]
+        x = nice_axis(0.0, max(mark.x.max(initial=0.0) for mark in marks), widen=False)
+        rows: list[list[Chart]] = []
+        for panels in zip(*self.sides, strict=True):
+            about = 3 if panels[0].height == "low" else 5
+            y = nice_axis(0.0, max(panel.highest for panel in panels), about)
+            x_label = self.x_label if len(rows) == len(self.sides[0]) - 1 else ""
+            rows.append(
+                [
+                    Chart(each.title, x, y, x_label, each.y_label, each.marks, each.height)
+                    for each in panels
+                ]
+            )
+        return list(zip(*rows, strict=True))
 
 
 class Pictures(ABC):
@@ -222,7 +234,7 @@ class Pictures(ABC):
                 if side.differs
                 else "",
             )
-            for side, charts in zip(played.sides, drawn.sides, strict=True)
+            for side, charts in zip(played.sides, drawn.side_charts(), strict=True)
         )
         words = f"{sample.capitalize()} {played.number}, {played.chosen}: {played.described}. "
         keys = [Key(side.style, side.policy) for side in played.sides] if drawn.charts else []

@@ -12,8 +12,8 @@ from netllm_gym.data.vp.viewport import FREQUENCY_HZ, ViewportWindows
 from netllm_gym.envs.curves import line
 from netllm_gym.errors import InputError
 from netllm_gym.problems.problem import PredictionProblem, Problem
-from netllm_gym.report.charts import Axis, Chart, nice_axis
-from netllm_gym.report.replay import Drawing, Key, Pictures, Replay, Side
+from netllm_gym.report.charts import Chart, nice_axis
+from netllm_gym.report.replay import Drawing, Key, Panel, Pictures, Replay, Side
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,9 @@ class VPPictures(Pictures):
 
     def draw(self, played: Replay) -> Drawing:
         """Draw the paths of all predictors, and the error of each by horizon; see the base."""
-        records: list[PredictedWindow] = [side.record for side in played.sides]
-        ahead_s = np.arange(1, len(records[0].truth) + 1) / FREQUENCY_HZ
-        time = nice_axis(0.0, float(ahead_s[-1]), widen=False)
-        error = nice_axis(0.0, max(float(each.error_deg.max()) for each in records), 3)
         return Drawing(
-            [(_errors(side, time, error, ahead_s),) for side in played.sides],
+            [(_errors(side),) for side in played.sides],
+            x_label="seconds ahead",
             charts=(_paths(played),),
             note="Headings are counted from the video's front, and go on beyond 180 where the head "
             "turned past the back; every path begins at the last viewport that was seen.",
@@ -133,15 +130,12 @@ def _paths(played: Replay) -> Chart:
     )
 
 
-def _errors(side: Side, time: Axis, error: Axis, ahead_s: FloatArray) -> Chart:
-    record: PredictedWindow = side.record
-    return Chart(
-        title=f"{side.policy}: error at each future sample, {record.error_deg[-1]:.1f} degrees at "
-        "the end",
-        x=time,
-        y=error,
-        x_label="seconds ahead",
+def _errors(side: Side) -> Panel:
+    error_deg = side.record.error_deg
+    ahead_s = np.arange(1, len(error_deg) + 1) / FREQUENCY_HZ
+    return Panel(
+        f"{side.policy}: error at each future sample, {error_deg[-1]:.1f} degrees at the end",
         y_label="error, degrees",
-        marks=(line(side.style, ahead_s, record.error_deg),),
+        marks=(line(side.style, ahead_s, error_deg),),
         height="low",
     )
