@@ -170,10 +170,7 @@ def _check_roles(
 def check_answers_anywhere(role: str, policy: LoadedPolicy, env: Any) -> None:
     """Refuse a policy that cannot be asked in an episode that another policy plays.
 
-    Args:
-        role: What an error calls it.
-        policy: The policy.
-        env: An environment of one row to build it for.
+    It is built for `env`, an environment of one row; an error calls it by its `role`.
     """
     actor = policy.factory(env)
     if hasattr(actor, "limits") or getattr(actor, "needs_own_episodes", False):

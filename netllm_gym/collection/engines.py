@@ -6,7 +6,6 @@ killed while it writes a result can leave the reader waiting for the rest of it.
 a pool has a process and a pipe of its own.
 """
 
-import copy
 import os
 import signal
 import threading
@@ -15,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from queue import SimpleQueue
 from traceback import format_exc
 from typing import Any, NamedTuple, TypeVar
@@ -53,7 +53,7 @@ def map_in_order(
         connection = idle.get()
         try:
             connection.send(task)
-            answer = connection.recv()
+            answer: _Answer = ForkingPickler.loads(connection.recv_bytes())
         except (EOFError, OSError):
             raise ChildProcessError(
                 "a process was killed, perhaps for its memory: "
@@ -104,27 +104,21 @@ def _run_worker(function: Callable[[Any], Any], connection: "Connection[Any, Any
     threading.Thread(target=exit_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):  # the parent has closed the pipe
         while True:
-            answer = _answer_of(function, connection.recv())
-            try:
-                connection.send(answer)
-            except OSError:
-                raise
-            except Exception:  # the result cannot be pickled, and nothing was sent yet
-                traceback = format_exc()
-                connection.send(_Answer(None, RuntimeError(traceback), traceback))
+            connection.send_bytes(_answer_of(function, connection.recv()))
 
 
-def _answer_of(function: Callable[[Any], Any], task: Any) -> _Answer:
-    """Call the function, and return its result or its error."""
+def _answer_of(function: Callable[[Any], Any], task: Any) -> memoryview:
+    """Call the function, and return its result or its error, pickled."""
     try:
-        return _Answer(function(task))
+        return ForkingPickler.dumps(_Answer(function(task)))
     except Exception as error:
-        traceback = format_exc()
+        told = format_exc()
         try:
-            copy.copy(error)  # made anew from its parts, as unpickling will do
+            answer = ForkingPickler.dumps(_Answer(None, error, told))
+            ForkingPickler.loads(answer)  # some errors cannot be made again
         except Exception:
-            return _Answer(None, RuntimeError(traceback), traceback)
-        return _Answer(None, error, traceback)
+            return ForkingPickler.dumps(_Answer(None, RuntimeError(told), told))
+        return answer
 
 
 @contextmanager

@@ -28,14 +28,8 @@ def check_can_draw() -> None:
 class TwoPanels:
     """A figure of two panels on one time axis that is drawn frame after frame, without a display.
 
-    The axes are made once, because that takes longer than drawing what changes.
-
-    Args:
-        labels: Of the vertical axes of the upper and the lower panel.
-        height_ratios: Of the two panels.
-        gap: Space between them, as a share of their mean height.
-        legend: Handles of matplotlib.
-        looks: Style of a mark -> what matplotlib is told of it.
+    The axes are made once, because that takes longer than drawing what changes. `looks` says what
+    matplotlib is told of each style of a mark, and `gap` is a share of the panels' mean height.
     """
 
     def __init__(

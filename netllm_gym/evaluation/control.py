@@ -23,13 +23,7 @@ MOST_ROWS = 256  # episodes that are played side by side
 class PlayedCase:
     """The episodes of a case, and the policies that play them; see `evaluate.py:Case`.
 
-    Args:
-        problem: The problem.
-        policies: At least one that plays. All are built at once, so that a wrong one is refused
-            before any plays.
-        case: Arguments of the environment.
-        seed: Of the first episode.
-        episodes: Play at least so many; a case has a number of its own.
+    All policies are built at once, so that a wrong one is refused before any plays.
     """
 
     groups_text = ""

@@ -44,12 +44,9 @@ def predict(
     windows: ViewportWindows,
     on_windows: Callable[[int], None] = lambda done: None,
 ) -> Predictions:
-    """Show a predictor all histories.
+    """Show a predictor, which was built for these windows, all histories.
 
-    Args:
-        predictor: Built for these windows.
-        windows: The windows whose futures are predicted.
-        on_windows: Told how many windows are done.
+    `on_windows` is told how many windows are done.
 
     Raises:
         InputError: If a prediction is not finite, or of another shape.
@@ -70,13 +67,7 @@ def predict(
 
 
 class PredictedCase:
-    """The windows of a case, and the predictors of their futures; see `evaluate.py:Case`.
-
-    Args:
-        problem: The problem.
-        predictors: At least one.
-        case: Arguments of the windows.
-    """
+    """The windows of a case, and the predictors of their futures; see `evaluate.py:Case`."""
 
     def __init__(
         self,

@@ -62,13 +62,7 @@ COLUMNS = {**STEP_COLUMNS, **JOB_COLUMNS, **STAGE_COLUMNS, **SERIES_COLUMNS, **O
 
 
 def to_columns(observations: ClusterView) -> dict[str, NDArray[Any]]:
-    """Turn the observations of an episode into columns.
-
-    Args:
-        observations: T rows, the decisions of one whole episode.
-
-    Returns:
-        The columns of `COLUMNS`.
+    """Turn the observations of one whole episode, a row per decision, into those of `COLUMNS`.
 
     Raises:
         InputError: If the views are not what `from_columns` would rebuild: jobs must keep their
@@ -117,10 +111,7 @@ def to_columns(observations: ClusterView) -> dict[str, NDArray[Any]]:
 
 
 def from_columns(columns: Columns) -> ClusterView:
-    """Rebuild the observations of an episode.
-
-    Args:
-        columns: As `to_columns` returns them; whole numbers may be of a narrower type.
+    """Rebuild the observations of an episode; whole numbers may be of a narrower type.
 
     Raises:
         InputError: If a column is missing, has another shape or type, or contradicts the others.

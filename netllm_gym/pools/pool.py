@@ -13,8 +13,10 @@ shard that does not match its hash is refused before it is parsed.
 import hashlib
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
@@ -31,7 +33,6 @@ from netllm_gym.pools.shard import (
     PackedShard,
     Shard,
     codec_of,
-    offsets_of,
     pack_shard,
     parse_shard,
 )
@@ -226,15 +227,15 @@ class ExperiencePool:
         )
 
     @cached_property
-    def _begins(self) -> IntArray:  # (shards + 1,) episodes before each shard
-        return offsets_of(np.array([entry.num_episodes for entry in self._meta.shards]))
+    def _begins(self) -> list[int]:  # episodes before each shard
+        return [0, *accumulate(entry.num_episodes for entry in self._meta.shards)]
 
     def _episode(self, index: int) -> Episode:
-        place = int(np.searchsorted(self._begins, index, side="right")) - 1
+        place = bisect_right(self._begins, index) - 1
         if self._held is None or self._held[0] != place:
             self._held = None  # free it first
             self._held = (place, self._read(place))
-        return self._held[1].episode(index - int(self._begins[place]), self.codec)
+        return self._held[1].episode(index - self._begins[place], self.codec)
 
     def _read(self, place: int) -> Shard:
         entry = self._meta.shards[place]
@@ -270,12 +271,6 @@ class PoolEpisodes(Sequence[Episode]):
         if isinstance(index, slice):
             return [self._pool._episode(one) for one in range(*index.indices(len(self)))]
         return self._pool._episode(range(len(self))[index])
-
-    def __iter__(self) -> Iterator[Episode]:
-        for shard in self._pool.shards():
-            for index in range(len(shard)):
-                yield shard.episode(index, self._pool.codec)
-            del shard  # before the next one is read
 
 
 # Writing -----------------------------------------------------------------------------------------

@@ -64,9 +64,7 @@ class PaddedEpisodes:
     ) -> "PaddedEpisodes":
         """Pad the episodes of pools, one pool after the other, shard by shard.
 
-        Args:
-            pools: The pools to read.
-            policies: Keep only the episodes of these policies; None keeps all.
+        `policies` keeps only the episodes of these; None keeps all.
         """
         there = sorted({name for pool in pools for name in pool.policies})
         for name in policies or ():
@@ -270,19 +268,11 @@ def _padded(parts: Sequence[NDArray[Any]], shape: tuple[int, int]) -> NDArray[An
 
 
 def draw_windows(num_windows: int, seed: int, update: int, batch_size: int) -> IntArray:
-    """Return the windows that an update trains on. The result depends on the arguments alone.
+    """Return (batch_size,) indices of the windows that an update, from 0, trains on.
 
-    All windows are shuffled anew in each pass, and each is taken once per pass. So a run that was
-    stopped resumes with the batches that it would have seen.
-
-    Args:
-        num_windows: Number of all windows.
-        seed: Seed of the run.
-        update: Number of the update, from 0.
-        batch_size: B, the number of windows to draw.
-
-    Returns:
-        (B,) indices of windows.
+    All windows are shuffled anew in each pass, and each is taken once per pass. The result depends
+    on the arguments alone, so a run that was stopped resumes with the batches that it would have
+    seen.
     """
     if batch_size < 1 or seed < 0 or update < 0:
         raise InputError(

@@ -98,11 +98,11 @@ def test_nobody_idles_while_results_are_handed_out(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "sentence"),
-    [("error", "StubbornError: one"), ("result", "cannot pickle")],
+    ("kind", "error", "sentence"),
+    [("error", RuntimeError, "StubbornError: one"), ("result", TypeError, "cannot pickle")],
 )
-def test_what_cannot_travel_is_told_as_it_is(kind, sentence):
-    with pytest.raises(RuntimeError, match=sentence):
+def test_what_cannot_travel_is_told_as_it_is(kind, error, sentence):
+    with pytest.raises(error, match=sentence):
         list(map_in_order(cannot_travel, [kind], 2))
     assert not multiprocessing.active_children()
 
