@@ -69,8 +69,8 @@ class PlayedCase:
         """Let a policy play all episodes."""
         problem, policy, actor = self._problem, self._policies[place], self._actors[place]
         if hasattr(actor, "limits"):
-            components: dict[str, float | None] = dict.fromkeys(problem.components)
-            return row_of(problem, actor.name, actor.limits(self._plan), components=components)
+            nothing = dict.fromkeys(problem.components)
+            return row_of(problem, actor.name, actor.limits(self._plan), components=nothing)
         warm_up(policy.factory(self._probe), self._probe, self._plan[0])
         outcome = rollout(actor, self._envs[place], self._plan, on_step, keep_observations=False)
         episodes = outcome.episodes

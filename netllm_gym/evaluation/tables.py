@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
@@ -36,7 +36,7 @@ class Versus(TypedDict):
     ci95: Interval | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One policy's result on a case.
 
@@ -61,14 +61,14 @@ class Row:
     policy: Name
     metric: Line
     mean: Number
-    ci95: Interval | None
+    ci95: Interval | None = None
     n: int
     per_episode: Numbers
-    decision_ms: Number | None
+    decision_ms: Number | None = None
     components: dict[str, Number | None]
-    trained_on: Line
-    versus: Versus | None
-    upper_bound: Number | None
+    trained_on: Line = ""
+    versus: Versus | None = None
+    upper_bound: Number | None = None
     by_step: Numbers | None = None
 
 
@@ -105,31 +105,18 @@ class Table:
         return json.dumps(asdict(self), indent=1) + "\n"
 
 
-def row_of(
-    problem: Problem,
-    policy: str,
-    values: FloatArray,
-    *,
-    components: dict[str, float | None],
-    decision_ms: float | None = None,
-    trained_on: str = "",
-    upper_bound: float | None = None,
-    by_step: list[float] | None = None,
-) -> Row:
-    """Return the row of a policy with these (E,) values of the metric, without intervals."""
+def row_of(problem: Problem, policy: str, values: FloatArray, **told: Any) -> Row:
+    """Return the row of a policy with these (E,) values of the metric, without intervals.
+
+    `told` has the other fields of the row.
+    """
     return Row(
         policy=policy,
         metric=problem.metric,
         mean=float(values.mean()),
-        ci95=None,
         n=len(values),
         per_episode=values.tolist(),
-        decision_ms=decision_ms,
-        components=components,
-        trained_on=trained_on,
-        versus=None,
-        upper_bound=upper_bound,
-        by_step=by_step,
+        **told,
     )
 
 

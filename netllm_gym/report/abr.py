@@ -13,15 +13,10 @@ from netllm_gym.report.replay import ControlPictures, Drawing, Key, Panel, Repla
 
 @dataclass(frozen=True)
 class PlayedTrace:
-    """One trace as one policy played it.
-
-    Attributes:
-        playback: Its episode.
-        link: Capacity of the link on the clock of its episode.
-    """
+    """One trace as one policy played it."""
 
     playback: Playback
-    link: Steps
+    link: Steps  # its capacity on the clock of the episode
 
     @property
     def bitrate_mbps(self) -> float:

@@ -80,11 +80,7 @@ class Chart:
 def nice_axis(low: float, high: float, about: int = 5, widen: bool = True) -> Axis:
     """Return an axis over [low, high] with ticks at multiples of 1, 2 or 5 times a power of ten.
 
-    Args:
-        low: Lowest value that must lie on it.
-        high: Highest value that must lie on it.
-        about: Number of steps to aim at.
-        widen: Let the axis begin and end at a tick.
+    `about` is the number of steps to aim at; `widen` lets the axis begin and end at a tick.
     """
     room = max(abs(low), abs(high), 1e-9) * 1e-6
     if high - low < room:  # all values alike: still an axis

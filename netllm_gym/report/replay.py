@@ -183,22 +183,9 @@ class Pictures(ABC):
         problem = find_problem(table.problem)
         if not 1 <= len(policies) <= 2:
             raise InputError(f"play must name one or two policies, got {len(policies)}")
-        may_name = self.replayable(problem)
-        unknown = sorted(set(table.case) - set(may_name))
-        if unknown:
-            raise InputError(
-                f"case must be {' and '.join(may_name)} alone to be played again, "
-                f"got {unknown[0]}; --play none leaves it out"
-            )
         loaded = [load_policy(policy, table.problem) for policy in policies]
         try:
-            case = self.open(problem, problem.case_from_text(table.case))
-            episodes = self.episodes(case, table.rows[0].n)
-            if len(episodes) != table.rows[0].n:
-                raise InputError(
-                    f"case must have the table's {table.rows[0].n} {problem.sample}s, "
-                    f"got {len(episodes)} on this machine"
-                )
+            case, episodes = self._case_of(table, problem)
         except InputError as error:
             raise InputError(f"{error}; --play none leaves the played episode out") from None
         actors = [policy.factory(case) for policy in loaded]
@@ -220,6 +207,21 @@ class Pictures(ABC):
             sides.append(Side(actor.name, style, value, in_table, record))
         described = self.describe(case, episodes[number])
         return Replay(table.problem, number, described, why, tuple(sides))
+
+    def _case_of(self, table: Table, problem: Problem) -> tuple[Any, Sequence[Any]]:
+        """Return the case of a table and its episodes, if this machine has the same."""
+        may_name, count = self.replayable(problem), table.rows[0].n
+        for name in sorted(set(table.case) - set(may_name)):
+            parts = " and ".join(may_name)
+            raise InputError(f"case must be {parts} alone to be played again, got {name}")
+        case = self.open(problem, problem.case_from_text(table.case))
+        episodes = self.episodes(case, count)
+        if len(episodes) != count:
+            raise InputError(
+                f"case must have the table's {count} {problem.sample}s, got {len(episodes)} on "
+                "this machine"
+            )
+        return case, episodes
 
     def view(self, played: Replay) -> View:
         """Return what a page shows of a replay."""

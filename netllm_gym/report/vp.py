@@ -18,20 +18,15 @@ from netllm_gym.report.replay import Drawing, Key, Panel, Pictures, Replay, Side
 
 @dataclass(frozen=True)
 class PredictedWindow:
-    """One window as one predictor predicted it.
+    """One window as one predictor predicted it: headings and elevations in degrees.
 
-    Attributes:
-        history: (H, 2) heading and elevation in degrees; headings exceed 180 where the head
-            turned past the back, so that a path is one line.
-        truth: (F, 2) the true future.
-        predicted: (F, 2) the predicted future.
-        error_deg: (F,) mean error of roll, pitch and yaw at each future sample.
+    Headings exceed 180 where the head turned past the back, so that a path is one line.
     """
 
-    history: FloatArray
-    truth: FloatArray
-    predicted: FloatArray
-    error_deg: FloatArray
+    history: FloatArray  # (H, 2)
+    truth: FloatArray  # (F, 2)
+    predicted: FloatArray  # (F, 2)
+    error_deg: FloatArray  # (F,) mean of roll, pitch and yaw at each future sample
 
 
 class VPPictures(Pictures):

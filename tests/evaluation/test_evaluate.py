@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,6 +27,7 @@ from netllm_gym.problems.index import PROBLEMS
 from netllm_gym.report.html import render_report
 from netllm_gym.report.text import render_table
 from netllm_gym.version import __version__
+from tests.policies.made_folders import read_every_folder
 
 RECORDINGS = ("home", "home", "home", "train", "car")
 
@@ -152,24 +152,8 @@ def test_seeds_that_no_episode_can_have_are_refused():
 @pytest.fixture
 def fake_folder(monkeypatch):
     """Let every folder be read as a trained policy, which plays BBA."""
-    from netllm_gym.policies.llm import checkpoint
-
     told = {"traces": "made", "recordings": ["home"], "validation_recordings": ["car", "train"]}
-
-    def load(folder, *, sampled, name, device):
-        def factory(env):
-            policy = BBA(env)
-            policy.name = name
-            return policy
-
-        factory.config, factory.trained_on = SimpleNamespace(problem="abr"), told
-        factory.sampled = factory.draws_by_default = False
-        factory.name = name
-        return factory
-
-    monkeypatch.setattr(checkpoint, "load_llm_policy", load)
-    schema = "netllm_gym.policies.checkpoint.read_schema"
-    monkeypatch.setattr(schema, lambda folder: checkpoint.SCHEMA)
+    read_every_folder(monkeypatch, lambda name: told)
     return told
 
 
