@@ -39,8 +39,6 @@ from netllm_gym.pools.shard import (
 from netllm_gym.problems.index import find_control
 from netllm_gym.typed_json import short
 
-SHARD_COLUMNS = ("lengths", "seeds", "actions", "terminated", "truncated", "rewards")
-
 
 def shard_name(number: int) -> str:
     """Return the file name of a shard."""
@@ -156,7 +154,7 @@ class ExperiencePool:
         Raises:
             InputError: If some shards have them and others do not.
         """
-        asked = [shard.expert_actions is not None for shard in self.shards()]
+        asked = ["expert_actions" in shard.arrays for shard in self.shards()]
         if any(asked) and not all(asked):
             raise InputError(
                 f"{self.folder} must hold expert_actions in all shards or in none, "
@@ -190,12 +188,9 @@ class ExperiencePool:
         """
         parts: dict[str, list[Column]] = {name: [] for name in names}
         for shard in self.shards():
-            found = {name: getattr(shard, name) for name in SHARD_COLUMNS}
+            hidden = ("case.", "rows.")
+            found = {name: it for name, it in shard.arrays.items() if not name.startswith(hidden)}
             found["policy"] = self._pool_policy(shard)
-            if shard.expert_actions is not None:
-                found["expert_actions"] = shard.expert_actions
-            found |= {f"info.{name}": values for name, values in shard.infos.items()}
-            found |= {f"column.{name}": values for name, values in shard.columns.items()}
             for name in names:
                 if name not in found:
                     raise InputError(f"columns must be among {', '.join(found)}, got {name!r}")
@@ -208,9 +203,9 @@ class ExperiencePool:
         episodes, steps, paid = (np.zeros(len(names)) for _ in range(3))
         for shard in self.shards():
             policy = self._pool_policy(shard)
-            returns = np.add.reduceat(shard.rewards, shard.steps[:-1])
+            returns = np.add.reduceat(shard.arrays["rewards"], shard.begins)
             episodes += np.bincount(policy, minlength=len(names))
-            steps += np.bincount(policy, shard.lengths, minlength=len(names))
+            steps += np.bincount(policy, shard.arrays["lengths"], minlength=len(names))
             paid += np.bincount(policy, returns, minlength=len(names))
         rows = zip(names, episodes.tolist(), steps.tolist(), paid.tolist(), strict=True)
         return PoolSummary(
@@ -241,7 +236,7 @@ class ExperiencePool:
         entry = self._meta.shards[place]
         path = self.folder / shard_name(entry.number)
         shard = parse_shard(_read_whole(path, entry), path)
-        here = (len(shard), int(shard.lengths.sum()), shard.policies)
+        here = (len(shard), int(shard.arrays["lengths"].sum()), shard.policies)
         if here != (entry.num_episodes, entry.num_steps, entry.policies):
             raise InputError(
                 f"{path} must hold {entry.num_episodes} episodes, {entry.num_steps} steps "
@@ -251,7 +246,7 @@ class ExperiencePool:
 
     def _pool_policy(self, shard: Shard) -> IntArray:
         mine = [self.policies.index(name) for name in shard.policies]
-        return np.array(mine, np.int64)[shard.policy]
+        return np.array(mine, np.int64)[shard.arrays["policy"]]
 
 
 class PoolEpisodes(Sequence[Episode]):

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from netllm_gym.arrays import BoolArray, FloatArray, IntArray
+from netllm_gym.arrays import IntArray
 from netllm_gym.errors import InputError
 from netllm_gym.pools import arrays
 from netllm_gym.pools.episode import Episode
@@ -28,6 +28,31 @@ from netllm_gym.problems.problem import ControlProblem, imported
 DEFLATE_LEVEL = 1  # float columns hardly shrink further, and level 6 takes three times as long
 
 Column = NDArray[Any]
+
+
+class _Rule(NamedTuple):
+    """What holds of an array of a shard."""
+
+    kind: str  # i for whole numbers of any width, f for float64, b for bool; empty for any
+    rows: str  # E for one per episode, S for one per step; empty for any number
+    is_flat: bool = True
+    needed: bool = True
+
+
+RULES = {  # name of an array, or beginning of those of a group as in `info.qoe` -> its rule
+    "lengths": _Rule("i", "E"),  # steps of each episode
+    "seeds": _Rule("i", "E"),
+    "terminated": _Rule("b", "E"),
+    "truncated": _Rule("b", "E"),
+    "policy": _Rule("i", "E"),  # index into the names of the policies
+    "actions": _Rule("i", "S", is_flat=False),
+    "rewards": _Rule("f", "S"),
+    "expert_actions": _Rule("i", "S", is_flat=False, needed=False),
+    "case.": _Rule("i", "E", needed=False),
+    "info.": _Rule("f", "S", needed=False),
+    "column.": _Rule("", "", is_flat=False, needed=False),  # observations taken apart
+    "rows.": _Rule("i", "E", needed=False),  # of a column, where these are not the steps
+}
 
 
 class Codec(Protocol):
@@ -124,63 +149,80 @@ def pack_shard(episodes: Sequence[Episode], codec: Codec) -> PackedShard:
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """E episodes, S steps in all, in memory; the arrays cannot be written to."""
+    """E episodes, S steps in all, in memory; the arrays cannot be written to.
 
-    path: Path  # where it was read from
+    Attributes:
+        path: Where it was read from.
+        policies: Names of the policies in it, which `policy` among the arrays indexes.
+        texts: Field of a case -> the texts that its numbers index, or None if it is a number.
+        arrays: As in the file, see `RULES`; whole numbers are int64, except in columns.
+    """
+
+    path: Path
     policies: tuple[str, ...]
-    policy: IntArray  # (E,) index into `policies`
-    lengths: IntArray  # (E,) steps of each episode
-    seeds: IntArray  # (E,)
-    terminated: BoolArray  # (E,)
-    truncated: BoolArray  # (E,)
-    cases: Mapping[str, Sequence[str | int]]  # E values of each field
-    actions: IntArray  # (S,) or (S, parts)
-    rewards: FloatArray  # (S,)
-    infos: Mapping[str, FloatArray]  # (S,) each
-    columns: Mapping[str, Column]  # (rows, ...) each: observations taken apart
-    expert_actions: IntArray | None  # as actions; None where no expert was asked
-    offsets: Mapping[str, IntArray]  # (E + 1,) where each episode begins in each column
+    texts: Mapping[str, list[str] | None]
+    arrays: Mapping[str, Column]
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.arrays["lengths"])
+
+    def group(self, group: str) -> dict[str, Column]:
+        """Return the arrays of a group, such as `column`, by the rest of their names."""
+        pairs = [(name.partition("."), array) for name, array in self.arrays.items()]
+        return {short: array for (first, _, short), array in pairs if first == group}
 
     @cached_property
-    def steps(self) -> IntArray:
-        """(E + 1,) where each episode begins."""
-        return offsets_of(self.lengths)
+    def columns(self) -> dict[str, Column]:
+        """Observations taken apart, (rows, ...) each."""
+        return self.group("column")
+
+    @cached_property
+    def begins(self) -> IntArray:
+        """(E,) the first step of each episode."""
+        return _begins(self.arrays["lengths"])
 
     def episode(self, index: int, codec: Codec) -> Episode:
         """Rebuild one episode."""
-        fields, cuts = self._plain
-        terminated, truncated, policy, seed, begin, end = fields[index]
-        asked = self.expert_actions
-        columns = {
-            name: column[cuts[name][index] : cuts[name][index + 1]]
-            for name, column in self.columns.items()
-        }
+        told, cases, cuts = self._plain
+        steps = slice(told["begins"][index], told["begins"][index] + told["lengths"][index])
+        asked = self.arrays.get("expert_actions")
+        columns = {name: column[cuts[name][index]] for name, column in self.columns.items()}
         try:
             return Episode(
                 observations=codec.from_columns(columns),
-                actions=self.actions[begin:end],
-                rewards=self.rewards[begin:end],
-                terminated=terminated,
-                truncated=truncated,
-                policy=self.policies[policy],
-                seed=seed,
-                case={name: values[index] for name, values in self.cases.items()},
-                infos={name: values[begin:end] for name, values in self.infos.items()},
-                expert_actions=None if asked is None else asked[begin:end],
+                actions=self.arrays["actions"][steps],
+                rewards=self.arrays["rewards"][steps],
+                terminated=told["terminated"][index],
+                truncated=told["truncated"][index],
+                policy=self.policies[told["policy"][index]],
+                seed=told["seeds"][index],
+                case={name: values[index] for name, values in cases.items()},
+                infos={name: values[steps] for name, values in self._infos.items()},
+                expert_actions=None if asked is None else asked[steps],
             )
         except InputError as error:
             raise InputError(f"{self.path}: episode {index}: {error}") from None
 
     @cached_property
-    def _plain(self) -> tuple[list[tuple[Any, ...]], dict[str, list[int]]]:
+    def _plain(self) -> tuple[dict[str, Any], ...]:
         # As Python's own numbers: taking them out of arrays one by one costs more than the rest.
-        columns = (self.terminated, self.truncated, self.policy, self.seeds)
-        borders = (self.steps[:-1], self.steps[1:])
-        fields = zip(*(values.tolist() for values in (*columns, *borders)), strict=True)
-        return list(fields), {name: offset.tolist() for name, offset in self.offsets.items()}
+        names = ("lengths", "seeds", "terminated", "truncated", "policy")
+        told: dict[str, Any] = {name: self.arrays[name].tolist() for name in names}
+        told["begins"] = self.begins.tolist()
+        cases = {}
+        for name, numbers in self.group("case").items():
+            texts = self.texts[name]
+            cases[name] = [texts[number] if texts else number for number in numbers.tolist()]
+        cuts = {}
+        for name in self.columns:
+            rows = self.arrays.get(f"rows.{name}", self.arrays["lengths"])
+            pairs = zip(_begins(rows).tolist(), rows.tolist(), strict=True)
+            cuts[name] = [slice(begin, begin + count) for begin, count in pairs]
+        return told, cases, cuts
+
+    @cached_property
+    def _infos(self) -> dict[str, Column]:
+        return self.group("info")
 
 
 def parse_shard(data: bytes, path: Path) -> Shard:
@@ -196,11 +238,6 @@ def parse_shard(data: bytes, path: Path) -> Shard:
     except Exception as error:  # crafted zip, npy and JSON headers can raise nearly anything
         reason = str(error) or type(error).__name__
         raise InputError(f"{path} must be a shard of an experience pool: {reason}") from None
-
-
-def offsets_of(lengths: IntArray) -> IntArray:
-    """(E + 1,) where each of E parts begins, and where the last one ends."""
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
 # Inner parts -------------------------------------------------------------------------------------
@@ -243,88 +280,63 @@ def _narrow(values: IntArray) -> NDArray[Any]:
 
 def _parsed(arrays: dict[str, Column], path: Path) -> Shard:
     header = json.loads(arrays.pop("header").tobytes())
-    policies = tuple(header["policies"])
-    lengths = _checked("lengths", arrays.pop("lengths"), "i")
-    if not len(lengths) or lengths.min() < 1:
+    policies, texts = tuple(header["policies"]), header["case"]
+    lengths = arrays["lengths"]
+    if not lengths.size or lengths.min() < 1:
         raise InputError("lengths must be at least one, each at least 1")
-    num_episodes, num_steps = len(lengths), int(lengths.sum())
-
-    def take(name: str, kind: str, num_rows: int, **rules: Any) -> Column:
-        return _checked(name, arrays.pop(name), kind, num_rows, **rules)
-
-    def names_of(group: str) -> list[str]:
-        return [name.partition(".")[2] for name in arrays if name.startswith(f"{group}.")]
-
-    cases: dict[str, Sequence[str | int]] = {}
-    for name in names_of("case"):
-        texts = header["case"][name]
-        below = None if texts is None else len(texts)
-        numbers = take(f"case.{name}", "i", num_episodes, below=below).tolist()
-        cases[name] = numbers if texts is None else [texts[number] for number in numbers]
-    columns, offsets = {}, {}
-    for name in names_of("column"):
-        columns[name] = arrays.pop(f"column.{name}")
-        rows = lengths
-        if f"rows.{name}" in arrays:
-            rows = take(f"rows.{name}", "i", num_episodes)
-        if rows.min() < 0 or rows.sum() != len(columns[name]):
-            got = len(columns[name])
-            raise InputError(f"column.{name} must have {rows.sum()} rows, got {got}")
-        offsets[name] = offsets_of(rows)
-    actions, answers = take("actions", "i", num_steps, flat=False), None
-    if "expert_actions" in arrays:
-        answers = take("expert_actions", "i", num_steps, flat=False)
-        if answers.shape != actions.shape:
-            raise InputError(
-                f"expert_actions must have shape {actions.shape} as actions, got {answers.shape}"
-            )
-    shard = Shard(
-        path=path,
-        policies=policies,
-        policy=take("policy", "i", num_episodes, below=len(policies)),
-        lengths=lengths,
-        seeds=take("seeds", "i", num_episodes),
-        terminated=take("terminated", "b", num_episodes),
-        truncated=take("truncated", "b", num_episodes),
-        cases=cases,
-        actions=actions,
-        rewards=take("rewards", "f", num_steps),
-        infos={name: take(f"info.{name}", "f", num_steps) for name in names_of("info")},
-        columns=columns,
-        expert_actions=answers,
-        offsets=offsets,
-    )
-    if arrays:
-        raise InputError(f"must hold no more than that, got {next(iter(arrays))}")
-    return shard
+    num_rows = {"E": len(lengths), "S": int(lengths.sum())}
+    missing = [name for name, rule in RULES.items() if rule.needed and name not in arrays]
+    if missing:
+        raise InputError(f"must hold {missing[0]}")
+    checked = {}
+    for name, values in arrays.items():
+        group, dot, short = name.partition(".")
+        rule = RULES.get(group + dot)
+        if rule is None or (group == "rows" and f"column.{short}" not in arrays):
+            raise InputError(f"must hold no more than that, got {name}")
+        indexed = {"policy": policies, "case": texts.get(short)}.get(group)
+        checked[name] = _checked(name, values, rule, num_rows, indexed)
+    for name, column in checked.items():
+        if name.startswith("column."):
+            rows = checked.get(name.replace("column", "rows", 1), lengths)
+            if rows.min() < 0 or rows.sum() != len(column):
+                raise InputError(f"{name} must have {rows.sum()} rows, got {len(column)}")
+    actions, answers = checked["actions"], checked.get("expert_actions")
+    if answers is not None and answers.shape != actions.shape:
+        raise InputError(
+            f"expert_actions must have shape {actions.shape} as actions, got {answers.shape}"
+        )
+    return Shard(path, policies, texts, checked)
 
 
 def _checked(
     name: str,
     values: Column,
-    kind: str,
-    num_rows: int | None = None,
-    below: int | None = None,
-    flat: bool = True,
+    rule: _Rule,
+    num_rows: Mapping[str, int],
+    indexed: Sequence[str] | None,
 ) -> Column:
-    """Check a column, and return it; whole numbers (kind `i`) become int64.
-
-    Kinds `f` and `b` are float64 and bool. `below` bounds an index.
-    """
-    wanted = {"i": "whole numbers", "f": "float64", "b": "bool"}[kind]
-    if values.dtype.kind != kind or (kind == "f" and values.dtype != np.float64):
+    """Check an array, which may be an index into texts; whole numbers become int64."""
+    wanted = {"i": "whole numbers", "f": "float64", "b": "bool", "": "numbers"}[rule.kind]
+    if rule.kind not in ("", values.dtype.kind) or (rule.kind == "f" and values.itemsize != 8):
         raise InputError(f"{name} must be {wanted}, got {values.dtype} of {values.shape}")
-    if values.ndim < 1 or (flat and values.ndim > 1):
+    if values.ndim < 1 or (rule.is_flat and values.ndim > 1):
         raise InputError(f"{name} must have one dimension, got shape {values.shape}")
-    if num_rows is not None and len(values) != num_rows:
-        raise InputError(f"{name} must have {num_rows} rows, got {len(values)}")
-    if below is not None and not 0 <= int(values.min()) <= int(values.max()) < below:
-        raise InputError(f"{name} must be in 0..{below - 1}, got {values.min()}..{values.max()}")
-    if kind != "i":
+    if rule.rows and len(values) != num_rows[rule.rows]:
+        raise InputError(f"{name} must have {num_rows[rule.rows]} rows, got {len(values)}")
+    if indexed is not None and not 0 <= values.min() <= values.max() < len(indexed):
+        got = f"{values.min()}..{values.max()}"
+        raise InputError(f"{name} must be in 0..{len(indexed) - 1}, got {got}")
+    if rule.kind != "i":
         return values
     widened = values.astype(np.int64)
     widened.setflags(write=False)
     return widened
+
+
+def _begins(lengths: IntArray) -> IntArray:
+    """Return where each of some parts begins, which follow each other."""
+    return np.asarray(np.cumsum(lengths) - lengths, np.int64)
 
 
 def _zip(arrays: Mapping[str, Column]) -> bytes:
