@@ -165,7 +165,8 @@ def bench(
 
         def on_progress(policy: str, done: int, total: int, decisions: int) -> None:
             if not decisions:
-                progress.note(f"{policy} begins")
+                kept = "is kept from the unfinished run" if done == total else "begins"
+                progress.note(f"{policy} {kept}")
             progress.update(done, total, f"{policy}, {decisions} decisions")
 
         table = evaluate(

@@ -83,8 +83,8 @@ def evaluate(
         seed: Of the first episode. Policies that draw depend on it; what is played does not.
         device: Where trained policies run.
         episodes: Play at least so many; a case has a number of its own. Windows have no other.
-        on_progress: Told policy, episodes done, episodes in all and decisions so far, after each
-            decision.
+        on_progress: Told policy, episodes done, episodes in all and decisions so far, at the
+            beginning and after each decision; of a row that is kept, that all is done without any.
         versus: The one of `policies`, as given or by its name, that the others are compared with.
             None takes the best of those that are known as baselines: neither learned, nor a bound,
             nor a policy of your own that is not registered.
@@ -175,8 +175,6 @@ def _play_missing(
     errors: dict[str, BaseException] = {}
     failures: dict[str, str] = {}
     for place, name in enumerate(case.names):
-        if name in rows:
-            continue
         done = 0
 
         def on_step(now_done: int, decisions: int, name: str = name) -> None:
@@ -185,6 +183,9 @@ def _play_missing(
             if on_progress is not None:
                 on_progress(name, done, case.num_samples, decisions)
 
+        if name in rows:
+            on_step(case.num_samples, 0)
+            continue
         try:
             with time_limit(limit_s):
                 on_step(0, 0)
@@ -201,10 +202,11 @@ def _play_missing(
         if rows:
             _write(table, file)
     if all(row.decision_ms is None for row in table.rows):  # only limits are left
-        name, first = next(iter(errors.items()))
-        if isinstance(first, InputError | OSError | MemoryError | ImportError):
+        first = next(iter(errors.values()))
+        if len(errors) == 1 and isinstance(first, InputError | OSError | MemoryError | ImportError):
             raise first
-        raise InputError(f"policy {name} {failures[name]}") from first
+        told = "; ".join(f"{name}: {why}" for name, why in failures.items())
+        raise InputError(f"policies must finish, got {told}") from first
     return table
 
 
