@@ -21,9 +21,18 @@ MOST_ROWS = 256  # episodes that are played side by side
 
 
 class PlayedCase:
-    """The episodes of a case, and the policies that play them; see `evaluate.py:Case`.
+    """The episodes of a case, and the policies that play them.
 
     All policies are built at once, so that a wrong one is refused before any plays.
+
+    Attributes:
+        described: The parts of the case, as text.
+        names: What the built policies call themselves.
+        num_samples: E, the number of episodes.
+        groups: (E,) each: the number of each episode's group, for every way in which episodes are
+            not independent; known once a policy has played.
+        groups_text: In words, what the groups are; empty for what the problem says.
+        remarks: What was wrong with the data and was repaired or left out, a sentence each.
     """
 
     groups_text = ""
@@ -66,7 +75,7 @@ class PlayedCase:
         return [*self._plan, self._probe.provenance(self._plan)]
 
     def play(self, place: int, on_step: OnStep) -> Row:
-        """Let a policy play all episodes."""
+        """Let one of the policies play all episodes; return its row without intervals."""
         problem, policy, actor = self._problem, self._policies[place], self._actors[place]
         if hasattr(actor, "limits"):
             nothing = dict.fromkeys(problem.components)

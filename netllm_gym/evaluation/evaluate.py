@@ -6,19 +6,17 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from netllm_gym.arrays import IntArray
 from netllm_gym.configs import check
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation.control import PlayedCase
 from netllm_gym.evaluation.prediction import PredictedCase
 from netllm_gym.evaluation.provenance import code_version
-from netllm_gym.evaluation.rollout import OnStep
 from netllm_gym.evaluation.statistics import bootstrap
-from netllm_gym.evaluation.tables import Row, Table, Versus, read_table
+from netllm_gym.evaluation.tables import Table, Versus, read_table
 from netllm_gym.evaluation.time_limit import OutOfTime, check_time_limit, time_limit
 from netllm_gym.files import one_line, write_whole
 from netllm_gym.policies.loading import LoadedPolicy, check_names, resolve_policy
@@ -27,33 +25,7 @@ from netllm_gym.problems.problem import PredictionProblem, Problem
 
 # Told the policy that plays, its episodes that are done, all of them, and its decisions so far.
 OnProgress = Callable[[str, int, int, int], None]
-
-
-class Case(Protocol):
-    """What policies are evaluated on, and the policies, built for it.
-
-    Attributes:
-        described: The parts of the case, as text.
-        names: What the built policies call themselves.
-        num_samples: E, the number of episodes or windows.
-        groups: (E,) each: the number of each episode's group, for every way in which episodes are
-            not independent; known once a policy has played.
-        groups_text: In words, what the groups are; empty for what the problem says.
-        remarks: What was wrong with the data and was repaired or left out, a sentence each.
-    """
-
-    described: dict[str, str]
-    names: list[str]
-    num_samples: int
-    groups: tuple[IntArray, ...]
-    groups_text: str
-    remarks: Sequence[str]
-
-    def identity(self) -> Any:
-        """Return JSON values that say what is played, whatever its name."""
-
-    def play(self, place: int, on_step: OnStep) -> Row:
-        """Let one of the policies play, and return its row without intervals."""
+Case = PlayedCase | PredictedCase
 
 
 def evaluate(

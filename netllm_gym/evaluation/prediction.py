@@ -67,7 +67,7 @@ def predict(
 
 
 class PredictedCase:
-    """The windows of a case, and the predictors of their futures; see `evaluate.py:Case`."""
+    """The windows of a case, and the predictors of their futures; see `control.py:PlayedCase`."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class PredictedCase:
         return [sorted(each) for each in self._windows.recordings]
 
     def play(self, place: int, on_step: OnStep) -> Row:
-        """Let a predictor predict all windows."""
+        """Let one of the predictors predict all windows; return its row without intervals."""
         predictor = self._predictors[place]
         outcome = predict(predictor, self._windows, lambda done: on_step(done, done))
         scores = self._problem.score_predictions(outcome.predictions, self._windows)

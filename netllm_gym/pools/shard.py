@@ -179,7 +179,7 @@ class Shard:
     @cached_property
     def begins(self) -> IntArray:
         """(E,) the first step of each episode."""
-        return _begins(self.arrays["lengths"])
+        return begins_of(self.arrays["lengths"])
 
     def episode(self, index: int, codec: Codec) -> Episode:
         """Rebuild one episode."""
@@ -216,7 +216,7 @@ class Shard:
         cuts = {}
         for name in self.columns:
             rows = self.arrays.get(f"rows.{name}", self.arrays["lengths"])
-            pairs = zip(_begins(rows).tolist(), rows.tolist(), strict=True)
+            pairs = zip(begins_of(rows).tolist(), rows.tolist(), strict=True)
             cuts[name] = [slice(begin, begin + count) for begin, count in pairs]
         return told, cases, cuts
 
@@ -238,6 +238,11 @@ def parse_shard(data: bytes, path: Path) -> Shard:
     except Exception as error:  # crafted zip, npy and JSON headers can raise nearly anything
         reason = str(error) or type(error).__name__
         raise InputError(f"{path} must be a shard of an experience pool: {reason}") from None
+
+
+def begins_of(lengths: IntArray) -> IntArray:
+    """Return (K,) where each of K parts of these lengths begins, which follow each other."""
+    return np.asarray(np.cumsum(lengths) - lengths, np.int64)
 
 
 # Inner parts -------------------------------------------------------------------------------------
@@ -332,11 +337,6 @@ def _checked(
     widened = values.astype(np.int64)
     widened.setflags(write=False)
     return widened
-
-
-def _begins(lengths: IntArray) -> IntArray:
-    """Return where each of some parts begins, which follow each other."""
-    return np.asarray(np.cumsum(lengths) - lengths, np.int64)
 
 
 def _zip(arrays: Mapping[str, Column]) -> bytes:

@@ -18,6 +18,7 @@ from netllm_gym.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from netllm_gym.errors import InputError
 from netllm_gym.pools.episode import Episode
 from netllm_gym.pools.pool import ExperiencePool
+from netllm_gym.pools.shard import begins_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +150,7 @@ class PaddedEpisodes:
     @cached_property
     def first_row(self) -> IntArray:
         """(E,) index of the first step of each episode in `seen`."""
-        return np.asarray(np.cumsum(self.lengths) - self.lengths, np.int64)
+        return begins_of(self.lengths)
 
     @property
     def timesteps(self) -> IntArray:
@@ -219,7 +220,7 @@ class Windows:
         last_start = np.maximum(episodes.lengths - num_steps, 0)  # (E,)
         count = -(-last_start // stride) + 1  # (E,) windows of each episode, rounded up
         self.episode = np.repeat(np.arange(len(episodes)), count)
-        nth = np.arange(len(self.episode)) - np.repeat(np.cumsum(count) - count, count)
+        nth = np.arange(len(self.episode)) - np.repeat(begins_of(count), count)
         self.start = np.minimum(nth * stride, last_start[self.episode])
 
     def __len__(self) -> int:
