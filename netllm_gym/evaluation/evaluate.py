@@ -184,11 +184,11 @@ def _play_missing(
 
 def _reason(error: Exception) -> str:
     """Return an error of a policy as one sentence."""
-    if isinstance(error, InputError):
-        return str(error)
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    said = f"raised {type(error).__name__}: {one_line(error)}"
-    text = f"{said} ({Path(place.filename).name}, line {place.lineno})"
+    text = one_line(error)
+    if not isinstance(error, InputError):
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}, line {place.lineno}"
+        text = f"raised {type(error).__name__}: {text} ({where})"
     return "".join(each if each.isprintable() else "?" for each in text)
 
 

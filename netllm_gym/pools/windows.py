@@ -9,10 +9,11 @@ they belong to.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import NotRequired, TypedDict  # in Python itself from 3.11 on
 
 from netllm_gym.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from netllm_gym.errors import InputError
@@ -170,8 +171,8 @@ class PaddedEpisodes:
         return result
 
 
-class _Decisions(TypedDict):
-    """What every batch holds."""
+class Batch(TypedDict):
+    """B windows of T steps, valid steps first, zeros in the padding."""
 
     observations: Any  # (B, T, ...); of varying size: one row for each valid step, in this order
     actions: IntArray  # (B, T), or (B, T, parts): the actions that were taken
@@ -179,12 +180,7 @@ class _Decisions(TypedDict):
     returns: Float32Array  # (B, T)
     timesteps: IntArray  # (B, T) counted from the episode's beginning
     mask: BoolArray  # (B, T)
-
-
-class Batch(_Decisions, total=False):
-    """B windows of T steps, valid steps first, zeros in the padding."""
-
-    values: Float32Array  # (B, T, A) value of each action, if the pool has it
+    values: NotRequired[Float32Array]  # (B, T, A) value of each action, if the pool has it
 
 
 class Windows:
