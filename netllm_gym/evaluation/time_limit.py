@@ -39,10 +39,11 @@ def time_limit(limit_s: float | None) -> Iterator[None]:
     def ring(*_: Any) -> None:
         raise OutOfTime
 
-    before = signal.signal(signal.SIGALRM, ring)
+    handler = signal.signal(signal.SIGALRM, ring)
+    alarm = signal.setitimer(signal.ITIMER_REAL, limit_s, 1.0)
     try:
-        signal.setitimer(signal.ITIMER_REAL, limit_s, 1.0)
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, *alarm)  # that somebody else had set
