@@ -167,7 +167,8 @@ def bench(
             if not decisions:
                 kept = "is kept from the unfinished run" if done == total else "begins"
                 progress.note(f"{policy} {kept}")
-            progress.update(done, total, f"{policy}, {decisions} decisions")
+            else:
+                progress.update(done, total, f"{policy}, {decisions} decisions")
 
         table = evaluate(
             problem=row.name,

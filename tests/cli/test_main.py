@@ -50,7 +50,7 @@ def test_bench_shows_the_others_where_a_policy_fails(capsys, tmp_path, traces):
     assert printed.out.splitlines()[2].startswith("lowest")
     assert "bench: 2/2 episodes lowest, 94 decisions" in printed.err
     assert run([*arguments[:3], policies.partition(",")[0], *arguments[4:]]) == 2
-    assert "policies must finish, got failing: raised ZeroDivisionError" in capsys.readouterr().err
+    assert "policy failing raised ZeroDivisionError" in capsys.readouterr().err
 
 
 def test_collect_writes_a_pool(capsys, tmp_path, traces):
