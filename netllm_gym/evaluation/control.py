@@ -36,7 +36,6 @@ class PlayedCase:
     """
 
     groups_text = ""
-    remarks: Sequence[str] = ()
 
     def __init__(
         self,
@@ -66,6 +65,7 @@ class PlayedCase:
             raise InputError(f"policies must name one that plays, got {name}, a limit")
         asked = {**problem.default_case, **case}
         self.described = described({key: self._as_made(key, each) for key, each in asked.items()})
+        self.remarks = [*getattr(self._probe, "remarks", ())]
         self.names = [actor.name for actor in self._actors]
         self.num_samples = len(self._plan)
         self.groups: tuple[IntArray, ...] = ()
