@@ -1,4 +1,4 @@
-"""Write files and folders whole or not at all, and read JSON files.
+"""Write files and folders whole or not at all, one process at a time, and read files of anybody.
 
 A file is first written as `.NAME.part` in its folder and then renamed. The name is always the same,
 so that the next process finds and removes what a killed one has left.
@@ -6,26 +6,81 @@ Failures of the machine, such as a full disk or a folder without write permissio
 and the error names the file or folder that was to be written.
 """
 
+import errno
 import json
 import os
 import shutil
+import stat
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+from zipfile import ZipFile
 
 from netllm_gym.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+MOST_BYTES = 2**32  # of a file, and of what is inflated from an archive
+MOST_JSON_BYTES = 2**30
+_NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
+
+
+def open_regular(path: Path, most_bytes: int = MOST_BYTES) -> BinaryIO:
+    """Open a file of anybody, which might also be a pipe or a device without an end.
+
+    Raises:
+        InputError: If it is no regular file, or has more than `most_bytes`.
+        OSError: If it cannot be opened.
+    """
+    check_regular(path, most_bytes)
+    return path.open("rb")
+
+
+def check_regular(path: Path, most_bytes: int = MOST_BYTES) -> None:
+    """Raise `InputError` where `open_regular` does, for a file that a library opens."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
+        raise InputError(f"{path} must be a file, got {kind}")
+    if found.st_size > most_bytes:
+        raise InputError(f"{path} must have at most {most_bytes} bytes, got {found.st_size}")
+
+
+def read_regular(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """Return the bytes of a file of anybody, at most `most_bytes`; see `open_regular`."""
+    with open_regular(path, most_bytes) as file:
+        return file.read(most_bytes)  # it may have grown meanwhile
+
+
+def check_archive(archive: ZipFile, most_bytes: int) -> None:
+    """Refuse an archive that inflates to too much, or that has two members of one name.
+
+    Reading a member never gives more bytes than its entry says, so the entries can be trusted here.
+    """
+    members = archive.infolist()
+    names = {member.filename for member in members}
+    if len(names) < len(members):
+        raise InputError(f"members must have different names, got {len(members)} of {len(names)}")
+    inflated = sum(member.file_size for member in members)
+    if inflated > most_bytes:
+        raise InputError(f"members must have at most {most_bytes} bytes, got {inflated}")
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: If the content is not JSON.
+        InputError: If it is no file, or its content is not JSON.
         OSError: If the file cannot be read.
     """
+    data = read_regular(path, MOST_JSON_BYTES)
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(data)
     except (ValueError, RecursionError) as error:  # no JSON, no text, or nested without end
         raise InputError(f"{path} must be JSON, got {one_line(error)}") from None
 
@@ -79,6 +134,46 @@ def recover_folder(folder: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
     elif old.exists():
         old.replace(folder)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing to a folder, which is made if it does not exist.
+
+    The lock is the system's, on the folder itself: any death of this process frees it, and nothing
+    is left behind. A folder that was made and is still empty at the end is removed.
+
+    Raises:
+        InputError: If another process has the lock, or the path is that of a file.
+    """
+    check_can_be_folder("out", folder)
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = None if fcntl is None else os.open(folder, os.O_RDONLY)
+    try:
+        if handle is not None:
+            _lock(folder, handle)
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+        for each in made:
+            with suppress(OSError):  # it holds something
+                each.rmdir()
+
+
+def _lock(folder: Path, handle: int) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(
+            f"out must be written by one command at a time, got {folder}, "
+            "which is in use by another process"
+        ) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        warnings.warn(f"{folder} cannot be locked: run no other command on it", stacklevel=4)
 
 
 def part_of(path: Path) -> Path:

@@ -14,6 +14,7 @@ from netllm_gym.configs import check
 from netllm_gym.envs.plan import check_seeds
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation.rollout import rollout
+from netllm_gym.files import locked
 from netllm_gym.policies.loading import LoadedPolicy, check_names, resolve_policy
 from netllm_gym.pools.pool import ExperiencePool, PoolWriter
 from netllm_gym.pools.shard import PackedShard, codec_of, pack_shard
@@ -121,8 +122,9 @@ def collect(
         **_origin(teachers, others),
         **_custom_policies(names, teachers, others),
     }
-    writer = PoolWriter(out, problem, spec, plan)
-    _write_missing(writer, shards, workers, on_episode)
+    with locked(Path(out)):
+        writer = PoolWriter(out, problem, spec, plan)
+        _write_missing(writer, shards, workers, on_episode)
     return ExperiencePool.load(out, problem)
 
 

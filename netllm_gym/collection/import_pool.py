@@ -10,6 +10,7 @@ import numpy as np
 from netllm_gym.arrays import Float32Array
 from netllm_gym.envs.abr.observation import SIZES
 from netllm_gym.errors import InputError
+from netllm_gym.files import read_regular
 from netllm_gym.pools.episode import Episode
 from netllm_gym.pools.netllm_pool import read_netllm_pool
 from netllm_gym.pools.pool import ExperiencePool, PoolWriter
@@ -61,7 +62,7 @@ def import_netllm_pool(
         spec = {"id": problem.env_id, "arguments": arguments, "worlds": env.provenance([])}
     plan = {
         "imported": "pickled pool of NetLLM; seeds number the episodes",
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": hashlib.sha256(read_regular(path)).hexdigest(),
         "policies": [policy],
         "episodes": len(episodes),
         "num_shards": -(-len(episodes) // problem.shard_episodes),

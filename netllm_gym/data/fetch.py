@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 from netllm_gym.data.datasets import has_sha256
 from netllm_gym.data.published import PublishedFile, PublishedSet, published
 from netllm_gym.errors import InputError, MissingDataError
-from netllm_gym.files import one_line, read_json, write_whole
+from netllm_gym.files import one_line, read_json, read_regular, write_whole
 
 CONNECTIONS = 8  # at a time; the files are small, so a fetch is mostly waiting
 ATTEMPTS = 3
@@ -122,7 +122,7 @@ def _bringer(source: str, staging: Path, wanted: PublishedSet) -> Callable[[Publ
             raise MissingDataError(
                 f"{path} must be on this machine, got no such file: {_clone_words()}"
             )
-        data = path.read_bytes()
+        data = read_regular(path)
         if hashlib.sha256(data).hexdigest() != file.sha256:
             raise InputError(f"{path} must be the published file, got another: {_clone_words()}")
         (staging / file.target).parent.mkdir(parents=True, exist_ok=True)

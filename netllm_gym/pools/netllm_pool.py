@@ -18,6 +18,7 @@ import numpy as np
 
 from netllm_gym.data.pickled import ARRAY_NAMES, SCALAR_NAMES, Array, Instance, replay
 from netllm_gym.errors import InputError
+from netllm_gym.files import read_regular
 from netllm_gym.pools import abr
 from netllm_gym.pools.episode import Episode
 
@@ -40,7 +41,7 @@ def read_netllm_pool(path: Path, policy: str) -> list[Episode]:
     Raises:
         InputError: If the file is no such pool, or asks for a name that is not allowed.
     """
-    data = path.read_bytes()
+    data = read_regular(path)
     try:
         series = _series(replay(data, (_POOL, *ARRAY_NAMES, *SCALAR_NAMES)))
     except InputError as error:

@@ -23,7 +23,13 @@ import numpy as np
 
 from netllm_gym.arrays import IntArray
 from netllm_gym.errors import InputError
-from netllm_gym.files import check_can_be_folder, part_of, write_whole
+from netllm_gym.files import (
+    MOST_BYTES,
+    check_can_be_folder,
+    open_regular,
+    part_of,
+    write_whole,
+)
 from netllm_gym.pools.episode import Episode
 from netllm_gym.pools.meta import META, Meta, ShardEntry
 from netllm_gym.pools.shard import (
@@ -37,6 +43,8 @@ from netllm_gym.pools.shard import (
     parse_shard,
 )
 from netllm_gym.problems.index import find_control
+
+MOST_STEP_BYTES = 2**16  # inflated, of an observation and all that is kept beside it
 
 
 def shard_name(number: int) -> str:
@@ -243,7 +251,11 @@ class ExperiencePool:
     def _read(self, place: int) -> Shard:
         number = self._numbers[place]
         path, entry = self.folder / shard_name(number), self._meta.shards[number]
-        shard = parse_shard(_read_whole(path, entry), path)
+        shard = parse_shard(
+            _read_whole(path, entry),
+            path,
+            most_bytes=min(2**20 + entry.num_steps * MOST_STEP_BYTES, MOST_BYTES),
+        )
         here = (len(shard), int(shard.lengths.sum()), shard.policies)
         if here != (entry.num_episodes, entry.num_steps, entry.policies):
             raise InputError(
@@ -379,7 +391,8 @@ def _read_whole(path: Path, entry: ShardEntry) -> bytes:
     """Return the bytes of a shard, after their hash was checked."""
     advice = "run the command that made the pool once more, it writes only this shard anew"
     try:
-        data = path.read_bytes()
+        with open_regular(path) as file:
+            data = file.read(entry.num_bytes + 1)  # one more than all, so that more is noticed
     except FileNotFoundError:
         raise InputError(f"{path} must be in the pool, got no such file: {advice}") from None
     if len(data) < entry.num_bytes:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from netllm_gym.arrays import BoolArray, FloatArray, IntArray
 from netllm_gym.errors import InputError
+from netllm_gym.files import MOST_BYTES, check_archive
 from netllm_gym.pools import arrays
 from netllm_gym.pools.episode import Episode
 from netllm_gym.problems.problem import ControlProblem, imported
@@ -194,14 +195,19 @@ class Shard:
         return list(fields), {name: offset.tolist() for name, offset in self.offsets.items()}
 
 
-def parse_shard(data: bytes, path: Path) -> Shard:
+def parse_shard(data: bytes, path: Path, most_bytes: int = MOST_BYTES) -> Shard:
     """Turn the bytes of a shard into arrays.
+
+    Args:
+        data: The bytes.
+        path: Where they were read.
+        most_bytes: What it may inflate to.
 
     Raises:
         InputError: If the bytes are not those of a shard; the sentence names `path`.
     """
     try:
-        arrays = _unzip(data)
+        arrays = _unzip(data, most_bytes)
         header = json.loads(arrays.pop("header").tobytes())
         policies = tuple(header["policies"])
         lengths = _whole("lengths", arrays.pop("lengths"), None)
@@ -367,10 +373,11 @@ def _zip(arrays: Mapping[str, Column]) -> bytes:
     return buffer.getvalue()
 
 
-def _unzip(data: bytes) -> dict[str, Column]:
+def _unzip(data: bytes, most_bytes: int) -> dict[str, Column]:
     """Return the arrays of an `.npz`, read-only, over the bytes as they were inflated."""
     arrays = {}
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        check_archive(archive, most_bytes)
         for member in archive.infolist():
             raw = archive.read(member)  # checks the CRC
             content = io.BytesIO(raw)

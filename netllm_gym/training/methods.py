@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from netllm_gym.configs import check, from_json, options_of, to_json, with_options
 from netllm_gym.errors import InputError
+from netllm_gym.files import locked
 from netllm_gym.problems.index import find_problem
 from netllm_gym.problems.problem import PredictionProblem, Problem, imported
 
@@ -317,5 +318,6 @@ def train(
         validate_on=validate_on,
         on_progress=on_progress,
     )
-    result: TrainResult = imported(found.run)(request, config)
+    with locked(request.out):
+        result: TrainResult = imported(found.run)(request, config)
     return result

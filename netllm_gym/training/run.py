@@ -263,7 +263,10 @@ class TrainingRun:
             )
         learner.restore(state, path)
         optimizer_file = self.last / OPTIMIZER_FILE
-        tensors = read_tensors(optimizer_file, state["optimizer_sha256"])
+        try:
+            tensors = read_tensors(optimizer_file, state["optimizer_sha256"])
+        except InputError as error:
+            raise InputError(f"{error}; name another out to begin a new run") from None
         learner.load_optimizer_state(tensors, optimizer_file)
         self._cut_metrics(progress.update)
         return progress
@@ -280,7 +283,7 @@ class TrainingRun:
             if update is None:
                 raise InputError(
                     f"{path}:{number}: a line must be JSON with the number of an update, "
-                    f"got {reprlib.repr(line)}"
+                    f"got {reprlib.repr(line)}: delete the line, and the run can be resumed"
                 )
             if update <= last_update:
                 kept.append(line + b"\n")

@@ -23,6 +23,7 @@ import numpy as np
 
 from netllm_gym.arrays import FloatArray, IntArray
 from netllm_gym.errors import InputError
+from netllm_gym.files import read_regular
 
 MOST_SEGMENTS = 100_000  # five days of 4 s; a repeat count could be any number
 LENGTH_TOLERANCE = 0.05  # segments are cut at frames, so lengths differ a little
@@ -235,7 +236,7 @@ def _base(chain: list[Element]) -> str:
 
 def _parse(path: Path) -> Element:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_regular(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"must be UTF-8 text, got byte {error.start} not") from None
     if "<!DOCTYPE" in text:  # nothing else can declare an entity

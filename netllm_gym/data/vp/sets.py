@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from netllm_gym.data.datasets import data_folder, find_data
-from netllm_gym.data.vp.formats import find_recordings, read_packed, read_recording
+from netllm_gym.data.vp.formats import read_folder, read_packed
 from netllm_gym.data.vp.synthetic import HeadMotion, generate_viewports
 from netllm_gym.data.vp.video_features import read_features
 from netllm_gym.data.vp.viewport import (
@@ -77,7 +77,8 @@ def load_viewports(
     elif text in viewport_set_names():
         found = _recorded(text)
     elif text and Path(name).is_dir():
-        found = _folder(Path(name), euler_order)
+        found = read_folder(Path(name), euler_order)
+        _check_differ(text, found.traces)
     elif "+" in text:
         parts = text.split("+")
         if not all(parts):
@@ -172,29 +173,3 @@ def _check_differ(name: str, traces: Sequence[ViewportTrace]) -> None:
                 f"video {first.video % MOST_NUMBERS} user {first.user % MOST_NUMBERS} and "
                 f"video {trace.video % MOST_NUMBERS} user {trace.user % MOST_NUMBERS}"
             )
-
-
-def _folder(folder: Path, euler_order: str | None) -> ViewportSet:
-    found = find_recordings(folder)
-    if not found:
-        raise InputError(
-            f"dataset must be a folder with video<v>/5Hz/simple_5Hz_user<u>.csv, "
-            f"Experiment_<e>/<u>/video_<v>.csv or V2 (<u>)/<a>_<b>_<v>.csv, got none in {folder}"
-        )
-    cooked = any(kind == "cooked" for kind, _, _ in found.values())
-    order = "zxy" if cooked else euler_order or "yxz"
-    traces: list[ViewportTrace] = []
-    report = InputReport()
-    read: dict[tuple[int, int], Path] = {}
-    for path, (kind, video, user) in found.items():
-        first = read.setdefault((video, user), path)
-        if first is not path:
-            raise InputError(
-                f"dataset must hold one file for video {video} and user {user}, "
-                f"got {first} and {path}"
-            )
-        recording = read_recording(path, kind, video, user, order)
-        traces += recording.pieces
-        report += recording.report
-    _check_differ(str(folder), traces)
-    return ViewportSet(str(folder), order, tuple(traces), report)

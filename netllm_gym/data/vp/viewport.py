@@ -84,6 +84,10 @@ class InputReport:
         rows_out_of_range: Rows with angles beyond -180..180, or pitch beyond -90..90, which were
             replaced by the same orientation within the range.
         gaps: Pauses above 1 s, at which a trace was cut in two.
+        files_in_milliseconds: Recordings whose times were taken as milliseconds.
+        files_in_radians: Recordings whose angles were taken as radians.
+        files_thinned: Cooked recordings with more rows a second than `FREQUENCY_HZ`, of which only
+            so many were kept.
     """
 
     traces_back_in_time: int = 0
@@ -91,6 +95,9 @@ class InputReport:
     rows_not_finite: int = 0
     rows_out_of_range: int = 0
     gaps: int = 0
+    files_in_milliseconds: int = 0
+    files_in_radians: int = 0
+    files_thinned: int = 0
 
     def __add__(self, other: "InputReport") -> "InputReport":
         pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
@@ -106,6 +113,14 @@ class InputReport:
                 self.rows_out_of_range
             ),
             f"traces cut at {self.gaps} gaps above 1 s": self.gaps,
+            f"times of {self.files_in_milliseconds} recordings taken as milliseconds": (
+                self.files_in_milliseconds
+            ),
+            f"angles of {self.files_in_radians} recordings taken as radians, because all are "
+            "within 2 pi": self.files_in_radians,
+            f"{self.files_thinned} recordings thinned to {FREQUENCY_HZ} rows a second": (
+                self.files_thinned
+            ),
         }
         return [sentence for sentence, count in said.items() if count]
 
