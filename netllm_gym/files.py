@@ -217,5 +217,16 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def printable(text: str) -> str:
+    """Return text from outside as one line that does nothing to a terminal but show letters.
+
+    Line breaks, escape codes, marks that turn the direction of writing, and bytes of file names
+    that are not UTF-8 become backslash escapes.
+    """
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
 def _old(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")

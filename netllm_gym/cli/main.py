@@ -22,10 +22,11 @@ from netllm_gym.cli.arguments import (
 from netllm_gym.cli.data import data_app
 from netllm_gym.cli.doctor import EXTRA_OF, examine, how_to_install
 from netllm_gym.cli.options import check_json_file, names_in
+from netllm_gym.cli.output import plain_output
 from netllm_gym.cli.progress import Progress
 from netllm_gym.cli.train import train_app
 from netllm_gym.errors import InputError
-from netllm_gym.files import one_line, write_whole
+from netllm_gym.files import one_line, printable, write_whole
 from netllm_gym.problems.index import find_control, find_problem, problems
 from netllm_gym.problems.problem import ControlProblem
 
@@ -286,9 +287,10 @@ def run(arguments: list[str]) -> int:
         the input is wrong; 130, which is how shells show a process that died of Ctrl-C.
     """
     try:
-        status = int(
-            app(arguments or ["--help"], prog_name="netllm-gym", standalone_mode=False) or 0
-        )
+        with plain_output():
+            status = int(
+                app(arguments or ["--help"], prog_name="netllm-gym", standalone_mode=False) or 0
+            )
     except TyperException as error:
         return _fail(error.format_message(), 2)
     except InputError as error:
@@ -322,5 +324,5 @@ def _without_module(error: ModuleNotFoundError) -> str:
 
 
 def _fail(sentence: str, status: int) -> int:
-    typer.echo(f"netllm-gym: {sentence}", err=True)
+    typer.echo(f"netllm-gym: {printable(sentence)}", err=True)
     return status

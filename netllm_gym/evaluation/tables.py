@@ -10,7 +10,7 @@ from typing import Annotated
 from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
 from netllm_gym.errors import InputError
-from netllm_gym.files import errors_begin_with
+from netllm_gym.files import errors_begin_with, printable
 from netllm_gym.problems.index import find_problem
 from netllm_gym.problems.problem import Problem
 from netllm_gym.typed_json import Line, Name, Rule, read_checked, short
@@ -70,6 +70,14 @@ class Row:
     upper_bound: Number | None
     by_step: Numbers | None = None
 
+    def __post_init__(self) -> None:
+        """Make names that come from outside fit to be printed, written and read again."""
+        object.__setattr__(self, "policy", printable(self.policy))
+        object.__setattr__(self, "trained_on", printable(self.trained_on))
+        if self.versus is not None:
+            versus: Versus = {**self.versus, "policy": printable(self.versus["policy"])}
+            object.__setattr__(self, "versus", versus)
+
 
 @dataclass(frozen=True)
 class Table:
@@ -93,6 +101,12 @@ class Table:
     remarks: list[Line] = field(default_factory=list)
     groups: Line = ""
     members: list[list[int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Make text that comes from outside fit to be printed, written and read again."""
+        case = {printable(name): printable(value) for name, value in self.case.items()}
+        object.__setattr__(self, "case", case)
+        object.__setattr__(self, "remarks", [printable(remark) for remark in self.remarks])
 
     def to_json(self) -> str:
         """Return the table as JSON text; equal tables give equal text."""

@@ -34,7 +34,7 @@ from netllm_gym.files import (
 from netllm_gym.policies.checkpoint import file_sha256, read_tensors, write_tensors
 from netllm_gym.policies.policy import TrainedPolicyFactory
 from netllm_gym.schedules import Schedule
-from netllm_gym.typed_json import Rule, checked, read_checked
+from netllm_gym.typed_json import Rule, as_json, checked, read_checked
 
 STATE_SCHEMA: Literal["netllm-gym run 2"] = "netllm-gym run 2"
 OPTIMIZER_FILE = "optimizer.safetensors"
@@ -138,7 +138,7 @@ class TrainingRun:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", Path(self.out))
-        object.__setattr__(self, "trained_on", as_json(self.trained_on))
+        object.__setattr__(self, "trained_on", as_json("trained_on", self.trained_on))
 
     @property
     def last(self) -> Path:
@@ -244,10 +244,9 @@ class TrainingRun:
         """Give the learner back what it left, and return how far it was."""
         path = self.last / "state.json"
         state = _read_state(path, learner.settings)
-        asked = as_json(
-            {**learner.settings, "config": learner.config, "trained_on": self.trained_on}
-        )
-        found = as_json({**state, "config": kept["config"], "trained_on": kept["trained_on"]})
+        origin = {"config": learner.config, "trained_on": self.trained_on}
+        asked = as_json("settings", {**learner.settings, **origin})
+        found = as_json("settings", {**state, **{name: kept[name] for name in origin}})
         for name, value in asked.items():
             if value != found[name]:
                 differs = _difference(value, found[name])
@@ -341,11 +340,6 @@ def load_flat_optimizer_state(
         if each is None or value.shape != shape:
             raise InputError(f"{path} must fit the policy, got {key} of shape {tuple(value.shape)}")
         optimizer.state[each][moment] = value.to(each.device)
-
-
-def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values as they come back from a JSON file: tuples as lists."""
-    return dict(json.loads(json.dumps(values)))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The command line: what it prints, and one sentence with exit status 2 for whatever is wrong."""
 
 import json
+import os
 import sys
 
 import pytest
@@ -229,3 +230,46 @@ def test_an_option_of_another_problem_is_answered_with_what_the_command_takes(ca
     collect = ("collect", "abr", "--policies", "bba", "--episodes", 1, "--num-jobs", 3)
     said = refused(capsys, *collect, "--out", tmp_path / "pool")
     assert "left out for abr, which has traces, video, noise, got 3" in said
+
+
+RED = "\x1b[31m"
+
+
+def test_text_from_outside_does_nothing_to_the_terminal(tmp_path, capsys):
+    folder = tmp_path / f"{RED}a\nb"
+    folder.mkdir()
+    for number in range(2):
+        lines = [f"{second} {1 + number + second % 3}\n" for second in range(200)]
+        (folder / f"trace{number}\u202e{RED}").write_text("".join(lines))
+    assert run(["data", "inspect", str(folder)]) == 0
+    assert run(["bench", "abr", "--traces", str(folder), "--policies", "lowest"]) == 0
+    assert run(["bench", "abr", "--policies", f"{RED}x\ny"]) == 2
+    out, error = capsys.readouterr()
+    assert "\x1b" not in out + error
+    assert "\u202e" not in out
+    assert r"\x1b[31ma" in out
+    assert error.splitlines()[-1].startswith("netllm-gym: policy must be")
+    assert r"\x1b[31mx\ny" in error.splitlines()[-1]
+
+
+def test_report_reads_what_bench_wrote_of_a_folder_in_another_encoding(tmp_path, capsys):
+    folder = tmp_path / os.fsdecode(b"caf\xe9\x1b")
+    folder.mkdir()
+    (folder / "trace").write_text("".join(f"{second} 1.5\n" for second in range(200)))
+    table, page = tmp_path / "table.json", tmp_path / "page.html"
+    arguments = ["--policies", "lowest,bba", "--json", str(table)]
+    assert run(["bench", "abr", "--traces", str(folder), *arguments]) == 0
+    assert r"caf\udce9\x1b x" in capsys.readouterr().out
+    assert json.loads(table.read_text())["case"]["traces"].endswith(r"caf\udce9\x1b")
+    assert run(["report", str(table), "--play", "none", "--out", str(page)]) == 0
+    assert r"caf\udce9\x1b" in page.read_text()
+
+
+def test_what_could_not_be_read_again_is_refused_before_anything_is_written(tmp_path, capsys):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    (folder / "trace").write_text("".join(f"{second} 1.5\n" for second in range(200)))
+    asked = ["--traces", str(folder), "--policies", "lowest", "--episodes", "1"]
+    assert run(["collect", "abr", *asked, "--out", str(tmp_path / "pool")]) == 2
+    assert "env_spec must be of UTF-8 text, got" in capsys.readouterr().err
+    assert not (tmp_path / "pool").exists()
