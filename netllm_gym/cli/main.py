@@ -1,5 +1,6 @@
 """The commands of `netllm-gym`: they read options, call Python functions and print results."""
 
+import errno
 import json
 import os
 import shlex
@@ -31,6 +32,9 @@ from netllm_gym.problems.index import find_control, find_problem, problems
 from netllm_gym.problems.problem import ControlProblem
 
 INTERRUPTED = 130  # exit status: 128 and the number of SIGINT
+# What Python and torch say, as a RuntimeError, of a machine that gives no memory.
+STARVED = ("can't start new thread", "can't allocate memory", "not enough memory")
+WRONG_NAMES = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENOENT)
 
 all_problems = list(problems())
 control_problems = [each.name for each in problems().values() if isinstance(each, ControlProblem)]
@@ -283,8 +287,9 @@ def run(arguments: list[str]) -> int:
     """Run one command; whatever goes wrong is one sentence on stderr.
 
     Returns:
-        The exit status: 0; 1 if the machine failed (full disk, no permission, killed process); 2 if
-        the input is wrong; 130, which is how shells show a process that died of Ctrl-C.
+        The exit status: 0; 1 if the machine failed (full disk, no memory, no permission, killed
+        process); 2 if the input is wrong; 130, which is how shells show a process that died of
+        Ctrl-C.
     """
     try:
         with plain_output():
@@ -299,11 +304,17 @@ def run(arguments: list[str]) -> int:
         status = INTERRUPTED
     except ModuleNotFoundError as error:
         return _fail(_without_module(error), 2)
-    except MemoryError as error:
+    except ImportError as error:
+        return _fail(f"a library cannot be loaded on this machine: {one_line(error)}", 1)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(told in str(error) for told in STARVED):
+            raise
         return _fail(f"this machine has too little memory for that: {one_line(error)}", 1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
-        return _fail(f"{where}{error.strerror or one_line(error)}", 1)
+        return _fail(
+            f"{where}{error.strerror or one_line(error)}", 2 if error.errno in WRONG_NAMES else 1
+        )
     if status == INTERRUPTED:  # typer makes this status of a Ctrl-C within a command
         again = shlex.join(["netllm-gym", *arguments])
         can_resume = arguments[:1] in (["collect"], ["train"], ["demo"])

@@ -117,13 +117,16 @@ def _run_worker(function: Callable[[Any], Any], connection: "Connection[Any, Any
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=exit_with_parent, daemon=True).start()
-    with suppress(EOFError, OSError):  # the parent has closed the pipe
+    with suppress(EOFError, OSError, MemoryError):  # the parent has closed the pipe, or sees it
+        try:
+            threading.Thread(target=exit_with_parent, daemon=True).start()
+        except RuntimeError:  # the machine has no more threads
+            return
         while True:
             answer = _answer_of(function, connection.recv())
             try:
                 connection.send(answer)
-            except OSError:
+            except (OSError, MemoryError):
                 raise
             except Exception:  # the result cannot be pickled, and nothing was sent yet
                 traceback = format_exc()

@@ -26,8 +26,8 @@ from netllm_gym.errors import InputError
 from netllm_gym.files import (
     MOST_BYTES,
     check_can_be_folder,
-    open_regular,
     part_of,
+    read_regular,
     write_whole,
 )
 from netllm_gym.pools.episode import Episode
@@ -391,8 +391,7 @@ def _read_whole(path: Path, entry: ShardEntry) -> bytes:
     """Return the bytes of a shard, after their hash was checked."""
     advice = "run the command that made the pool once more, it writes only this shard anew"
     try:
-        with open_regular(path) as file:
-            data = file.read(entry.num_bytes + 1)  # one more than all, so that more is noticed
+        data = read_regular(path)
     except FileNotFoundError:
         raise InputError(f"{path} must be in the pool, got no such file: {advice}") from None
     if len(data) < entry.num_bytes:

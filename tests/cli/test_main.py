@@ -1,5 +1,6 @@
 """The command line: what it prints, and one sentence with exit status 2 for whatever is wrong."""
 
+import errno
 import json
 import os
 import sys
@@ -233,6 +234,39 @@ def test_an_option_of_another_problem_is_answered_with_what_the_command_takes(ca
 
 
 RED = "\x1b[31m"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "sentence"),
+    [
+        (ImportError("libtorch_cpu.so: failed to map"), 1, "a library cannot be loaded on this"),
+        (RuntimeError("can't start new thread"), 1, "this machine has too little memory for that"),
+        (RuntimeError("[enforce] DefaultCPUAllocator: can't allocate memory"), 1, "too little"),
+        (MemoryError(), 1, "this machine has too little memory for that: MemoryError"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "aa"), 2, "aa: File name too long"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "a"), 2, "a: Is a directory"),
+        (OSError(errno.ENOSPC, "No space left on device", "a"), 1, "a: No space left on device"),
+    ],
+)
+def test_what_the_system_or_a_library_refuses_is_one_sentence(
+    error, status, sentence, capsys, monkeypatch
+):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("netllm_gym.evaluation.evaluate.evaluate", fail)
+    assert run(["bench", "abr", "--policies", "lowest"]) == status
+    (line,) = capsys.readouterr().err.splitlines()
+    assert sentence in line
+
+
+def test_a_runtime_error_of_our_own_is_a_bug_and_keeps_its_traceback(monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr("netllm_gym.evaluation.evaluate.evaluate", fail)
+    with pytest.raises(RuntimeError, match="odd"):
+        run(["bench", "abr", "--policies", "lowest"])
 
 
 def test_text_from_outside_does_nothing_to_the_terminal(tmp_path, capsys):
