@@ -66,6 +66,6 @@ def _read(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
     except (MemoryError, OSError):  # the machine's fault, not the file's
         raise
     except Exception as error:  # damaged zip and npy headers can raise nearly anything
-        raise InputError(
-            f"{path} must be a .npz archive of plain arrays, got {one_line(error)}"
-        ) from None
+        said = one_line(error)
+        got = "an array of Python objects" if "allow_pickle" in said else said
+        raise InputError(f"{path} must be a .npz archive of plain arrays, got {got}") from None

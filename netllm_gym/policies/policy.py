@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from netllm_gym.arrays import Float32Array, FloatArray, IntArray
+from netllm_gym.errors import InputError
 
 
 class Policy(Protocol):
@@ -102,7 +103,12 @@ def choose(scores: FloatArray, draws: FloatArray | None) -> IntArray:
 
     Returns:
         (N,) actions.
+
+    Raises:
+        InputError: If a score is NaN, as of a network whose weights or settings are no good.
     """
+    if np.isnan(scores).any():
+        raise InputError("scores of the policy's actions must be numbers, got nan")
     if draws is None:
         return np.asarray(scores.argmax(axis=1), np.int64)
     weights = np.exp(scores - scores.max(axis=1, keepdims=True)).cumsum(axis=1)

@@ -336,6 +336,9 @@ def test_a_broken_packed_file_is_refused(tmp_path):
     path.write_bytes(b"PK not a zip")
     with pytest.raises(InputError, match=r"must be a \.npz archive of plain arrays"):
         read_packed(path, {1}, {1})
+    np.savez(path, angles_delta_cdeg=np.array([{}], object))
+    with pytest.raises(InputError, match=r"plain arrays, got an array of Python objects$"):
+        read_packed(path, {1}, {1})
     np.savez(path, offsets=np.array([0, 1]))
     with pytest.raises(InputError, match="must have the array angles_delta_cdeg, got none"):
         read_packed(path, {1}, {1})
