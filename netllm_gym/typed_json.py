@@ -102,7 +102,7 @@ def as_json(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
             the name of a folder that is in another encoding.
     """
     try:
-        text = json.dumps(dict(values), allow_nan=False, ensure_ascii=False)
+        text = json.dumps(dict(values), sort_keys=True, allow_nan=False, ensure_ascii=False)
         return dict(json.loads(text.encode()))
     except UnicodeEncodeError as error:
         got = error.object[max(error.start - 60, 0) : error.end]
