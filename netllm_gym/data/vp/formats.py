@@ -10,7 +10,7 @@ Packed sets have no times, so only the range of their angles is checked.
 import csv
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from netllm_gym.data.npz import read_npz
 from netllm_gym.data.vp.angles import PITCH, in_range_deg, of_quaternions, wrapped_deg
 from netllm_gym.data.vp.viewport import (
     FREQUENCY_HZ,
+    LONGEST_PAUSE_S,
     InputReport,
     ViewportSet,
     ViewportTrace,
@@ -30,7 +31,6 @@ from netllm_gym.data.vp.viewport import (
 from netllm_gym.errors import InputError
 from netllm_gym.files import read_regular
 
-LONGEST_PAUSE_S = 1.0
 MOST = {"time": 1e13, "angle": 1e9}  # a clock of milliseconds since 1970 shows less
 MILLISECONDS = (4.0, 250.0)  # steps of a clock that counts them; in seconds, these would be pauses
 NEAR = 0.1  # so far may the frequency of a cooked file be from `FREQUENCY_HZ`, as a share of it
@@ -128,30 +128,12 @@ class Samples(NamedTuple):
     report: InputReport
 
 
-class Recording(NamedTuple):
-    """The traces of one file, and what was repaired in it or left out."""
-
-    pieces: Sequence[ViewportTrace]
-    report: InputReport
-
-
 def read_packed(
     path: Path, videos: Collection[int], users: Collection[int]
 ) -> tuple[ViewportTrace, ...]:
-    """Read the traces of some videos and users from a packed file.
-
-    Raises:
-        InputError: If the file is damaged.
-    """
-    arrays = read_npz(
-        path,
-        {
-            "angles_delta_cdeg": ("i", 2),
-            "offsets": ("i", 1),
-            "video": ("iu", 1),
-            "user": ("iu", 1),
-        },
-    )
+    """Read the traces of some videos and users from a packed file; `InputError` if it is damaged."""
+    numbers = {"offsets": ("i", 1), "video": ("iu", 1), "user": ("iu", 1)}
+    arrays = read_npz(path, {"angles_delta_cdeg": ("i", 2), **numbers})
     steps, offsets = arrays["angles_delta_cdeg"], arrays["offsets"].astype(np.int64)
     counts = {len(arrays["video"]), len(arrays["user"]), len(offsets) - 1}
     fits = steps.dtype == np.int16 and steps.shape[0] == 3 and len(counts) == 1
@@ -203,17 +185,16 @@ def read_folder(folder: Path, euler_order: str | None) -> ViewportSet:
                 f"got {other} and {path}"
             )
     read = [read_samples(each.path, each.format) for each in found]
-    cooked = [
-        samples.values for each, samples in zip(found, read, strict=True) if each.format.is_cooked
-    ]
+    pairs = list(zip(found, read, strict=True))
+    cooked = [samples.values for each, samples in pairs if each.format.is_cooked]
     in_radians = bool(cooked) and _look_like_radians(np.concatenate(cooked))
     order = "zxy" if cooked else euler_order or "yxz"
     traces: list[ViewportTrace] = []
     report = InputReport()
-    for each, samples in zip(found, read, strict=True):
-        recording = as_traces(each, samples, order, in_radians)
-        traces += recording.pieces
-        report += recording.report
+    for each, samples in pairs:
+        pieces, said = as_traces(each, samples, order, in_radians)
+        traces += pieces
+        report += said
     return ViewportSet(str(folder), order, tuple(traces), report)
 
 
@@ -288,14 +269,12 @@ def read_samples(path: Path, kind: Format) -> Samples:
     return Samples(time_s[kept], values[kept], report)
 
 
-def as_traces(found: Found, samples: Samples, order: str, in_radians: bool = False) -> Recording:
-    """Return the traces of a recording.
+def as_traces(
+    found: Found, samples: Samples, order: str, in_radians: bool = False
+) -> tuple[list[ViewportTrace], InputReport]:
+    """Return the traces of a recording, and what was repaired in it or left out.
 
-    Args:
-        found: The file.
-        samples: Its rows.
-        order: Euler order of the angles that quaternions become.
-        in_radians: Whether the angles of cooked files are in radians.
+    Quaternions become angles of Euler order `order`; `in_radians` is about cooked files.
     """
     values, in_radians = samples.values, in_radians and found.format.is_cooked
     if not found.format.is_cooked:
@@ -304,19 +283,14 @@ def as_traces(found: Found, samples: Samples, order: str, in_radians: bool = Fal
         values = np.rad2deg(values)
     beyond = np.abs(values) > np.array([180.0, 90.0, 180.0])
     moved = np.any(beyond, axis=1, keepdims=True)  # (n, 1)
-    pieces = cut_at_gaps(
-        found.video,
-        found.user,
-        samples.time_s,
-        np.where(moved, in_range_deg(values), values),
-        LONGEST_PAUSE_S,
-    )
+    within = np.where(moved, in_range_deg(values), values)
+    pieces = cut_at_gaps(found.video, found.user, samples.time_s, within)
     report = InputReport(
         rows_out_of_range=int(np.count_nonzero(moved)),
         gaps=len(pieces) - 1,
         files_in_radians=int(in_radians),
     )
-    return Recording(pieces, samples.report + report)
+    return pieces, samples.report + report
 
 
 def _look_like_radians(angles: FloatArray) -> bool:

@@ -16,6 +16,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from netllm_gym.configs import check
 from netllm_gym.data.datasets import data_folder, find_data
 from netllm_gym.data.vp.formats import read_folder, read_packed
 from netllm_gym.data.vp.synthetic import HeadMotion, generate_viewports
@@ -60,19 +61,16 @@ def load_viewports(
             between them, to train on all.
         euler_order: Of the angles; None takes that of the files ("zxy" in NetLLM's, "yxz" where
             there are quaternions, or nothing but a generator).
-        features: Folder of features of the videos' frames; not of generated sets, where video 1 of
-            one is not that of another, nor of several sets.
+        features: Folder of features of the videos' frames; neither of generated sets nor of several
+            sets, where video 1 of one is not that of another.
 
     Raises:
         InputError: If there is no such set, or a file is broken.
     """
     text = str(name)
     if text in SYNTHETIC:
-        if features is not None:
-            raise InputError(
-                f"features must be left out for generated sets, whose videos are numbered anew "
-                f"in each, got {str(features)!r} for {text}"
-            )
+        rule = "be left out for generated sets, whose videos are numbered anew in each"
+        check(features is None, "features", rule, str(features))
         found = _generated(text)
     elif text in viewport_set_names():
         found = _recorded(text)
@@ -81,11 +79,9 @@ def load_viewports(
         _check_differ(text, found.traces)
     elif "+" in text:
         parts = text.split("+")
-        if not all(parts):
-            raise InputError(f"dataset must name a set on each side of a +, got {text!r}")
+        check(all(parts), "dataset", "name a set on each side of a +", text)
         found = _joined(text, [load_viewports(part, euler_order) for part in parts])
-        if features is not None:
-            raise InputError(f"features must be left out for several sets, got {str(features)!r}")
+        check(features is None, "features", "be left out for several sets", str(features))
     else:
         raise InputError(
             f"dataset must be a folder or one of {', '.join(viewport_set_names())}, got {text!r}"

@@ -105,9 +105,9 @@ def test_quaternions_of_length_0_are_no_orientation(tmp_path):
         "Timestamp,PlaybackTime,UnitQuaternion.x,UnitQuaternion.y,UnitQuaternion.z,UnitQuaternion.w"
     )
     path.write_text(f"{header}\nx,0.0,0,0,0,0\nx,0.2,0,0,0,2\n")
-    recording = as_traces(Found(path, WU2017, 1, 1), read_samples(path, WU2017), "yxz")
-    assert recording.report.rows_not_finite == 1
-    np.testing.assert_array_equal(recording.pieces[0].angles_deg, [[0, 0, 0]])
+    pieces, report = as_traces(Found(path, WU2017, 1, 1), read_samples(path, WU2017), "yxz")
+    assert report.rows_not_finite == 1
+    np.testing.assert_array_equal(pieces[0].angles_deg, [[0, 0, 0]])
     np.testing.assert_allclose(of_quaternions([0, 0, 0, 2.0], "zxy"), [0, 0, 0])
 
 
@@ -134,14 +134,14 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
     path.write_bytes(data)
     for kind in FORMATS:
         try:
-            recording = as_traces(Found(path, kind, 1, 1), read_samples(path, kind), "yxz")
+            pieces, report = as_traces(Found(path, kind, 1, 1), read_samples(path, kind), "yxz")
         except InputError:
             continue
-        assert len(recording.pieces) == recording.report.gaps + 1
-        begins = [piece.first_sample for piece in recording.pieces]
+        assert len(pieces) == report.gaps + 1
+        begins = [piece.first_sample for piece in pieces]
         assert begins == sorted(begins)
         assert begins[0] >= 0
-        for piece in recording.pieces:
+        for piece in pieces:
             assert piece.angles_deg.shape == (len(piece.angles_deg), 3)
             assert len(piece.angles_deg)
             assert np.isfinite(piece.angles_deg).all()
