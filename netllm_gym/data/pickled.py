@@ -12,6 +12,7 @@ allocate gigabytes, because it reserves a table as large as the file says.
 import pickletools
 import re
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,44 +29,31 @@ ARRAY_NAMES = (
 SCALAR_NAMES = tuple((module, "scalar") for module in _MODULES)
 
 
+@dataclass(eq=False)
 class Instance:
-    """An object of a class that the reader allows, as plain data.
+    """An object of a class that the reader allows, as plain data: its class's name, its fields."""
 
-    Attributes:
-        name: Name of the class.
-        fields: The attributes of the object.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.fields: dict[str, Any] = {}
+    name: str
+    fields: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(eq=False)
 class Array:
-    """A NumPy array, which a pickle makes empty and fills afterwards.
+    """A NumPy array, which a pickle makes empty and fills with numbers, or a list of objects."""
 
-    Attributes:
-        values: The numbers, or a list of the objects of an array of objects. None until it is
-            filled.
-    """
-
-    def __init__(self) -> None:
-        self.values: NDArray[Any] | list[Any] | None = None
+    values: NDArray[Any] | list[Any] | None = None
 
 
 class _Name(str):
     """One of the allowed names of a module."""
 
 
+@dataclass(eq=False)
 class _DType:
     """A NumPy type, which a pickle makes from a code and gives its byte order afterwards."""
 
-    def __init__(self, code: str) -> None:
-        self.code, self.order = code, "="
-
-    @property
-    def is_object(self) -> bool:
-        return self.code in ("O", "O8")
+    code: str
+    order: str = "="
 
     def numpy(self) -> np.dtype[Any]:
         """Return the type, which must be a type of numbers."""
@@ -81,9 +69,8 @@ _NUMPY = {attribute for _, attribute in (*ARRAY_NAMES, *SCALAR_NAMES)}
 def replay(data: bytes, names: Collection[tuple[str, str]]) -> Any:
     """Return the content of a pickle, with `Instance` and `Array` in place of objects and arrays.
 
-    Args:
-        data: The pickle, of protocol 2, 3 or 4, which Python 2.3 to 3.13 write by default.
-        names: Modules and names that it may refer to: `ARRAY_NAMES`, `SCALAR_NAMES` and classes.
+    Protocols 2, 3 and 4 are known, which Python 2.3 to 3.13 write by default. The modules and names
+    that it may refer to are `ARRAY_NAMES`, `SCALAR_NAMES` and classes.
 
     Raises:
         InputError: If it has another instruction or refers to another name.
@@ -178,7 +165,7 @@ def _fill(made: Any, state: Any) -> None:
         made.order = _typed(state[1], str)
     elif isinstance(made, Array):
         _, shape, dtype, by_columns, data = state
-        if _typed(dtype, _DType).is_object:
+        if _typed(dtype, _DType).code in ("O", "O8"):
             made.values = _typed(data, list)
             return
         values = np.frombuffer(_typed(data, bytes), dtype.numpy())
@@ -203,10 +190,9 @@ def _pop(stack: list[Any], count: int) -> Sequence[Any]:
 
 
 def _pop_to_mark(stack: list[Any]) -> Sequence[Any]:
-    places = range(len(stack) - 1, -1, -1)
-    place = next((place for place in places if stack[place] is _MARK), None)
-    if place is None:
-        raise InputError("a mark must stand before what is gathered, got none")
-    taken = stack[place + 1 :]
-    del stack[place:]
-    return taken
+    for place in range(len(stack) - 1, -1, -1):
+        if stack[place] is _MARK:
+            taken = stack[place + 1 :]
+            del stack[place:]
+            return taken
+    raise InputError("a mark must stand before what is gathered, got none")

@@ -131,7 +131,7 @@ class Samples(NamedTuple):
 def read_packed(
     path: Path, videos: Collection[int], users: Collection[int]
 ) -> tuple[ViewportTrace, ...]:
-    """Read the traces of some videos and users from a packed file; `InputError` if it is damaged."""
+    """Read the traces of some videos and users from a packed file."""
     numbers = {"offsets": ("i", 1), "video": ("iu", 1), "user": ("iu", 1)}
     arrays = read_npz(path, {"angles_delta_cdeg": ("i", 2), **numbers})
     steps, offsets = arrays["angles_delta_cdeg"], arrays["offsets"].astype(np.int64)
