@@ -294,13 +294,15 @@ def as_traces(
 
 
 def _look_like_radians(angles: FloatArray) -> bool:
-    """Return whether angles (n, 3) are in radians: within a turn of 2 pi, and pitch within a half.
+    """Return whether angles (n, 3) are in radians: within +-pi, or from 0 to just below 2 pi.
 
-    In degrees, they would be those of heads that all look in one direction, within 6 degrees.
+    In degrees, they would be those of heads that all keep to one direction, within a few degrees.
     """
+    least, largest = angles.min(), np.abs(angles).max()
+    is_turn = least >= 0.0 and 6.1 <= largest <= 2.0 * np.pi + 1e-3
     pitch_deg = wrapped_deg(np.rad2deg(angles[:, PITCH]))
-    largest = np.abs(angles).max()
-    return bool(0.0 < largest <= 2.0 * np.pi + 1e-3 and (np.abs(pitch_deg) <= 90.1).all())
+    within = 0.0 < largest <= np.pi + 1e-3 or is_turn
+    return bool(within and (np.abs(pitch_deg) <= 90.1).all())
 
 
 def _thinned(path: Path, time_s: FloatArray, kind: Format) -> IntArray:

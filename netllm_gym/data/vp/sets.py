@@ -93,20 +93,34 @@ def load_viewports(
 
 def load_windows(
     dataset: str | Path,
-    history: int = WindowConfig.history,
-    future: int = WindowConfig.future,
-    trim_tail: int = WindowConfig.trim_tail,
-    trim_head: int = WindowConfig.trim_head,
-    stride: int = WindowConfig.stride,
+    *,
     euler_order: str | None = None,
     features: str | Path | None = None,
+    **config: int,
 ) -> ViewportWindows:
     """Load a set and cut its windows; see `load_viewports` and `WindowConfig`."""
-    config = WindowConfig(history, future, trim_head, trim_tail, stride)
-    windows = ViewportWindows(load_viewports(dataset, euler_order, features), config)
+    cut = WindowConfig(**config)  # refused before anything is read
+    windows = ViewportWindows(load_viewports(dataset, euler_order, features), cut)
     if windows.dataset.features is not None:
         windows.dataset.features.check_has(windows.video)
     return windows
+
+
+def list_viewport_sets() -> list[tuple[str, str]]:
+    """Return the name of each set of head movements, and what and where it is."""
+    return [(name, _in_words(name)) for name in viewport_set_names()]
+
+
+def _in_words(name: str) -> str:
+    if name in SYNTHETIC:
+        videos, users = SYNTHETIC[name]
+        return f"{users} people watch {videos} videos, generated"
+    place = where_packed(name)
+    data, _, part = name.rpartition("-")
+    ids = published_splits()[data][part]
+    words = f"{len(ids['videos'])} videos and {len(ids['users'])} people"
+    belongs = data_folder() / "vp"
+    return f"{words}, in {place}" if place else f"not here; its file belongs in {belongs}"
 
 
 def where_packed(name: str) -> Path | None:

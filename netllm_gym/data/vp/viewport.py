@@ -118,7 +118,7 @@ _SAID = {
     "gaps": "traces cut at {gaps} gaps above 1 s",
     "files_in_milliseconds": "times of {files_in_milliseconds} recordings taken as milliseconds",
     "files_in_radians": "angles of {files_in_radians} recordings taken as radians, because all are "
-    "within 2 pi",
+    "within +-pi or 0 to 2 pi",
     "files_thinned": f"{{files_thinned}} recordings thinned to {FREQUENCY_HZ} rows a second",
 }
 

@@ -199,8 +199,20 @@ def test_milliseconds_and_radians_are_recognised_and_said(tmp_path):
     np.testing.assert_allclose(other.traces[0].angles_deg, usual, atol=1e-3)
     assert other.report.sentences() == [
         "times of 2 recordings taken as milliseconds",
-        "angles of 2 recordings taken as radians, because all are within 2 pi",
+        "angles of 2 recordings taken as radians, because all are within +-pi or 0 to 2 pi",
     ]
+
+
+def test_radians_from_0_to_2_pi_are_recognised_and_a_still_head_is_not(tmp_path):
+    rows = moving_head(np.arange(100) / 5)
+    cooked(tmp_path / "usual", rows)
+    turn = np.column_stack([rows[:, 0], np.deg2rad(rows[:, 1:] % 360)])
+    cooked(tmp_path / "turn", turn)
+    assert load_viewports(tmp_path / "turn").report.files_in_radians == 1
+    error = angle_error_deg(angles_in(tmp_path / "turn")[0], angles_in(tmp_path / "usual")[0])
+    assert error.max() < 1e-3
+    cooked(tmp_path / "still", np.column_stack([rows[:, 0], np.arange(300).reshape(100, 3) % 7]))
+    assert load_viewports(tmp_path / "still").report == InputReport()
 
 
 def test_one_head_that_keeps_still_in_degrees_makes_no_radians_of_the_others(tmp_path):
