@@ -196,12 +196,12 @@ def check_can_be_folder(name: str, path: Path) -> None:
 
 
 @contextmanager
-def errors_begin_with(path: Path) -> Iterator[None]:
-    """Let every `InputError` begin with the path of the file in which the wrong value is."""
+def errors_begin_with(where: Path | str) -> Iterator[None]:
+    """Let every `InputError` begin with where the wrong value is, such as the path of a file."""
     try:
         yield
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{where}: {error}") from None
 
 
 @contextmanager

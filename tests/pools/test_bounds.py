@@ -33,7 +33,9 @@ def test_a_shard_that_inflates_beyond_its_steps_is_refused_before_it_is_inflated
     meta["shards"][0]["num_bytes"] = len(data.getvalue())
     meta["shards"][0]["sha256"] = hashlib.sha256(data.getvalue()).hexdigest()
     (pool / "meta.json").write_text(json.dumps(meta))
-    with pytest.raises(InputError, match=r"npz.* members must have at most \d+ bytes, got 10000000"):
+    with pytest.raises(
+        InputError, match=r"npz.* members must have at most \d+ bytes, got 10000000"
+    ):
         read(pool)
 
 

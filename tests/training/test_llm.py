@@ -21,15 +21,11 @@ from netllm_gym.policies.returns import ReturnSpec
 from netllm_gym.training.llm import fit_llm, make_optimizer
 from netllm_gym.training.llm_config import TrainConfig
 from netllm_gym.training.run import TrainingRun
+from tests.commands import files_of
 from tests.policies.llm.made import MAX_STEPS, make_batch, make_config, make_episodes, shape_folder
 
 RETURNS = ReturnSpec("return_to_go")
 SHORT = TrainConfig(updates=6, batch_episodes=3, accumulate=2, checkpoint_every=2)
-
-
-def files_of(folder):
-    names = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in names}
 
 
 @pytest.mark.parametrize("adapt", ["lora", "full"])
