@@ -80,16 +80,9 @@ def read_json(path: Path) -> Any:
     """
     data = read_regular(path, MOST_JSON_BYTES)
     try:
-        return json.loads(data, parse_constant=_constant)
+        return json.loads(data)
     except (ValueError, RecursionError) as error:  # no JSON, no text, or nested without end
         raise InputError(f"{path} must be JSON, got {one_line(error)}") from None
-
-
-def _constant(name: str) -> float:
-    """Return what a name in JSON stands for, which Python writes for infinite numbers too."""
-    if name == "NaN":
-        raise ValueError("NaN, which is no number")
-    return float(name)
 
 
 def write_whole(path: Path, data: bytes) -> None:

