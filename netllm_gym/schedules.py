@@ -24,7 +24,8 @@ class Schedule:
         validate_every: Updates between validations. With 0 there is only one, at the end.
         checkpoint_every: Updates between checkpoints. With 0 only the end is kept.
         seed: Seed of weights and batches.
-        threads: CPU threads of torch. With 0 torch chooses.
+        threads: CPU threads of torch. Sums are rounded differently with another number, so equal
+            seeds give equal weights only with equal threads. With 0 torch chooses.
     """
 
     sizes: ClassVar[tuple[str, ...]] = ()  # fields that say how much an update takes
@@ -33,7 +34,7 @@ class Schedule:
     validate_every: int
     checkpoint_every: int = field(metadata=option(advanced=True))
     seed: int = 0
-    threads: int = field(default=0, metadata=option(advanced=True))
+    threads: int = field(default=2, metadata=option(advanced=True))
 
     def __post_init__(self) -> None:
         self.check_from(1, "updates", *self.sizes)

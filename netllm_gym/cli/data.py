@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,32 @@ from netllm_gym.errors import InputError
 from netllm_gym.files import check_can_be_folder, replace_folder, write_whole
 from netllm_gym.problems.index import problems
 from netllm_gym.problems.problem import imported
+
+if TYPE_CHECKING:  # numpy and pydantic take time to load, and --help needs neither
+    from netllm_gym.data.abr.source import Reading
+
+FormatOption = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        help="cooked, mahimahi, csv, hsdpa, fcc, fcc-httpgetmt, ucc, lumos5g, puffer or sabre; "
+        "left out, each file's first line decides.",
+    ),
+]
+TimeUnitOption = Annotated[
+    str, typer.Option(help="Where files name none: s, ms, us or ns; left out, s, checked.")
+]
+RateUnitOption = Annotated[
+    str,
+    typer.Option(
+        help="Where files name none: Mbit/s, kbit/s, bit/s, Gbit/s, byte/s, kbyte/s or Mbyte/s; "
+        "left out, Mbit/s, checked."
+    ),
+]
+ColumnsOption = Annotated[
+    str,
+    typer.Option(help="Columns of CSV files, as time=NAME,rate=NAME or time=NAME,bytes=NAME."),
+]
 
 data_app = typer.Typer(help="Traces, videos and workloads on this machine.", no_args_is_help=True)
 
@@ -112,12 +138,19 @@ def data_inspect(
     picture: Annotated[
         Path | None, typer.Option(help="Draw the sets to this PNG, SVG or PDF file.")
     ] = None,
+    file_format: FormatOption = "",
+    time_unit: TimeUnitOption = "",
+    rate_unit: RateUnitOption = "",
+    columns: ColumnsOption = "",
 ) -> None:
     """Print statistics and outliers of trace sets, and which traces leak from one into another.
 
     A trace leaks if its file is byte-identical to one of the other set, if its capacities are
-    contained in one of the other set's traces, if the two overlap, or if their names say the
-    same recording. A trace is counted once, for the first of these that holds.
+    contained in one of the other set's traces, if the two overlap (also on other time grids), or
+    if their names say the same recording. A trace is counted once, for the first of these that
+    holds.
+
+    Format, units and columns are for the files of all sets that are given by a path.
 
     Example: netllm-gym data inspect fcc-test fcc-train
     """
@@ -130,7 +163,9 @@ def data_inspect(
     check_json_file(json_file)
     if picture is not None:
         check_can_draw(picture)
-    sets = {each: load_trace_set(each) for each in names}
+    reading = _reading(file_format, time_unit, rate_unit, columns)
+    by_path = [each for each in names if Path(each).exists()] or names
+    sets = {each: load_trace_set(each, reading if each in by_path else None) for each in names}
     inspection = inspect(sets)
     typer.echo(render_inspection(inspection))
     if json_file is not None:
@@ -153,10 +188,11 @@ def data_split(
 
     Writes lists of names and SHA-256, which --traces and data inspect accept as OUT/train.json and
     so on. Pieces belong together if their names say so or if their contents are identical,
-    contained in each other, or overlap.
+    contained in each other, or overlap, also on other time grids.
 
     Example: netllm-gym data split fcc-train --shares 0.7,0.15,0.15 --seed 0 --out splits/mine
     """
+    from netllm_gym.data.abr.recordings import unknown_text
     from netllm_gym.data.abr.sets import load_trace_set
     from netllm_gym.data.abr.splits import split_by_recording
 
@@ -166,12 +202,17 @@ def data_split(
         numbers = [float(share) for share in names_in(shares)]
     except ValueError:
         raise InputError(f"shares must be numbers separated by commas, got {shares!r}") from None
-    parts = split_by_recording(load_trace_set(name), numbers, seed, out)
-    for part, kept in parts.items():
+    traces = load_trace_set(name)
+    split = split_by_recording(traces, numbers, seed, out)
+    for part, kept in split.parts.items():
         typer.echo(
             f"{part}: {len(kept.traces.sha256)} traces of {kept.num_recordings} recordings "
             f"in {out / part}.json"
         )
+    notes = traces.remarks
+    if split.num_unknown:
+        notes += (unknown_text(split.num_unknown, len(traces.traces)),)
+    _say(notes)
 
 
 @data_app.command("convert")
@@ -180,23 +221,40 @@ def data_convert(
         Path, typer.Argument(metavar="IN", help="A trace file or a folder.", show_default=False)
     ],
     out: Annotated[Path, typer.Option(help="New folder for the traces.")],
-    file_format: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            help="cooked, mahimahi, csv, hsdpa or fcc; left out, each file's first line decides.",
-        ),
-    ] = "",
+    file_format: FormatOption = "",
+    time_unit: TimeUnitOption = "",
+    rate_unit: RateUnitOption = "",
+    columns: ColumnsOption = "",
 ) -> None:
     """Write traces of other formats as cooked trace files; docs/formats.md has the formats.
 
     Example: netllm-gym data convert curr_webget.csv --out traces/fcc
-    """
-    from netllm_gym.data.abr.traces import convert_traces
 
-    traces = convert_traces(source, out, file_format)
-    together_s = sum(float(trace.time_s[-1]) for trace in traces)
-    typer.echo(f"{len(traces)} traces, {together_s:,.0f} s together, in {out}")
+    Example: netllm-gym data convert oboe/ --time-unit ms --rate-unit kbit/s --out traces/oboe
+    """
+    from netllm_gym.data.abr.folders import convert_traces
+
+    found = convert_traces(source, out, _reading(file_format, time_unit, rate_unit, columns))
+    together_s = sum(float(trace.time_s[-1]) for trace in found.traces)
+    typer.echo(f"{len(found.traces)} traces, {together_s:,.0f} s together, in {out}")
+    _say(found.remarks)
+
+
+def _reading(file_format: str, time_unit: str, rate_unit: str, columns: str) -> "Reading | None":
+    """Return how trace files are read, or nothing if no option says it."""
+    from netllm_gym.data.abr.source import Reading
+
+    if not any((file_format, time_unit, rate_unit, columns)):
+        return None
+    pairs = [each.split("=", 1) for each in names_in(columns)] if columns else []
+    if not all(len(pair) == 2 for pair in pairs) or len(dict(pairs)) < len(pairs):
+        raise InputError(f"columns must be as time=NAME,rate=NAME, got {columns!r}")
+    return Reading(file_format, time_unit, rate_unit, dict(pairs))
+
+
+def _say(remarks: Sequence[str]) -> None:
+    for remark in remarks:
+        typer.echo(f"  {remark}")
 
 
 @data_app.command("import-pool")
@@ -223,7 +281,7 @@ def data_import_pool(
     Example: netllm-gym data import-pool exp_pool.pkl --out pools/netllm --traces fcc-train
     --video video1 --policy genet
     """
-    from netllm_gym.collection.import_pool import import_netllm_pool
+    from netllm_gym.pools.netllm_pool import import_netllm_pool
 
     pool = import_netllm_pool(file, out, traces, video, noise, policy)
     typer.echo(f"{len(pool)} episodes, {pool.num_steps} steps of {policy} in {out}")

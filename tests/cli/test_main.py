@@ -43,6 +43,18 @@ def test_bench_prints_the_table_and_writes_it(capsys, tmp_path, traces):
     assert [row["n"] for row in table["rows"]] == [2, 2]
 
 
+def test_bench_shows_the_others_where_a_policy_fails(capsys, tmp_path, traces):
+    policies = "tests.evaluation.test_evaluate:Failing,lowest"
+    arguments = ["bench", "abr", "--policies", policies, "--traces", str(traces)]
+    assert run([*arguments, "--time-limit-s", "60"]) == 2
+    printed = capsys.readouterr()
+    assert "failing  no result: raised ZeroDivisionError" in printed.out
+    assert printed.out.splitlines()[2].startswith("lowest")
+    assert "bench: 2/2 episodes lowest, 94 decisions" in printed.err
+    assert run([*arguments[:3], policies.partition(",")[0], *arguments[4:]]) == 2
+    assert "policy failing raised ZeroDivisionError" in capsys.readouterr().err
+
+
 def test_collect_writes_a_pool(capsys, tmp_path, traces):
     out = tmp_path / "pool"
     asked = ["collect", "abr", "--policies", "bba", "--episodes", "3", "--out", str(out)]
@@ -82,8 +94,8 @@ def test_every_command_has_help_with_an_example(capsys):
     ("file", "text", "sentence"),
     [
         ("a", "0 1\n1 x\n", "a:2: a line must be two numbers"),
-        ("a", "0 1\n1 1\n1 1\n", "time_s of trace a must rise from row to row"),
-        ("b", "0 1\n1 -1\n", "capacity_mbps of trace b must be at least 0, got -1.0"),
+        ("a", "0 1\n2 1\n1 1\n", "a:3: a line must be at or after the time of the row before"),
+        ("b", "0 1\n1 -1\n", "b:2: a line must be a finite time and a finite rate of at least 0"),
         ("b", "0 0\n1 0\n", "capacity_mbps of trace b must be above 0"),
     ],
 )
