@@ -110,8 +110,9 @@ class Table:
 
     def __post_init__(self) -> None:
         """Make text that comes from outside fit to be printed, written and read again."""
-        case = {printable(name): printable(value) for name, value in self.case.items()}
-        object.__setattr__(self, "case", case)
+        for name in ("case", "failures"):
+            texts = {printable(key): printable(text) for key, text in getattr(self, name).items()}
+            object.__setattr__(self, name, texts)
         object.__setattr__(self, "remarks", [printable(remark) for remark in self.remarks])
 
     def to_json(self) -> str:

@@ -21,7 +21,7 @@ from netllm_gym.arrays import Float32Array
 from netllm_gym.data.pickled import ARRAY_NAMES, SCALAR_NAMES, Array, Instance, replay
 from netllm_gym.envs.abr.observation import SIZES
 from netllm_gym.errors import InputError
-from netllm_gym.files import errors_begin_with, read_regular
+from netllm_gym.files import errors_begin_with, locked, read_regular
 from netllm_gym.pools import abr
 from netllm_gym.pools.episode import Episode
 from netllm_gym.pools.pool import ExperiencePool, PoolWriter
@@ -80,10 +80,11 @@ def import_netllm_pool(
         "episodes": len(episodes),
         "num_shards": -(-len(episodes) // problem.shard_episodes),
     }
-    writer = PoolWriter(out, problem.name, spec, plan)
-    for number in writer.missing():
-        begin = number * problem.shard_episodes
-        writer.write(number, episodes[begin : begin + problem.shard_episodes])
+    with locked(out):
+        writer = PoolWriter(out, problem.name, spec, plan)
+        for number in writer.missing():
+            begin = number * problem.shard_episodes
+            writer.write(number, episodes[begin : begin + problem.shard_episodes])
     return ExperiencePool.load(out, problem.name)
 
 
