@@ -17,7 +17,7 @@ from netllm_gym.data.abr.video_folder import checked_lengths, numbers, read_fold
 from netllm_gym.data.datasets import data_folder, find_data
 from netllm_gym.data.published import how_to_fetch
 from netllm_gym.errors import InputError
-from netllm_gym.files import errors_begin_with
+from netllm_gym.files import check_regular, errors_begin_with
 from netllm_gym.typed_json import short
 
 PENSIEVE_LADDER_MBPS = (0.3, 0.75, 1.2, 1.85, 2.85, 4.3)
@@ -222,6 +222,7 @@ def _with_quality(video: Video, options: VideoOptions) -> Video:
     path = Path(options.quality_file)
     if not path.is_file():
         raise InputError(f"quality_file must be a file, got {str(path)!r}")
+    check_regular(path)
     rows = []
     for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), start=1):
         fields = line.replace(",", " ").split()

@@ -20,7 +20,7 @@ import numpy as np
 
 from netllm_gym.arrays import FloatArray, IntArray
 from netllm_gym.errors import InputError
-from netllm_gym.files import errors_begin_with
+from netllm_gym.files import check_regular, errors_begin_with
 from netllm_gym.typed_json import read_checked, short
 
 DESCRIPTION = "video.json"
@@ -67,7 +67,7 @@ def read_folder(
     """
     size_bytes = _size_files(folder)
     found = _known_videos().get(_contents(size_bytes), Description())
-    if (folder / DESCRIPTION).is_file():
+    if (folder / DESCRIPTION).exists():
         stated = read_checked(folder / DESCRIPTION, Description)
         found = replace(found, **{name: it for name, it in vars(stated).items() if it is not None})
     if asked_chunk_s is not None:
@@ -131,6 +131,7 @@ def _size_files(folder: Path) -> IntArray:
 
 
 def _read_sizes(path: Path) -> list[int]:
+    check_regular(path)
     sizes = []
     for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), start=1):
         fields = line.split()

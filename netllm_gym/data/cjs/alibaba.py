@@ -30,6 +30,7 @@ from typing import NamedTuple
 
 from netllm_gym.data.cjs.workload import MOST_TASKS, JobTemplate, Workload
 from netllm_gym.errors import InputError
+from netllm_gym.files import open_regular
 
 MOST_JOBS = 10_000  # read unless told otherwise: the whole trace has four million
 COLUMNS = 9
@@ -88,7 +89,7 @@ def read_alibaba_jobs(path: Path, most_jobs: int = MOST_JOBS) -> AlibabaJobs:
 
 def _rows(path: Path) -> Iterator[tuple[str, _Row]]:
     """Yield the job and the task of each line."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         for number, line in enumerate(file, 1):
             where = f"{path} line {number}"
             try:

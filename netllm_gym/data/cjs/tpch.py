@@ -27,7 +27,7 @@ from netllm_gym.data.cjs.workload import MOST_MS, JobTemplate, Waves, Workload, 
 from netllm_gym.data.datasets import cache_folder, find_data
 from netllm_gym.data.pickled import ARRAY_NAMES, Array, replay
 from netllm_gym.errors import InputError, MissingDataError
-from netllm_gym.files import one_line, write_whole
+from netllm_gym.files import one_line, read_regular, write_whole
 
 SIZES = ("2g", "5g", "10g", "20g", "50g", "80g", "100g")  # in the order in which they are drawn
 NUM_QUERIES = 22
@@ -152,7 +152,7 @@ def _checked_contents(folder: Path, hashes: Mapping[str, str]) -> dict[str, byte
             raise MissingDataError(
                 f"{path} must be there, since a workload's folder holds TPC-H, got no such file"
             )
-        contents[name] = path.read_bytes()
+        contents[name] = read_regular(path)
         found = sha256(contents[name]).hexdigest()
         if found != expected:
             raise InputError(f"{path} must have SHA-256 {expected}, got {found}: get it again")

@@ -268,6 +268,14 @@ def test_a_pool_and_what_learns_from_it_record_the_case(tmp_path):
     assert not netllm_gym.evaluate("abr", [policy], case).remarks
 
 
+def test_a_network_is_refused_a_ladder_whose_rungs_it_would_mistake():
+    near = {"ladder_mbps": (0.35, 0.8, 1.3, 2.0, 3.0, 4.5)}
+    netllm_gym.evaluate("abr", ["ppo"], {"traces": "synthetic-valid", **near})
+    far = {"ladder_mbps": (1, 2.5, 5, 8, 16, 40)}
+    with pytest.raises(InputError, match=r"ladder like 0.3, .* as in training, got 1, 2.5, .* 40"):
+        netllm_gym.evaluate("abr", ["ppo"], far)
+
+
 def test_pools_of_different_measures_are_not_learned_from_together(tmp_path):
     for name, case in (("a", {}), ("b", {"qoe": "log"})):
         netllm_gym.collect("abr", ["bba"], 1, tmp_path / name, case)
