@@ -42,7 +42,7 @@ CJS = ControlProblem(
             str,
             "synthetic, tpch, a folder of TPC-H files, or a file of jobs.",
             title="workloads",
-            names="netllm_gym.data.cjs.catalogue:list_workloads",
+            names="netllm_gym.data.cjs.named:list_workloads",
             takes_path=True,
         ),
         "num_executors": CaseOption(int, "Executors of the cluster."),

@@ -32,18 +32,18 @@ class CJSPictures(ControlPictures):
     def open(self, problem: ControlProblem, arguments: Mapping[str, Any]) -> Any:
         """Make the environment, which notes when each task ran; see the base."""
         env = super().open(problem, arguments)
-        env.clusters.notes_tasks = True
+        env.batch.notes_tasks = True
         return env
 
     def record(self, env: Any, episode: Episode) -> Playback:
         """Return when tasks ran and jobs were complete; see the base."""
-        return Playback.of(env.clusters)
+        return Playback.of(env.batch)
 
     def describe(self, case: Any, episode: Any) -> str:
         """Name the recording, or the workload and the seed of its arrivals; see the base."""
         if case.workload.is_recording:
             return f"recording {case.workload.name}"
-        seed = int(case.clusters.arrival_seeds[0])
+        seed = int(case.batch.arrival_seeds[0])
         return f"workload {case.workload.name}, arrival seed {seed}"
 
     def facts(self, side: Side) -> tuple[tuple[str, str], ...]:

@@ -170,9 +170,8 @@ def test_whoever_always_waits_where_it_may_still_finishes(seed):
         durations_ms=rng.integers(1, 4000, lengths.sum()).astype(np.float64),
     )
     num_envs = 30
-    env = CJSVectorEnv(
-        num_envs, workload, 3 + 4 * seed, 6, 3.0, padded=False, autoreset_mode="Disabled"
-    )
+    case = {"num_executors": 3 + 4 * seed, "num_jobs": 6, "mean_gap_s": 3.0}
+    env = CJSVectorEnv(num_envs, workload, **case, padded=False, autoreset_mode="Disabled")
     view, _ = env.reset(seed=100 * seed)
     over, stuck, waited, rows = np.zeros(num_envs, bool), np.zeros(num_envs, bool), 0, np.arange(30)
     while not over.all():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from netllm_gym.data.cjs import alibaba, recordings, synthetic, tpch
 from netllm_gym.data.cjs.workload import Workload
+from netllm_gym.data.datasets import data_folder
 from netllm_gym.errors import InputError
 
 NAMES = ("synthetic", "tpch")
@@ -40,6 +41,10 @@ def workload(spec: str | Path | Workload) -> Workload:
         return replace(load, name=load.name + VALID)
     readers = {".json": recordings.read_recording, ".csv": alibaba.read_alibaba}
     if path.is_dir():
+        if not any((path / size).is_dir() for size in tpch.SIZES):
+            raise InputError(
+                f"workload must be a folder of TPC-H, with {', '.join(tpch.SIZES)}, got {path}"
+            )
         return tpch.read_tpch(path)
     if path.is_file():
         if path.suffix not in readers:
@@ -51,3 +56,12 @@ def workload(spec: str | Path | Workload) -> Workload:
     raise InputError(
         f"workload must be a folder, a file or one of {', '.join(names)}, got {str(spec)!r}{hint}"
     )
+
+
+def list_workloads() -> list[tuple[str, str]]:
+    """Return the name of each workload, and what and where it is on this machine."""
+    place = data_folder() / "cjs" / "tpch"
+    return [
+        ("synthetic", "jobs of TPC-H's shape and load, generated"),
+        ("tpch", str(place) if place.is_dir() else f"not here; its files belong in {place}"),
+    ]

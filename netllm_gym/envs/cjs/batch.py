@@ -12,18 +12,14 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
+from typing_extensions import TypedDict
 
 from netllm_gym.arrays import BoolArray, FloatArray, IntArray
 from netllm_gym.data.cjs.named import workload as load_workload
 from netllm_gym.data.cjs.workload import Jobs, Workload
 from netllm_gym.envs.batch import Outcome, RowBatch, check_within, whole_actions
 from netllm_gym.envs.cjs.cluster import ClusterConfig, whole_number
-from netllm_gym.envs.cjs.observation import (
-    JOB_FIELDS,
-    ROW_FIELDS,
-    STAGE_FIELDS,
-    ClusterView,
-)
+from netllm_gym.envs.cjs.observation import JOB_FIELDS, ROW_FIELDS, STAGE_FIELDS, ClusterView
 from netllm_gym.envs.cjs.padding import PaddedSize, Padder, observation_space
 from netllm_gym.errors import InputError
 from netllm_gym.randomness import keys_of_seeds, mix64
@@ -34,6 +30,7 @@ DEFAULT_JOBS = 200
 MOST_EXECUTORS = 10_000
 MOST_JOBS = 100_000
 MOST_SEED = 2**63 - 1
+_NOT_IN_VIEW = 2**62  # a place that holds no stage, and is not "no stage" either
 
 
 @cache
@@ -43,20 +40,33 @@ def _simulator() -> ModuleType:
     return simulator
 
 
+WorkloadLike = str | Path | Workload
+
+
+class ClusterArguments(TypedDict, total=False):
+    """What both environments take by name; see `CJSEnv`, and `ClusterBatch` for the defaults."""
+
+    num_executors: int
+    num_jobs: int | None
+    mean_gap_s: float
+    cluster: ClusterConfig | None
+    duration_seed: int
+    max_stages: int
+    max_jobs: int
+    max_edges: int | None
+    strict_actions: bool
+
+
 class ClusterBatch(RowBatch):
-    """N clusters that run the jobs of one workload; the observation is a `ClusterView`.
+    """N clusters that run the jobs of one workload.
+
+    Observations and actions are padded to a fixed size, as Gymnasium needs them, or a `ClusterView`
+    and places in it. A `ClusterView` has no Gymnasium space, so the spaces are always the padded.
 
     Args:
         num_rows: N.
-        workload: Name, file or folder, or `Workload`.
-        num_executors: E of each cluster.
-        num_jobs: Of an episode, 200 by default; a recording has no more than its own.
-        mean_gap_s: Mean time between arrivals.
-        cluster: Delays and exchangeable rules.
-        duration_seed: Of the durations; they also depend on the arrival seed, but on no policy.
-        size: Of the padded observation. Its spaces are those of the batch, because a `ClusterView`
-            has no Gymnasium space.
-        strict_actions: Of padded actions, see `Padder`.
+        padded: Whether observations and actions are padded.
+        workload: This and all others: see `CJSEnv`.
 
     Attributes:
         notes_tasks: Whether a log of all tasks is kept, which pictures are drawn from; it must be
@@ -69,14 +79,17 @@ class ClusterBatch(RowBatch):
     def __init__(
         self,
         num_rows: int,
-        workload: str | Path | Workload = "synthetic",
+        workload: WorkloadLike = "synthetic",
         num_executors: int = 50,
         num_jobs: int | None = None,
         mean_gap_s: float = 25.0,
         cluster: ClusterConfig | None = None,
         duration_seed: int = 0,
-        size: PaddedSize | None = None,
+        max_stages: int = 1024,
+        max_jobs: int = 256,
+        max_edges: int | None = None,
         strict_actions: bool = False,
+        padded: bool = False,
     ) -> None:
         super().__init__(num_rows)
         self.workload = load_workload(workload)
@@ -92,8 +105,9 @@ class ClusterBatch(RowBatch):
         if not isinstance(cluster, ClusterConfig | None):
             raise InputError(f"cluster must be a ClusterConfig, got {cluster!r}")
         self.cluster = ClusterConfig() if cluster is None else cluster
-        size = size or PaddedSize()
+        size = PaddedSize(max_stages, max_jobs, max_edges)
         size.check_holds(self.workload)
+        self.padded = padded
         self.padder = Padder(num_rows, self.num_executors, size, strict_actions)
         self.observation_space = observation_space(size, self.num_executors)
         self.action_space = spaces.MultiDiscrete([size.max_stages + 1, self.num_executors])
@@ -151,7 +165,10 @@ class ClusterBatch(RowBatch):
         Args:
             actions: (N, 2) place of a stage in the view, or -1 for no stage; largest number of
                 executors for it, less one. A place without a schedulable stage counts as no stage.
+                If they are padded, those of the action space.
         """
+        if self.padded:
+            actions = self.padder.native_actions(actions, self.done, illegal=_NOT_IN_VIEW)
         slots, counts = whole_actions(actions, (self.num_rows, 2)).T.copy()
         if slots.min() < -1:
             raise InputError(f"stage of an action must be at least -1, got {slots.min()}")
@@ -212,8 +229,12 @@ class ClusterBatch(RowBatch):
             info["jct_list_s"] = np.zeros((self.num_rows, self.num_jobs))
             for name, values in self._sums(ended).items():
                 info[name][ended] = values
+        observation: Any = self.view()
+        if self.padded:
+            observation, hidden_stages = self.padder.observe(observation)
+            info["hidden_stages"] = hidden_stages.astype(np.float64)
         return Outcome(
-            observation=self.view(),
+            observation=observation,
             reward=rows["reward_ms"] / 1000.0,
             terminated=rows["done"] & ~deadlock,
             truncated=deadlock,

@@ -1,16 +1,14 @@
 """`NetLLM-CJS-v0`: the scalar environment of CJS. The dynamics are in `simulator.py`."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Unpack
 
 from netllm_gym.arrays import BoolArray, IntArray
 from netllm_gym.data.cjs.workload import Workload
-from netllm_gym.envs.cjs.cluster import ClusterConfig
-from netllm_gym.envs.cjs.padded_batch import PaddedClusterBatch
-from netllm_gym.envs.cjs.padding import PaddedSize
+from netllm_gym.envs.cjs.batch import ClusterArguments, ClusterBatch, WorkloadLike
 from netllm_gym.envs.cjs.playback import Playback
 from netllm_gym.envs.cjs.rendering import Painter, Snapshot, cluster_text
 from netllm_gym.envs.rows import RowEnv
@@ -118,35 +116,17 @@ class CJSEnv(RowEnv[Observation, IntArray]):
 
     # A frame is a decision, and many decisions are made at the same time.
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 10}  # noqa: RUF012
-    batch: PaddedClusterBatch
+    batch: ClusterBatch
 
     def __init__(
         self,
-        workload: str | Path | Workload = "synthetic",
-        num_executors: int = 50,
-        num_jobs: int | None = None,
-        mean_gap_s: float = 25.0,
-        cluster: ClusterConfig | None = None,
-        duration_seed: int = 0,
-        max_stages: int = 1024,
-        max_jobs: int = 256,
-        max_edges: int | None = None,
-        strict_actions: bool = False,
+        workload: WorkloadLike = "synthetic",
+        *,
         render_mode: str | None = None,
+        **arguments: Unpack[ClusterArguments],
     ) -> None:
-        batch = PaddedClusterBatch(
-            num_rows=1,
-            workload=workload,
-            num_executors=num_executors,
-            num_jobs=num_jobs,
-            mean_gap_s=mean_gap_s,
-            cluster=cluster,
-            duration_seed=duration_seed,
-            size=PaddedSize(max_stages, max_jobs, max_edges),
-            strict_actions=strict_actions,
-        )
-        super().__init__(batch, render_mode)
-        batch.notes_tasks = render_mode == "rgb_array"
+        super().__init__(ClusterBatch(1, workload, padded=True, **arguments), render_mode)
+        self.batch.notes_tasks = render_mode == "rgb_array"
         self._painter: Painter | None = None
 
     @property

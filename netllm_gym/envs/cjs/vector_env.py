@@ -3,21 +3,18 @@
 import copy
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import ArrayLike, NDArray
+from typing_extensions import Unpack
 
 from netllm_gym.arrays import BoolArray, FloatArray, IntArray
 from netllm_gym.data.cjs.named import VALID
 from netllm_gym.data.cjs.workload import Workload
-from netllm_gym.envs.cjs.batch import ClusterBatch
-from netllm_gym.envs.cjs.cluster import ClusterConfig
+from netllm_gym.envs.cjs.batch import ClusterArguments, ClusterBatch, WorkloadLike
 from netllm_gym.envs.cjs.observation import ClusterView
-from netllm_gym.envs.cjs.padded_batch import PaddedClusterBatch
-from netllm_gym.envs.cjs.padding import PaddedSize
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.envs.rows import RowVectorEnv
 from netllm_gym.errors import InputError
@@ -43,18 +40,8 @@ class CJSVectorEnv(RowVectorEnv):
     no stage.
 
     ## Observation Space
-    A `Dict` of `Box`es that stacks the observations of N `CJSEnv`. With `padded=False`
-    observations are a `ClusterView` instead, which hides nothing; the package's own policies use
-    it.
-
-    | part | shape |
-    | --- | --- |
-    | stages | (N, max_stages, 3) float32 |
-    | stage_job, stage_mask | (N, max_stages) int32 |
-    | edges | (N, max_edges, 2) int32 |
-    | job_executors | (N, max_jobs) int32 |
-    | committable, source_job | (N, 1) int32 |
-    | executor_mask | (N, num_executors) int32 |
+    A `Dict` of `Box`es: the observations of N `CJSEnv`, stacked. With `padded=False` observations
+    are a `ClusterView` instead, which hides nothing; the package's own policies use it.
 
     ## Rewards
     (N,) float64, minus the job-seconds spent in each row's system since its last decision; 0 in
@@ -85,39 +72,16 @@ class CJSVectorEnv(RowVectorEnv):
     def __init__(
         self,
         num_envs: int = 1,
-        workload: str | Path | Workload = "synthetic",
-        num_executors: int = 50,
-        num_jobs: int | None = None,
-        mean_gap_s: float = 25.0,
-        cluster: ClusterConfig | None = None,
-        duration_seed: int = 0,
-        max_stages: int = 1024,
-        max_jobs: int = 256,
-        max_edges: int | None = None,
-        strict_actions: bool = False,
+        workload: WorkloadLike = "synthetic",
+        *,
         padded: bool = True,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
+        **arguments: Unpack[ClusterArguments],
     ) -> None:
         self.padded = padded
-        kind = PaddedClusterBatch if padded else ClusterBatch
-        batch = kind(
-            num_rows=num_envs,
-            workload=workload,
-            num_executors=num_executors,
-            num_jobs=num_jobs,
-            mean_gap_s=mean_gap_s,
-            cluster=cluster,
-            duration_seed=duration_seed,
-            size=PaddedSize(max_stages, max_jobs, max_edges),
-            strict_actions=strict_actions,
-        )
+        batch = ClusterBatch(num_envs, workload, padded=padded, **arguments)
         super().__init__(batch, autoreset_mode, render_mode)
-
-    @property
-    def clusters(self) -> ClusterBatch:
-        """The batch, which has the state of the clusters."""
-        return self.batch
 
     @property
     def workload(self) -> Workload:

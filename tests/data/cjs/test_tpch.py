@@ -158,7 +158,9 @@ def test_a_file_that_is_missing_or_altered_is_refused_with_and_without_a_cache(m
     whole = path.read_bytes()
     for _ in range(2):
         path.unlink()
-        with pytest.raises(MissingDataError, match=r"50g/task_duration_9\.npy must be there"):
+        with pytest.raises(
+            MissingDataError, match=r"50g/task_duration_9\.npy must be on this machine"
+        ):
             tpch.read_tpch(made)
         path.write_bytes(whole.replace(b"first", b"thirs"))
         with pytest.raises(InputError, match=r"task_duration_9\.npy must have SHA-256 .*, got "):
@@ -199,19 +201,21 @@ def test_other_pickles_are_refused_and_never_run(made, tmp_path, monkeypatch, st
     replace_file(made, "20g/task_duration_3.npy", durations_file(stages))
     with pytest.raises(InputError, match=sentence) as refusal:
         tpch.read_tpch(made)
-    assert str(refusal.value).startswith(f"{made}/20g/task_duration_3.npy must be durations of TPC")
+    assert str(refusal.value).startswith(
+        f"{made}/20g/task_duration_3.npy: must be durations of TPC"
+    )
     assert not (tmp_path / "owned").exists()
 
 
 @pytest.mark.parametrize(
     ("graph", "sentence"),
     [
-        (b"", "adj_mat_3.npy must be a graph of TPC-H"),
+        (b"", "adj_mat_3.npy: must be a graph of TPC-H"),
         (npy(np.zeros((2, 3))), r"it must be a square of float64, got float64 \(2, 3\)"),
         (npy(np.zeros((2, 2), np.int64)), "it must be a square of float64, got int64"),
         (npy(np.full((2, 2), 0.5)), "it must hold 0 and 1"),
         (npy(np.asfortranarray([[0.0, 1.0], [0.0, 0.0]])), "it must be laid out by rows"),
-        (durations_file(), "adj_mat_3.npy must be a graph of TPC-H"),
+        (durations_file(), "adj_mat_3.npy: must be a graph of TPC-H"),
         (npy(np.eye(2)), "edges of stage 0 of job q3-20g must not run in a circle"),
     ],
 )

@@ -19,7 +19,13 @@ def begin(workload, num_executors, num_jobs=None, mean_gap_s=25.0, **cluster):
     """Return an environment with places for eight stages, at its first decision."""
     config = ClusterConfig(**{"moving_delay_s": 0.0, **cluster})
     env = CJSEnv(
-        workload, num_executors, num_jobs, mean_gap_s, cluster=config, max_stages=8, max_jobs=4
+        workload,
+        num_executors=num_executors,
+        num_jobs=num_jobs,
+        mean_gap_s=mean_gap_s,
+        cluster=config,
+        max_stages=8,
+        max_jobs=4,
     )
     env.reset(seed=0)
     return env
@@ -256,7 +262,7 @@ def test_a_recording_plays_its_jobs_or_the_first_of_them(asked, played):
     ],
 )
 def test_wrong_resets_are_refused_in_one_sentence(call, sentence):
-    env = CJSEnv(THREE, 2, num_jobs=1)
+    env = CJSEnv(THREE, num_executors=2, num_jobs=1)
     with pytest.raises(InputError) as refusal:
         call(env)
     assert str(refusal.value).startswith(sentence)

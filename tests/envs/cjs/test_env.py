@@ -20,7 +20,7 @@ def make(workload, num_executors, cluster=None, **more):
     """Return an environment with places for eight stages; the ninth is "no stage"."""
     sizes = {"max_stages": 8, "max_jobs": 4, **more}
     config = ClusterConfig(**(cluster or {}))
-    return CJSEnv(workload, num_executors, cluster=config, **sizes)
+    return CJSEnv(workload, num_executors=num_executors, cluster=config, **sizes)
 
 
 NO_STAGE = 8
