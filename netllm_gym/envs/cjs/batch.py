@@ -115,9 +115,8 @@ class ClusterBatch(RowBatch):
         self.notes_tasks = False
 
     @cached_property
-    def _arrays(self) -> tuple[Any, ...]:
-        arrays = _simulator().pack_arrays(self.workload, self.cluster, self.num_executors)
-        return tuple(arrays)
+    def _arrays(self) -> Any:
+        return _simulator().pack_arrays(self.workload, self.cluster, self.num_executors)
 
     @cached_property
     def state(self) -> Any:
@@ -153,10 +152,8 @@ class ClusterBatch(RowBatch):
             elif seed is None:
                 seed = int(self.keys[row] >> np.uint64(1))
             self.arrival_seeds[row] = seed
-            jobs, key = self.jobs(seed), self._duration_key(seed)
-            _simulator().begin_row(
-                self._arrays, tuple(self.state), row, key, jobs.template, jobs.arrival_ms
-            )
+            key = self._duration_key(seed)
+            _simulator().begin_row(self._arrays, self.state, row, key, self.jobs(seed))
         return self._outcome(np.zeros(self.num_rows, np.bool_))
 
     def step(self, actions: ArrayLike) -> Outcome:
@@ -174,7 +171,7 @@ class ClusterBatch(RowBatch):
             raise InputError(f"stage of an action must be at least -1, got {slots.min()}")
         check_within("executors of an action must be in", counts, 0, self.num_executors - 1)
         before = self.done
-        _simulator().step_rows(self._arrays, tuple(self.state), slots, counts + 1)
+        _simulator().step_rows(tuple(self._arrays), tuple(self.state), slots, counts + 1)
         return self._outcome(self.state.rows["done"] & ~before)
 
     def jobs(self, arrival_seed: int) -> Jobs:
@@ -183,15 +180,14 @@ class ClusterBatch(RowBatch):
 
     def view(self) -> ClusterView:
         """Return what the schedulers see now."""
-        counts = np.zeros((self.num_rows, 3), np.int64)
-        _simulator().count_view(self._arrays, tuple(self.state), counts)
-        num_stages, num_jobs, num_edges = counts.sum(axis=0).tolist()
+        arrays, state = tuple(self._arrays), tuple(self.state)
+        num_stages, num_jobs, num_edges = _simulator().count_view(arrays, state)
         per_row = _columns(ROW_FIELDS, self.num_rows)
         per_stage, per_job = _columns(STAGE_FIELDS, num_stages), _columns(JOB_FIELDS, num_jobs)
         edges = np.empty((num_edges, 2), np.int32)
         found = _simulator().fill_view(
-            self._arrays,
-            tuple(self.state),
+            arrays,
+            state,
             tuple(per_row.values()),
             tuple(per_stage.values()),
             tuple(per_job.values()),
