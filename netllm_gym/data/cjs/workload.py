@@ -212,6 +212,12 @@ class Workload:
         return _frozen(np.add.reduceat(self.num_tasks * self.rough_ms, self.stage_offset[:-1]))
 
     @cached_property
+    def longest_ms(self) -> FloatArray:
+        """(M,) the longest duration of each stage that is listed for any wave and level."""
+        # The lists of a stage lie side by side, and at least one of them is not empty.
+        return _frozen(np.maximum.reduceat(self.durations_ms, self.list_start.min(axis=(1, 2))))
+
+    @cached_property
     def content(self) -> str:
         """Return a hash of the workload, which does not depend on its names."""
         digest = hashlib.sha256(repr((self.choices, self.is_recording)).encode())

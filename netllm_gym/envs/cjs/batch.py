@@ -30,6 +30,7 @@ DEFAULT_JOBS = 200
 MOST_EXECUTORS = 10_000
 MOST_JOBS = 100_000
 MOST_SEED = 2**63 - 1
+_MOVES = 4  # of executors to other jobs, one after the other, while no task runs
 _NOT_IN_VIEW = 2**62  # a place that holds no stage, and is not "no stage" either
 
 
@@ -108,7 +109,8 @@ class ClusterBatch(RowBatch):
         size = PaddedSize(max_stages, max_jobs, max_edges)
         size.check_holds(self.workload)
         self.padded = padded
-        self.padder = Padder(num_rows, self.num_executors, size, strict_actions)
+        self.padder = Padder(num_rows, self.num_executors, size)
+        self.strict_actions = strict_actions
         self.observation_space = observation_space(size, self.num_executors)
         self.action_space = spaces.MultiDiscrete([size.max_stages + 1, self.num_executors])
         self.arrival_seeds = np.zeros(num_rows, np.int64)
@@ -165,14 +167,78 @@ class ClusterBatch(RowBatch):
                 If they are padded, those of the action space.
         """
         if self.padded:
-            actions = self.padder.native_actions(actions, self.done, illegal=_NOT_IN_VIEW)
+            actions = self.native_actions(actions, illegal=_NOT_IN_VIEW)
         slots, counts = whole_actions(actions, (self.num_rows, 2)).T.copy()
         if slots.min() < -1:
             raise InputError(f"stage of an action must be at least -1, got {slots.min()}")
         check_within("executors of an action must be in", counts, 0, self.num_executors - 1)
         before = self.done
         _simulator().step_rows(tuple(self._arrays), tuple(self.state), slots, counts + 1)
-        return self._outcome(self.state.rows["done"] & ~before)
+        ended = self.state.rows["done"] & ~before
+        self._charge_deadlocks(ended)
+        return self._outcome(ended)
+
+    def native_actions(self, actions: ArrayLike, illegal: int) -> IntArray:
+        """Return (N, 2) the decisions of (N, 2) padded actions; see `Padder.native_actions`."""
+        native = self.padder.native_actions(actions, illegal)
+        if self.strict_actions:
+            slots = np.asarray(actions)[:, 0]
+            legal = self.action_masks()[:, : self.padder.size.max_stages + 1]
+            wrong = np.flatnonzero(~legal[np.arange(self.num_rows), slots] & ~self.done)
+            if len(wrong):
+                known = ", ".join(map(str, np.flatnonzero(legal[wrong[0]])))
+                raise InputError(
+                    f"stage of an action must be schedulable, one of {known} "
+                    f"({self.padder.size.max_stages}: no stage), got {slots[wrong[0]]}"
+                )
+        return native
+
+    def action_masks(self) -> BoolArray:
+        """Return (N, max_stages + 1 + num_executors) what each part of a padded action may be."""
+        return self.padder.action_masks(self.may_wait())
+
+    def may_wait(self) -> BoolArray:
+        """Return (N,) whether the answer "no stage" is followed by a decision, not by a deadlock.
+
+        A stage that runs and has tasks left leads to a decision. Other rows are played on to see.
+        """
+        state, may = self.state, np.ones(self.num_rows, np.bool_)
+        executors = state.executors
+        remaining = np.take_along_axis(state.stages["remaining"], executors["stage"], axis=1)
+        runs_on = (executors["busy"] & (remaining > 0)).any(axis=1)
+        unsure = np.flatnonzero(~runs_on & ~state.rows["done"])
+        if len(unsure):
+            ahead = type(state)(*(each[unsure] for each in state))._replace(
+                tasks=state.tasks[unsure, :0]
+            )
+            wait, none = np.full(len(unsure), -1), np.zeros(len(unsure), np.int64)
+            _simulator().step_rows(tuple(self._arrays), tuple(ahead), wait, none)
+            may[unsure] = ~ahead.rows["deadlock"]
+        return may
+
+    def _charge_deadlocks(self, ended: BoolArray) -> None:
+        """Make an episode that deadlocked cost what it would if all jobs had ended after any other.
+
+        After the last arrival a cluster that does not deadlock always runs a task or moves an
+        executor. All tasks one after the other, and the moves before each stage, are therefore
+        longer than what any schedule takes.
+        """
+        for row in np.flatnonzero(ended & self.state.rows["deadlock"]).tolist():
+            jobs = self.job_records(row)
+            latest_ms = jobs["arrival_ms"][-1] + self._longest_ms[jobs["template"]].sum()
+            ended_ms = np.minimum(jobs["completion_ms"], self.state.rows["now_ms"][row])
+            self.state.rows["reward_ms"][row] -= (latest_ms - ended_ms).sum()
+
+    @cached_property
+    def _longest_ms(self) -> FloatArray:
+        """(K,) upper bound on the time in which a job of each template is all that happens."""
+        load, cluster = self.workload, self.cluster
+        task_ms = load.longest_ms + 1000.0 * cluster.warmup_delay_s
+        # A move may turn out to be in vain twice, and a round may follow the second: four moves
+        # before a stage, and as many before the first.
+        move_ms = _MOVES * 1000.0 * cluster.moving_delay_s
+        stage_ms = load.num_tasks * task_ms + move_ms
+        return move_ms + np.add.reduceat(stage_ms, load.stage_offset[:-1])
 
     def jobs(self, arrival_seed: int) -> Jobs:
         """Return the jobs of an episode."""

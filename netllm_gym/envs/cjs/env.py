@@ -52,7 +52,8 @@ class CJSEnv(RowEnv[Observation, IntArray]):
     executors that cannot be committed or used are not taken. A stage that is not schedulable counts
     as "no stage" and sets `info["invalid_action"]`; with `strict_actions=True` it raises an error
     that names the legal stages. `action_masks()` returns the masks of both parts in one array, as
-    `MaskablePPO` of sb3-contrib expects them.
+    `MaskablePPO` of sb3-contrib expects them. It allows "no stage" only where another decision
+    follows, so that an episode whose actions keep to the masks is never truncated.
 
     ## Observation Space
     A `Dict` of `Box`es whose sizes do not depend on the number of jobs. It shows the unfinished
@@ -72,7 +73,10 @@ class CJSEnv(RowEnv[Observation, IntArray]):
 
     ## Rewards
     Minus the job-seconds spent in the system since the last decision. The sum over an episode is
-    minus the sum of the job completion times in seconds.
+    minus the sum of the job completion times in seconds. The last decision of a truncated episode
+    costs so much that the sum is that of all jobs completing at a time by which every schedule has
+    completed them: all tasks one after the other, with the longest durations that are listed. No
+    schedule of the same arrivals has a smaller return.
 
     ## Starting State
     All executors are idle in the common pool, and the first job has just arrived. `reset(seed=s)`
@@ -83,7 +87,7 @@ class CJSEnv(RowEnv[Observation, IntArray]):
 
     ## Episode End
     The episode terminates when all jobs are complete. It is truncated when nothing will ever happen
-    again, which only answers of "no stage" can bring about; `info["reason"]` says so.
+    again (a deadlock), which only answers of "no stage" can bring about; `info["reason"]` says so.
 
     ## Information
     Floats: `clock_s`, `jobs_in_system`, `hidden_stages`, `invalid_action`. At the end also `jct_s`
@@ -101,7 +105,7 @@ class CJSEnv(RowEnv[Observation, IntArray]):
     - `duration_seed`: of the durations. Default: 0.
     - `max_stages`, `max_jobs`, `max_edges`: sizes of the observation. Default: 1024, 256, and twice
       `max_stages`.
-    - `strict_actions`: raise an error for a stage that is not schedulable. Default: False.
+    - `strict_actions`: raise an error for a stage that the masks do not allow. Default: False.
     - `render_mode`: `"ansi"` renders the cluster as it is now as a few lines of text, `"rgb_array"`
       the last ten minutes as a (480, 800, 3) uint8 picture (needs matplotlib, in the extra
       `report`): jobs in the system, arrivals and completions, and which executor ran tasks of which
@@ -143,7 +147,7 @@ class CJSEnv(RowEnv[Observation, IntArray]):
 
     def action_masks(self) -> BoolArray:
         """Return (max_stages + 1 + num_executors,) what each part of an action may be."""
-        return np.asarray(self.batch.padder.action_masks()[0])
+        return np.asarray(self.batch.action_masks()[0])
 
     def render_text(self) -> str:
         """Return the cluster as it is now as a few lines of text."""

@@ -154,13 +154,10 @@ class Padder:
         num_rows: N.
         num_executors: E of each cluster.
         size: How much of the clusters is shown.
-        strict_actions: Raise an error for an action that names a stage that is not schedulable.
     """
 
-    def __init__(
-        self, num_rows: int, num_executors: int, size: PaddedSize, strict_actions: bool
-    ) -> None:
-        self.size, self.strict_actions = size, strict_actions
+    def __init__(self, num_rows: int, num_executors: int, size: PaddedSize) -> None:
+        self.size = size
         self._stage_mask = np.zeros((num_rows, size.max_stages), np.int32)
         self._executor_mask = np.zeros((num_rows, num_executors), np.int32)
 
@@ -171,34 +168,31 @@ class Padder:
         self._executor_mask = padded.observation["executor_mask"].copy()
         return padded
 
-    def native_actions(self, actions: ArrayLike, done: BoolArray, illegal: int) -> IntArray:
+    def native_actions(self, actions: ArrayLike, illegal: int) -> IntArray:
         """Return (N, 2) the same decisions as actions of `ClusterBatch`.
 
         Args:
             actions: (N, 2) of the padded action space.
-            done: (N,) rows whose episode is over.
             illegal: Replaces a stage that is not schedulable.
         """
-        native, no_stage = whole_actions(actions, (len(done), 2)), self.size.max_stages
+        num_rows, no_stage = len(self._stage_mask), self.size.max_stages
+        native = whole_actions(actions, (num_rows, 2))
         slots = native[:, 0].copy()
         check_within("stage of an action must be in", slots, 0, no_stage)
         named = slots < no_stage
-        wrong = named & (self._stage_mask[np.arange(len(done)), slots * named] == 0)
-        if self.strict_actions and (wrong & ~done).any():
-            self._refuse(int(np.flatnonzero(wrong & ~done)[0]), slots)
+        wrong = named & (self._stage_mask[np.arange(num_rows), slots * named] == 0)
         native[:, 0] = np.where(named, np.where(wrong, illegal, slots), -1)
         return native
 
-    def action_masks(self) -> BoolArray:
-        """Return (N, max_stages + 1 + num_executors) what each part of an action may be."""
-        always = np.ones((len(self._stage_mask), 1), np.bool_)  # "no stage"
+    def action_masks(self, may_wait: BoolArray) -> BoolArray:
+        """Return (N, max_stages + 1 + num_executors) what each part of an action may be.
+
+        Args:
+            may_wait: (N,) whether "no stage" may be answered. It may also where no stage that can
+                be chosen is shown.
+        """
+        stages = self._stage_mask.astype(np.bool_)
+        no_stage = may_wait | ~stages.any(axis=1)
         executors = self._executor_mask.astype(np.bool_)
         executors[:, 0] = True  # of a finished row, where nothing is asked
-        return np.concatenate([self._stage_mask.astype(np.bool_), always, executors], axis=1)
-
-    def _refuse(self, row: int, slots: IntArray) -> None:
-        legal = [*np.flatnonzero(self._stage_mask[row]).tolist(), self.size.max_stages]
-        raise InputError(
-            f"stage of an action must be schedulable, one of {', '.join(map(str, legal))} "
-            f"(the last: no stage), got {slots[row]}"
-        )
+        return np.concatenate([stages, no_stage[:, None], executors], axis=1)

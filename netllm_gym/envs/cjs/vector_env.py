@@ -125,13 +125,13 @@ class CJSVectorEnv(RowVectorEnv):
 
         A stage that is not schedulable becomes -1, "no stage", which is what it counts as.
         """
-        return self.batch.padder.native_actions(actions, self.batch.done, illegal=-1)
+        return self.batch.native_actions(actions, illegal=-1)
 
     def action_masks(self) -> BoolArray:
         """Return (N, max_stages + 1 + num_executors) what each part of an action may be."""
         if not self.padded:
             raise InputError("padded must be True where masks are asked for, got False")
-        return self.batch.padder.action_masks()
+        return self.batch.action_masks()
 
     def case(self, row: int) -> dict[str, str | int]:
         """Describe the episode that a row plays."""
