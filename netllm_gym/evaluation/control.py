@@ -66,7 +66,8 @@ def play_case(
     return CaseResults(
         results=results,
         groups=(group_numbers(_group_names(problem, played)),),
-        case=described({key: _as_made(probe, key, value) for key, value in asked.items()}),
+        case=described(as_made(probe, asked)),
+        remarks=[*getattr(probe, "remarks", ())],
     )
 
 
@@ -138,7 +139,10 @@ def _recordings(problem: ControlProblem, episodes: Sequence[Episode]) -> list[se
     return list(known.values())
 
 
-def _as_made(env: Any, name: str, asked: Any) -> Any:
-    """Return what the environment made of a number in the case: it may have fewer jobs."""
-    made = getattr(env, name, asked)
-    return made if isinstance(asked, int) and isinstance(made, int) else asked
+def as_made(env: Any, case: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a case with the numbers that its environment has: it may have fewer jobs."""
+    made = {name: getattr(env, name, asked) for name, asked in case.items()}
+    return {
+        name: made[name] if isinstance(asked, int | None) and isinstance(made[name], int) else asked
+        for name, asked in case.items()
+    }

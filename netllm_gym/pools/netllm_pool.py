@@ -89,6 +89,8 @@ def _series(pool: Any) -> dict[str, list[Any]]:
     lengths = {len(values) for values in lists}
     if len(lists) < len(SERIES) or len(lengths) != 1 or lengths == {0}:
         raise InputError(f"{', '.join(SERIES)} must be lists of one length above 0")
+    if any(isinstance(each, dict) for name in ("states", "actions") for each in series[name] or ()):
+        raise InputError("pools of NetLLM's CJS task are not read")
     rules: dict[str, tuple[Callable[[Any], bool], str]] = {
         "states": (_is_state, f"float32 of shape {STATE_SHAPE}"),
         "actions": (_is_rung, f"whole numbers in 0..{NUM_RUNGS - 1}"),

@@ -1,13 +1,13 @@
 """Charts of CJS for a report: one episode over time, and how long its jobs took."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from netllm_gym.envs.cjs.playback import Playback
 from netllm_gym.pools.episode import Episode
-from netllm_gym.problems.problem import ControlProblem
+from netllm_gym.problems.problem import ControlProblem, Problem
 from netllm_gym.report.charts import (
     Axis,
     Chart,
@@ -34,6 +34,10 @@ class CJSPictures(ControlPictures):
         env = super().open(problem, arguments)
         env.batch.notes_tasks = True
         return env
+
+    def replayable(self, problem: Problem) -> Collection[str]:
+        """Return all parts of a case; a table names each that is not the default."""
+        return problem.case_options
 
     def record(self, env: Any, episode: Episode) -> Playback:
         """Return when tasks ran and jobs were complete; see the base."""

@@ -204,7 +204,11 @@ def _without(values: Sequence[int], taken: Sequence[int]) -> list[int]:
     return kept
 
 
-_CACHED = [each.name for each in fields(Workload) if each.name not in ("name", "arrival_ms")]
+_CACHED = [
+    each.name
+    for each in fields(Workload)
+    if each.name not in ("name", "arrival_ms", "remarks")  # which are the same for all
+]
 
 
 def _cache_bytes(workload: Workload) -> bytes:

@@ -25,6 +25,7 @@ from netllm_gym.errors import InputError
 LEVELS = (5, 10, 20, 40, 50, 60, 80, 100)  # executors of a job for which durations are listed
 FRESH, FIRST, REST = 0, 1, 2  # waves: a new executor, its first task of a stage, its later ones
 MOST_TASKS = 10**7  # of a stage
+MOST_STAGES = 65_535  # of a job; the keys of their durations would not differ from other jobs'
 MOST_MS = 1e12  # of a duration, 31 years; a float64 clock still resolves a thousandth of a ms
 
 
@@ -67,6 +68,49 @@ class JobTemplate:
     durations: Sequence["Waves | ArrayLike"]
     rough_ms: Sequence[float] | None = None
 
+    def __post_init__(self) -> None:
+        stages = len(self.num_tasks)
+        if not 1 <= stages <= MOST_STAGES:
+            raise InputError(f"job {self.name} must have 1..{MOST_STAGES} stages, got {stages}")
+        for what, given in (("durations", self.durations), ("rough_ms", self.rough_ms)):
+            if given is not None and len(given) != stages:
+                raise InputError(
+                    f"{what} of job {self.name} must be one per stage, "
+                    f"got {len(given)} for {stages}"
+                )
+        for stage, durations in enumerate(self.durations):
+            if isinstance(durations, Waves) and (
+                not durations.fresh or len({frozenset(wave) for wave in durations}) != 1
+            ):
+                raise InputError(
+                    f"durations of job {self.name} must have the same levels in each wave, "
+                    f"got others in stage {stage}"
+                )
+        self._check_edges()
+
+    def _check_edges(self) -> None:
+        stages = len(self.num_tasks)
+        parents: dict[int, set[int]] = {}
+        for edge in self.edges:
+            if len(edge) != 2 or not all(0 <= stage < stages for stage in edge):
+                raise InputError(
+                    f"edges of job {self.name} must be pairs of stages in 0..{stages - 1}, "
+                    f"got {edge}"
+                )
+            parent, child = edge
+            if parent in parents.setdefault(child, set()):
+                raise InputError(
+                    f"parents of stage {child} of job {self.name} must differ, got one twice"
+                )
+            parents[child].add(parent)
+        try:
+            TopologicalSorter(parents).prepare()
+        except CycleError as error:
+            raise InputError(
+                f"edges of stage {min(error.args[1])} of job {self.name} must not run in a circle, "
+                "got one"
+            ) from None
+
 
 @dataclass(frozen=True, eq=False)
 class Workload:
@@ -89,6 +133,7 @@ class Workload:
         durations_ms: (D,) float64.
         arrival_ms: (K,) float64 arrivals of a recording, not falling from 0. Job i is template i,
             and the k-th task of a stage to start takes its k-th duration. None otherwise.
+        remarks: Sentences on what was left out or assumed when it was read.
     """
 
     name: str
@@ -103,6 +148,7 @@ class Workload:
     list_length: IntArray
     durations_ms: FloatArray
     arrival_ms: FloatArray | None = None
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -110,7 +156,7 @@ class Workload:
             if isinstance(given, np.ndarray):
                 # A copy, so that nobody else can write to it; every environment shares it.
                 object.__setattr__(self, each.name, _frozen(given.copy()))
-        for check in (_check_choices, _check_stages, _check_durations, _check_arrivals):
+        for check in (_check_choices, _check_durations, _check_stages, _check_arrivals):
             check(self)
 
     @staticmethod
@@ -119,6 +165,7 @@ class Workload:
         jobs: Sequence[JobTemplate],
         choices: Sequence[int] | None = None,
         arrival_ms: ArrayLike | None = None,
+        remarks: Sequence[str] = (),
     ) -> "Workload":
         """Build a workload from plain descriptions.
 
@@ -127,13 +174,12 @@ class Workload:
             jobs: At least one.
             choices: What is drawn for a job; left out, its number.
             arrival_ms: Of each job, in order, which makes the workload a recording.
+            remarks: Sentences on what was left out or assumed.
 
         Raises:
             InputError: If a job breaks a rule; the sentence names it.
         """
         pool = _DurationPool()
-        for job in jobs:
-            _check_template(job)
         places = np.array([pool.places(each) for job in jobs for each in job.durations], np.int64)
         places = places.reshape(-1, 2, 3, len(LEVELS))  # of each stage: starts, lengths
         rough_ms = [
@@ -155,6 +201,7 @@ class Workload:
             list_length=places[:, 1],
             durations_ms=pool.durations_ms(),
             arrival_ms=None if arrival_ms is None else np.asarray(arrival_ms, np.float64),
+            remarks=tuple(remarks),
         )
 
     @property
@@ -320,45 +367,6 @@ class _DurationPool:
 
 
 # Rules -------------------------------------------------------------------------------------------
-
-
-def _check_template(job: JobTemplate) -> None:
-    """Check that the parts of a description fit together. `Workload` checks the numbers."""
-    stages = len(job.num_tasks)
-    for what, given in (("durations", job.durations), ("rough_ms", job.rough_ms)):
-        if given is not None and len(given) != stages:
-            raise InputError(
-                f"{what} of job {job.name} must be one per stage, got {len(given)} for {stages}"
-            )
-    if not stages:
-        raise InputError(f"num_tasks of job {job.name} must have at least one stage, got none")
-    for stage, durations in enumerate(job.durations):
-        if isinstance(durations, Waves) and (
-            not durations.fresh or len({frozenset(wave) for wave in durations}) != 1
-        ):
-            raise InputError(
-                f"durations of job {job.name} must have the same levels in each wave, "
-                f"got others in stage {stage}"
-            )
-    parents: dict[int, set[int]] = {}
-    for edge in job.edges:
-        if len(edge) != 2 or not all(0 <= stage < stages for stage in edge):
-            raise InputError(
-                f"edges of job {job.name} must be pairs of stages in 0..{stages - 1}, got {edge}"
-            )
-        parent, child = edge
-        if parent in parents.setdefault(child, set()):
-            raise InputError(
-                f"parents of stage {child} of job {job.name} must differ, got one twice"
-            )
-        parents[child].add(parent)
-    try:
-        TopologicalSorter(parents).prepare()
-    except CycleError as error:
-        raise InputError(
-            f"edges of stage {min(error.args[1])} of job {job.name} must not run in a circle, "
-            "got one"
-        ) from None
 
 
 def _check_choices(load: Workload) -> None:

@@ -26,7 +26,7 @@ from netllm_gym.randomness import keys_of_seeds, mix64
 
 # Columns of the info that an episode has at its end alone; `jct_list_s`, one per job, is another.
 END_KEYS = ("jct_s", "jct_p95_s", "makespan_s", "utilisation", "deadlock")
-DEFAULT_JOBS = 200
+DEFAULT_JOBS, DEFAULT_GAP_S = 200, 25.0
 MOST_EXECUTORS = 10_000
 MOST_JOBS = 100_000
 MOST_SEED = 2**63 - 1
@@ -83,7 +83,7 @@ class ClusterBatch(RowBatch):
         workload: WorkloadLike = "synthetic",
         num_executors: int = 50,
         num_jobs: int | None = None,
-        mean_gap_s: float = 25.0,
+        mean_gap_s: float = DEFAULT_GAP_S,
         cluster: ClusterConfig | None = None,
         duration_seed: int = 0,
         max_stages: int = 1024,
@@ -95,9 +95,10 @@ class ClusterBatch(RowBatch):
         super().__init__(num_rows)
         self.workload = load_workload(workload)
         recorded = self.workload.num_templates if self.workload.is_recording else None
-        asked = DEFAULT_JOBS if num_jobs is None else num_jobs
-        asked = whole_number("num_jobs", asked, 1, MOST_JOBS)
-        self.num_jobs = asked if recorded is None else min(asked, recorded)
+        if num_jobs is None:
+            num_jobs = recorded or DEFAULT_JOBS
+        num_jobs = whole_number("num_jobs", num_jobs, 1, MOST_JOBS)
+        self.num_jobs = min(num_jobs, recorded or num_jobs)
         self.num_executors = whole_number("num_executors", num_executors, 1, MOST_EXECUTORS)
         self.duration_seed = whole_number("duration_seed", duration_seed, 0, MOST_SEED)
         if not isinstance(mean_gap_s, int | float) or not 0.0 < mean_gap_s < float("inf"):
@@ -107,7 +108,8 @@ class ClusterBatch(RowBatch):
             raise InputError(f"cluster must be a ClusterConfig, got {cluster!r}")
         self.cluster = ClusterConfig() if cluster is None else cluster
         size = PaddedSize(max_stages, max_jobs, max_edges)
-        size.check_holds(self.workload)
+        if padded:
+            size.check_holds(self.workload)
         self.padded = padded
         self.padder = Padder(num_rows, self.num_executors, size)
         self.strict_actions = strict_actions

@@ -99,7 +99,7 @@ class CJSEnv(RowEnv[Observation, IntArray]):
     - `workload`: `"synthetic"` (generated, the default), `"tpch"`, a file or folder
       (`docs/formats.md`) or a `Workload`.
     - `num_executors`: of the cluster. Default: 50.
-    - `num_jobs`: of an episode. Default: 200; a recording has no more than its own.
+    - `num_jobs`: of an episode. Default: 200, or all of a recording, which has no more.
     - `mean_gap_s`: mean time between two arrivals. Default: 25 s.
     - `cluster`: delays and the switches above. Default: `ClusterConfig()`.
     - `duration_seed`: of the durations. Default: 0.

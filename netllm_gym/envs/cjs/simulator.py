@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from netllm_gym import randomness
 from netllm_gym.arrays import FloatArray, IntArray
-from netllm_gym.data.cjs.workload import FIRST, FRESH, LEVELS, REST, Jobs, Workload
+from netllm_gym.data.cjs.workload import FIRST, FRESH, LEVELS, MOST_STAGES, REST, Jobs, Workload
 from netllm_gym.envs.cjs.cluster import ClusterConfig
 
 NOWHERE = -1  # the pool of a moving executor; the source when no scheduler is asked
@@ -818,7 +818,9 @@ def begin_row(arrays: SimulatorArrays, state: State, i: int, key: np.uint64, job
     nth = np.arange(len(number)) - job["first_stage"][number]
     template = origin[number] + nth
     stage = state.stages[i, : len(number)]
-    stage["key"] = randomness.mix64(key + (number * 65536 + nth + 1).astype(np.uint64) * _GAMMA)
+    stage["key"] = randomness.mix64(
+        key + (number * (MOST_STAGES + 1) + nth + 1).astype(np.uint64) * _GAMMA
+    )
     stage["template"], stage["job"] = template, number
     stage["num_tasks"] = stage["remaining"] = arrays.num_tasks[template]
     stage["waits_for"] = np.diff(arrays.parent_offset)[template]

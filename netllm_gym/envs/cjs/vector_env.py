@@ -13,7 +13,7 @@ from typing_extensions import Unpack
 from netllm_gym.arrays import BoolArray, FloatArray, IntArray
 from netllm_gym.data.cjs.named import VALID
 from netllm_gym.data.cjs.workload import Workload
-from netllm_gym.envs.cjs.batch import ClusterArguments, ClusterBatch, WorkloadLike
+from netllm_gym.envs.cjs.batch import DEFAULT_GAP_S, ClusterArguments, ClusterBatch, WorkloadLike
 from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.envs.rows import RowVectorEnv
@@ -94,6 +94,11 @@ class CJSVectorEnv(RowVectorEnv):
         return {"workload": self.workload}
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences on what was left out or assumed when the workload was read."""
+        return self.workload.remarks
+
+    @property
     def num_executors(self) -> int:
         """Number of executors of each cluster."""
         return self.batch.num_executors
@@ -109,6 +114,7 @@ class CJSVectorEnv(RowVectorEnv):
         It has the same clusters and `action_masks`. It is not meant to be stepped where this
         environment has `padded=False`.
         """
+        self.batch.padder.size.check_holds(self.workload)
         public = copy.copy(self)
         public.padded = True
         return self if self.padded else public
@@ -192,4 +198,8 @@ class CJSVectorEnv(RowVectorEnv):
 
     def _arrivals(self, seed: int) -> str:
         """Name the arrivals of a seed; the same templates under another name are the same."""
-        return f"{self.workload.content[:12]}-{0 if self.workload.is_recording else seed}"
+        content = self.workload.content[:12]
+        if self.workload.is_recording:
+            return f"{content}-0"
+        gap_s = self.batch.mean_gap_s
+        return f"{content}-{seed}" + (f"-{gap_s:g}s" if gap_s != DEFAULT_GAP_S else "")

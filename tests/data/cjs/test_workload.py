@@ -149,7 +149,7 @@ def test_a_job_that_breaks_a_rule_is_refused(changes, sentence):
         ("choices", (-1, -2), "choices of workload made"),
         (
             "arrival_ms",
-            [0.0],
+            np.zeros(1),
             r"arrival_ms of recording made must be one per job, got shape \(1,\)",
         ),
     ],
@@ -231,8 +231,8 @@ def test_names_paths_and_workloads_are_taken(tmp_path):
     for spec, sentence in (
         ("sinthetic-valid", "got 'sinthetic-valid', did you mean synthetic-valid?"),
         (tmp_path / "none.json", "workload must be a folder, a file or one of synthetic, "),
-        (tmp_path / "x.txt", "workload must be a .json or a .csv file, got .*x.txt"),
-        (tmp_path, "workload must be a folder of TPC-H, with 2g, .*, 100g, got "),
+        (tmp_path / "x.txt", r"workload must be one of \.json, .*\.csv\.gz, got .*x\.txt"),
+        (tmp_path, "workload must be a folder of TPC-H, with 2g, .*, 100g, or of workflows, with"),
         (3, "workload must be a name, a path or a Workload, got 3"),
     ):
         with pytest.raises(InputError, match=sentence):

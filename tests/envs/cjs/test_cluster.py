@@ -245,6 +245,18 @@ def test_a_recording_plays_its_jobs_or_the_first_of_them(asked, played):
     assert CJSVectorEnv(1, RECORDING, num_jobs=asked).num_jobs == played
 
 
+def test_a_long_recording_is_played_whole():
+    long = recorded(*((each, [[1]], []) for each in range(201)))
+    assert CJSVectorEnv(1, long).num_jobs == 201
+
+
+def test_only_who_asks_for_a_padded_view_needs_room_for_the_largest_job():
+    env = CJSVectorEnv(1, THREE, num_jobs=1, max_stages=2, padded=False)
+    env.reset(seed=0)
+    with pytest.raises(InputError, match="max_stages must hold the largest job of three, 3, got 2"):
+        env.public_env()
+
+
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
