@@ -179,9 +179,18 @@ class Workload:
         Raises:
             InputError: If a job breaks a rule; the sentence names it.
         """
-        pool = _DurationPool()
-        places = np.array([pool.places(each) for job in jobs for each in job.durations], np.int64)
-        places = places.reshape(-1, 2, 3, len(LEVELS))  # of each stage: starts, lengths
+        kept: list[FloatArray] = []
+        places: list[tuple[int, int]] = []  # begin and length of each list
+        length = 0
+        for durations in (each for job in jobs for each in job.durations):
+            place_of: dict[int, tuple[int, int]] = {}  # a list that is used again is kept once
+            for listed in _lists(durations):
+                if id(listed) not in place_of:
+                    kept.append(np.asarray(listed, np.float64).ravel())
+                    place_of[id(listed)] = length, len(kept[-1])
+                    length += len(kept[-1])
+                places.append(place_of[id(listed)])
+        lists = np.array(places, np.int64).reshape(-1, 3, len(LEVELS), 2)
         rough_ms = [
             mean_ms(each) if job.rough_ms is None else float(job.rough_ms[stage])
             for job in jobs
@@ -197,9 +206,9 @@ class Workload:
             edges=np.array(edges, np.int64).reshape(-1, 2),
             num_tasks=np.array([count for job in jobs for count in job.num_tasks], np.int64),
             rough_ms=np.array(rough_ms, np.float64),
-            list_start=places[:, 0],
-            list_length=places[:, 1],
-            durations_ms=pool.durations_ms(),
+            list_start=lists[..., 0],
+            list_length=lists[..., 1],
+            durations_ms=np.concatenate([np.zeros(0), *kept]),
             arrival_ms=None if arrival_ms is None else np.asarray(arrival_ms, np.float64),
             remarks=tuple(remarks),
         )
@@ -333,37 +342,12 @@ def mean_ms(durations: "Waves | ArrayLike") -> float:
     return float(together.mean()) if together.size else math.nan
 
 
-class _DurationPool:
-    """Concatenates lists of durations. A list that is used several times is kept once."""
-
-    def __init__(self) -> None:
-        self._lists: list[FloatArray] = []
-        self._length = 0
-
-    def places(self, durations: "Waves | ArrayLike") -> list[Any]:
-        """Add the durations of a stage; return where they begin and their lengths, (2, 3, 8)."""
-        place_of: dict[int, tuple[int, int]] = {}
-
-        def place(durations_ms: ArrayLike) -> tuple[int, int]:
-            if id(durations_ms) not in place_of:
-                array = np.asarray(durations_ms, np.float64).ravel()
-                place_of[id(durations_ms)] = self._length, len(array)
-                self._lists.append(array)
-                self._length += len(array)
-            return place_of[id(durations_ms)]
-
-        if isinstance(durations, Waves):
-            highest = max(durations.fresh)
-            found = [
-                [place(wave.get(level, wave[highest])) for level in LEVELS] for wave in durations
-            ]
-        else:
-            found = [[place(durations)] * len(LEVELS)] * len(Waves._fields)
-        return [[[pair[part] for pair in wave] for wave in found] for part in (0, 1)]
-
-    def durations_ms(self) -> FloatArray:
-        """Return all durations that were added, (D,)."""
-        return np.concatenate([np.zeros(0), *self._lists])
+def _lists(durations: "Waves | ArrayLike") -> list[ArrayLike]:
+    """Return the durations of a stage for each wave and level of `LEVELS`."""
+    if not isinstance(durations, Waves):
+        return [durations] * (len(Waves._fields) * len(LEVELS))
+    highest = max(durations.fresh)
+    return [wave.get(level, wave[highest]) for wave in durations for level in LEVELS]
 
 
 # Rules -------------------------------------------------------------------------------------------
@@ -423,7 +407,7 @@ def _check_arrivals(load: Workload) -> None:
     if load.arrival_ms[0] != 0 or not (gaps_ms >= 0).all() or load.arrival_ms[-1] > MOST_MS:
         raise InputError(
             f"arrival_ms of recording {load.name} must begin at 0, not fall, and end by "
-            f"{MOST_MS:g}, got {_few(load.arrival_ms)}"
+            f"{MOST_MS:g}, got others"
         )
     wrong = np.flatnonzero(load.list_length[:, FRESH, 0] != load.num_tasks)
     if len(wrong):
@@ -437,11 +421,6 @@ def _stage(load: Workload, stage: int | np.integer[Any]) -> str:
     """Return the name of a stage for an error."""
     job = int(np.searchsorted(load.stage_offset, stage, side="right")) - 1
     return f"stage {stage - load.stage_offset[job]} of job {load.template_names[job]}"
-
-
-def _few(values: NDArray[Any]) -> str:
-    shown = ", ".join(str(value) for value in values[:6])
-    return f"[{shown}{', ...' if len(values) > 6 else ''}]"
 
 
 def _offsets(counts: ArrayLike) -> IntArray:

@@ -274,11 +274,6 @@ class ClusterBatch(RowBatch):
             raise InputError("tasks must be noted to be read, got notes_tasks=False")
         return np.asarray(self.state.tasks[row][: self.state.rows["num_noted"][row]])
 
-    def completion_s(self, row: int) -> FloatArray:
-        """Return (J,) completion times of a row, from arrival; inf where a job is unfinished."""
-        jobs = self.job_records(row)
-        return np.asarray((jobs["completion_ms"] - jobs["arrival_ms"]) / 1000.0, np.float64)
-
     def _outcome(self, ended: BoolArray) -> Outcome:
         """Return what the rows see, and the results of episodes that just ended."""
         rows = self.state.rows

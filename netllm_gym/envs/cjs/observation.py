@@ -72,35 +72,14 @@ class ClusterView:
     def __len__(self) -> int:
         return len(self.clock_ms)
 
-    @cached_property
-    def stage_ptr(self) -> IntArray:
-        """(N + 1,) where each row's stages begin."""
-        return _offsets(self.num_stages)
-
-    @cached_property
-    def job_ptr(self) -> IntArray:
-        """(N + 1,) where each row's jobs begin."""
-        return _offsets(self.num_jobs)
-
-    @cached_property
-    def edge_ptr(self) -> IntArray:
-        """(N + 1,) where each row's edges begin."""
-        return _offsets(self.num_edges)
-
-    @cached_property
-    def stage_row(self) -> IntArray:
-        """(M,) row of each stage."""
-        return np.repeat(np.arange(len(self)), self.num_stages)
-
-    @cached_property
-    def job_row(self) -> IntArray:
-        """(J,) row of each job."""
-        return np.repeat(np.arange(len(self)), self.num_jobs)
-
-    @cached_property
-    def edge_row(self) -> IntArray:
-        """(L,) row of each edge."""
-        return np.repeat(np.arange(len(self)), self.num_edges)
+    # (N + 1,) where the stages, jobs and edges of each row begin
+    stage_ptr = cached_property(lambda self: _offsets(self.num_stages))
+    job_ptr = cached_property(lambda self: _offsets(self.num_jobs))
+    edge_ptr = cached_property(lambda self: _offsets(self.num_edges))
+    # (M,), (J,) and (L,) row of each
+    stage_row = cached_property(lambda self: _rows(self.num_stages))
+    job_row = cached_property(lambda self: _rows(self.num_jobs))
+    edge_row = cached_property(lambda self: _rows(self.num_edges))
 
     def __getitem__(self, rows: NDArray[np.integer[Any]] | Sequence[int] | int) -> "ClusterView":
         return self.take(np.atleast_1d(rows))
@@ -131,6 +110,10 @@ class ClusterView:
 
 def _offsets(counts: Int32Array) -> IntArray:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
+
+
+def _rows(counts: Int32Array) -> IntArray:
+    return np.repeat(np.arange(len(counts)), counts)
 
 
 def _places(begins: IntArray, counts: IntArray) -> IntArray:

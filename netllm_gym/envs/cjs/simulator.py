@@ -323,31 +323,26 @@ def _is_schedulable(arrays, state, i, stage):
     return wanted
 
 
-@_inlined
-def _refresh_job(arrays, state, i, number, source_job):
-    """Update which stages of a job are schedulable.
+@_jit
+def _refresh(arrays, state, i, only):
+    """Update which stages are schedulable: those of the job `only`, or of all jobs (-1).
 
     A job may be given its own executors, and others' as long as it does not have all of them.
     """
-    row, job, count = state.rows[i], state.jobs[i, number], 0
-    may = number == source_job or job.supply < state.executors.shape[1]
-    for stage in range(job.first_stage, job.first_stage + job.num_stages):
-        schedulable = may and _is_schedulable(arrays, state, i, stage)
-        state.stages[i, stage].schedulable = schedulable
-        count += schedulable
-    row.num_schedulable += count - job.num_schedulable
-    job.num_schedulable = count
-
-
-@_jit
-def _refresh(arrays, state, i, only):
-    """Update which stages are schedulable: those of the job `only`, or of all jobs (-1)."""
-    row = state.rows[i]
+    row, num_executors = state.rows[i], state.executors.shape[1]
     source_job = _job_of_pool(state, i, row.source)
     for place in range(row.num_active):
         number = state.active[i, place]
-        if only in (-1, number):
-            _refresh_job(arrays, state, i, number, source_job)
+        if only not in (-1, number):
+            continue
+        job, count = state.jobs[i, number], 0
+        may = number == source_job or job.supply < num_executors
+        for stage in range(job.first_stage, job.first_stage + job.num_stages):
+            schedulable = may and _is_schedulable(arrays, state, i, stage)
+            state.stages[i, stage].schedulable = schedulable
+            count += schedulable
+        row.num_schedulable += count - job.num_schedulable
+        job.num_schedulable = count
 
 
 # Where executors go ------------------------------------------------------------------------------

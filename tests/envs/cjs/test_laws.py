@@ -285,7 +285,7 @@ def test_whatever_is_decided_the_laws_hold_and_the_episode_ends(examples):
     def body(batch, seed, idleness):
         outcome, total_s, decisions = play(batch, seed, np.random.default_rng(seed), idleness)
         assert decisions <= most_decisions(batch)
-        jct_s = batch.completion_s(0)
+        jct_s = outcome.info["jct_list_s"][0]
         if outcome.terminated[0]:
             np.testing.assert_allclose(total_s, -jct_s.sum(), rtol=1e-12)
             assert (jct_s > 0).all()
