@@ -283,9 +283,14 @@ class Workload:
                 digest.update(f"{each}{array.shape}".encode() + array.tobytes())
         return digest.hexdigest()[:16]
 
-    def most_tasks(self, num_jobs: int) -> int:
-        """Return the largest number of tasks of an episode with `num_jobs` jobs."""
-        per_job = np.add.reduceat(self.num_tasks, self.stage_offset[:-1])
+    def most(self, per_stage: IntArray, num_jobs: int) -> int:
+        """Return the largest sum over all stages of an episode with `num_jobs` jobs.
+
+        Args:
+            per_stage: (M,) what is summed.
+            num_jobs: At least 1.
+        """
+        per_job = np.add.reduceat(per_stage, self.stage_offset[:-1])
         return int(per_job[:num_jobs].sum() if self.is_recording else num_jobs * per_job.max())
 
     def draw_jobs(self, seed: int, num_jobs: int, mean_gap_ms: float) -> Jobs:

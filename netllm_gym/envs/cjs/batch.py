@@ -20,7 +20,7 @@ from netllm_gym.data.cjs.workload import Jobs, Workload
 from netllm_gym.envs.batch import Outcome, RowBatch, check_within, whole_actions
 from netllm_gym.envs.cjs.cluster import ClusterConfig, whole_number
 from netllm_gym.envs.cjs.observation import JOB_FIELDS, ROW_FIELDS, STAGE_FIELDS, ClusterView
-from netllm_gym.envs.cjs.padding import PaddedSize, Padder, observation_space
+from netllm_gym.envs.cjs.padding import Padded, PaddedSize, observation_space, pad
 from netllm_gym.errors import InputError
 from netllm_gym.randomness import keys_of_seeds, mix64
 
@@ -111,8 +111,9 @@ class ClusterBatch(RowBatch):
         if padded:
             size.check_holds(self.workload)
         self.padded = padded
-        self.padder = Padder(num_rows, self.num_executors, size)
-        self.strict_actions = strict_actions
+        self.size, self.strict_actions = size, strict_actions
+        self._stage_mask = np.zeros((num_rows, max_stages), np.bool_)  # of the last padded view
+        self._executor_mask = np.zeros((num_rows, self.num_executors), np.bool_)
         self.observation_space = observation_space(size, self.num_executors)
         self.action_space = spaces.MultiDiscrete([size.max_stages + 1, self.num_executors])
         self.arrival_seeds = np.zeros(num_rows, np.int64)
@@ -125,8 +126,9 @@ class ClusterBatch(RowBatch):
     @cached_property
     def state(self) -> Any:
         """The clusters, `State` of the simulator."""
-        stages = self.num_jobs * self.workload.max_stages_per_job
-        noted = self.workload.most_tasks(self.num_jobs) if self.notes_tasks else 0
+        load = self.workload
+        stages = load.most(np.ones_like(load.num_tasks), self.num_jobs)
+        noted = load.most(load.num_tasks, self.num_jobs) if self.notes_tasks else 0
         return _simulator().new_state(
             self.num_rows, self.num_executors, self.num_jobs, stages, noted
         )
@@ -180,35 +182,58 @@ class ClusterBatch(RowBatch):
         self._charge_deadlocks(ended)
         return self._outcome(ended)
 
+    def padded_view(self, view: ClusterView) -> Padded:
+        """Return a view padded; `action_masks` and `native_actions` then belong to it."""
+        padded = pad(view, self.size, self.num_executors)
+        self._stage_mask = padded.observation["stage_mask"] == 1
+        self._executor_mask = padded.observation["executor_mask"] == 1
+        return padded
+
     def native_actions(self, actions: ArrayLike, illegal: int) -> IntArray:
-        """Return (N, 2) the decisions of (N, 2) padded actions; see `Padder.native_actions`."""
-        native = self.padder.native_actions(actions, illegal)
+        """Return (N, 2) the decisions of padded actions as places in the view.
+
+        Args:
+            actions: (N, 2) of the action space.
+            illegal: Replaces a stage that is not schedulable.
+        """
+        native, every = whole_actions(actions, (self.num_rows, 2)), np.arange(self.num_rows)
+        slots, no_stage = native[:, 0].copy(), self.size.max_stages
+        check_within("stage of an action must be in", slots, 0, no_stage)
         if self.strict_actions:
-            slots = np.asarray(actions)[:, 0]
-            legal = self.action_masks()[:, : self.padder.size.max_stages + 1]
-            wrong = np.flatnonzero(~legal[np.arange(self.num_rows), slots] & ~self.done)
-            if len(wrong):
-                known = ", ".join(map(str, np.flatnonzero(legal[wrong[0]])))
+            legal = self.action_masks()[:, : no_stage + 1]
+            for row in np.flatnonzero(~legal[every, slots] & ~self.done)[:1]:
+                known = ", ".join(map(str, np.flatnonzero(legal[row])))
                 raise InputError(
                     f"stage of an action must be schedulable, one of {known} "
-                    f"({self.padder.size.max_stages}: no stage), got {slots[wrong[0]]}"
+                    f"({no_stage}: no stage), got {slots[row]}"
                 )
+        named = slots < no_stage
+        wrong = named & ~self._stage_mask[every, slots * named]
+        native[:, 0] = np.where(named, np.where(wrong, illegal, slots), -1)
         return native
 
     def action_masks(self) -> BoolArray:
-        """Return (N, max_stages + 1 + num_executors) what each part of a padded action may be."""
-        return self.padder.action_masks(self.may_wait())
+        """Return (N, max_stages + 1 + num_executors) what each part of a padded action may be.
+
+        "No stage" may also be answered where no stage that can be chosen is shown.
+        """
+        no_stage = self.may_wait() | ~self._stage_mask.any(axis=1)
+        executors = self._executor_mask.copy()
+        executors[:, 0] = True  # of a finished row, where nothing is asked
+        return np.concatenate([self._stage_mask, no_stage[:, None], executors], axis=1)
 
     def may_wait(self) -> BoolArray:
         """Return (N,) whether the answer "no stage" is followed by a decision, not by a deadlock.
 
-        A stage that runs and has tasks left leads to a decision. Other rows are played on to see.
+        Executors of the common pool are offered to the next job, and a stage that runs and has
+        tasks left leads to a decision, too. Other rows are played on to see.
         """
         state, may = self.state, np.ones(self.num_rows, np.bool_)
-        executors = state.executors
-        remaining = np.take_along_axis(state.stages["remaining"], executors["stage"], axis=1)
+        rows, executors, common = state.rows, state.executors, state.pools[:, 0]
+        offered = (rows["num_arrived"] < rows["num_jobs"]) & (common["size"] > common["committed"])
+        remaining = state.stages["remaining"][np.arange(self.num_rows)[:, None], executors["stage"]]
         runs_on = (executors["busy"] & (remaining > 0)).any(axis=1)
-        unsure = np.flatnonzero(~runs_on & ~state.rows["done"])
+        unsure = np.flatnonzero(~offered & ~runs_on & ~rows["done"])
         if len(unsure):
             ahead = type(state)(*(each[unsure] for each in state))._replace(
                 tasks=state.tasks[unsure, :0]
@@ -290,7 +315,7 @@ class ClusterBatch(RowBatch):
                 info[name][ended] = values
         observation: Any = self.view()
         if self.padded:
-            observation, hidden_stages = self.padder.observe(observation)
+            observation, hidden_stages = self.padded_view(observation)
             info["hidden_stages"] = hidden_stages.astype(np.float64)
         return Outcome(
             observation=observation,

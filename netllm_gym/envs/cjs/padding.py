@@ -5,11 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from netllm_gym.arrays import BoolArray, IntArray
 from netllm_gym.data.cjs.workload import Workload
-from netllm_gym.envs.batch import check_within, whole_actions
 from netllm_gym.envs.cjs.cluster import whole_number
 from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.errors import InputError
@@ -145,54 +144,3 @@ def _fitting_jobs(
         upto = np.concatenate([[0], np.cumsum(np.bincount(jobs, minlength=num_jobs))])
         fits &= upto[1:] - upto[begins] <= most
     return np.asarray(fits, np.bool_)
-
-
-class Padder:
-    """Pads the views of N clusters, and reads the actions that answer them.
-
-    Args:
-        num_rows: N.
-        num_executors: E of each cluster.
-        size: How much of the clusters is shown.
-    """
-
-    def __init__(self, num_rows: int, num_executors: int, size: PaddedSize) -> None:
-        self.size = size
-        self._stage_mask = np.zeros((num_rows, size.max_stages), np.int32)
-        self._executor_mask = np.zeros((num_rows, num_executors), np.int32)
-
-    def observe(self, view: ClusterView) -> Padded:
-        """Return a view padded; `action_masks` and `native_actions` then belong to it."""
-        padded = pad(view, self.size, self._executor_mask.shape[1])
-        self._stage_mask = padded.observation["stage_mask"].copy()
-        self._executor_mask = padded.observation["executor_mask"].copy()
-        return padded
-
-    def native_actions(self, actions: ArrayLike, illegal: int) -> IntArray:
-        """Return (N, 2) the same decisions as actions of `ClusterBatch`.
-
-        Args:
-            actions: (N, 2) of the padded action space.
-            illegal: Replaces a stage that is not schedulable.
-        """
-        num_rows, no_stage = len(self._stage_mask), self.size.max_stages
-        native = whole_actions(actions, (num_rows, 2))
-        slots = native[:, 0].copy()
-        check_within("stage of an action must be in", slots, 0, no_stage)
-        named = slots < no_stage
-        wrong = named & (self._stage_mask[np.arange(num_rows), slots * named] == 0)
-        native[:, 0] = np.where(named, np.where(wrong, illegal, slots), -1)
-        return native
-
-    def action_masks(self, may_wait: BoolArray) -> BoolArray:
-        """Return (N, max_stages + 1 + num_executors) what each part of an action may be.
-
-        Args:
-            may_wait: (N,) whether "no stage" may be answered. It may also where no stage that can
-                be chosen is shown.
-        """
-        stages = self._stage_mask.astype(np.bool_)
-        no_stage = may_wait | ~stages.any(axis=1)
-        executors = self._executor_mask.astype(np.bool_)
-        executors[:, 0] = True  # of a finished row, where nothing is asked
-        return np.concatenate([stages, no_stage[:, None], executors], axis=1)

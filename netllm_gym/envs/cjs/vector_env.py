@@ -114,7 +114,7 @@ class CJSVectorEnv(RowVectorEnv):
         It has the same clusters and `action_masks`. It is not meant to be stepped where this
         environment has `padded=False`.
         """
-        self.batch.padder.size.check_holds(self.workload)
+        self.batch.size.check_holds(self.workload)
         public = copy.copy(self)
         public.padded = True
         return self if self.padded else public
@@ -123,7 +123,7 @@ class CJSVectorEnv(RowVectorEnv):
         self, view: ClusterView
     ) -> tuple[dict[str, NDArray[Any]], dict[str, FloatArray]]:
         """Return the padded observations of a view, and the info columns that come with them."""
-        padded = self.batch.padder.observe(view)
+        padded = self.batch.padded_view(view)
         return padded.observation, {"hidden_stages": padded.hidden_stages.astype(np.float64)}
 
     def native_actions(self, actions: ArrayLike) -> IntArray:
