@@ -76,7 +76,8 @@ class CJSEnv(RowEnv[Observation, IntArray]):
     minus the sum of the job completion times in seconds. The last decision of a truncated episode
     costs so much that the sum is that of all jobs completing at a time by which every schedule has
     completed them: all tasks one after the other, with the longest durations that are listed. No
-    schedule of the same arrivals has a smaller return.
+    schedule of the same arrivals has a smaller return. A time limit (`max_episode_steps`) truncates
+    without such a cost.
 
     ## Starting State
     All executors are idle in the common pool, and the first job has just arrived. `reset(seed=s)`

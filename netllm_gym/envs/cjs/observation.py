@@ -14,31 +14,20 @@ from numpy.typing import NDArray
 
 from netllm_gym.arrays import BoolArray, Float32Array, FloatArray, Int32Array, IntArray
 
-ROW_FIELDS = {
-    "clock_ms": np.float64,
-    "committable": np.int32,
-    "source_job": np.int32,
-    "num_executors": np.int32,
-    "num_stages": np.int32,
-    "num_jobs": np.int32,
-    "num_edges": np.int32,
-}
-STAGE_FIELDS = {
-    "remaining": np.int32,
-    "demand": np.int32,
+_WHOLE = ("committable", "source_job", "num_executors", "num_stages", "num_jobs", "num_edges")
+_WHOLE_OF_STAGE = ("remaining", "demand", "stage_id", "stage_job", "num_tasks")
+ROW_FIELDS: dict[str, type] = {"clock_ms": np.float64, **dict.fromkeys(_WHOLE, np.int32)}
+STAGE_FIELDS: dict[str, type] = {
+    **dict.fromkeys(_WHOLE_OF_STAGE, np.int32),
     "duration_ms": np.float32,
     "schedulable": np.bool_,
-    "stage_id": np.int32,
-    "stage_job": np.int32,
-    "num_tasks": np.int32,
 }
-JOB_FIELDS = {
-    "job_id": np.int32,
-    "supply": np.int32,
+JOB_FIELDS: dict[str, type] = {
+    **dict.fromkeys(("job_id", "supply"), np.int32),
     "arrival_ms": np.float64,
     "work_ms": np.float32,
 }
-EDGE_FIELDS = {"edges": np.int32}
+EDGE_FIELDS: dict[str, type] = {"edges": np.int32}
 
 
 @dataclass(frozen=True, eq=False)

@@ -872,7 +872,7 @@ def fill_view(plain_arrays, plain_state, per_row, per_stage, per_job, edges, pla
     """
     arrays, state = SimulatorArrays(*plain_arrays), State(*plain_state)
     clock_ms, committable, source_job, num_executors, num_stages, num_jobs, num_edges = per_row
-    remaining, demand, duration_ms, schedulable, stage_id, stage_job, stage_tasks = per_stage
+    remaining, demand, stage_id, stage_job, stage_tasks, duration_ms, schedulable = per_stage
     job_id, supply, arrival_ms, work_ms = per_job
     at_stage, at_job, at_edge = 0, 0, 0
     for i in range(len(state.rows)):
