@@ -5,7 +5,6 @@ and the defaults are all that a command line needs to offer the fields as option
 """
 
 import dataclasses
-import difflib
 from collections.abc import Iterator, Mapping
 from types import UnionType
 from typing import (
@@ -22,7 +21,7 @@ from typing import (
 
 import docstring_parser
 
-from netllm_gym.errors import InputError
+from netllm_gym.errors import InputError, nearest
 from netllm_gym.typed_json import checked
 
 MAX_SEED = 2**31 - 1  # leaves room for the number of the update beside it
@@ -96,9 +95,8 @@ def with_options(config: T, values: Mapping[str, Any]) -> T:
     changes: dict[str, Any] = {}
     for name, value in values.items():
         if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {nearest[0]}?" if nearest else ""
-            raise InputError(f"{name} must be an option of {type(config).__name__}{hint}")
+            whose = type(config).__name__
+            raise InputError(f"{name} must be an option of {whose}{nearest(name, known)}")
         kind = known[name].kind
         try:
             value = checked(kind, value, name)

@@ -1,5 +1,8 @@
 """The errors of outside input; the command line prints them as a sentence and exits with 2."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """Input from outside breaks a rule; the message says which rule, where, and what came."""
@@ -7,3 +10,9 @@ class InputError(ValueError):
 
 class MissingDataError(InputError):
     """A named data set, weight file or optional package is not on this machine."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return what to add to an error about an unknown name: the known one most like it, if any."""
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {found[0]}?" if found else ""

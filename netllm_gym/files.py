@@ -9,23 +9,55 @@ and the error names the file or folder that was to be written.
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from netllm_gym.errors import InputError
+
+MOST_BYTES = 2**32  # of a file, and of what is inflated from an archive
+MOST_JSON_BYTES = 2**30
+
+
+def open_regular(path: Path, most_bytes: int = MOST_BYTES) -> BinaryIO:
+    """Open a file of anybody, which might also be a pipe or a device without an end.
+
+    Raises:
+        InputError: If it is no regular file, or has more than `most_bytes`.
+        OSError: If it cannot be opened.
+    """
+    check_regular(path, most_bytes)
+    return path.open("rb")
+
+
+def check_regular(path: Path, most_bytes: int = MOST_BYTES) -> None:
+    """Raise `InputError` where `open_regular` does, for a file that a library opens."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
+        raise InputError(f"{path} must be a file, got {kind}")
+    if found.st_size > most_bytes:
+        raise InputError(f"{path} must have at most {most_bytes} bytes, got {found.st_size}")
+
+
+def read_regular(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """Return the bytes of a file of anybody, at most `most_bytes`; see `open_regular`."""
+    with open_regular(path, most_bytes) as file:
+        return file.read(os.fstat(file.fileno()).st_size)  # `read` makes room for all it is told
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: If the content is not JSON.
+        InputError: If it is no file, or its content is not JSON.
         OSError: If the file cannot be read.
     """
+    data = read_regular(path, MOST_JSON_BYTES)
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(data)
     except (ValueError, RecursionError) as error:  # no JSON, no text, or nested without end
         raise InputError(f"{path} must be JSON, got {one_line(error)}") from None
 
@@ -94,12 +126,12 @@ def check_can_be_folder(name: str, path: Path) -> None:
 
 
 @contextmanager
-def errors_begin_with(path: Path) -> Iterator[None]:
-    """Let every `InputError` begin with the path of the file in which the wrong value is."""
+def errors_begin_with(where: Path | str) -> Iterator[None]:
+    """Let every `InputError` begin with where the wrong value is, such as the path of a file."""
     try:
         yield
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{where}: {error}") from None
 
 
 @contextmanager

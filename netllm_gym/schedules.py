@@ -4,8 +4,9 @@ Schedules count updates, never seconds, so that a run does not depend on the mac
 """
 
 import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from netllm_gym.configs import MAX_SEED, check, option
 
@@ -23,7 +24,8 @@ class Schedule:
         validate_every: Updates between validations. With 0 there is only one, at the end.
         checkpoint_every: Updates between checkpoints. With 0 only the end is kept.
         seed: Seed of weights and batches.
-        threads: CPU threads of torch. With 0 torch chooses.
+        threads: CPU threads of torch. Sums are rounded differently with another number, so equal
+            seeds give equal weights only with equal threads. With 0 torch chooses.
     """
 
     sizes: ClassVar[tuple[str, ...]] = ()  # fields that say how much an update takes
@@ -32,16 +34,18 @@ class Schedule:
     validate_every: int
     checkpoint_every: int = field(metadata=option(advanced=True))
     seed: int = 0
-    threads: int = field(default=0, metadata=option(advanced=True))
+    threads: int = field(default=2, metadata=option(advanced=True))
 
     def __post_init__(self) -> None:
-        for name in ("updates", *self.sizes):
-            check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
-        for name in ("validate_every", "checkpoint_every", "threads"):
-            check(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
+        self.check_from(1, "updates", *self.sizes)
+        self.check_from(0, "validate_every", "checkpoint_every", "threads")
         self.check_most(updates=MOST_UPDATES, threads=MOST_THREADS)
         self.check_most(**dict.fromkeys(self.sizes, MOST_AT_ONCE))
         check(0 <= self.seed <= MAX_SEED, "seed", f"be in 0..{MAX_SEED}", self.seed)
+
+    def check_from(self, least: int, *names: str) -> None:
+        """Refuse a field below the least that it may be."""
+        self._check(lambda value: value >= least, f"be at least {least}", names)
 
     def check_most(self, **most: int) -> None:
         """Refuse a field above the most that it may be."""
@@ -50,21 +54,30 @@ class Schedule:
             check(value <= bound, name, f"be at most {bound}", value)
 
     def check_above_0(self, *names: str) -> None:
-        """Refuse a field that is not a finite number above 0."""
-        for name in names:
-            value = getattr(self, name)
-            check(0 < value < math.inf, name, "be above 0 and finite", value)
+        """Refuse a field that is not a finite number above 0, unless it is None."""
+        self._check(lambda value: 0 < value < math.inf, "be above 0 and finite", names)
 
     def check_at_least_0(self, *names: str) -> None:
-        """Refuse a field that is not a finite number from 0 up."""
+        """Refuse a field that is not a finite number from 0 up, unless it is None."""
+        self._check(lambda value: 0 <= value < math.inf, "be at least 0 and finite", names)
+
+    def check_left_out(
+        self, names: Iterable[str], where: str, defaults: Mapping[str, Any] | None = None
+    ) -> None:
+        """Refuse options that have no effect, unless they have their defaults, or these."""
         for name in names:
-            value = getattr(self, name)
-            check(0 <= value < math.inf, name, "be at least 0 and finite", value)
+            value, default = getattr(self, name), getattr(type(self), name)
+            left_out = value in (default, (defaults or {}).get(name, default))
+            check(left_out, name, f"be left out {where}", value)
 
     def check_shares(self, *names: str) -> None:
         """Refuse a field outside [0, 1]."""
+        self._check(lambda value: 0 <= value <= 1, "lie in [0, 1]", names)
+
+    def _check(self, holds: Callable[[Any], bool], rule: str, names: Iterable[str]) -> None:
         for name in names:
-            check(0 <= getattr(self, name) <= 1, name, "lie in [0, 1]", getattr(self, name))
+            value = getattr(self, name)
+            check(value is None or holds(value), name, rule, value)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,15 +24,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule for a value that is read from JSON, as in `Annotated[int, Rule(is_odd, "be odd")]`.
+    """A rule for a value that is read from JSON, as in `Annotated[int, Rule(is_odd, "be odd")]`."""
 
-    Attributes:
-        holds: Says whether a value of the annotated type keeps the rule.
-        told: What the value must do, as the error says it.
-    """
-
-    holds: Callable[[Any], bool]
-    told: str
+    holds: Callable[[Any], bool]  # says whether a value of the annotated type keeps the rule
+    told: str  # what the value must do, as the error says it
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         """Tell pydantic to check the rule after the type."""

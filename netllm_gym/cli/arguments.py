@@ -71,7 +71,13 @@ Policies = Annotated[
         help="Policies separated by commas: names, folders of trained policies, or module:Name."
     ),
 ]
-Device = Annotated[str, typer.Option(help="Device of trained policies, such as cpu or cuda.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="Device of language models and offline policies, such as cpu or cuda; all others use "
+        "the CPU."
+    ),
+]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
@@ -98,9 +104,7 @@ def case_parameters(
 ) -> list[inspect.Parameter]:
     """Return a parameter for each part of the case of some problems, or of all problems.
 
-    Args:
-        names: The problems; None takes all.
-        short: Whether a short help leaves out the advanced ones.
+    A short help leaves out the advanced ones.
     """
     wanted = None if names is None else set(names)
     found: dict[str, tuple[CaseOption, list[str]]] = {}
@@ -119,28 +123,18 @@ def case_parameters(
     ]
 
 
-def option_parameters(
-    options: Mapping[str, Option], others: Mapping[str, Mapping[str, Option]]
-) -> list[inspect.Parameter]:
-    """Return a parameter for each option of a config.
+def option_parameter(name: str, each: Option, others: Mapping[str, Any]) -> inspect.Parameter:
+    """Return a parameter for an option of a config.
 
-    Args:
-        options: By their names, with the defaults of the method.
-        others: Problem -> its options, whose defaults may differ.
+    The help has the default of the method, and each problem's of `others` that differs from it.
     """
-    made = []
-    for name, each in options.items():
-        defaults = {"": _in_words(each.default)}
-        for problem, its in others.items():
-            if name in its and _in_words(its[name].default) != defaults[""]:
-                defaults[problem] = _in_words(its[name].default)
-        texts = [f"{problem}: {text}" if problem else text for problem, text in defaults.items()]
-        told = "; ".join(filter(None, texts))
-        help_text = f"{each.help} [default: {told}]" if told else each.help
-        made.append(
-            plain_parameter(name, help_text, _plain_kind(each.kind), is_hidden=each.is_advanced)
-        )
-    return made
+    told = [_in_words(each.default)]
+    for problem, default in others.items():
+        if _in_words(default) != told[0]:
+            told.append(f"{problem}: {_in_words(default)}")
+    shown = "; ".join(filter(None, told))
+    help_text = f"{each.help} [default: {shown}]" if shown else each.help
+    return plain_parameter(name, help_text, _plain_kind(each.kind), is_hidden=each.is_advanced)
 
 
 def parsed(each: Option, value: Any) -> Any:
@@ -149,7 +143,7 @@ def parsed(each: Option, value: Any) -> Any:
     tuples = [kind for kind in kinds if getattr(kind, "__origin__", None) is tuple]
     if not tuples or not isinstance(value, str):
         return value
-    if str in kinds and "," not in value and not _is_module_list(value):
+    if str in kinds and value in ("default", "all-linear"):  # the words that stand alone
         return value
     kind = get_args(tuples[0])[0]
     parts = [part.strip() for part in value.split(",") if part.strip()]
@@ -214,11 +208,6 @@ def _first_sentence(text: str) -> str:
     told, bracket, default = text.partition(" [default: ")
     first = told.partition(". ")[0].rstrip(".") + "."
     return f"{first}{bracket}{default}"
-
-
-def _is_module_list(text: str) -> bool:
-    """Whether a text for `str | tuple` names modules, not one of the words that stand alone."""
-    return text not in ("default", "all-linear")
 
 
 def _in_words(default: Any) -> str:

@@ -1,14 +1,46 @@
 """`netllm-gym data`: what is on this machine, and what is brought to it, looked at, or split."""
 
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from netllm_gym.cli.options import check_json_file, names_in
 from netllm_gym.cli.progress import Progress
+from netllm_gym.data.datasets import DATA_VARIABLE, data_folder
+from netllm_gym.data.published import PublishedSet, find_published, published
 from netllm_gym.errors import InputError
 from netllm_gym.files import check_can_be_folder, replace_folder, write_whole
+from netllm_gym.problems.index import problems
+from netllm_gym.problems.problem import imported
+
+if TYPE_CHECKING:  # numpy and pydantic take time to load, and --help needs neither
+    from netllm_gym.data.abr.source import Reading
+
+FormatOption = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        help="cooked, mahimahi, csv, hsdpa, fcc, fcc-httpgetmt, ucc, lumos5g, puffer or sabre; "
+        "left out, each file's first line decides.",
+    ),
+]
+TimeUnitOption = Annotated[
+    str, typer.Option(help="Where files name none: s, ms, us or ns; left out, s, checked.")
+]
+RateUnitOption = Annotated[
+    str,
+    typer.Option(
+        help="Where files name none: Mbit/s, kbit/s, bit/s, Gbit/s, byte/s, kbyte/s or Mbyte/s; "
+        "left out, Mbit/s, checked."
+    ),
+]
+ColumnsOption = Annotated[
+    str,
+    typer.Option(help="Columns of CSV files, as time=NAME,rate=NAME or time=NAME,bytes=NAME."),
+]
 
 data_app = typer.Typer(help="Traces, videos and workloads on this machine.", no_args_is_help=True)
 
@@ -19,8 +51,6 @@ def data_list() -> None:
 
     Example: netllm-gym data list
     """
-    from netllm_gym.cli.catalogue import render_catalogue
-
     typer.echo(render_catalogue())
 
 
@@ -76,9 +106,7 @@ def data_fetch(
 
     Example: netllm-gym data fetch fcc video1
     """
-    from netllm_gym.data.datasets import DATA_VARIABLE, data_folder
     from netllm_gym.data.fetch import fetch
-    from netllm_gym.data.published import find_published, published
 
     folder = to or data_folder()
     sets = [find_published(name) for name in names]
@@ -110,12 +138,19 @@ def data_inspect(
     picture: Annotated[
         Path | None, typer.Option(help="Draw the sets to this PNG, SVG or PDF file.")
     ] = None,
+    file_format: FormatOption = "",
+    time_unit: TimeUnitOption = "",
+    rate_unit: RateUnitOption = "",
+    columns: ColumnsOption = "",
 ) -> None:
     """Print statistics and outliers of trace sets, and which traces leak from one into another.
 
     A trace leaks if its file is byte-identical to one of the other set, if its capacities are
-    contained in one of the other set's traces, if the two overlap, or if their names say the
-    same recording. A trace is counted once, for the first of these that holds.
+    contained in one of the other set's traces, if the two overlap (also on other time grids), or
+    if their names say the same recording. A trace is counted once, for the first of these that
+    holds.
+
+    Format, units and columns are for the files of all sets that are given by a path.
 
     Example: netllm-gym data inspect fcc-test fcc-train
     """
@@ -128,7 +163,9 @@ def data_inspect(
     check_json_file(json_file)
     if picture is not None:
         check_can_draw(picture)
-    sets = {each: load_trace_set(each) for each in names}
+    reading = _reading(file_format, time_unit, rate_unit, columns)
+    by_path = [each for each in names if Path(each).exists()] or names
+    sets = {each: load_trace_set(each, reading if each in by_path else None) for each in names}
     inspection = inspect(sets)
     typer.echo(render_inspection(inspection))
     if json_file is not None:
@@ -151,10 +188,11 @@ def data_split(
 
     Writes lists of names and SHA-256, which --traces and data inspect accept as OUT/train.json and
     so on. Pieces belong together if their names say so or if their contents are identical,
-    contained in each other, or overlap.
+    contained in each other, or overlap, also on other time grids.
 
     Example: netllm-gym data split fcc-train --shares 0.7,0.15,0.15 --seed 0 --out splits/mine
     """
+    from netllm_gym.data.abr.recordings import unknown_text
     from netllm_gym.data.abr.sets import load_trace_set
     from netllm_gym.data.abr.splits import split_by_recording
 
@@ -164,12 +202,17 @@ def data_split(
         numbers = [float(share) for share in names_in(shares)]
     except ValueError:
         raise InputError(f"shares must be numbers separated by commas, got {shares!r}") from None
-    parts = split_by_recording(load_trace_set(name), numbers, seed, out)
-    for part, kept in parts.items():
+    traces = load_trace_set(name)
+    split = split_by_recording(traces, numbers, seed, out)
+    for part, kept in split.parts.items():
         typer.echo(
             f"{part}: {len(kept.traces.sha256)} traces of {kept.num_recordings} recordings "
             f"in {out / part}.json"
         )
+    notes = traces.remarks
+    if split.num_unknown:
+        notes += (unknown_text(split.num_unknown, len(traces.traces)),)
+    _say(notes)
 
 
 @data_app.command("convert")
@@ -178,23 +221,40 @@ def data_convert(
         Path, typer.Argument(metavar="IN", help="A trace file or a folder.", show_default=False)
     ],
     out: Annotated[Path, typer.Option(help="New folder for the traces.")],
-    file_format: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            help="cooked, mahimahi, csv, hsdpa or fcc; left out, each file's first line decides.",
-        ),
-    ] = "",
+    file_format: FormatOption = "",
+    time_unit: TimeUnitOption = "",
+    rate_unit: RateUnitOption = "",
+    columns: ColumnsOption = "",
 ) -> None:
     """Write traces of other formats as cooked trace files; docs/formats.md has the formats.
 
     Example: netllm-gym data convert curr_webget.csv --out traces/fcc
-    """
-    from netllm_gym.data.abr.traces import convert_traces
 
-    traces = convert_traces(source, out, file_format)
-    together_s = sum(float(trace.time_s[-1]) for trace in traces)
-    typer.echo(f"{len(traces)} traces, {together_s:,.0f} s together, in {out}")
+    Example: netllm-gym data convert oboe/ --time-unit ms --rate-unit kbit/s --out traces/oboe
+    """
+    from netllm_gym.data.abr.folders import convert_traces
+
+    found = convert_traces(source, out, _reading(file_format, time_unit, rate_unit, columns))
+    together_s = sum(float(trace.time_s[-1]) for trace in found.traces)
+    typer.echo(f"{len(found.traces)} traces, {together_s:,.0f} s together, in {out}")
+    _say(found.remarks)
+
+
+def _reading(file_format: str, time_unit: str, rate_unit: str, columns: str) -> "Reading | None":
+    """Return how trace files are read, or nothing if no option says it."""
+    from netllm_gym.data.abr.source import Reading
+
+    if not any((file_format, time_unit, rate_unit, columns)):
+        return None
+    pairs = [each.split("=", 1) for each in names_in(columns)] if columns else []
+    if not all(len(pair) == 2 for pair in pairs) or len(dict(pairs)) < len(pairs):
+        raise InputError(f"columns must be as time=NAME,rate=NAME, got {columns!r}")
+    return Reading(file_format, time_unit, rate_unit, dict(pairs))
+
+
+def _say(remarks: Sequence[str]) -> None:
+    for remark in remarks:
+        typer.echo(f"  {remark}")
 
 
 @data_app.command("import-pool")
@@ -248,3 +308,45 @@ def data_log_reward(
         f"mean reward {found.mean:.6f} over {found.num_lines} lines of {found.num_files} files"
         f"{skipped}"
     )
+
+
+def render_catalogue() -> str:
+    """Return the named data sets of every problem, then the published sets, as text."""
+    folder = data_folder()
+    origin = DATA_VARIABLE if os.environ.get(DATA_VARIABLE) else f"{DATA_VARIABLE} is not set"
+    sets = published()
+    fetched = [(each.name, _published(each, folder)) for each in sets.sets.values()]
+    return "\n".join(
+        [
+            f"data folder: {folder} ({origin})",
+            *_named_values(),
+            "",
+            f"netllm-gym data fetch NAME brings, from {sets.repository}:",
+            *_columns(fetched),
+        ]
+    )
+
+
+def _named_values() -> Iterator[str]:
+    """Yield a paragraph for each option of a problem's case that has named values."""
+    for problem in problems().values():
+        for name, option in problem.case_options.items():
+            if option.names:
+                flag = f"--{name.replace('_', '-')}"
+                yield ""
+                path = "; a path will do, too" if option.takes_path else ""
+                yield f"{option.title} ({flag} of {problem.name}{path}):"
+                yield from _columns(imported(option.names)())
+
+
+def _published(each: PublishedSet, folder: Path) -> str:
+    here = sum((folder / file.target).is_file() for file in each.files)
+    state = (
+        "all here" if here == len(each.files) else f"{here} of them here" if here else "not here"
+    )
+    return f"{each.title}: {len(each.files)} files, {each.size_bytes / 1e3:,.0f} kB, {state}"
+
+
+def _columns(rows: Sequence[tuple[str, str]]) -> list[str]:
+    width = max((len(name) for name, _ in rows), default=0)
+    return [f"  {name.ljust(width)}  {words}" for name, words in rows]

@@ -19,16 +19,7 @@ Say = Callable[[str], None]
 
 
 def run_demo(name: str, out: Path, say: Say) -> Table:
-    """Run the demonstration of a problem; run again after an interruption, it is resumed.
-
-    Args:
-        name: Short name of the problem.
-        out: Folder for pool, policies and `table.json`.
-        say: Called with a line for each thing that happens.
-
-    Raises:
-        InputError: If there is no such problem, or its row has no demonstration.
-    """
+    """Run a problem's demonstration in a folder; run again after an interruption, it is resumed."""
     problem = find_problem(name)
     demo = problem.demo
     if demo is None:
@@ -70,7 +61,7 @@ def _collect(problem: Problem, demo: Demo, case: Mapping[str, Any], pool: Path, 
 
 
 def _count_windows(problem: Problem, demo: Demo, out: Path, say: Say) -> None:
-    from netllm_gym.training.windows import window_training_data
+    from netllm_gym.training.viewport import window_training_data
 
     stride = demo.options["train_stride"]
     request = TrainRequest(problem=problem, method="", out=out, case=demo.case)

@@ -4,12 +4,10 @@ import json
 import os
 import shlex
 import sys
-import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.exceptions import TyperException
 
 from netllm_gym.cli.arguments import (
     ConfigFile,
@@ -20,12 +18,13 @@ from netllm_gym.cli.arguments import (
     with_parameters,
 )
 from netllm_gym.cli.data import data_app
-from netllm_gym.cli.doctor import EXTRA_OF, examine, how_to_install
+from netllm_gym.cli.doctor import examine
+from netllm_gym.cli.failures import failure
 from netllm_gym.cli.options import check_json_file, names_in
 from netllm_gym.cli.progress import Progress
 from netllm_gym.cli.train import train_app
 from netllm_gym.errors import InputError
-from netllm_gym.files import one_line, write_whole
+from netllm_gym.files import write_whole
 from netllm_gym.problems.index import find_control, find_problem, problems
 from netllm_gym.problems.problem import ControlProblem
 
@@ -289,36 +288,19 @@ def run(arguments: list[str]) -> int:
         status = int(
             app(arguments or ["--help"], prog_name="netllm-gym", standalone_mode=False) or 0
         )
-    except TyperException as error:
-        return _fail(error.format_message(), 2)
-    except InputError as error:
-        return _fail(str(error), 2)
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
-    except ModuleNotFoundError as error:
-        return _fail(_without_module(error), 2)
-    except MemoryError as error:
-        return _fail(f"this machine has too little memory for that: {one_line(error)}", 1)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename is not None else ""
-        return _fail(f"{where}{error.strerror or one_line(error)}", 1)
+    except Exception as error:
+        told = failure(error)
+        if told is None:
+            raise
+        return _fail(*told)
     if status == INTERRUPTED:  # typer makes this status of a Ctrl-C within a command
         again = shlex.join(["netllm-gym", *arguments])
         can_resume = arguments[:1] in (["collect"], ["train"], ["demo"])
         kept = "finished work is kept, resume with" if can_resume else "begin again with"
         return _fail(f"interrupted; {kept} `{again}`", INTERRUPTED)
     return status
-
-
-def _without_module(error: ModuleNotFoundError) -> str:
-    """Return a sentence on a module that is not installed, with an extra that brings it, if any."""
-    extra = EXTRA_OF.get((error.name or "").partition(".")[0])
-    if extra is not None:
-        return f"{error.name} must be installed, got none: {how_to_install(extra)}"
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    modules = [str(frame.f_globals.get("__name__")) for frame in frames]
-    importers = [name for name in modules if name.partition(".")[0] != "importlib"]
-    return f"{error.name} must be installed, got no such module (it is imported by {importers[-1]})"
 
 
 def _fail(sentence: str, status: int) -> int:

@@ -6,14 +6,13 @@ Keys are the command's options without their dashes (`batch-episodes` or `batch_
 group them for the reader and mean nothing: `updates` below `[schedule]` is `--updates`.
 """
 
-import difflib
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from netllm_gym.errors import InputError
+from netllm_gym.errors import InputError, nearest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -41,18 +40,15 @@ def check_json_file(file: Path | None) -> None:
 
 
 def read_options(path: Path, known: Mapping[str, str]) -> dict[str, str]:
-    """Read a file of options.
+    """Read a TOML file of options.
 
     Args:
-        path: TOML.
+        path: The file.
         known: Name of each option as it is written (`batch-episodes`) -> its parameter.
 
     Returns:
-        Parameter -> what the command line would say: a list becomes its values separated by
-        commas. Text, so that a value of the wrong kind is refused as it is there.
-
-    Raises:
-        InputError: If the file is no TOML, or holds what is no option of the command, or twice.
+        Parameter -> what the command line would say, as text, so that a value of the wrong kind is
+        refused as it is there. A list becomes its values separated by commas.
     """
     try:
         content = tomllib.loads(path.read_text("utf-8"))
@@ -64,9 +60,9 @@ def read_options(path: Path, known: Mapping[str, str]) -> dict[str, str]:
     for key, value in _flat(content):
         name = key.replace("_", "-")
         if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {nearest[0]}?" if nearest else ""
-            raise InputError(f"{path} must hold options of this command only, got {key!r}{hint}")
+            raise InputError(
+                f"{path} must hold options of this command only, got {key!r}{nearest(name, known)}"
+            )
         if known[name] in found:
             raise InputError(f"{path} must name {name} once, got it twice")
         found[known[name]] = _option(value, key, path)

@@ -17,14 +17,10 @@ PLAIN_EVERY_S = 10.0
 
 
 class Progress:
-    """Shows one piece of work; use it as a context.
+    """Shows how many units of some work are done; use it as a context.
 
     A Ctrl-C meanwhile ends the work even where a library swallows it, as calls from compiled code
     do: the next update raises it again.
-
-    Args:
-        what: The work, such as "train".
-        unit: What is counted, such as "updates".
     """
 
     def __init__(self, what: str, unit: str) -> None:
@@ -99,10 +95,7 @@ class Progress:
     ) -> Callable[[Mapping[str, Any]], None]:
         """Return a function that shows a training run when it is told the run's metrics.
 
-        Args:
-            updates: Updates in all.
-            shown: Name of the metric that a line of progress has.
-            in_words: Makes a text of the score of a validation.
+        A line of progress has the metric `shown`; `in_words` makes a text of a validation's score.
         """
 
         def show(values: Mapping[str, Any]) -> None:

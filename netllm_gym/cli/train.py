@@ -13,7 +13,7 @@ from netllm_gym.cli.arguments import (
     ConfigFile,
     HelpAll,
     case_parameters,
-    option_parameters,
+    option_parameter,
     parsed,
     plain_parameter,
     problem_argument,
@@ -22,7 +22,7 @@ from netllm_gym.cli.arguments import (
 from netllm_gym.cli.options import names_in
 from netllm_gym.cli.progress import Progress
 from netllm_gym.configs import Option, options_of
-from netllm_gym.errors import InputError
+from netllm_gym.errors import InputError, nearest
 from netllm_gym.problems.index import find_problem, problems
 from netllm_gym.training.methods import METHODS, Method, find_method, train
 
@@ -47,8 +47,9 @@ class MethodGroup(TyperGroup):
             return None
         if cmd_name not in self.commands:
             if cmd_name not in self.list_commands(ctx):
-                known = ", ".join(self.list_commands(ctx))
-                raise InputError(f"method must be one of {known}, got {cmd_name!r}")
+                known = self.list_commands(ctx)
+                named = f"{', '.join(known)}, got {cmd_name!r}{nearest(cmd_name, known)}"
+                raise InputError(f"method must be one of {named}")
             self.commands[cmd_name] = _command_of(cmd_name)
         return self.commands[cmd_name]
 
@@ -99,6 +100,12 @@ def _command_of(name: str) -> Any:
     return typer.main.get_command(app)
 
 
+def methods_with_option(flag: str) -> list[str]:
+    """Return the names of the methods whose command has an option, such as `--backbone`."""
+    names = dict.fromkeys(each.name for each in METHODS)
+    return [each for each in names if any(flag in own.opts for own in _command_of(each).params)]
+
+
 def _data_parameters(methods: Sequence[Method]) -> list[inspect.Parameter]:
     """Return the options that say what is learned from: pools, or parts of a case."""
     from_pools = [
@@ -119,10 +126,13 @@ def _config_parameters(
     for each in methods:
         options = options_of(each.default_config()) | options
     rows = [find_problem(problem) for problem in names]
-    return option_parameters(
-        options,
-        {row.name: options_of(find_method(name, row).default_config(row)) for row in rows},
-    )
+    of_rows = {row.name: options_of(find_method(name, row).default_config(row)) for row in rows}
+    return [
+        option_parameter(
+            key, each, {row: its[key].default for row, its in of_rows.items() if key in its}
+        )
+        for key, each in options.items()
+    ]
 
 
 def run_method(

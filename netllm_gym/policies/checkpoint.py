@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from netllm_gym.configs import check
+from netllm_gym.configs import check, to_json
 from netllm_gym.errors import InputError
 from netllm_gym.files import errors_begin_with, one_line, read_json
 from netllm_gym.typed_json import checked
@@ -28,20 +28,26 @@ from netllm_gym.typed_json import checked
 
 def write_config(
     folder: Path,
-    values: Mapping[str, Any],
+    schema: str,
+    config: Any,
     files: Iterable[str],
     trained_on: Mapping[str, Any] | None,
+    **more: Any,
 ) -> None:
     """Write `config.json` beside the files of weights, whose hashes it holds.
 
     Args:
         folder: Where the files are.
-        values: `schema`, `config` and what else the kind needs, as JSON values.
+        schema: Names the kind of policy.
+        config: The policy's config.
         files: Names of the files of weights.
         trained_on: Where the training data came from (data sets, recordings), as JSON values.
+        more: What else the kind needs, as JSON values.
     """
     whole = {
-        **values,
+        **more,
+        "schema": schema,
+        "config": to_json(config),
         "trained_on": dict(trained_on or {}),
         "sha256": {name: file_sha256(folder / name) for name in files},
     }
@@ -49,11 +55,7 @@ def write_config(
 
 
 def read_schema(folder: Path) -> str:
-    """Return the schema that a policy's folder names.
-
-    Raises:
-        InputError: If it names none.
-    """
+    """Return the schema that a policy's folder names; raise `InputError` for no such folder."""
     return str(_values(folder).get("schema"))
 
 
@@ -73,17 +75,12 @@ class _Config:
 def read_config(folder: Path, schema: str, objects: Iterable[str] = ()) -> dict[str, Any]:
     """Return the checked values of a policy's `config.json`.
 
-    Args:
-        folder: As `write_config` left it.
-        schema: That it must have.
-        objects: Names of values beside `config` and `trained_on` that must be there, as objects.
-
     Raises:
-        InputError: If it is missing, broken, or of another schema.
+        InputError: If it is missing, broken, of another schema, or lacks one of these objects.
     """
     path, values = folder / "config.json", _values(folder)
-    if values.get("schema") != schema:
-        raise InputError(f"{path} must have the schema {schema!r}, got {values.get('schema')!r}")
+    found = values.get("schema")
+    check(found == schema, str(path), f"have the schema {schema!r}", found)
     with errors_begin_with(path):
         checked(_Config, values, "the description of a policy", ignore_unknown=True)
         for name in objects:
@@ -120,11 +117,7 @@ def policy_sha256(folder: Path) -> str:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Any]) -> None:
-    """Write a safetensors file.
-
-    Raises:
-        OSError: If the machine cannot.
-    """
+    """Write a safetensors file; raise `OSError` if the machine cannot."""
     plain = {
         name: torch.as_tensor(each).detach().cpu().contiguous() for name, each in tensors.items()
     }
@@ -133,11 +126,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Any]) -> None:
 
 
 def read_tensors(path: Path, sha256: str | None) -> dict[str, Tensor]:
-    """Read a safetensors file that anybody may have written.
-
-    Args:
-        path: The file.
-        sha256: What its bytes must hash to; None checks nothing.
+    """Read a safetensors file that anybody may have written; a hash of None is not checked.
 
     Raises:
         InputError: If it is missing, cut, altered or something else.
@@ -154,16 +143,9 @@ def read_tensors(path: Path, sha256: str | None) -> dict[str, Tensor]:
 
 
 def check_tensors(path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Refuse tensors of a file that are not what a network has room for.
+    """Raise `InputError` unless the tensors of a file are finite and fit those of the network.
 
-    Args:
-        path: Where they were read.
-        found: By name.
-        wanted: What the network of `config.json` has, of which names, shapes and types count.
-
-    Raises:
-        InputError: If a name is missing or foreign, a shape or type differs, or a number is not
-            finite.
+    The network is made from `config.json`; only its names, shapes and types count.
     """
     if odd := found.keys() ^ wanted.keys():
         raise InputError(f"{path} must fit config.json, which differs in {min(odd)}")

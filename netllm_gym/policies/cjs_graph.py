@@ -12,7 +12,14 @@ import numpy as np
 
 from netllm_gym.arrays import BoolArray, Float32Array, IntArray
 from netllm_gym.envs.cjs.observation import ClusterView
-from netllm_gym.policies.baselines.cjs import edge_ends, longest_paths, places_of_jobs
+from netllm_gym.policies.baselines.cjs import (
+    edge_ends,
+    jobs_of_source,
+    longest_paths,
+    numbered,
+    places_of_jobs,
+    room_of_jobs,
+)
 
 Array = Any  # of numpy, and a tensor of the same shape when it reaches the model
 
@@ -22,7 +29,7 @@ NUM_STAGE, NUM_JOB, NUM_ROW = 19, 17, 11  # features of each
 class Level(NamedTuple):
     """Stages whose children all lie in lower levels, and the edges to these."""
 
-    parents: Array  # (P,)
+    parents: Array  # (P,) the stages, rising
     children: Array  # (L,) of each edge
     slots: Array  # (L,) place of each edge's parent in `parents`
 
@@ -62,8 +69,8 @@ def choices_of(view: ClusterView) -> Choices:
     """
     can = np.flatnonzero(view.schedulable)
     rows = view.stage_row[can]
-    counts = np.bincount(rows, minlength=len(view))
-    columns = 1 + np.arange(len(can)) - (np.cumsum(counts) - counts)[rows]
+    number, counts = numbered(rows, len(view))
+    columns = 1 + number
     shape = (len(view), 1 + int(counts.max(initial=0)))
     of_source = view.stage_job == view.source_job[view.stage_row]  # (M,)
     has_choice, has_unbegun = (
@@ -88,49 +95,41 @@ def choices_of(view: ClusterView) -> Choices:
 
 def graph_of(view: ClusterView) -> ClusterGraph:
     """Lay a view's features and edges out."""
-    job_of, edges = places_of_jobs(view), edge_ends(view)
-    executors = view.num_executors.astype(np.float32)  # (N,)
-    duration_s = view.duration_ms / np.float32(1000.0)
-    # (M,) the time that the whole cluster would take.
-    work_s = np.asarray(view.remaining * duration_s / executors[view.stage_row], np.float32)
-    path_s = longest_paths(np.maximum(duration_s, work_s), edges)  # (M,) to the end of the job
-    height = longest_paths(np.ones(len(job_of), np.int64), edges) - 1
-    levels = _levels(edges, height)
-    parents, children = edges.T
-    waits = np.bincount(children, minlength=len(job_of)) > 0
-    cluster = _Cluster(view, job_of, work_s, path_s)
+    cluster = _Cluster(view)
     return ClusterGraph(
-        stage=cluster.stages(
-            duration_s, height, waits, np.bincount(parents, minlength=len(height))
-        ),
+        stage=cluster.stages(),
         job=cluster.jobs(),
         row=cluster.rows(),
-        job_of=job_of,
+        job_of=cluster.job_of,
         row_of=view.job_row,
-        levels=levels,
+        levels=levels_of(cluster.edges, cluster.height)[1:],
     )
 
 
 class _Cluster:
     """Features of stages, jobs and rows, which have sums in common."""
 
-    def __init__(
-        self, view: ClusterView, job_of: IntArray, work_s: Float32Array, path_s: Float32Array
-    ) -> None:
-        self.view, self.job_of, self.work_s, self.path_s = view, job_of, work_s, path_s
+    def __init__(self, view: ClusterView) -> None:
+        self.view, self.job_of, self.edges = view, places_of_jobs(view), edge_ends(view)
         self.job_place = np.arange(len(view.job_id)) - view.job_ptr[view.job_row]  # (J,)
-        self.is_source = self.job_place == view.source_job[view.job_row]  # (J,)
+        self.is_source = jobs_of_source(view)  # (J,)
         self.executors = view.num_executors.astype(np.float32)  # (N,)
         self.offered = view.committable.astype(np.float32)  # (N,)
         self.wanted = np.where(view.schedulable, view.demand, 0)  # (M,)
+        self.height = heights_of(len(self.job_of), self.edges)  # (M,)
+        self.duration_s = view.duration_ms / np.float32(1000.0)
+        # (M,) the time that the whole cluster would take.
+        work_s = view.remaining * self.duration_s / self.executors[view.stage_row]
+        self.work_s = np.asarray(work_s, np.float32)
+        # (M,) to the end of the job
+        self.path_s = longest_paths(np.maximum(self.duration_s, self.work_s), self.edges)
 
-    def stages(
-        self, duration_s: Float32Array, height: IntArray, waits: BoolArray, fan_out: IntArray
-    ) -> Float32Array:
+    def stages(self) -> Float32Array:
         """Return (M, NUM_STAGE)."""
         view, row = self.view, self.view.stage_row
         executors, offered = self.executors[row], self.offered[row]
-        can, ready = view.schedulable, view.schedulable & ~waits
+        fan_out, fan_in = (np.bincount(ends, minlength=len(row)) for ends in self.edges.T)
+        can, ready = view.schedulable, view.schedulable & (fan_in == 0)
         return _columns(
             _log(view.remaining / executors),
             (view.remaining / executors).clip(max=2.0),
@@ -140,10 +139,10 @@ class _Cluster:
             (view.demand / executors).clip(-1.0, 2.0),
             (view.demand / offered.clip(min=1.0)).clip(0.0, 1.0),
             ((view.remaining - view.demand) / executors).clip(-1.0, 2.0),
-            _log(duration_s),
+            _log(self.duration_s),
             _log(self.work_s),
             _log(self.path_s),
-            np.log1p(height),
+            np.log1p(self.height),
             np.log1p(fan_out),
             can,
             ready,
@@ -156,14 +155,11 @@ class _Cluster:
     def jobs(self) -> Float32Array:
         """Return (J, NUM_JOB)."""
         view, row, count = self.view, self.view.job_row, len(self.view.job_id)
-        executors, offered = self.executors[row], self.offered[row]
+        executors = self.executors[row]
         others = view.num_jobs[row]
         supply = view.supply / executors
         work_s = np.bincount(self.job_of, self.work_s, count)
         arrived_s = view.work_ms / 1000.0 / executors
-        room = np.where(
-            self.is_source, offered, np.minimum((executors - view.supply).clip(min=0), offered)
-        )
         path_s = np.zeros(count, np.float32)
         np.maximum.at(path_s, self.job_of, self.path_s)
         wanted = np.bincount(self.job_of, self.wanted, count) / executors
@@ -174,7 +170,7 @@ class _Cluster:
             (supply * others).clip(max=4.0),  # of an equal share
             (supply - 1.0 / others).clip(-1.0, 1.0),
             view.supply >= np.ceil(executors / others),
-            room / executors,
+            room_of_jobs(view) / executors,
             wanted.clip(max=2.0),
             _log(wanted),
             np.log1p(np.bincount(self.job_of, minlength=count)),
@@ -206,17 +202,24 @@ class _Cluster:
         )
 
 
-def _levels(edges: IntArray, height: IntArray) -> list[Level]:
-    """Return the edges by the height of their parents, the longest path to a childless stage."""
-    levels = []
-    parents, children = edges.T
-    order = np.argsort(height[parents], kind="stable")
-    ends = np.cumsum(np.bincount(height[parents]))
-    for begin, end in pairwise(ends):  # no parent is of height 0
-        picked = order[begin:end]
-        found, slots = np.unique(parents[picked], return_inverse=True)
-        levels.append(Level(found, children[picked], slots))
-    return levels
+def heights_of(num_stages: int, edges: IntArray) -> IntArray:
+    """Return (M,) edges of the longest path from each stage to one without a child."""
+    return longest_paths(np.ones(num_stages, np.int64), edges) - 1
+
+
+def levels_of(edges: IntArray, height: IntArray) -> list[Level]:
+    """Return all stages by height, the lowest first, which have no children."""
+    order = np.argsort(height, kind="stable")
+    number, count = numbered(height[order], 0)
+    slot = np.empty_like(number)
+    slot[order] = number
+    parents, children = edges[np.argsort(height[edges[:, 0]], kind="stable")].T
+    begins = np.append(0, np.cumsum(count))
+    edge_begins = np.searchsorted(height[parents], np.arange(len(begins)))
+    return [
+        Level(order[begin:end], children[first:last], slot[parents[first:last]])
+        for (begin, end), (first, last) in zip(pairwise(begins), pairwise(edge_begins), strict=True)
+    ]
 
 
 def _first(flags: BoolArray, group: IntArray) -> Float32Array:

@@ -18,7 +18,7 @@ package's own: it keeps the whole protocol and sees the problem's native observa
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
@@ -27,15 +27,40 @@ from netllm_gym.arrays import Float32Array, FloatArray, IntArray
 from netllm_gym.envs.rows import row_of
 from netllm_gym.errors import InputError
 
-POLICY_KINDS = (
-    'a name, a folder, "module:Name", a class or a function that makes a policy of its one '
+
+class _Role(NamedTuple):
+    """What a user's policy, or predictor, may be, as errors say it."""
+
+    name: str
+    parameter: str  # of a function that makes one
+    method: str
+    of: str  # what a function that is one takes
+    kinds: str
+    methods: tuple[str, ...]  # one of which an object has
+    counts: tuple[int, ...]  # of the parameters of `predict`, or of a function
+
+
+_POLICY = _Role(
+    name="policy",
+    parameter="env",
+    method="act(observations, rewards, infos) or predict(observation)",
+    of="one observation",
+    kinds='a name, a folder, "module:Name", a class or a function that makes a policy of its one '
     "parameter env, an object with act(observations, rewards, infos) or with Stable-Baselines3's "
-    "predict(observation), or a function of one observation"
+    "predict(observation), or a function of one observation",
+    methods=("act", "predict", "limits"),
+    counts=(1,),
 )
-PREDICTOR_KINDS = (
-    'a name, a folder, "module:Name", a class or a function that makes a predictor of its one '
-    "parameter windows, an object with predict(history, content), or a function of one history, "
-    "or of history and content"
+_PREDICTOR = _Role(
+    name="predictor",
+    parameter="windows",
+    method="predict(history, content)",
+    of="history, or history and content",
+    kinds='a name, a folder, "module:Name", a class or a function that makes a predictor of its '
+    "one parameter windows, an object with predict(history, content), or a function of one "
+    "history, or of history and content",
+    methods=("predict",),
+    counts=(1, 2),
 )
 
 
@@ -57,29 +82,22 @@ class CustomFactory:
 
     def __post_init__(self) -> None:
         """Refuse what is no policy, as far as that is known before it is built."""
-        target, called = self.target, own_name(self.target)
-        methods = ("predict",) if self.predicts else ("act", "predict", "limits")
-        if any(callable(getattr(target, method, None)) for method in methods):
-            if isinstance(target, type) and not (_takes(target, 1) or _takes(target, 0)):
-                raise InputError(
-                    f"{self._role} {called} must be a class that is called with "
-                    f"{self._parameter} alone, got {called}{_signature_of(target)}"
-                )
-            if not isinstance(target, type):
+        target, role, is_class = self.target, self._role, isinstance(self.target, type)
+        called = own_name(target)
+        name = f"{role.name} {called}"
+        if any(callable(getattr(target, method, None)) for method in role.methods):
+            if not is_class:
                 self._check_methods(target)
-        elif isinstance(target, type):
-            raise InputError(
-                f"{self._role} {called} must have {self._method}, got a class without it"
-            )
+            elif not (_takes(target, 1) or _takes(target, 0)):
+                rule = f"be a class that is called with {role.parameter} alone"
+                raise InputError(f"{name} must {rule}, got {called}{_signature_of(target)}")
+        elif is_class:
+            raise InputError(f"{name} must have {role.method}, got a class without it")
         elif not callable(target):
-            kinds = PREDICTOR_KINDS if self.predicts else POLICY_KINDS
-            raise InputError(f"{self._role} must be {kinds}, got {_short(target)}")
+            raise InputError(f"{role.name} must be {role.kinds}, got {_short(target)}")
         elif not (self._is_factory or self._is_function(target)):
-            wanted = "history, or history and content" if self.predicts else "one observation"
-            raise InputError(
-                f"{self._role} {called} must be a function of {wanted}, or of {self._parameter} "
-                f"to make a {self._role}, got {called}{_signature_of(target)}"
-            )
+            rule = f"be a function of {role.of}, or of {role.parameter} to make a {role.name}"
+            raise InputError(f"{name} must {rule}, got {called}{_signature_of(target)}")
 
     def __call__(self, env: Any) -> Any:
         """Build the policy, or the predictor, that keeps the protocol.
@@ -105,18 +123,8 @@ class CustomFactory:
         return bool(getattr(self.target, "needs_sequential", False))
 
     @property
-    def _role(self) -> str:
-        return "predictor" if self.predicts else "policy"
-
-    @property
-    def _parameter(self) -> str:
-        return "windows" if self.predicts else "env"
-
-    @property
-    def _method(self) -> str:
-        if self.predicts:
-            return "predict(history, content)"
-        return "act(observations, rewards, infos) or predict(observation)"
+    def _role(self) -> _Role:
+        return _PREDICTOR if self.predicts else _POLICY
 
     @property
     def _is_factory(self) -> bool:
@@ -125,40 +133,33 @@ class CustomFactory:
             return True
         if any(hasattr(self.target, method) for method in ("act", "predict", "limits")):
             return False
-        names = ("env", "windows") if self.predicts else ("env",)
-        return _first_parameter(self.target) in names and _takes(self.target, 1)
+        first = next(iter(_parameters(self.target) or {}), "")
+        return first in ("env", self._role.parameter) and _takes(self.target, 1)
 
     def _is_function(self, target: Any) -> bool:
-        counts = (1, 2) if self.predicts else (1,)
-        return callable(target) and any(_takes(target, count) for count in counts)
+        return callable(target) and any(_takes(target, count) for count in self._role.counts)
 
     def _check_methods(self, made: Any) -> None:
         """Refuse an object whose methods are called otherwise, or are missing."""
-        called = self.name or own_name(self.target)
+        role, called = self._role, self.name or own_name(self.target)
         has_act = not self.predicts and callable(getattr(made, "act", None))
         if has_act or callable(getattr(made, "predict", None)):
             method = made.act if has_act else made.predict
-            counts = (3,) if has_act else (1, 2) if self.predicts else (1,)
-            if not any(_takes(method, count) for count in counts):
+            if not any(_takes(method, count) for count in ((3,) if has_act else role.counts)):
                 raise InputError(
-                    f"{self._role} {called} must have {self._method}, "
+                    f"{role.name} {called} must have {role.method}, "
                     f"got {method.__name__}{_signature_of(method)}"
                 )
         elif (self.predicts or not hasattr(made, "limits")) and not self._is_function(made):
-            raise InputError(f"{called} must make a {self._role}, got {_short(made)}")
+            raise InputError(f"{called} must make a {role.name}, got {_short(made)}")
 
 
 class CustomPolicy:
     """A user's policy in an environment; keeps `policies/policy.py`'s protocol.
 
     Its answers are checked. Where the environment's native observations are not the public ones,
-    observations and actions are translated.
-
-    Args:
-        policy: An object with `act` or `predict`, or a function.
-        name: What tables call it, and errors.
-        env: Vector environment that is played in.
-        public: The same one as users of Gymnasium know it.
+    observations and actions are translated: `public` is the environment that is played in, as users
+    of Gymnasium know it.
     """
 
     def __init__(self, policy: Any, name: str, env: Any, public: Any) -> None:
@@ -193,13 +194,7 @@ class CustomPolicy:
 
 
 class ActionRule:
-    """What the actions of N environments are, to check those that a user's policy returns.
-
-    Args:
-        who: Whom an error names.
-        num_rows: N.
-        space: Of one environment's action.
-    """
+    """What the actions of N environments are, to check those that `who`, as errors say, returns."""
 
     def __init__(self, who: str, num_rows: int, space: spaces.Space[Any]) -> None:
         self._who, self._num_rows = who, num_rows
@@ -306,12 +301,7 @@ class _ModelPolicy:
 
 
 class CustomPredictor:
-    """A user's predictor; keeps the `Predictor` protocol.
-
-    Args:
-        predictor: An object with `predict`, or a function of one window.
-        name: What tables call it, and errors.
-    """
+    """A user's predictor, an object or a function; keeps the `Predictor` protocol."""
 
     def __init__(self, predictor: Any, name: str) -> None:
         self.name = name
@@ -362,20 +352,20 @@ def _takes(function: Callable[..., Any], count: int) -> bool:
     return True
 
 
-def _first_parameter(function: Callable[..., Any]) -> str:
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
+    """Return the parameters of a function by name, None where it does not say."""
     try:
-        return next(iter(inspect.signature(function).parameters), "")
-    except ValueError:
-        return ""
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):  # as some that are written in C, and what is no function
+        return None
 
 
 def _signature_of(function: Callable[..., Any]) -> str:
     """Return the parameters of a function as text, without their types."""
-    try:
-        signature = inspect.signature(function)
-    except ValueError:
+    parameters = _parameters(function)
+    if parameters is None:
         return "(...)"
-    plain = [each.replace(annotation=each.empty) for each in signature.parameters.values()]
+    plain = [each.replace(annotation=each.empty) for each in parameters.values()]
     return str(inspect.Signature(plain))
 
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from netllm_gym.configs import check
 from netllm_gym.errors import InputError, MissingDataError
 from netllm_gym.policies.custom import CustomFactory, own_name
+from netllm_gym.policies.policy import DECODINGS, decoding_of
 from netllm_gym.problems.index import add_policy, find_problem
 from netllm_gym.problems.problem import (
     PolicyEntry,
@@ -25,12 +27,15 @@ from netllm_gym.problems.problem import (
 PACKAGE = Path(__file__).parents[1]
 
 
-FOLDER_READERS = {  # schema of a trained policy's config.json -> what reads its folder
+# Schema of a trained policy's config.json -> what reads its folder. A reader is called with the
+# folder, whether actions are drawn (None for the default), the name and the device, as in
+# `reader(folder, sampled=None, name="mine", device="cpu")`. It returns a `TrainedPolicyFactory`, or
+# raises `InputError` if a file is missing, broken, altered or of another schema.
+FOLDER_READERS = {
     "netllm-gym policy 1": "netllm_gym.policies.llm.checkpoint:load_llm_policy",
     "netllm-gym network 1": "netllm_gym.policies.neural.checkpoint:load_network_policy",
     "netllm-gym offline policy 1": "netllm_gym.policies.offline.policy:load_offline_policy",
 }
-DECODINGS = ("sampled", "greedy")
 UNKNOWN = "unknown"  # what a policy was trained on, where nobody said
 
 
@@ -80,12 +85,9 @@ def check_names(names: Iterable[str]) -> None:
 
 
 def load_policy(policy: Any, problem: str = "abr", device: str = "cpu") -> LoadedPolicy:
-    """Find a policy or predictor of a problem; `factory` of what is returned builds it.
+    """Find a policy or predictor of a problem by its short name; see `resolve_policy`.
 
-    Args:
-        policy: See `resolve_policy`.
-        problem: Short name of the problem.
-        device: Where a trained policy runs.
+    `factory` of what is returned builds the policy for an environment, or windows.
     """
     return resolve_policy(policy, find_problem(problem), device)
 
@@ -114,7 +116,7 @@ def resolve_policy(policy: Any, problem: Problem, device: str = "cpu") -> Loaded
 
 
 def _found_policy(policy: Any, problem: Problem, device: str) -> LoadedPolicy:
-    """Find a policy or predictor that is not loaded yet; see `resolve_policy`."""
+    """Find a policy or predictor that is not loaded yet."""
     if not isinstance(policy, str | os.PathLike):
         return _custom_policy(policy, problem)
     text = os.fspath(policy)
@@ -125,8 +127,7 @@ def _found_policy(policy: Any, problem: Problem, device: str) -> LoadedPolicy:
         return _trained_policy(Path(plain), problem, suffix, device)
     if suffix and suffix not in DECODINGS:
         return _custom_policy(_imported(text), problem, spec=text)
-    nearest = difflib.get_close_matches(plain, problem.policies, n=3, cutoff=0.4)
-    hint = f"; did you mean {', '.join(nearest)}?" if nearest else ""
+    hint = _hint(plain, problem.policies, most=3, cutoff=0.4)
     if "/" in text:
         hint = ", and there is no such folder"
     elif "." in text:  # as in my_rules.Middle or my_rules.py
@@ -134,6 +135,12 @@ def _found_policy(policy: Any, problem: Problem, device: str) -> LoadedPolicy:
     raise InputError(
         f"policy must be a folder or one of {', '.join(problem.policies)}, got {text!r}{hint}"
     )
+
+
+def _hint(word: str, known: Iterable[str], most: int, cutoff: float) -> str:
+    """Return the words that may have been meant, as the end of an error."""
+    nearest = difflib.get_close_matches(word, known, n=most, cutoff=cutoff)
+    return f"; did you mean {', '.join(nearest)}?" if nearest else ""
 
 
 def register_policy(
@@ -156,11 +163,10 @@ def register_policy(
         InputError: If the problem has a policy of that name, or `target` is no policy.
     """
     found = find_problem(problem)
-    if not re.fullmatch(r"[\w.-]+", name):
-        raise InputError(f"name must be of letters, digits, _, - and ., got {name!r}")
+    holds = re.fullmatch(r"[\w.-]+", name) is not None
+    check(holds, "name", "be of letters, digits, _, - and .", name)
     if isinstance(target, str):
-        if ":" not in target:
-            raise InputError(f'target must be "package.module:Name" or an object, got {target!r}')
+        check(":" in target, "target", 'be "package.module:Name" or an object', target)
     else:
         _custom_policy(target, found)
         target = _import_name(target) or target
@@ -192,15 +198,7 @@ def _custom_policy(
     entry: PolicyEntry | None = None,
     name: str = "",
 ) -> LoadedPolicy:
-    """Return a user's policy.
-
-    Args:
-        target: The policy, or what makes it.
-        problem: The problem.
-        spec: By which another process finds it, if that is known.
-        entry: Of a registered policy.
-        name: Of a registered policy.
-    """
+    """Return a user's policy; a registered one has an entry and a name."""
     factory = CustomFactory(target, name, isinstance(problem, PredictionProblem))
     import_name = _import_name(target)
     learned, trained_on = (True, "") if entry is None else (entry.learned, entry.trained_on)
@@ -231,27 +229,23 @@ def _import_name(target: Any) -> str:
 
 
 def _imported(text: str) -> Any:
-    """Return what "package.module:Name" names.
-
-    Raises:
-        InputError: If there is no such module, or it has no such name.
-    """
+    """Return what "package.module:Name" names."""
     module, _, name = text.rpartition(":")
-    if not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
-        raise InputError(f'policy must be a name, a folder or "package.module:Name", got {text!r}')
+    rule = 'be a name, a folder or "package.module:Name"'
+    parts = (*module.split("."), *name.split("."))
+    check(all(part.isidentifier() for part in parts), "policy", rule, text)
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise  # something that the module needs
         raise InputError(
-            f'policy must be a name, a folder or "package.module:Name" of a module that can be '
-            f"imported, got {text!r}: there is no module {error.name}"
+            f"policy must {rule} of a module that can be imported, got {text!r}: there is no "
+            f"module {error.name}"
         ) from None
     for part in name.split("."):
         if not hasattr(found, part):
-            nearest = difflib.get_close_matches(part, dir(found), n=1)
-            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            hint = _hint(part, dir(found), most=1, cutoff=0.6)
             raise InputError(
                 f"policy {text!r} must name what the module {module} has, got {part}{hint}"
             )
@@ -262,13 +256,8 @@ def _imported(text: str) -> Any:
 def weights_folder(name_or_folder: str, problem: Problem, role: str = "policy") -> Path:
     """Return where the weights of a trained policy are: of the package, of a folder or of a run.
 
-    Args:
-        name_or_folder: Of the policy.
-        problem: That it is of.
-        role: What an error calls it.
-
     Raises:
-        InputError: If there is no such folder and the package has no weights of that name.
+        InputError: If there is neither; the error calls the policy by its role.
         MissingDataError: If the package lacks weights that it should have.
     """
     entry = problem.policies.get(name_or_folder)
@@ -312,18 +301,15 @@ def _read_policy(folder: Path, text: str, problem: Problem, device: str) -> Load
     """Read a policy's folder, whatever kind of policy it holds; `text` is its name."""
     from netllm_gym.policies.checkpoint import policy_sha256, read_schema
 
-    plain, _, decoding = text.partition(":")
-    if decoding not in ("", *DECODINGS):
-        raise InputError(f"decoding must be greedy or sampled, got {decoding!r}")
+    plain, sampled = decoding_of(text)
     schema = read_schema(folder)
     if schema not in FOLDER_READERS:
         known = " or ".join(map(repr, FOLDER_READERS))
         raise InputError(f"{folder / 'config.json'} must have the schema {known}, got {schema!r}")
     read = imported(FOLDER_READERS[schema])
-    sampled = None if not decoding else decoding == "sampled"
     factory = read(folder, sampled=sampled, name=plain, device=device)
     if factory.sampled != factory.draws_by_default:  # a name says what is unusual
-        factory.name = f"{plain}:{decoding}"
+        factory.name = text
     if factory.config.problem != problem.name:
         raise InputError(
             f"{folder} must hold a policy for {problem.name}, got one for {factory.config.problem}"

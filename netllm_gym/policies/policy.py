@@ -6,11 +6,15 @@ it for one vector environment, whose public constants (ladder, chunk sizes) it m
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
 from netllm_gym.arrays import Float32Array, FloatArray, IntArray
+from netllm_gym.errors import InputError
+from netllm_gym.randomness import EpisodeDraws
+
+DECODINGS = ("sampled", "greedy")
 
 
 class Policy(Protocol):
@@ -62,27 +66,39 @@ class Predictor(Protocol):
 
 
 class TrainedPolicyFactory:
-    """Builds a trained policy for an environment, and tells what it was trained on.
+    """Builds policies, or predictors, that share a trained model.
 
     Args:
-        name: Name in tables of the policies that are built.
-        draws_by_default: Whether such policies draw their actions unless told otherwise.
+        model: In eval mode, with its config. Its attribute `draws_by_default`, if it has one, says
+            whether such policies draw their actions unless told otherwise.
         sampled: Whether these policies draw their actions; None takes the default.
+        name: Name in tables of the policies that are built; empty takes `usual_name`.
         trained_on: Where the training data came from, as training recorded it.
+
+    Raises:
+        InputError: If they must draw actions and cannot.
     """
 
+    usual_name: ClassVar[str]
     sees_native = True  # its policies take the native observations of their problem
 
     def __init__(
         self,
-        name: str,
-        draws_by_default: bool,
-        sampled: bool | None,
-        trained_on: Mapping[str, Any] | None,
+        model: Any,
+        *,
+        sampled: bool | None = None,
+        name: str = "",
+        trained_on: Mapping[str, Any] | None = None,
     ) -> None:
-        self.name, self.draws_by_default = name, draws_by_default
-        self.sampled = draws_by_default if sampled is None else sampled
-        self.trained_on = dict(trained_on or {})
+        self.model, self.config = model, model.config
+        self.name, self.trained_on = name or self.usual_name, dict(trained_on or {})
+        self.draws_by_default: bool = getattr(model, "draws_by_default", False)
+        self.sampled = self.draws_by_default if sampled is None else sampled
+        if self.sampled:
+            self.check_can_draw()
+
+    def check_can_draw(self) -> None:
+        """Raise `InputError` if the model's policies cannot draw their actions."""
 
     def __call__(self, env: Any) -> Any:
         """Build the policy for an environment's rows, or the predictor for a case's windows.
@@ -93,15 +109,54 @@ class TrainedPolicyFactory:
         raise NotImplementedError
 
 
+class TrainedPolicy:
+    """What the policies of all kinds of models have in common; see the protocol `Policy`.
+
+    Args:
+        model: In eval mode.
+        num_rows: Rows that act together.
+        sampled: Draw actions by episode seed and step; else take the likeliest.
+        name: Name in tables.
+    """
+
+    def __init__(self, model: Any, num_rows: int, *, sampled: bool = False, name: str = "") -> None:
+        self.name, self.model, self.sampled = name, model, sampled
+        self.draws = EpisodeDraws(num_rows)
+
+    def reset(self, rows: IntArray, seeds: IntArray) -> None:
+        """Begin new episodes in the (K,) rows, of which nothing is remembered."""
+        self.draws.reset(rows, seeds)
+
+    def pick(self, scores: FloatArray) -> IntArray:
+        """Return (N,) choices among (N, A) logits, -inf where not allowed; see `choose`."""
+        return choose(scores, self.draws.draw() if self.sampled else None)
+
+
+class Decoding(NamedTuple):
+    """A policy's name without its suffix, and what the suffix says."""
+
+    name: str
+    sampled: bool | None  # None where it is left out
+
+
+def decoding_of(text: str) -> Decoding:
+    """Return what `NAME`, `NAME:sampled` or `NAME:greedy` says.
+
+    Raises:
+        InputError: If there is another suffix.
+    """
+    name, _, suffix = text.partition(":")
+    if suffix not in ("", *DECODINGS):
+        raise InputError(f"decoding must be greedy or sampled, got {suffix!r}")
+    return Decoding(name, suffix == "sampled" if suffix else None)
+
+
 def choose(scores: FloatArray, draws: FloatArray | None) -> IntArray:
-    """Choose one of A actions in each of N rows.
+    """Return (N,) actions, one of A in each row.
 
     Args:
         scores: (N, A) logits, -inf where an action is not allowed; each row allows at least one.
         draws: (N,) uniform in [0, 1), to draw from the softmax; None takes the greatest logit.
-
-    Returns:
-        (N,) actions.
     """
     if draws is None:
         return np.asarray(scores.argmax(axis=1), np.int64)

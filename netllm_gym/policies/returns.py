@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netllm_gym.arrays import BoolArray, Float32Array, FloatArray, IntArray
-from netllm_gym.configs import option
+from netllm_gym.configs import check, option
 from netllm_gym.errors import InputError
 from netllm_gym.pools.windows import PaddedEpisodes
 
@@ -53,20 +53,15 @@ class ReturnSpec:
     target: float | None = field(default=None, metadata=option("target_return", advanced=True))
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise InputError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        check(self.kind in KINDS, "kind", f"be one of {', '.join(KINDS)}", self.kind)
         if self.kind == "baseline" and not self.baseline:
             raise InputError("baseline must name a policy of the pool, got none")
-        if not 0 < self.gamma <= 1:
-            raise InputError(f"gamma must lie in (0, 1], got {self.gamma}")
-        if not 0 <= self.quantile <= 1:
-            raise InputError(f"quantile must lie in [0, 1], got {self.quantile}")
-        if not np.isfinite(self.factor):
-            raise InputError(f"factor must be finite, got {self.factor}")
-        if self.scale is not None and not self.scale > 0:
-            raise InputError(f"scale must be above 0, got {self.scale}")
-        if self.clip is not None and not self.clip[0] < self.clip[1]:
-            raise InputError(f"clip must be a rising pair, got {self.clip}")
+        check(0 < self.gamma <= 1, "gamma", "lie in (0, 1]", self.gamma)
+        check(0 <= self.quantile <= 1, "quantile", "lie in [0, 1]", self.quantile)
+        check(bool(np.isfinite(self.factor)), "factor", "be finite", self.factor)
+        check(self.scale is None or self.scale > 0, "scale", "be above 0", self.scale)
+        rises = self.clip is None or self.clip[0] < self.clip[1]
+        check(rises, "clip", "be a rising pair", self.clip)
 
     @property
     def is_fitted(self) -> bool:
@@ -74,13 +69,9 @@ class ReturnSpec:
         return None not in (self.center, self.scale, self.target)
 
     def fit(self, episodes: PaddedEpisodes) -> "ReturnSpec":
-        """Return this spec with the constants of a pool; constants already given stay.
-
-        Raises:
-            InputError: If the kind is still "auto".
-        """
-        if self.kind == "auto":
-            raise InputError("kind must be decided before the returns are fitted, got 'auto'")
+        """Return this spec with the constants of a pool; constants already given stay."""
+        rule = "be decided before the returns are fitted"
+        check(self.kind != "auto", "kind", rule, self.kind)
         raw = self._raw(episodes)[:, 0]
         spread = float(raw.std())
         scale = self.scale if self.scale is not None else (spread if spread > 1e-9 else 1.0)
@@ -98,11 +89,7 @@ class ReturnSpec:
         return np.where(episodes.mask, (self._raw(episodes) - center) / scale, 0.0)
 
     def constants(self) -> tuple[float, float, float]:
-        """Return center, scale and target.
-
-        Raises:
-            InputError: If the spec was never fitted to a pool.
-        """
+        """Return center, scale and target; raise `InputError` before they were fitted."""
         if self.center is None or self.scale is None or self.target is None:
             raise InputError("returns must be fitted to a pool first, got no constants")
         return self.center, self.scale, self.target
@@ -159,12 +146,7 @@ class ReturnConditioner:
         self._wanted[rows] = self._target
 
     def observe(self, rewards: FloatArray, has_begun: BoolArray) -> None:
-        """Take the last reward off what is still wanted.
-
-        Args:
-            rewards: (N,) rewards of the last step.
-            has_begun: (N,) rows to which a reward belongs; false at an episode's first step.
-        """
+        """Take (N,) rewards of the last step off what is still wanted in rows that have begun."""
         if self._spec.kind == "return_to_go":
             left = (self._wanted - self._spec.reward(rewards)) / self._spec.gamma
             self._wanted = np.where(has_begun, left, self._wanted)

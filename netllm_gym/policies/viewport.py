@@ -7,14 +7,15 @@ mean error with wrap-around, as the metric is. In training, histories are mirror
 half of the time.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from netllm_gym.arrays import Float32Array, FloatArray
+from netllm_gym.configs import check
 from netllm_gym.data.vp.angles import wrapped_deg
 from netllm_gym.data.vp.viewport import ViewportWindows
 from netllm_gym.errors import InputError
@@ -26,26 +27,6 @@ PLACE_DEG = 20.0  # of a place of 1
 _OF_CHANGE, _LIMIT = 5.0, 12.0  # degrees that count 1; beyond so many is not told
 
 Forecast = Callable[[Tensor, Tensor | None], Tensor]  # features, content -> (B, future, 3)
-
-
-class Shape(Protocol):
-    """What a learned predictor was made for; its config has these.
-
-    Attributes:
-        history: Samples that are seen.
-        future: Samples that are predicted.
-        euler_order: Of the angles.
-        content_size: Features of a frame; 0 for a model that sees none.
-    """
-
-    @property
-    def history(self) -> int: ...  # noqa: D102
-    @property
-    def future(self) -> int: ...  # noqa: D102
-    @property
-    def euler_order(self) -> str: ...  # noqa: D102
-    @property
-    def content_size(self) -> int: ...  # noqa: D102
 
 
 def seen(history: FloatArray) -> Float32Array:
@@ -66,31 +47,22 @@ def silent_linear(size: int, answers: int) -> nn.Linear:
     return layer
 
 
-def check_shape(shape: Shape, windows: ViewportWindows) -> None:
-    """Refuse windows that a predictor was not made for."""
+def check_windows(config: Any, windows: ViewportWindows) -> None:
+    """Refuse windows that a predictor with this config was not trained for."""
     features = windows.dataset.features
-    size = 0 if features is None or not shape.content_size else features.size
+    size = 0 if features is None or not config.content_size else features.size
     for name, wanted, found in (
-        ("history", shape.history, windows.config.history),
-        ("future", shape.future, windows.config.future),
-        ("euler_order", shape.euler_order, windows.dataset.euler_order),
-        ("features", shape.content_size, size),
+        ("history", config.history, windows.config.history),
+        ("future", config.future, windows.config.future),
+        ("euler_order", config.euler_order, windows.dataset.euler_order),
+        ("features", config.content_size, size),
     ):
-        if wanted != found:
-            raise InputError(
-                f"{name} must be {wanted}, which the predictor was trained for, got {found}"
-            )
+        rule = f"be {wanted}, which the predictor was trained for"
+        check(wanted == found, name, rule, found)
 
 
 class LearnedPredictor:
-    """Keeps the `Predictor` protocol.
-
-    Args:
-        forecast: A model in eval mode.
-        content_size: Features of a frame that it sees.
-        name: What tables call it.
-        device: Where it runs.
-    """
+    """Keeps the `Predictor` protocol; a frame has `content_size` features that the model sees."""
 
     def __init__(self, forecast: Forecast, content_size: int, name: str, device: str) -> None:
         self.name, self._forecast = name, forecast
@@ -111,31 +83,24 @@ class PredictorFactory(TrainedPolicyFactory):
     """Builds predictors that share a model.
 
     Args:
-        model: In eval mode.
+        model: In eval mode; its config has the lengths `history` and `future`, `euler_order`, and
+            `content_size`, the features of a frame, 0 where it sees none.
         forecast: What it says of features and content.
-        config: Its config, a `Shape` that names its problem.
-        sampled: Must not be asked for: nothing is drawn.
-        name: What tables call it.
-        trained_on: Where the training data came from, as the trainer was told.
+        options: Of the base.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        forecast: Forecast,
-        config: Any,
-        *,
-        sampled: bool | None = None,
-        name: str,
-        trained_on: Mapping[str, Any] | None = None,
-    ) -> None:
-        if sampled:
-            raise InputError(f"policy {name} must be named without :sampled, it draws nothing")
-        super().__init__(name, False, sampled, trained_on)
-        self.model, self.forecast, self.config = model, forecast, config
+    usual_name = "netllm"
+
+    def __init__(self, model: nn.Module, forecast: Forecast, **options: Any) -> None:
+        super().__init__(model, **options)
+        self.forecast = forecast
+
+    def check_can_draw(self) -> None:
+        """Refuse: nothing is drawn."""
+        raise InputError(f"policy {self.name} must be named without :sampled, it draws nothing")
 
     def __call__(self, env: Any) -> LearnedPredictor:
         """Build the predictor for a case's windows; see the base."""
-        check_shape(self.config, env)
+        check_windows(self.config, env)
         device = str(next(self.model.parameters()).device)
         return LearnedPredictor(self.forecast, self.config.content_size, self.name, device)

@@ -3,8 +3,9 @@
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from typing import TypeVar
 
-from netllm_gym.errors import InputError
+from netllm_gym.errors import InputError, nearest
 from netllm_gym.files import one_line
 from netllm_gym.problems.abr import ABR
 from netllm_gym.problems.cjs import CJS
@@ -13,6 +14,8 @@ from netllm_gym.problems.vp import VP
 
 ENTRY_POINTS = "netllm_gym.problems"  # group in which other packages name their problems
 POLICY_ENTRY_POINTS = "netllm_gym.policies"  # and their policies, each as PROBLEM.NAME
+
+P = TypeVar("P", bound=Problem)
 
 PROBLEMS: dict[str, Problem] = {each.name: each for each in (ABR, CJS, VP)}
 
@@ -53,49 +56,35 @@ def problems() -> dict[str, Problem]:
 
 
 def find_problem(name: str) -> Problem:
-    """Return a problem by its short name.
-
-    Raises:
-        InputError: If there is no such problem, or the package that offers it is broken.
-    """
+    """Return a problem by its short name; raise `InputError` if there is none, or it is broken."""
     return _find(name, Problem)
 
 
 def find_control(name: str) -> ControlProblem:
     """Return a control problem, in which a policy acts in an environment, by its short name."""
-    problem = _find(name, ControlProblem)
-    if not isinstance(problem, ControlProblem):
-        raise InputError(
-            f"problem must be a control problem, {' or '.join(_names(ControlProblem))}, "
-            f"got {name!r}, which has predictions only"
-        )
-    return problem
+    return _find(name, ControlProblem, "control", "predictions only")
 
 
 def find_prediction(name: str) -> PredictionProblem:
     """Return a prediction problem by its short name."""
-    problem = _find(name, PredictionProblem)
-    if not isinstance(problem, PredictionProblem):
+    return _find(name, PredictionProblem, "prediction", "actions")
+
+
+def _find(name: str, kind: type[P], words: str = "", others_have: str = "") -> P:
+    broken = {} if name in PROBLEMS else _register_entry_points()
+    if name in broken:
+        raise InputError(broken[name])
+    names = [each.name for each in PROBLEMS.values() if isinstance(each, kind)]
+    if name not in PROBLEMS:
+        hint = nearest(name, names)
+        raise InputError(f"problem must be one of {', '.join(names)}, got {name!r}{hint}")
+    problem = PROBLEMS[name]
+    if not isinstance(problem, kind):
         raise InputError(
-            f"problem must be a prediction problem, {' or '.join(_names(PredictionProblem))}, "
-            f"got {name!r}, which has actions"
+            f"problem must be a {words} problem, {' or '.join(names)}, got {name!r}, "
+            f"which has {others_have}"
         )
     return problem
-
-
-def _find(name: str, wanted: type[Problem]) -> Problem:
-    """Return a problem of any kind; if there is none, name those of the kind that is wanted."""
-    if name not in PROBLEMS:
-        broken = _register_entry_points()
-        if name in broken:
-            raise InputError(broken[name])
-    if name not in PROBLEMS:
-        raise InputError(f"problem must be one of {', '.join(_names(wanted))}, got {name!r}")
-    return PROBLEMS[name]
-
-
-def _names(kind: type[Problem]) -> list[str]:
-    return [each.name for each in PROBLEMS.values() if isinstance(each, kind)]
 
 
 @cache

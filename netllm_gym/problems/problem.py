@@ -8,7 +8,7 @@ belongs to a problem (its environment, its language-model parts, its pictures) i
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
@@ -80,11 +80,7 @@ class ControlEnv(Protocol):
         """
 
     def evaluation_plan(self, at_least: int = 1) -> list[PlannedEpisode]:
-        """Return the episodes of an evaluation, the same for every policy.
-
-        Args:
-            at_least: How many episodes are wanted; there may be more.
-        """
+        """Return the episodes of an evaluation, the same for every policy; there may be more."""
 
     def training_plan(self, seeds: Sequence[int]) -> list[PlannedEpisode]:
         """Return one training episode for each seed; no evaluation contains them."""
@@ -99,21 +95,15 @@ class ControlEnv(Protocol):
 
 
 class PolicyEntry(NamedTuple):
-    """Where the factory of a named policy is.
+    """Where the factory of a named policy is."""
 
-    Attributes:
-        target: "module:attribute", or a folder of weights that is part of the package. A registered
-            policy may also be an object that no other process can import.
-        by_name: Whether the attribute makes the factory from the name.
-        learned: Whether the policy was trained.
-        trained_on: What a published policy is known to have been trained on.
-        is_custom: Whether the policy was registered, and so is built as any user's policy is.
-    """
-
+    # "module:attribute", or a folder of weights that is part of the package. A registered policy
+    # may also be an object that no other process can import.
     target: Any
-    by_name: bool = False
-    learned: bool = False
-    trained_on: str = ""
+    by_name: bool = False  # whether the attribute makes the factory from the name
+    learned: bool = False  # whether the policy was trained
+    trained_on: str = ""  # what a published policy is known to have been trained on
+    # whether the policy was registered, and so is built as any user's policy is
     is_custom: bool = False
 
     @property
@@ -123,55 +113,37 @@ class PolicyEntry(NamedTuple):
 
 
 class CaseOption(NamedTuple):
-    """One part of a case that the command line can set.
+    """One part of a case that the command line can set."""
 
-    Attributes:
-        kind: Type of its value.
-        help: What it is, for `--help`.
-        is_advanced: Whether the short help of `train` leaves it out.
-        title: What its named values are, in the plural, for `netllm-gym data list`.
-        names: Function that lists its named values, as "module:attribute"; it returns pairs of a
-            name and what is known of it on this machine. Empty if there are no named values.
-        takes_path: Whether a path is a value, too.
-    """
-
-    kind: type
-    help: str
-    is_advanced: bool = False
-    title: str = ""
+    kind: type  # type of its value
+    help: str  # what it is, for `--help`
+    is_advanced: bool = False  # whether the short help of `train` leaves it out
+    title: str = ""  # what its named values are, in the plural, for `netllm-gym data list`
+    # function that lists its named values, as "module:attribute"; it returns pairs of a name and
+    # what is known of it on this machine. Empty if there are no named values.
     names: str = ""
-    takes_path: bool = False
+    takes_path: bool = False  # whether a path is a value, too
 
 
 class DemoRun(NamedTuple):
-    """A training run of a demonstration.
+    """A training run of a demonstration."""
 
-    Attributes:
-        method: Training method.
-        options: Options of the method that differ from their defaults.
-    """
-
-    method: str
-    options: Mapping[str, Any]
+    method: str  # training method
+    options: Mapping[str, Any]  # options of the method that differ from their defaults
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """What `netllm-gym demo` runs: a few minutes' work on two cores.
+    """What `netllm-gym demo` runs: a few minutes' work on two cores."""
 
-    Attributes:
-        runs: Name of each policy that is trained -> how.
-        options: Options of the methods that all runs share.
-        case: Parts of the case that differ from the problem's default.
-        teachers: For control problems: policies whose episodes make the pool that is learned from.
-        episodes: Episodes of each teacher.
-    """
-
-    runs: Mapping[str, DemoRun]
+    runs: Mapping[str, DemoRun]  # name of each policy that is trained -> how
+    # options of the methods that all runs share
     options: Mapping[str, Any] = field(default_factory=dict)
+    # parts of the case that differ from the problem's default
     case: Mapping[str, Any] = field(default_factory=dict)
+    # for control problems: policies whose episodes make the pool that is learned from
     teachers: tuple[str, ...] = ()
-    episodes: int = 0
+    episodes: int = 0  # episodes of each teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,24 +202,19 @@ class Problem:
 
     def __post_init__(self) -> None:
         named = [*self.default_policies, *([self.bound] if self.bound else [])]
+        reserved = [each for each in self.case_options if each in RESERVED]
         for rule, wrong in (
             ("name must be an identifier", [] if self.name.isidentifier() else [self.name]),
             (
                 "default_case must name parts of case_options",
-                [each for each in self.default_case if each not in self.case_options],
+                _absent(self.default_case, self.case_options),
             ),
-            (
-                "case_options must not have the names of options of the commands",
-                [each for each in self.case_options if each in RESERVED],
-            ),
+            ("case_options must not have the names of options of the commands", reserved),
             (
                 "dataset_option must be part of default_case",
-                [] if self.dataset_option in self.default_case else [self.dataset_option],
+                _absent([self.dataset_option], self.default_case),
             ),
-            (
-                "default_policies and bound must be among policies",
-                [each for each in named if each not in self.policies],
-            ),
+            ("default_policies and bound must be among policies", _absent(named, self.policies)),
         ):
             if wrong:
                 raise InputError(f"problem {self.name}: {rule}, got {wrong[0]!r}")
@@ -272,11 +239,7 @@ class Problem:
         return self.one_sample
 
     def checked_case(self, **options: Any) -> dict[str, Any]:
-        """Return the options that were given (not None).
-
-        Raises:
-            InputError: If one of them is an option of another problem.
-        """
+        """Return the options that were given (not None); refuse those of another problem."""
         given = {name: value for name, value in options.items() if value is not None}
         for name in given:
             if name not in self.case_options:
@@ -299,13 +262,9 @@ class Problem:
         return arguments
 
     def validation_dataset(self, arguments: Mapping[str, Any], named: str | None) -> str:
-        """Return the data set on which the best policy is chosen.
+        """Return the data set on which the best policy is chosen: the named one, or its own.
 
-        Args:
-            arguments: The case that is trained on. An altered data set (`NAME~12`) has the
-                validation data set of the one that was altered.
-            named: The name that the caller asked for; None takes the one that belongs to what is
-                trained on.
+        An altered data set (`NAME~12`) has the validation data set of the one that was altered.
 
         Raises:
             InputError: If none is named and what is trained on has none of its own.
@@ -327,13 +286,8 @@ class Problem:
     def part(self, name: str, kind: type, *arguments: Any) -> Any:
         """Return an instance of the class that the row names in one of its fields.
 
-        Args:
-            name: Of the field, for example "language_model".
-            kind: Class that it must be a subclass of.
-            arguments: Of the class; only online RL has any.
-
         Raises:
-            InputError: If the field is empty, or does not name a complete subclass.
+            InputError: If the field is empty, or does not name a complete subclass of `kind`.
         """
         target: str = getattr(self, name, "")
         if not target:
@@ -439,6 +393,10 @@ class PredictionProblem(Problem):
         return imported(self.scorer)(predictions, windows)
 
 
+def _absent(names: Iterable[str], known: Container[str]) -> list[str]:
+    return [each for each in names if each not in known]
+
+
 @contextmanager
 def _unknown_parts_refused(problem: str) -> Iterator[None]:
     """Turn Python's complaint about an unknown part of a case into one of ours."""
@@ -456,7 +414,6 @@ def imported(target: str) -> Any:
 
     Raises:
         InputError: If there is no such module or attribute.
-        ModuleNotFoundError: If the module needs a package that is not installed.
     """
     module, _, attribute = target.partition(":")
     absent = InputError(f"{target!r} must name a module or an attribute of one, got none")

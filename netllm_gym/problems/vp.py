@@ -67,6 +67,6 @@ VP = PredictionProblem(
                 "llm", {"backbone": "minilm", "layers": 3, "updates": 100, "validate_every": 20}
             ),
         },
-        options={"threads": 0, "train_stride": 5},
+        options={"threads": 2, "train_stride": 5},
     ),
 )

@@ -8,17 +8,15 @@ Source: Mao et al., Variance Reduction for Reinforcement Learning in Input-Drive
 2019).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from netllm_gym.arrays import Float32Array, FloatArray, IntArray
 from netllm_gym.data.abr.traces import Trace
-from netllm_gym.envs.abr.observation import NUM_ROWS
 from netllm_gym.envs.abr.vector_env import ABRVectorEnv
 from netllm_gym.policies.neural.abr_mlp import with_rows
-from netllm_gym.policies.policy import Policy
 
 WINDOW_EDGES_S = np.array([0, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 160], np.float64)
 FORESIGHT = len(WINDOW_EDGES_S) - 1  # numbers that only the critic reads
@@ -26,11 +24,7 @@ _GRID_S = 0.5
 
 
 class Outlook:
-    """The future capacity of links, looked up in a grid of half seconds.
-
-    Args:
-        traces: Traces of the environment.
-    """
+    """The future capacity of the links of an environment, in a grid of half seconds."""
 
     def __init__(self, traces: Sequence[Trace]) -> None:
         grids = [_sent_mbit(trace) for trace in traces]
@@ -40,9 +34,7 @@ class Outlook:
     def capacity_mbps(self, trace: IntArray, trace_s: FloatArray) -> FloatArray:
         """Return (N, windows) mean capacity in windows of `WINDOW_EDGES_S` from now on.
 
-        Args:
-            trace: (N,) index of each row's trace.
-            trace_s: (N,) current time in the trace.
+        A row has the index of its trace, (N,), and its current time there, (N,).
         """
         place = (trace_s[:, None] + WINDOW_EDGES_S) / _GRID_S
         below = place.astype(np.int64)
@@ -80,27 +72,3 @@ class ForesightEnv(ABRVectorEnv):
         rows = self.batch.rows
         ahead = self._outlook.capacity_mbps(rows["trace"], rows["trace_s"])
         return with_rows(observations, ahead)
-
-
-class WithoutForesight:
-    """A policy in a `ForesightEnv` that sees the (N, 6, W) observations of `ABRVectorEnv`.
-
-    Args:
-        policy: The policy, built for the environment.
-    """
-
-    def __init__(self, policy: Policy) -> None:
-        self.name, self._policy = policy.name, policy
-
-    def reset(self, rows: IntArray, seeds: IntArray) -> None:
-        """Begin new episodes in these rows."""
-        self._policy.reset(rows, seeds)
-
-    def act(self, observations: Any, rewards: FloatArray, infos: Mapping[str, Any]) -> Any:
-        """Return (N,) actions."""
-        return self._policy.act(observations[:, :NUM_ROWS], rewards, infos)
-
-    def end(self, rows: IntArray, observations: Any) -> None:
-        """Tell the policy that episodes ended, if it wants to know."""
-        if hasattr(self._policy, "end"):
-            self._policy.end(rows, observations[:, :NUM_ROWS])

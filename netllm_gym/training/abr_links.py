@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from netllm_gym.configs import check
 from netllm_gym.data.abr.synthetic import UniformHold
 from netllm_gym.data.abr.traces import Trace
 from netllm_gym.data.abr.video import Video
@@ -27,11 +28,14 @@ from netllm_gym.policies.baselines.abr import BBA
 from netllm_gym.policies.baselines.abr_mpc import RobustMPC
 from netllm_gym.policies.policy import TrainedPolicyFactory
 from netllm_gym.training.abr_foresight import ForesightEnv
-from netllm_gym.training.online_config import RANGES, GenetConfig, LinkRanges, UDRConfig
-from netllm_gym.training.ppo import StatelessSource, episode_seeds
+from netllm_gym.training.online_config import RANGES, GenetConfig, UDRConfig
+from netllm_gym.training.ppo import EpisodeSource, episode_seeds
 
 HEURISTICS = {"robust_mpc": RobustMPC, "bba": BBA}
 _LINKS, _SEARCH = 1, 2  # streams of random numbers
+
+
+World = tuple[Trace, PlayerConfig]  # what one episode is played in
 
 
 class Link(NamedTuple):
@@ -43,77 +47,42 @@ class Link(NamedTuple):
     rtt_s: float
     buffer_cap_s: float
 
-
-def drawn_link(ranges: LinkRanges, rng: np.random.Generator) -> Link:
-    """Draw a link and a player."""
-    low, high = ranges.max_mbps
-    max_mbps = math.exp(rng.uniform(math.log(low), math.log(high)))
-    return Link(
-        min_mbps=rng.uniform(*ranges.min_mbps),
-        max_mbps=max_mbps,
-        max_hold=rng.uniform(*ranges.max_hold),
-        rtt_s=rng.uniform(*ranges.rtt_s),
-        buffer_cap_s=rng.uniform(*ranges.buffer_cap_s),
-    )
-
-
-def trace_of(link: Link, duration_s: float, rng: np.random.Generator) -> Trace:
-    """Draw a trace of a link."""
-    family = UniformHold(
-        min(link.min_mbps, link.max_mbps),
-        link.max_mbps,
-        max_hold=max(1, round(link.max_hold)),
-        duration_s=duration_s,
-    )
-    return Trace("link", *family.generate(rng))
+    def world(self, duration_s: float, rng: np.random.Generator) -> World:
+        """Draw a trace of the link; return it with the player."""
+        family = UniformHold(
+            min(self.min_mbps, self.max_mbps),
+            self.max_mbps,
+            max_hold=max(1, round(self.max_hold)),
+            duration_s=duration_s,
+        )
+        player = PlayerConfig(rtt_s=self.rtt_s, buffer_cap_s=self.buffer_cap_s)
+        return Trace("link", *family.generate(rng)), player
 
 
 def planned_env(
     kind: type[ABRVectorEnv],
-    traces: Sequence[Trace],
-    players: Sequence[PlayerConfig],
+    worlds: Sequence[World],
     seeds: Sequence[int],
     video: Video,
     rng: np.random.Generator,
 ) -> tuple[ABRVectorEnv, list[PlannedEpisode]]:
     """Return an environment in which each row has its trace and its player, and its plan."""
-    env = kind(
-        num_envs=len(traces),
-        traces=list(traces),
-        video=video,
-        player=list(players),
-        autoreset_mode="Disabled",
-    )
-    plan = [
-        PlannedEpisode(
-            seed, {"trace": row, "start_pointer": int(rng.integers(1, len(trace.time_s)))}
-        )
-        for row, (seed, trace) in enumerate(zip(seeds, traces, strict=True))
-    ]
+    traces, players = [trace for trace, _ in worlds], [player for _, player in worlds]
+    env = kind(len(worlds), traces, video, player=players, autoreset_mode="Disabled")
+    plan = []
+    for row, (seed, trace) in enumerate(zip(seeds, traces, strict=True)):
+        start = int(rng.integers(1, len(trace.time_s)))
+        plan.append(PlannedEpisode(seed, {"trace": row, "start_pointer": start}))
     return env, plan
 
 
-def player_of(link: Link) -> PlayerConfig:
-    """Return the player of a link."""
-    return PlayerConfig(rtt_s=link.rtt_s, buffer_cap_s=link.buffer_cap_s)
-
-
-class UDREpisodes(StatelessSource):
-    """Episodes over generated links, and over named traces if there are any: an `EpisodeSource`.
-
-    Args:
-        traces: Named traces; may be none.
-        video: The video.
-        config: Ranges of the links, episodes of an update, and the seed.
-    """
+class UDREpisodes(EpisodeSource):
+    """Episodes over generated links, and over named traces if there are any."""
 
     def __init__(self, traces: Sequence[Trace], video: Video, config: UDRConfig) -> None:
         self._links = config.links()
-        if self._links.buffer_cap_s[0] < video.chunk_s:
-            raise InputError(
-                f"buffer_cap_s must hold one chunk of {video.chunk_s} s, "
-                f"got {self._links.buffer_cap_s}"
-            )
+        cap_s, rule = self._links.buffer_cap_s, f"hold one chunk of {video.chunk_s} s"
+        check(cap_s[0] >= video.chunk_s, "buffer_cap_s", rule, cap_s)
         self._traces, self._video, self._config = traces, video, config
 
     def episodes(
@@ -124,28 +93,26 @@ class UDREpisodes(StatelessSource):
         rng = np.random.default_rng([config.seed, _LINKS, update])
         seeds = episode_seeds(config.seed, update, config.episodes).tolist()
         num_real = round(config.real_fraction * config.episodes) if self._traces else 0
-        traces = [self._traces[index] for index in rng.integers(len(self._traces), size=num_real)]
-        players = [PlayerConfig()] * num_real
-        for _ in range(config.episodes - num_real):
-            link = self._link(rng)
-            traces.append(trace_of(link, self._links.duration_s, rng))
-            players.append(player_of(link))
-        return planned_env(ForesightEnv, traces, players, seeds, self._video, rng)
+        chosen = rng.integers(len(self._traces), size=num_real)
+        worlds = [(self._traces[index], PlayerConfig()) for index in chosen]
+        duration_s, generated = self._links.duration_s, range(config.episodes - num_real)
+        worlds += [self._link(rng).world(duration_s, rng) for _ in generated]
+        return planned_env(ForesightEnv, worlds, seeds, self._video, rng)
 
     def _link(self, rng: np.random.Generator) -> Link:
-        return drawn_link(self._links, rng)
+        """Draw a link and a player."""
+        ranges = self._links
+        low, high = ranges.max_mbps
+        max_mbps = math.exp(rng.uniform(math.log(low), math.log(high)))
+        others = ("max_hold", "rtt_s", "buffer_cap_s")
+        min_mbps, *rest = (rng.uniform(*getattr(ranges, name)) for name in ("min_mbps", *others))
+        return Link(min_mbps, max_mbps, *rest)
 
 
 class GenetEpisodes(UDREpisodes):
     """Uniform domain randomisation with a mixture that contains the links that searches found.
 
-    Args:
-        traces: Named traces; may be none.
-        video: The video.
-        config: Options of the search, and those of `UDREpisodes`.
-
-    Attributes:
-        finds: Links that were found so far, oldest first.
+    `finds` are the links that were found so far, oldest first.
     """
 
     def __init__(self, traces: Sequence[Trace], video: Video, config: GenetConfig) -> None:
@@ -205,9 +172,9 @@ class GenetEpisodes(UDREpisodes):
         """Return the mean QoE of a chunk under the rule less that under the policy."""
         genet = self._genet
         rng = np.random.default_rng([genet.seed, _SEARCH, number])
-        traces = [trace_of(link, self._links.duration_s, rng) for _ in range(genet.gap_episodes)]
-        players, seeds = [player_of(link)] * len(traces), range(len(traces))
-        env, plan = planned_env(ABRVectorEnv, traces, players, seeds, self._video, rng)
+        count = genet.gap_episodes
+        worlds = [link.world(self._links.duration_s, rng) for _ in range(count)]
+        env, plan = planned_env(ABRVectorEnv, worlds, range(count), self._video, rng)
         of_rule, of_policy = (
             np.mean([each.rewards.mean() for each in rollout(factory(env), env, plan).episodes])
             for factory in (HEURISTICS[genet.heuristic], policy)

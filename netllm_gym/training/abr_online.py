@@ -4,16 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from netllm_gym.configs import check
 from netllm_gym.data.abr.traces import Trace
+from netllm_gym.envs.abr.observation import NUM_ROWS
 from netllm_gym.errors import InputError
 from netllm_gym.policies.neural.abr_mlp import ABRNetwork, ABRNetworkConfig
 from netllm_gym.policies.neural.networks import Network
 from netllm_gym.problems.problem import ControlProblem, PolicyFactory
-from netllm_gym.training.abr_foresight import FORESIGHT, ForesightEnv, WithoutForesight
+from netllm_gym.training.abr_foresight import FORESIGHT, ForesightEnv
 from netllm_gym.training.abr_links import GenetEpisodes, UDREpisodes
 from netllm_gym.training.online import OnlineParts
 from netllm_gym.training.online_config import GenetConfig, PPOConfig, UDRConfig
-from netllm_gym.training.ppo import EpisodeSource
+from netllm_gym.training.ppo import EpisodeSource, Shown
 
 if TYPE_CHECKING:
     from netllm_gym.policies.llm.model import LLMModel
@@ -26,12 +28,10 @@ class ABROnline(OnlineParts):
 
     def __init__(self, problem: ControlProblem, case: Mapping[str, Any], config: PPOConfig) -> None:
         noise = case.get("noise", False)
-        if noise is not False:
-            raise InputError(f"noise must be left out or False in training, got {noise!r}")
+        check(noise is False, "noise", "be left out or False in training", noise)
         case = {name: value for name, value in case.items() if name != "noise"}
         super().__init__(problem, case, config)
-        if self.baseline != "critic":
-            raise InputError(f"baseline must be critic for abr, got {self.baseline!r}")
+        check(self.baseline == "critic", "baseline", "be critic for abr", self.baseline)
         self._names_traces = "traces" in case
         self._ladder_mbps = tuple(self.env.video.ladder_mbps.tolist())
 
@@ -45,20 +45,15 @@ class ABROnline(OnlineParts):
             raise InputError(
                 f"{role} must be a network that ppo, udr or genet trained, got another"
             )
-        wanted, found = (
-            _in_words(each) for each in (self._ladder_mbps, network.config.ladder_mbps)
-        )
+        ladders = (self._ladder_mbps, network.config.ladder_mbps)
+        wanted, found = (", ".join(f"{each:g}" for each in ladder) for ladder in ladders)
         if found != wanted:
             raise InputError(f"{role} must be of the ladder {wanted} Mbit/s, got {found}")
 
     def language_model(self, model: "LLMModel", critic: Network | None) -> Network:
         """Return a language model for videos of the same length; see the base."""
-        decisions = self.env.video.num_chunks - 1
-        if model.config.max_steps != decisions:
-            raise InputError(
-                f"init_from must be of videos of {decisions} decisions, "
-                f"got {model.config.max_steps}"
-            )
+        wanted, found = self.env.video.num_chunks - 1, model.config.max_steps
+        check(found == wanted, "init_from", f"be of videos of {wanted} decisions", found)
         return super().language_model(model, critic)
 
     def make_env(self, num_envs: int) -> ForesightEnv:
@@ -86,7 +81,7 @@ class ABROnline(OnlineParts):
 
     def pretraining_teacher(self, teacher: PolicyFactory) -> PolicyFactory:
         """Return the teacher without foresight."""
-        return lambda env: WithoutForesight(teacher(env))
+        return lambda env: Shown(teacher(env), lambda observations: observations[:, :NUM_ROWS])
 
     def _real_traces(self) -> Sequence[Trace]:
         """Return the traces that the case names."""
@@ -100,7 +95,3 @@ class ABROnline(OnlineParts):
             return {"traces": "generated links", "recordings": [], "video": self.env.video.name}
         named = super().trained_on()
         return {**named, "traces": f"{named['traces']} + generated links"}
-
-
-def _in_words(ladder_mbps: Sequence[float]) -> str:
-    return ", ".join(f"{each:g}" for each in ladder_mbps)

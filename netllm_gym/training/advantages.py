@@ -57,12 +57,7 @@ def generalised_advantages(
 
 
 def discounted_returns(rewards: FloatArray, discounts: FloatArray) -> FloatArray:
-    """Return (T,) returns of an episode.
-
-    Args:
-        rewards: (T,) of each decision.
-        discounts: (T,) factors of the return of the next decision.
-    """
+    """Return (T,) returns for (T,) rewards and (T,) factors of the next decision's return."""
     returns, later = np.empty(len(rewards)), 0.0
     for step in reversed(range(len(rewards))):
         later = rewards[step] + discounts[step] * later

@@ -24,19 +24,13 @@ from netllm_gym.training.ppo import EpisodeSource, mean_rewards
 
 
 class BehaviourCloning:
-    """Trains a network to act as a teacher does, wherever the network gets to: a `Pretraining`.
+    """Trains a network to act as a teacher does, wherever the network gets to.
 
     At first the teacher plays. From update to update the network makes more of the decisions, and
     from half of the updates on all of them. Each step of the environments is one step of Adam.
-
-    Args:
-        source: Which episodes are played, whatever the policy.
-        teacher: Builds the policy that is imitated.
-        config: Options of pretraining.
     """
 
     def __init__(self, source: EpisodeSource, teacher: PolicyFactory, config: PPOConfig) -> None:
-        self.updates = config.pretrain_updates
         self._source, self._teacher, self._config = source, teacher, config
 
     def update(
@@ -46,18 +40,14 @@ class BehaviourCloning:
         env, plan = self._source.episodes(
             number, lambda: network.factory(sampled=None, name="learner", trained_on={})
         )
-        rate = self._config.pretrain_learning_rate * (1.0 - (number + 0.5) / self.updates)
+        updates = self._config.pretrain_updates
+        rate = self._config.pretrain_learning_rate * (1.0 - (number + 0.5) / updates)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        teacher_share = max(0.0, 1.0 - 2.0 * number / self.updates)
-        apprentice = _Apprentice(
-            network,
-            optimizer,
-            self._teacher(env),
-            num_rows=env.num_envs,
-            teacher_share=teacher_share,
-            max_grad_norm=self._config.pretrain_max_grad_norm,
-        )
+        teacher_share = max(0.0, 1.0 - 2.0 * number / updates)
+        limit = self._config.pretrain_max_grad_norm
+        teacher = self._teacher(env)
+        apprentice = _Apprentice(network, optimizer, teacher, env.num_envs, teacher_share, limit)
         episodes = rollout(apprentice, env, plan, keep_observations=False).episodes
         return {
             **mean_rewards(episodes),
@@ -88,14 +78,12 @@ class _Apprentice:
         self._decisions = self._agreed = 0
 
     def reset(self, rows: IntArray, seeds: IntArray) -> None:
-        """Begin new episodes in these rows."""
         self._teacher.reset(rows, seeds)
         self._draws.reset(rows, seeds)
         if self._memory is not None:
             self._memory.reset(rows)
 
     def act(self, observations: Any, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
-        """Return (N, ...) actions, and learn from the teacher's."""
         actions = np.array(self._teacher.act(observations, rewards, infos))
         draws = [self._draws.draw() for _ in range(self._network.draws_per_decision + 1)]
         read = observations if self._memory is None else self._memory.see(observations)
@@ -116,7 +104,6 @@ class _Apprentice:
         return actions
 
     def end(self, rows: IntArray, observations: Any) -> None:
-        """Tell the teacher that episodes ended, if it wants to know."""
         if hasattr(self._teacher, "end"):
             self._teacher.end(rows, observations)
 

@@ -22,7 +22,7 @@ from netllm_gym.problems.problem import ControlProblem
 from netllm_gym.training.advantages import RolloutAdvantages
 from netllm_gym.training.online import OnlineParts
 from netllm_gym.training.online_config import DecimaConfig, PPOConfig
-from netllm_gym.training.ppo import StatelessSource, episode_seeds
+from netllm_gym.training.ppo import EpisodeSource, episode_seeds
 
 if TYPE_CHECKING:
     from netllm_gym.policies.llm.model import LLMModel
@@ -85,13 +85,10 @@ def _times_s(episode: Episode) -> FloatArray:
     return np.asarray(episode.observations.clock_ms / 1000.0)
 
 
-class ArrivalEpisodes(StatelessSource):
-    """Episodes with arrivals of no evaluation, drawn anew for every update: an `EpisodeSource`.
+class ArrivalEpisodes(EpisodeSource):
+    """Episodes with arrivals of no evaluation, drawn anew for every update.
 
-    Args:
-        case: Arguments of the environment.
-        config: Episodes of an update, rollouts of each arrival seed, and the seed.
-        pretraining: Whether these are the episodes of pretraining, which have one rollout each.
+    Those of pretraining have one rollout of each arrival seed.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,7 @@ from netllm_gym.typed_json import checked
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """What is learned from, and on what the best policy is chosen.
-
-    Attributes:
-        episodes: The episodes of the policies that are learned from.
-        validation: Where the best policy is chosen.
-        returns: What a policy is told of the return that is wanted; its kind is decided.
-        run: The run in the request's folder, new or resumed.
-    """
+    """The checked episodes to learn from, the kind of returns, and the run that is made of them."""
 
     episodes: PaddedEpisodes
     validation: Validation
@@ -44,12 +37,8 @@ class TrainingData:
 def training_data(request: TrainRequest, returns: ReturnSpec, *, imitates: bool) -> TrainingData:
     """Return the data of a request, checked.
 
-    Args:
-        request: With the pools, and the policies whose episodes are learned from. If none are
-            named, the policy with the highest mean return is taken, or all policies where an expert
-            was asked and is imitated.
-        returns: What the policy will be told; its kind may be "auto".
-        imitates: Whether an expert's answers are learned where there are any.
+    If it names no policies, the one with the highest mean return is learned from, or all policies
+    where an expert was asked and is imitated.
 
     Raises:
         InputError: If a pool cannot be learned from, pools do not fit each other, or the returns or
@@ -64,27 +53,26 @@ def training_data(request: TrainRequest, returns: ReturnSpec, *, imitates: bool)
         else:
             kind, baseline = default_returns(pools, policies)
         returns = replace(returns, kind=kind, baseline=baseline)
-    if imitates and any(pool.has_expert for pool in pools) and returns.kind != "none":
-        raise InputError(
-            "returns must be none where an expert is imitated, whose returns nobody knows, "
-            f"got {returns.kind!r}"
-        )
+    follows_expert = imitates and any(pool.has_expert for pool in pools)
+    rule = "be none where an expert is imitated, whose returns nobody knows"
+    check(not follows_expert or returns.kind == "none", "returns", rule, returns.kind)
     _check_baseline(returns, policies, pools)
+    if returns.kind == "none":
+        for each in fields(returns):
+            value = getattr(returns, each.name)
+            option, rule = each.metadata["option"], "be left out where a policy is told no return"
+            check(each.name == "kind" or value == each.default, option, rule, value)
     episodes = PaddedEpisodes.from_pools(pools, policies)
     for pool in pools:
         _check_env_spec(pool, problem)
     _check_alike(pools, problem)
     validation = validation_on(problem, pools[0].env_spec["arguments"], request.validate_on)
-    run = validation.run(request.out, _provenance(pools, policies), request.on_progress)
+    run = validation.run(request, _provenance(pools, policies))
     return TrainingData(episodes=episodes, validation=validation, returns=returns, run=run)
 
 
 def open_pools(problem: str, pools: Sequence[Path]) -> list[ExperiencePool]:
-    """Return the pools in the folders.
-
-    Raises:
-        InputError: If one cannot be learned from, or is named twice.
-    """
+    """Return the pools in the folders; refuse none, and one that is named twice."""
     opened = [ExperiencePool.load(folder, problem) for folder in pools]
     if not opened or len({pool.sha256 for pool in opened}) < len(opened):
         names = ", ".join(map(str, pools)) or "none"
@@ -93,11 +81,7 @@ def open_pools(problem: str, pools: Sequence[Path]) -> list[ExperiencePool]:
 
 
 def best_teacher(pools: Sequence[ExperiencePool], among: Sequence[str] | None = None) -> tuple[str]:
-    """Return the policy of some pools with the highest mean return.
-
-    Raises:
-        InputError: If none of `among` is in a pool.
-    """
+    """Return the policy of some pools with the highest mean return."""
     totals: dict[str, FloatArray] = defaultdict(lambda: np.zeros(2))  # return, episodes
     for pool in pools:
         for name, told in pool.summary().policies.items():
@@ -112,14 +96,10 @@ def best_teacher(pools: Sequence[ExperiencePool], among: Sequence[str] | None = 
 
 
 def default_teachers(pools: Sequence[ExperiencePool], imitates: bool) -> Sequence[str]:
-    """Return whose episodes to learn from: the best teacher's, or all where an expert was asked.
+    """Return whose episodes to learn from: the best teacher's, or all where an expert is imitated.
 
-    Args:
-        pools: What is learned from.
-        imitates: Whether an expert's answers are learned, which are as good in anybody's episodes.
-
-    Raises:
-        InputError: If an expert was asked in some pools only: all would be too many of the others.
+    The answers of an expert are as good in anybody's episodes. Where it was asked in some pools
+    only, all would be too many of the others.
     """
     asked = {pool.has_expert for pool in pools} if imitates else {False}
     if len(asked) > 1:
@@ -136,8 +116,8 @@ def default_returns(pools: Sequence[ExperiencePool], policies: Sequence[str]) ->
     """Return kind and baseline of the returns that suit some policies of some pools.
 
     With several policies, a policy is told its gain over the best of them. With one policy it is
-    told nothing; likewise where an expert was asked, since its answers are those of one policy, and
-    with several pools, where an episode has no counterpart to compare it with.
+    told nothing; likewise with the answers of an expert, which are those of one policy, and with
+    several pools, where an episode has no counterpart to compare it with.
     """
     if len(policies) < 2 or len(pools) > 1 or pools[0].has_expert:
         return "none", ""

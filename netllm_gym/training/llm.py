@@ -1,12 +1,9 @@
-"""The method "llm" on pools: imitate the actions of episodes, given the return of each.
+"""The method "llm": a language model imitates episodes of pools, or learns to predict viewports."""
 
-A plain loop; `run.py` has its files, its validation and its resumption.
-"""
-
-import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +11,24 @@ import torch
 from torch import Tensor, nn
 
 from netllm_gym.configs import to_json
+from netllm_gym.data.vp.viewport import ViewportWindows
 from netllm_gym.errors import InputError
-from netllm_gym.policies.checkpoint import check_device
 from netllm_gym.policies.llm.checkpoint import load_model, write_policy
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.model import LLMModel, inputs_of, on_device
-from netllm_gym.policies.llm.parts import parts_of
-from netllm_gym.policies.llm.policy import LLMPolicyFactory, for_acting
+from netllm_gym.policies.llm.parts import parts_of, prediction_parts_of
+from netllm_gym.policies.llm.policy import factory_of, for_acting
+from netllm_gym.policies.policy import TrainedPolicyFactory
 from netllm_gym.pools.windows import PaddedEpisodes, Windows
 from netllm_gym.training.from_pools import training_data
-from netllm_gym.training.llm_config import LLMTraining, TrainConfig
-from netllm_gym.training.methods import TrainRequest
-from netllm_gym.training.run import (
-    Learner,
-    TrainingRun,
-    TrainResult,
-    cpu_threads,
-)
+from netllm_gym.training.llm_config import LLMTraining, LLMViewportTraining, TrainConfig
+from netllm_gym.training.methods import TrainRequest, TrainResult
+from netllm_gym.training.run import Learner, SupervisedLearner, TrainingRun, kept_of
+from netllm_gym.training.viewport import ViewportLearner, window_training_data
 
 
 def train_llm(request: TrainRequest, config: LLMTraining) -> TrainResult:
-    """Adapt a language model to the episodes of experience pools.
-
-    Raises:
-        InputError: If the pools, the validation or an earlier run in the folder does not fit.
-    """
+    """Adapt a language model to the episodes of experience pools."""
     policy, schedule = config.policy, config.schedule
     imitates = schedule.objective == "imitate"
     data = training_data(request, policy.returns, imitates=imitates)
@@ -47,21 +37,24 @@ def train_llm(request: TrainRequest, config: LLMTraining) -> TrainResult:
     return fit_llm(data.episodes, policy, schedule, data.run)
 
 
+def train_llm_on_windows(request: TrainRequest, config: LLMViewportTraining) -> TrainResult:
+    """Adapt a language model to windows of head movements."""
+    data = window_training_data(request, config.train_stride)
+    policy = replace(config.policy, problem=request.problem.name, seed=config.schedule.seed)
+    policy = prediction_parts_of(policy.problem).sized(policy, data.windows)
+    begin = partial(llm_learner, data.windows, policy, config.schedule)
+    return data.run(request).train(begin, config.schedule)
+
+
 def fit_llm(
     episodes: PaddedEpisodes, config: LLMConfig, train: TrainConfig, run: TrainingRun
 ) -> TrainResult:
     """Train a policy on episodes and keep the best and the last.
 
-    Args:
-        episodes: What is learned from.
-        config: The policy; the constants of its `returns` are fitted here if they are not yet.
-        train: How it is trained.
-        run: Where it is kept, and how the best is found.
+    The constants of the `returns` in its config are fitted here if they are not yet.
 
     Raises:
-        InputError: If the episodes do not fit the config, the run's folder holds something else,
-            the device is missing, or a resumed run's settings or origin differ; nothing is written
-            then.
+        InputError: If the episodes do not fit the config, or see `TrainingRun.train`.
     """
     parts = parts_of(config.problem)
     parts.check_config(config)
@@ -73,48 +66,66 @@ def fit_llm(
             "objective must be imitate for a pool without values of actions, got 'value': collect "
             "it with --lookahead"
         )
-    last = run.open()
-    check_device(train.device)
     if not config.returns.is_fitted:
         config = replace(config, returns=config.returns.fit(episodes))
     if not train.batch_episodes:
         train = replace(train, batch_episodes=parts.batch_windows)
-    with cpu_threads(train.threads):
-        kept = None
-        if last is not None:
-            model, values = load_model(last)
-            kept = {"config": to_json(model.config), "trained_on": values["trained_on"]}
-        else:
-            model = LLMModel(config)
-            model.encoders.fit(episodes.seen)
-        return run.train(_Imitation(episodes, config, train, model), kept, train)
+
+    def begin(last: Path | None) -> Learner:
+        return _Imitation(episodes, config, train, last)
+
+    return run.train(begin, train)
 
 
-class _Imitation(Learner):
-    """The model, its optimizer and the pool."""
+def llm_learner(
+    windows: ViewportWindows, config: LLMConfig, train: TrainConfig, last: Path | None
+) -> Learner:
+    """Return what adapts a language model to windows, resumed from `last` if that is given."""
+    if not train.batch_episodes:
+        train = replace(train, batch_episodes=prediction_parts_of(config.problem).batch_windows)
+    return _Prediction(windows, config, train, last)
+
+
+class _LLMLearner(SupervisedLearner):
+    """The model and its optimizer."""
 
     network: LLMModel
 
-    def __init__(
-        self, episodes: PaddedEpisodes, config: LLMConfig, train: TrainConfig, model: LLMModel
-    ) -> None:
-        self.parts = parts_of(config.problem)
-        self.train, self.network = train, model.to(train.device)
+    def begin(self, seen: Any, config: LLMConfig, train: TrainConfig, last: Path | None) -> None:
+        """Take the model of an earlier run, or a new one, fitted to what is seen."""
+        if last is None:
+            model = LLMModel(config)
+            model.encoders.fit(seen)
+        else:
+            model, values = load_model(last)
+            self.kept = kept_of(model, values)
+        self.network, self.schedule = model.to(train.device), train
         self.optimizer = make_optimizer(model, train)
         self.config = to_json(config)
+
+    def policy(self, trained_on: Mapping[str, Any]) -> TrainedPolicyFactory:
+        return factory_of(for_acting(self.network), trained_on=trained_on)
+
+    def write(self, folder: Path, trained_on: Mapping[str, Any]) -> None:
+        write_policy(folder, self.network, trained_on)
+
+
+class _Imitation(_LLMLearner):
+    """Learns from the episodes of a pool."""
+
+    def __init__(
+        self, episodes: PaddedEpisodes, config: LLMConfig, train: TrainConfig, last: Path | None
+    ) -> None:
+        self.begin(episodes.seen, config, train, last)
+        self.parts, self.train = parts_of(config.problem), train
         self.settings = {"train": to_json(train), "episodes": len(episodes)}
         # A window is a whole episode: the band, not the cut, says how far a decision sees. Where
         # that is the decision itself, each makes a window, so that long episodes are mixed.
         num_steps = self.parts.window_steps or episodes.mask.shape[1]
         self.windows = Windows(episodes, config.returns.tokens(episodes), num_steps, num_steps)
 
-    def update(self, number: int) -> dict[str, Any]:
-        """Accumulate the gradient of one update, clip it once, step."""
+    def add_gradients(self, number: int) -> dict[str, float]:
         train = self.train
-        share = train.share(number)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * share
-        self.network.train()
         drawn = self.windows.sample(train.seed, number, train.batch_episodes * train.accumulate)
         cut: Mapping[str, Any] = self.windows.batch(drawn)
         batches = [
@@ -123,38 +134,32 @@ class _Imitation(Learner):
         ]
         steps = max(1, sum(int(batch["mask"].sum()) for batch in batches))
         loss_sum, right = 0.0, defaultdict[str, list[Tensor]](list)
-        with torch.random.fork_rng(devices=[]):  # dropout's draws belong to this update alone
-            torch.manual_seed((train.seed << 32) + number)
-            for batch in batches:
-                output = self.network(inputs_of(batch))
-                loss, answers = self.parts.score(self.network.config, output, batch)
-                (loss / steps).backward()  # type: ignore[no-untyped-call]
-                loss_sum += float(loss.detach())
-                for name, each in answers.items():
-                    right[name].append(each)
-        trained = [each for group in self.optimizer.param_groups for each in group["params"]]
-        norm = float(nn.utils.clip_grad_norm_(trained, train.max_grad_norm))
-        if not math.isfinite(norm):
-            raise InputError(f"gradient must be finite, got {norm} in update {number + 1}")
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return {
-            "loss": loss_sum / steps,
-            **{
-                name: float(sum(each.sum() for each in found)) / max(1, sum(map(len, found)))
-                for name, found in right.items()
-            },
-            "gradient_norm": norm,
-            "learning_rate": train.learning_rate * share,
+        for batch in batches:
+            output = self.network(inputs_of(batch))
+            loss, answers = self.parts.score(self.network.config, output, batch)
+            (loss / steps).backward()  # type: ignore[no-untyped-call]
+            loss_sum += float(loss.detach())
+            for name, each in answers.items():
+                right[name].append(each)
+        shares = {
+            name: float(sum(each.sum() for each in found)) / max(1, sum(map(len, found)))
+            for name, found in right.items()
         }
+        return {"loss": loss_sum / steps, **shares}
 
-    def policy(self, trained_on: Mapping[str, Any]) -> LLMPolicyFactory:
-        """Return the factory of the policy as it would act now."""
-        return LLMPolicyFactory(for_acting(self.network), trained_on=trained_on)
 
-    def write(self, folder: Path, trained_on: Mapping[str, Any]) -> None:
-        """Write the policy's files."""
-        write_policy(folder, self.network, trained_on)
+class _Prediction(ViewportLearner, _LLMLearner):
+    """Learns from windows of head movements."""
+
+    def __init__(
+        self, windows: ViewportWindows, config: LLMConfig, train: TrainConfig, last: Path | None
+    ) -> None:
+        self.begin(windows, config, train, last)
+        self.learn_from(windows, train.batch_episodes, train.accumulate)
+
+    def forecast(self, features: Tensor, content: Tensor | None) -> Tensor:
+        parts = prediction_parts_of(self.network.config.problem)
+        return parts.forecast(self.network, features, content)
 
 
 def make_optimizer(model: LLMModel, train: TrainConfig) -> torch.optim.AdamW:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from netllm_gym.arrays import FloatArray, IntArray
+from netllm_gym.arrays import IntArray
 from netllm_gym.errors import InputError
 from netllm_gym.policies.checkpoint import read_schema
 from netllm_gym.policies.llm.checkpoint import SCHEMA, load_model, write_policy
@@ -23,16 +23,15 @@ from netllm_gym.policies.llm.model import LLMModel, inputs_of
 from netllm_gym.policies.llm.parts import parts_of
 from netllm_gym.policies.llm.policy import LLMPolicy, LLMPolicyFactory, for_acting
 from netllm_gym.policies.neural.networks import ActionEvaluation, Memory, Network
+from netllm_gym.policies.policy import Policy
+from netllm_gym.training.ppo import Shown
 
 
 class LLMNetwork(Network):
-    """A language model, and a network whose critic it uses.
+    """A language model that is given no returns, and a network whose critic it uses.
 
-    Subclasses say how decisions are evaluated.
-
-    Args:
-        model: A model that is given no returns. Its own config says which weights are trained.
-        critic: Network of the same problem; its actor is not used. None where there is no critic.
+    The model's own config says which weights are trained. The actor of the other network is not
+    used; where there is no critic, there is none. Subclasses say how decisions are evaluated.
     """
 
     config: LLMConfig
@@ -45,16 +44,13 @@ class LLMNetwork(Network):
         self.critic_network = critic
         if critic is not None:
             critic.requires_grad_(False)
-            self._critic().requires_grad_(True)
-
-    def _critic(self) -> nn.Module:
-        part = None if self.critic_network is None else self.critic_network.critic_part()
-        assert part is not None
-        return part
+            part = critic.critic_part()
+            assert part is not None
+            part.requires_grad_(True)
 
     def critic_part(self) -> nn.Module | None:
         """Return the critic, if there is one."""
-        return None if self.critic_network is None else self._critic()
+        return None if self.critic_network is None else self.critic_network.critic_part()
 
     def towers(self) -> list[nn.Module]:
         """Return the model and the critic."""
@@ -81,9 +77,10 @@ class LLMNetwork(Network):
         """Return (B,) log-probabilities of actions and (B,) entropies, by the model."""
         raise NotImplementedError
 
-    def player(self, num_rows: int, *, sampled: bool) -> LLMPolicy:
+    def player(self, num_rows: int, *, sampled: bool) -> Policy:
         """Return a policy of the model for so many rows."""
-        return _Player(self, num_rows, sampled=sampled)
+        acting = LLMPolicy(for_acting(self.model), num_rows, sampled=sampled)
+        return Shown(acting, self.of_model)
 
     def factory(
         self, *, sampled: bool | None, name: str, trained_on: Mapping[str, Any]
@@ -97,7 +94,7 @@ class LLMNetwork(Network):
         write_policy(folder, self.model, trained_on)
 
     def read(self, folder: Path) -> tuple["LLMNetwork", dict[str, Any]]:
-        """Return the model that `write` left in a folder, with this critic; see the base.
+        """Return the model that `write` left in a folder, with this critic.
 
         The critic's own weights are read later, with the state of the optimizer.
         """
@@ -144,15 +141,3 @@ class EpisodeLLM(LLMNetwork):
         entropies = -(log_probs.exp() * log_probs).sum(-1)
         of_actions = log_probs.gather(-1, batch["actions"].unsqueeze(-1))
         return of_actions.flatten(), entropies.flatten()
-
-
-class _Player(LLMPolicy):
-    """Acts where observations have a part for the critic."""
-
-    def __init__(self, network: LLMNetwork, num_rows: int, *, sampled: bool) -> None:
-        super().__init__(for_acting(network.model), num_rows, sampled=sampled)
-        self._network = network
-
-    def act(self, observations: Any, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
-        """Return (N, ...) actions."""
-        return super().act(self._network.of_model(observations), rewards, infos)

@@ -6,35 +6,21 @@ trains with it. No other module asks for a method by its name.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from netllm_gym.configs import check, from_json, options_of, to_json, with_options
-from netllm_gym.errors import InputError
+from netllm_gym.errors import InputError, nearest
 from netllm_gym.problems.index import find_problem
 from netllm_gym.problems.problem import PredictionProblem, Problem, imported
 
-if TYPE_CHECKING:  # torch is loaded when training begins
-    from netllm_gym.training.run import TrainResult
-
-Progress = Callable[[Mapping[str, Any]], None]
+Progress = Callable[[Mapping[str, Any]], None]  # told the metrics of an update or a validation
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest:
-    """What is to be trained, whatever the method.
-
-    Attributes:
-        problem: The problem.
-        method: Name of the method.
-        out: Folder of the run; `out/best` and `out/last` are policies that `load_policy` reads.
-        case: Parts of the case that is trained on, for methods that play or learn from windows.
-        pools: Folders of experience pools, for methods that learn from them.
-        policies: Whose episodes of the pools to learn from; None takes the method's choice.
-        validate_on: Data set on which the best policy is chosen; None takes the one that belongs to
-            what is trained on.
-        on_progress: Told the metrics of each update and each validation.
-    """
+    """What is to be trained, whatever the method; see the arguments of `train`."""
 
     problem: Problem
     method: str
@@ -44,6 +30,16 @@ class TrainRequest:
     policies: Sequence[str] | None = None
     validate_on: str | None = None
     on_progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended."""
+
+    updates: int  # updates made in all
+    best_update: int | None  # update after which the best policy was kept; None without validation
+    best_score: float | None  # score of the best policy in validation
+    policy: Path  # folder of the policy to use: the best one, or the last one without validation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,50 +92,36 @@ class Method:
     def default_config(self, problem: Problem | None = None) -> Any:
         """Return the config with its defaults, where a problem has other ones with those."""
         config = imported(self.config)()
-        return (
-            config
-            if problem is None
-            else with_options(config, problem.method_defaults.get(self.name, {}))
-        )
+        defaults = {} if problem is None else problem.method_defaults.get(self.name, {})
+        return with_options(config, defaults)
 
 
-def _offline(name: str, title: str, config: str, example: str) -> Method:
-    """Return the row of a method of d3rlpy."""
-    return Method(
-        name=name,
-        title=f"{title}, by d3rlpy.",
-        learns_from="pool",
-        config=f"netllm_gym.policies.offline.config:{config}",
-        run="netllm_gym.training.offline:train_offline",
-        needs="offline",
-        example=example,
-    )
-
-
-def _online(
-    name: str, title: str, config: str, example: str, problems: tuple[str, ...] = ()
-) -> Method:
-    """Return the row of a method of online RL."""
-    return Method(
-        name=name,
-        title=title,
-        learns_from="playing",
-        config=f"netllm_gym.training.online_config:{config}",
-        run="netllm_gym.training.online:train_online",
-        needs="online",
-        problems=problems,
-        shown="reward",
-        example=example,
-    )
-
+_TRAINING = "netllm_gym.training"
+_offline = partial(
+    Method, learns_from="pool", needs="offline", run=f"{_TRAINING}.offline:train_offline"
+)
+_online = partial(
+    Method,
+    learns_from="playing",
+    needs="online",
+    shown="reward",
+    run=f"{_TRAINING}.online:train_online",
+)
+_viewport = partial(
+    Method,
+    learns_from="windows",
+    problems=("vp",),
+    run=f"{_TRAINING}.viewport:train_viewport_network",
+)
+_OFFLINE_CONFIG = "netllm_gym.policies.offline.config"
 
 METHODS: list[Method] = [
     Method(
         name="llm",
         title="Adapt a language model to the episodes of experience pools.",
         learns_from="pool",
-        config="netllm_gym.training.llm_config:LLMTraining",
-        run="netllm_gym.training.llm:train_llm",
+        config=f"{_TRAINING}.llm_config:LLMTraining",
+        run=f"{_TRAINING}.llm:train_llm",
         needs="language_model",
         example="llm abr --pool pools/first --backbone minilm --out runs/first",
     ),
@@ -147,8 +129,8 @@ METHODS: list[Method] = [
         name="llm",
         title="Adapt a language model to windows of a prediction problem.",
         learns_from="windows",
-        config="netllm_gym.training.llm_config:LLMViewportTraining",
-        run="netllm_gym.training.llm_viewport:train_llm_on_windows",
+        config=f"{_TRAINING}.llm_config:LLMViewportTraining",
+        run=f"{_TRAINING}.llm:train_llm_on_windows",
         needs="language_model",
         # The layout follows from the windows, and there are no returns.
         without=(
@@ -159,66 +141,60 @@ METHODS: list[Method] = [
         example="llm vp --dataset jin2022-train --backbone minilm --out runs/vp",
     ),
     _offline(
-        "bc",
-        "Behaviour cloning of the episodes of experience pools",
-        config="BCTraining",
+        name="bc",
+        title="Behaviour cloning of the episodes of experience pools, by d3rlpy.",
+        config=f"{_OFFLINE_CONFIG}:BCTraining",
         example="bc abr --pool pools/first --out runs/bc",
     ),
     _offline(
-        "cql",
-        "Conservative Q-learning on the episodes of experience pools",
-        config="CQLTraining",
+        name="cql",
+        title="Conservative Q-learning on the episodes of experience pools, by d3rlpy.",
+        config=f"{_OFFLINE_CONFIG}:CQLTraining",
         example="cql abr --pool pools/first --policies robust_mpc,bba --out runs/cql",
     ),
     _offline(
-        "dt",
-        "A decision transformer on the episodes of experience pools",
-        config="DTTraining",
+        name="dt",
+        title="A decision transformer on the episodes of experience pools, by d3rlpy.",
+        config=f"{_OFFLINE_CONFIG}:DTTraining",
         example="dt abr --pool pools/first --policies robust_mpc,bba --out runs/dt",
     ),
     _online(
-        "ppo",
-        "Proximal policy optimisation, from new weights or a trained policy (--init-from).",
-        config="PPOConfig",
-        example="ppo abr --traces clean-train~12 --video video1 --out runs/ppo",
+        name="ppo",
+        title="Proximal policy optimisation, from new weights or a trained policy (--init-from).",
+        config=f"{_TRAINING}.online_config:PPOConfig",
+        example="ppo abr --traces clean-train~12 --video video1 --out runs/ppo-first",
     ),
     _online(
-        "udr",
-        "PPO over links and players that are drawn anew for each episode.",
-        config="UDRConfig",
+        name="udr",
+        title="PPO over links and players that are drawn anew for each episode.",
+        config=f"{_TRAINING}.online_config:UDRConfig",
         problems=("abr",),
         example="udr abr --difficulty 2 --out runs/udr",
     ),
     _online(
-        "genet",
-        "PPO with GENET's curriculum of the links on which a rule is farthest ahead.",
-        config="GenetConfig",
+        name="genet",
+        title="PPO with GENET's curriculum of the links on which a rule is farthest ahead.",
+        config=f"{_TRAINING}.online_config:GenetConfig",
         problems=("abr",),
-        example="genet abr --difficulty 2 --out runs/genet",
+        example="genet abr --difficulty 2 --out runs/genet-first",
     ),
     _online(
-        "decima",
-        "PPO for Decima: it clones a rule, then learns from rollouts of the same arrivals.",
-        config="DecimaConfig",
+        name="decima",
+        title="PPO for Decima: it clones a rule, then learns from rollouts of the same arrivals.",
+        config=f"{_TRAINING}.online_config:DecimaConfig",
         problems=("cjs",),
-        example="decima cjs --workload tpch --out runs/decima",
+        example="decima cjs --workload tpch --out runs/decima-first",
     ),
-    Method(
+    _viewport(
         name="gru",
         title="A recurrent network that predicts viewports.",
-        learns_from="windows",
-        config="netllm_gym.training.viewport_config:GRUTraining",
-        run="netllm_gym.training.viewport:train_viewport_network",
-        problems=("vp",),
+        config=f"{_TRAINING}.viewport_config:GRUTraining",
         example="gru vp --dataset jin2022-train --out runs/gru",
     ),
-    Method(
+    _viewport(
         name="track",
         title="TRACK, a recurrent encoder and decoder that predicts viewports.",
-        learns_from="windows",
-        config="netllm_gym.training.viewport_config:TrackTraining",
-        run="netllm_gym.training.viewport:train_viewport_network",
-        problems=("vp",),
+        config=f"{_TRAINING}.viewport_config:TrackTraining",
         example="track vp --dataset jin2022-train --out runs/track",
     ),
 ]
@@ -238,12 +214,11 @@ def register_method(method: Method) -> None:
 
 def find_method(name: str, problem: Problem) -> Method:
     """Return the method of a name that suits a problem."""
-    suitable = [each for each in METHODS if each.suits(problem)]
-    for each in suitable:
-        if each.name == name:
-            return each
-    names = ", ".join(each.name for each in suitable)
-    raise InputError(f"method must be one of {names} for {problem.name}, got {name!r}")
+    suitable = {each.name: each for each in METHODS if each.suits(problem)}
+    if name not in suitable:
+        known, hint = ", ".join(suitable), nearest(name, suitable)
+        raise InputError(f"method must be one of {known} for {problem.name}, got {name!r}{hint}")
+    return suitable[name]
 
 
 def train(
@@ -257,7 +232,7 @@ def train(
     policies: Sequence[str] | None = None,
     validate_on: str | None = None,
     on_progress: Progress | None = None,
-) -> "TrainResult":
+) -> TrainResult:
     """Train a policy by any method; run again after an interruption, it is resumed.
 
     Args:
@@ -307,10 +282,16 @@ def train(
                 f"{source[found.learns_from]}, got {value!r}"
             )
     folders = [pool] if isinstance(pool, Path | str) else pool or ()
+    out = Path(out)
+    if out.resolve().name in row.policies and not (out / "last").exists():
+        raise InputError(
+            f"out must have another name than the policies of {problem}, since a table calls a "
+            f"trained policy by the name of its folder, got {out}"
+        )
     request = TrainRequest(
         problem=row,
         method=method,
-        out=Path(out),
+        out=out,
         case=row.checked_case(**(case or {})),
         pools=tuple(Path(each) for each in folders),
         policies=policies,

@@ -5,7 +5,6 @@ from the seed and the number of the update, and beside the weights a run keeps A
 target network of "cql" and where "dt" stands in its schedule.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from torch import Tensor
 
 from netllm_gym.configs import to_json
 from netllm_gym.errors import InputError
-from netllm_gym.policies.checkpoint import check_device
 from netllm_gym.policies.offline.config import (
     BCTraining,
     DTTraining,
@@ -34,20 +32,16 @@ from netllm_gym.policies.offline.policy import (
 from netllm_gym.policies.returns import ReturnSpec
 from netllm_gym.pools.windows import PaddedEpisodes
 from netllm_gym.training.from_pools import training_data
-from netllm_gym.training.methods import TrainRequest
+from netllm_gym.training.methods import TrainRequest, TrainResult
 from netllm_gym.training.offline_examples import Examples
-from netllm_gym.training.run import Learner, TrainingRun, TrainResult, cpu_threads
+from netllm_gym.training.run import Learner, TrainingRun, check_finite, kept_of
 
 _SHAPE = ("hidden_units", "context_steps", "num_layers", "num_heads")  # of both configs
 TARGET = "target|"  # before the names of the target network's weights in the optimizer's file
 
 
 def train_offline(request: TrainRequest, config: OfflineTraining) -> TrainResult:
-    """Learn from the episodes of experience pools by a method of d3rlpy.
-
-    Raises:
-        InputError: If the pools, the validation or an earlier run in the folder does not fit.
-    """
+    """Learn from the episodes of experience pools by a method of d3rlpy."""
     told = config.returns if isinstance(config, DTTraining) else ReturnSpec(kind="none")
     if told.kind == "auto":
         told = replace(told, kind="return_to_go")
@@ -70,41 +64,32 @@ def fit_offline(
 ) -> TrainResult:
     """Train a policy on episodes and keep the best and the last.
 
-    Args:
-        episodes: What is learned from.
-        config: The policy; the constants of its `returns` are fitted here if they are not yet.
-        schedule: How it is trained.
-        run: Where it is kept, and how the best is found; what became of the pool's decisions is
-            added to its `trained_on`.
+    The constants of the `returns` in its config are fitted here if they are not yet, and what
+    became of the pool's decisions is added to what the policy was trained on.
 
     Raises:
-        InputError: If the episodes do not fit the config, the run's folder holds something else,
-            or a resumed run's settings or origin differ; nothing is written then.
+        InputError: If the episodes do not fit the config, or see `TrainingRun.train`.
     """
-    check_device(schedule.device)
     if not config.returns.is_fitted:
         config = replace(config, returns=config.returns.fit(episodes))
     examples = Examples.of(episodes, config)
     trained_on = {**run.trained_on, "decisions": examples.counts._asdict()}
-    run = replace(run, trained_on=trained_on)
-    last = run.open()
-    with cpu_threads(schedule.threads):
-        learner = _OfflineLearner(examples, config, schedule)
-        kept = None
-        if last is not None:
-            model, values = load_model(last)
-            learner.model.load_state_dict(model.state_dict())
-            kept = {"config": to_json(model.config), "trained_on": values["trained_on"]}
-        else:
-            learner.model.normal.fit(examples.features)
-        return run.train(learner, kept, schedule)
+
+    def begin(last: Path | None) -> Learner:
+        return _OfflineLearner(examples, config, schedule, last)
+
+    return replace(run, trained_on=trained_on).train(begin, schedule)
 
 
 class _OfflineLearner(Learner):
     """d3rlpy's algorithm, and the pool."""
 
     def __init__(
-        self, examples: Examples, config: OfflineConfig, schedule: OfflineTraining
+        self,
+        examples: Examples,
+        config: OfflineConfig,
+        schedule: OfflineTraining,
+        last: Path | None,
     ) -> None:
         self.examples, self.schedule = examples, schedule
         self.algorithm = D3Algorithm(config, schedule)
@@ -112,15 +97,19 @@ class _OfflineLearner(Learner):
         self.model = OfflineModel(config, self.algorithm.network).to(schedule.device)
         self.config = to_json(config)
         self.settings = {"train": to_json(schedule)}
+        if last is None:
+            self.model.normal.fit(examples.features)
+        else:
+            model, values = load_model(last)
+            self.model.load_state_dict(model.state_dict())
+            self.kept = kept_of(model, values)
 
     def update(self, number: int) -> dict[str, Any]:
-        """Let d3rlpy make an update on a batch of ours."""
         schedule, config = self.schedule, self.model.config
         batch = self.examples.batch(config, schedule.seed, number, schedule.batch_size)
         batch = {name: each.to(schedule.device) for name, each in batch.items()}
         metrics = self.algorithm.update(self.model.normalised(batch), number)
-        if not math.isfinite(metrics["loss"]):
-            raise InputError(f"loss must be finite, got {metrics['loss']} in update {number + 1}")
+        check_finite("loss", metrics["loss"], number)
         return {**metrics, "learning_rate": self._learning_rate}
 
     @property
@@ -128,21 +117,17 @@ class _OfflineLearner(Learner):
         return float(self.optimizer.param_groups[0]["lr"])
 
     def policy(self, trained_on: Mapping[str, Any]) -> OfflinePolicyFactory:
-        """Return the factory of the policy as it would act now."""
         return OfflinePolicyFactory(for_acting(self.model), trained_on=trained_on)
 
     def write(self, folder: Path, trained_on: Mapping[str, Any]) -> None:
-        """Write the policy's files."""
         write_policy(folder, self.model, trained_on)
 
     def optimizer_state(self) -> dict[str, Tensor]:
-        """Return Adam's moments, and the target network."""
         return super().optimizer_state() | {
             TARGET + name: each for name, each in self._target().items()
         }
 
     def load_optimizer_state(self, tensors: Mapping[str, Tensor], path: Path) -> None:
-        """Put back what `optimizer_state` returned."""
         target = self._target()
         for name, each in target.items():
             found = tensors.get(TARGET + name)
@@ -162,7 +147,6 @@ class _OfflineLearner(Learner):
         return {"tokens_seen": self.algorithm.tokens_seen, "learning_rate": self._learning_rate}
 
     def restore(self, state: Mapping[str, Any], path: Path) -> None:
-        """Put back what `state` returned."""
         tokens_seen, rate = state.get("tokens_seen"), state.get("learning_rate")
         if type(tokens_seen) is not int or type(rate) is not float:
             raise InputError(

@@ -33,35 +33,20 @@ class Counts(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """S decisions of a pool.
+    """S decisions of a pool."""
 
-    Attributes:
-        features: (S, D).
-        actions: (S,) of the fixed set; 0 where there is none.
-        rewards: (S,) in units of their spread.
-        returns: (S,) return tokens.
-        step: (S,) within its episode.
-        is_last: (S,) whether the episode ends with it.
-        learned: (K,) rows that are learned from; the last ones of a window.
-        counts: What became of the decisions.
-    """
-
-    features: Float32Array
-    actions: IntArray
-    rewards: Float32Array
-    returns: Float32Array
-    step: IntArray
-    is_last: BoolArray
-    learned: IntArray
-    counts: Counts
+    features: Float32Array  # (S, D)
+    actions: IntArray  # (S,) of the fixed set; 0 where there is none
+    rewards: Float32Array  # (S,) in units of their spread
+    returns: Float32Array  # (S,) return tokens
+    step: IntArray  # (S,) within its episode
+    is_last: BoolArray  # (S,) whether the episode ends with it
+    learned: IntArray  # (K,) rows that are learned from; the last ones of a window
+    counts: Counts  # what became of the decisions
 
     @classmethod
     def of(cls, episodes: PaddedEpisodes, config: OfflineConfig) -> "Examples":
-        """Take the episodes apart.
-
-        Raises:
-            InputError: If they do not fit the config, or none of their decisions can be learned.
-        """
+        """Take the episodes apart; refuse those of which no decision can be learned."""
         parts, seen, mask = parts_of(config.problem), episodes.seen, episodes.mask
         # Returns and rewards belong to what was done, so only cloning may learn what was not.
         decisions = (episodes.targets if config.method == "bc" else episodes.actions)[mask]

@@ -6,17 +6,18 @@ reads everything else from the request and the config, for every method and prob
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from netllm_gym.arrays import FloatArray
 from netllm_gym.collection.collect import check_answers_anywhere
-from netllm_gym.configs import to_json
+from netllm_gym.configs import check, to_json
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
+from netllm_gym.files import errors_begin_with
 from netllm_gym.policies.checkpoint import policy_sha256, read_schema
 from netllm_gym.policies.loading import resolve_policy, weights_folder
 from netllm_gym.policies.neural.checkpoint import SCHEMA, load_network
@@ -26,16 +27,9 @@ from netllm_gym.pools.episode import Episode
 from netllm_gym.problems.problem import ControlProblem, PolicyFactory
 from netllm_gym.training.advantages import Advantages, RolloutAdvantages
 from netllm_gym.training.behaviour_cloning import BehaviourCloning
-from netllm_gym.training.methods import TrainRequest
+from netllm_gym.training.methods import TrainRequest, TrainResult
 from netllm_gym.training.online_config import PPOConfig
-from netllm_gym.training.ppo import (
-    EpisodeSource,
-    PPOTask,
-    StatelessSource,
-    episode_seeds,
-    train_ppo,
-)
-from netllm_gym.training.run import TrainResult
+from netllm_gym.training.ppo import EpisodeSource, PPOTask, episode_seeds, train_ppo
 from netllm_gym.training.validation import validation_on
 
 if TYPE_CHECKING:  # transformers are loaded only where a language model is trained
@@ -76,11 +70,9 @@ class OnlineParts(ABC):
     def __init__(self, problem: ControlProblem, case: Mapping[str, Any], config: PPOConfig) -> None:
         self.problem, self.config = problem, config
         self.baseline = config.baseline or self.default_baseline
-        if self.baseline == "rollouts" and config.episodes % config.rollouts:
-            raise InputError(
-                f"episodes must be a multiple of the {config.rollouts} rollouts, "
-                f"got {config.episodes}"
-            )
+        fits = self.baseline == "critic" or config.episodes % config.rollouts == 0
+        rule = f"be a multiple of the {config.rollouts} rollouts"
+        check(fits, "episodes", rule, config.episodes)
         self.arguments = {**problem.default_case, **case}
         self.env = problem.make_env(1, **self.arguments)
 
@@ -89,16 +81,12 @@ class OnlineParts(ABC):
         """Return a network with random weights for `env`."""
 
     def check_network(self, network: Network, role: str) -> None:
-        """Raise `InputError` for a trained network that cannot be trained further here.
+        """Refuse a trained network that cannot be trained further here.
 
-        Args:
-            network: A network of the problem.
-            role: What an error calls it: init_from or critic.
+        `role` is what an error calls it: init_from or critic.
         """
-        try:
+        with errors_begin_with(f"{role} must fit the case"):
             network.check_env(self.env)
-        except InputError as error:
-            raise InputError(f"{role} must fit the case: {error}") from None
 
     def language_model(self, model: "LLMModel", critic: Network | None) -> Network:
         """Return a language model, and the network whose critic it uses, as one network."""
@@ -138,14 +126,11 @@ class OnlineParts(ABC):
         return dict(self.env.provenance([]))
 
 
-class TrainingEpisodes(StatelessSource):
-    """Episodes that an environment's `training_plan` draws from seeds: an `EpisodeSource`.
+class TrainingEpisodes(EpisodeSource):
+    """Episodes that an environment's `training_plan` draws from seeds.
 
-    Args:
-        env: With a row for each episode of an update.
-        seed: Of the run.
-        rollouts: Episodes in a row with the same random input.
-        first_update: Number by which update 0 draws its seeds.
+    So many `rollouts` in a row have the same random input, and update 0 draws its seeds by the
+    number `first_update`.
     """
 
     def __init__(self, env: Any, seed: int, rollouts: int = 1, first_update: int = 0) -> None:
@@ -174,36 +159,29 @@ class TrainingEpisodes(StatelessSource):
 
 
 def train_online(request: TrainRequest, config: PPOConfig) -> TrainResult:
-    """Train a policy in the episodes that it plays itself; a run in `out` is resumed.
-
-    Args:
-        request: What is trained.
-        config: Options of PPO, or of a method that extends it.
-
-    Raises:
-        InputError: If the problem, the case, the validation, `init_from` or an earlier run in `out`
-            does not fit.
-    """
+    """Train a policy by PPO or an extension of it, in the episodes that it plays itself."""
     problem = request.problem
     if not isinstance(problem, ControlProblem) or not problem.online:
         raise InputError(f"problem must be a control problem with online RL, got {problem.name}")
     case = problem.checked_case(**request.case)
     parts: OnlineParts = problem.part("online", OnlineParts, problem, case, config)
-    _check_options_of_critic(parts, request.method)
+    if parts.baseline == "rollouts":
+        where = f"with the baseline rollouts, where it has no effect in {problem.name}"
+        defaults = problem.method_defaults.get(request.method, {})
+        config.check_left_out(parts.only_with_critic, where, defaults)
     validation = validation_on(problem, parts.arguments, request.validate_on)
-    start = _initial_network(parts)
-    sources, hashes, pretraining = [*start.sources], dict(start.sha256), None
+    start, pretraining = _initial_network(parts), None
     if config.pretrain_updates:
         teacher = resolve_policy(config.pretrain_teacher, problem)
         check_answers_anywhere("pretrain_teacher", teacher, parts.env)
         shown_less = parts.pretraining_teacher(teacher.factory)
-        pretraining = BehaviourCloning(parts.pretraining_source(), shown_less, config)
-        sources.append({"recordings": teacher.recordings | teacher.selected_on})
+        pretraining = BehaviourCloning(parts.pretraining_source(), shown_less, config).update
+        start.sources.append({"recordings": teacher.recordings | teacher.selected_on})
         if teacher.sha256:
-            hashes["pretrain_teacher_sha256"] = teacher.sha256
+            start.sha256["pretrain_teacher_sha256"] = teacher.sha256
     trained_on = {
-        **_origin(parts.trained_on(), sources, problem.case_options),
-        **hashes,
+        **_origin(parts.trained_on(), start.sources, problem.case_options),
+        **start.sha256,
         "method": request.method,
     }
     of_ppo = {each.name for each in fields(PPOConfig)}
@@ -217,27 +195,16 @@ def train_online(request: TrainRequest, config: PPOConfig) -> TrainResult:
         settings={"case": parts.arguments},
         warm_start=config.init_from is not None,
     )
-    return train_ppo(task, config, validation.run(request.out, trained_on, request.on_progress))
+    return train_ppo(task, config, validation.run(request, trained_on))
 
 
-def _check_options_of_critic(parts: OnlineParts, method: str) -> None:
-    """Refuse other values than the defaults for options that have no effect with rollouts."""
-    usual = parts.problem.method_defaults.get(method, {})
-    for name in parts.only_with_critic if parts.baseline == "rollouts" else ():
-        value, default = getattr(parts.config, name), getattr(type(parts.config), name)
-        if value not in (default, usual.get(name, default)):
-            raise InputError(
-                f"{name} must be left out with the baseline rollouts, where it has no effect in "
-                f"{parts.problem.name}, got {value!r}"
-            )
-
-
-class _InitialNetwork(NamedTuple):
+@dataclass
+class _Start:
     """The network with which training begins, and where it comes from."""
 
     network: Network
-    sources: Sequence[Mapping[str, Any]] = ()  # `trained_on` of the policies it is made of
-    sha256: Mapping[str, str] = {}  # role of these policies -> hash of their files
+    sources: list[Mapping[str, Any]] = field(default_factory=list)  # `trained_on` of its policies
+    sha256: dict[str, str] = field(default_factory=dict)  # role of a policy -> hash of its files
 
 
 def _origin(
@@ -245,10 +212,7 @@ def _origin(
 ) -> dict[str, Any]:
     """Return where a policy comes from that was trained on several data sets in turn.
 
-    Args:
-        trained_on: Where the last of them comes from.
-        sources: Where those before come from.
-        joined: Entries whose names are joined; the others are those of `trained_on`.
+    The entries `joined` list the names of all; the others are those of the last data set.
     """
     recordings = set(trained_on["recordings"])
     for source in sources:
@@ -262,45 +226,38 @@ def _origin(
     return origin
 
 
-def _initial_network(parts: OnlineParts) -> _InitialNetwork:
+def _initial_network(parts: OnlineParts) -> _Start:
     """Return a new network, or the policy that the config names."""
     config = parts.config
     if config.init_from is None:
-        network = parts.new_network(config.seed)
-        _check_baseline(parts, network)
-        return _InitialNetwork(network)
+        return _Start(_with_critic(parts, parts.new_network(config.seed)))
     folder = weights_folder(config.init_from, parts.problem, "init_from")
-    hashes = {"init_from_sha256": policy_sha256(folder)}
+    sha256, no_critic = {"init_from_sha256": policy_sha256(folder)}, config.critic is None
     if read_schema(folder) == SCHEMA:
-        if config.critic is not None:
-            raise InputError(
-                f"critic must be left out for a network, which has its own, got {config.critic!r}"
-            )
+        check(no_critic, "critic", "be left out for a network, which has its own", config.critic)
         network, trained_on = _trained_network(parts, "init_from", folder)
-        _check_baseline(parts, network)
-        return _InitialNetwork(network, (trained_on,), hashes)
+        return _Start(_with_critic(parts, network), [trained_on], sha256)
     model, trained_on = _trained_model(parts, folder)
     sources, critic = [trained_on], None
-    if parts.baseline == "critic":
-        name = config.critic or parts.default_critic
-        if name is None:
-            critic = parts.new_network(config.seed)
-        else:
-            of_critic = weights_folder(name, parts.problem, "critic")
-            critic, trained_on = _trained_network(parts, "critic", of_critic)
-            sources.append(trained_on)
-            hashes["critic_sha256"] = policy_sha256(of_critic)
-        _check_baseline(parts, critic)
-    elif config.critic is not None:
-        raise InputError(
-            f"critic must be left out for the rollouts baseline, got {config.critic!r}"
-        )
-    return _InitialNetwork(parts.language_model(model, critic), tuple(sources), hashes)
+    name = config.critic or parts.default_critic
+    if parts.baseline == "rollouts":
+        check(no_critic, "critic", "be left out for the rollouts baseline", config.critic)
+    elif name is None:
+        critic = _with_critic(parts, parts.new_network(config.seed))
+    else:
+        of_critic = weights_folder(name, parts.problem, "critic")
+        network, trained_on = _trained_network(parts, "critic", of_critic)
+        critic = _with_critic(parts, network)
+        sources.append(trained_on)
+        sha256["critic_sha256"] = policy_sha256(of_critic)
+    return _Start(parts.language_model(model, critic), sources, sha256)
 
 
-def _check_baseline(parts: OnlineParts, network: Network) -> None:
+def _with_critic(parts: OnlineParts, network: Network) -> Network:
+    """Return a network, which must have a critic if the baseline needs one."""
     if parts.baseline == "critic" and network.critic_part() is None:
         raise InputError("baseline must be rollouts for a network without a critic, got 'critic'")
+    return network
 
 
 def _trained_network(
@@ -319,26 +276,29 @@ def _trained_network(
 
 def _trained_model(parts: OnlineParts, folder: Path) -> tuple["LLMModel", Mapping[str, Any]]:
     """Return a trained language model of the problem, and what it was trained on."""
+    from netllm_gym.policies.llm.checkpoint import SCHEMA as MODEL_SCHEMA
     from netllm_gym.policies.llm.checkpoint import load_model
     from netllm_gym.policies.llm.parts import parts_of
 
+    if read_schema(folder) != MODEL_SCHEMA:
+        raise InputError(
+            "init_from must be a network trained by online RL or a language model, "
+            f"got {folder}, a policy of another kind"
+        )
     model, values = load_model(folder)
     config = model.config
-    rules = (
+    for rule, found, wanted in (
         (f"be a policy for {parts.problem.name}", config.problem, parts.problem.name),
         ("be given no returns, which are not known beforehand", config.returns.kind, "none"),
-    )
-    for rule, found, wanted in rules:
+    ):
         if found != wanted:
             raise InputError(f"init_from must {rule}, got {found}")
     if (config.backbone.adapt, config.backbone.dtype) == ("full", "bfloat16"):
         raise InputError(
             "init_from must have weights of float32 where all of them are trained, got bfloat16"
         )
-    try:
+    with errors_begin_with("init_from must fit the case"):
         parts_of(config.problem).check_env(config, parts.env)
-    except InputError as error:
-        raise InputError(f"init_from must fit the case: {error}") from None
     return model, values["trained_on"]
 
 

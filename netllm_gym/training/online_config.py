@@ -10,6 +10,10 @@ from typing import ClassVar, Literal, get_args
 from netllm_gym.configs import check, option
 from netllm_gym.schedules import Schedule
 
+OF_PRETRAINING = (
+    *("pretrain_teacher", "pretrain_episodes", "pretrain_learning_rate", "pretrain_max_grad_norm"),
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig(Schedule):
@@ -100,17 +104,14 @@ class PPOConfig(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self.epochs >= 1, "epochs", "be at least 1", self.epochs)
-        check(self.rollouts >= 2, "rollouts", "be at least 2", self.rollouts)
+        self.check_from(1, "epochs")
+        self.check_from(2, "rollouts")
+        self.check_from(0, "pretrain_updates")
         known = self.baseline in (None, "critic", "rollouts")
         check(known, "baseline", "be critic or rollouts", self.baseline)
         self.check_above_0("clip", "advantage_limit", "reward_scale", "max_grad_norm")
-        self.check_above_0("pretrain_learning_rate", "pretrain_max_grad_norm")
-        if self.learning_rate is not None:
-            self.check_above_0("learning_rate")
-        self.check_at_least_0("target_kl", "final_entropy_coef", "value_coef")
-        if self.entropy_coef is not None:
-            self.check_at_least_0("entropy_coef")
+        self.check_above_0("learning_rate", "pretrain_learning_rate", "pretrain_max_grad_norm")
+        self.check_at_least_0("target_kl", "entropy_coef", "final_entropy_coef", "value_coef")
         holds = -math.inf < self.reward_floor < math.inf
         check(holds, "reward_floor", "be finite", self.reward_floor)
         self.check_shares("final_fraction", "gamma", "gae_lambda", "advantage_scaling_power")
@@ -123,7 +124,8 @@ class PPOConfig(Schedule):
             rule = "be left out without init_from, which it belongs to"
             check(self.init_from is not None, "critic", rule, self.critic)
         cloned = self.pretrain_updates
-        check(cloned >= 0, "pretrain_updates", "be at least 0", cloned)
+        if not cloned:
+            self.check_left_out(OF_PRETRAINING, "without pretrain_updates, which it belongs to")
         if cloned:
             check(self.init_from is None, "pretrain_updates", "be 0 with init_from", cloned)
             named = self.pretrain_teacher is not None
@@ -153,23 +155,15 @@ Heuristic = Literal["robust_mpc", "bba"]
 
 @dataclass(frozen=True)
 class LinkRanges:
-    """Ranges of generated links and players, each drawn anew for every episode.
+    """Ranges of generated links and players, each drawn anew for every episode; see `UDRConfig`.
 
     Draws are uniform, those of the highest level log-uniform. The lowest level of a trace is never
     above its highest.
-
-    Attributes:
-        min_mbps: Lowest level of a trace.
-        max_mbps: Highest level of a trace.
-        max_hold: Samples, of 1.8 s on average, for which a level holds at most.
-        rtt_s: Round-trip time.
-        buffer_cap_s: Buffer above which the player pauses its downloads.
-        duration_s: Length of a trace.
     """
 
     min_mbps: tuple[float, float]
     max_mbps: tuple[float, float]
-    max_hold: tuple[float, float]
+    max_hold: tuple[float, float]  # samples, of 1.8 s on average
     rtt_s: tuple[float, float]
     buffer_cap_s: tuple[float, float]
     duration_s: float = 330.0
@@ -257,10 +251,8 @@ class GenetConfig(UDRConfig):
         super().__post_init__()
         known = get_args(Heuristic)
         check(self.heuristic in known, "heuristic", f"be {' or '.join(known)}", self.heuristic)
-        for name in ("round_updates", "gap_episodes", "first_points"):
-            check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
-        for name in ("rounds", "guided_points"):
-            check(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
+        self.check_from(1, "round_updates", "gap_episodes", "first_points")
+        self.check_from(0, "rounds", "guided_points")
         check(0 < self.find_weight < 1, "find_weight", "lie in (0, 1)", self.find_weight)
         self.check_at_least_0("kappa")
 
@@ -301,7 +293,7 @@ class DecimaConfig(PPOConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self.first_jobs >= 1, "first_jobs", "be at least 1", self.first_jobs)
+        self.check_from(1, "first_jobs")
         holds = self.last_jobs >= self.first_jobs
         check(holds, "last_jobs", f"be at least first_jobs, {self.first_jobs}", self.last_jobs)
         self.check_above_0("horizon_s")

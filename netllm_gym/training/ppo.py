@@ -18,12 +18,11 @@ Source: Schulman et al., Proximal Policy Optimization Algorithms (2017), with th
 """
 
 import copy
-import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,13 +35,8 @@ from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation.rollout import rollout
 from netllm_gym.policies.checkpoint import check_tensors
-from netllm_gym.policies.neural.networks import (
-    ActionEvaluation,
-    Network,
-    concatenated,
-    remembered,
-)
-from netllm_gym.policies.policy import TrainedPolicyFactory
+from netllm_gym.policies.neural.networks import ActionEvaluation, Network, concatenated, remembered
+from netllm_gym.policies.policy import Policy, TrainedPolicyFactory
 from netllm_gym.pools.episode import Episode
 from netllm_gym.training.advantages import (
     Advantages,
@@ -51,15 +45,16 @@ from netllm_gym.training.advantages import (
     scaled,
     standardised,
 )
+from netllm_gym.training.methods import TrainResult
 from netllm_gym.training.online_config import PPOConfig
-from netllm_gym.training.run import Learner, TrainingRun, TrainResult, cpu_threads
+from netllm_gym.training.run import Learner, TrainingRun, check_finite, kept_of
 
 MAX_AT_ONCE = 16384  # decisions of one forward pass without gradients
 RETURN_STD_COEF = 0.1  # weight of the loss of the estimated deviation of returns
 
 
-class EpisodeSource(Protocol):
-    """Which episodes each update plays."""
+class EpisodeSource:
+    """Which episodes each update plays; here nothing that later updates need of earlier ones."""
 
     def episodes(
         self, update: int, policy: Callable[[], TrainedPolicyFactory]
@@ -70,82 +65,67 @@ class EpisodeSource(Protocol):
             update: Number of the update; the first is 0.
             policy: Returns the policy that would be kept now, for a curriculum.
         """
+        raise NotImplementedError
 
     def state(self) -> dict[str, Any]:
         """Return what later updates need of earlier ones, as JSON values."""
+        return {}
 
     def restore(self, state: Mapping[str, Any], path: Path) -> None:
         """Check and take over what `state` returned; `path` is where it was read."""
 
 
-class StatelessSource:
-    """Base of an `EpisodeSource` in which no update depends on earlier ones."""
+class Shown:
+    """A policy that is shown a part of the observations, without what is for a critic alone."""
 
-    def state(self) -> dict[str, Any]:
-        """Return nothing."""
-        return {}
+    def __init__(self, policy: Policy, part: Callable[[Any], Any]) -> None:
+        self.name, self._policy, self._part = policy.name, policy, part
 
-    def restore(self, state: Mapping[str, Any], path: Path) -> None:
-        """Take over nothing."""
+    def reset(self, rows: IntArray, seeds: IntArray) -> None:
+        """Begin new episodes in these rows."""
+        self._policy.reset(rows, seeds)
 
+    def act(self, observations: Any, rewards: FloatArray, infos: Mapping[str, Any]) -> Any:
+        """Return (N, ...) actions."""
+        return self._policy.act(self._part(observations), rewards, infos)
 
-class Pretraining(Protocol):
-    """The first updates of a run, which train the network in another way than PPO."""
-
-    @property
-    def updates(self) -> int:
-        """How many there are."""
-
-    def update(
-        self, number: int, network: Network, optimizer: torch.optim.Optimizer
-    ) -> dict[str, Any]:
-        """Make update `number`, the first is 0, and return its metrics."""
+    def end(self, rows: IntArray, observations: Any) -> None:
+        """Tell the policy that episodes ended, if it wants to know."""
+        if hasattr(self._policy, "end"):
+            self._policy.end(rows, self._part(observations))
 
 
 @dataclass(frozen=True)
 class PPOTask:
-    """What PPO trains, and on which episodes.
+    """What PPO trains, and on which episodes."""
 
-    Attributes:
-        new_network: Returns the network with its initial weights.
-        source: Which episodes are played.
-        advantages: Returns the advantages of episodes; None uses the network's critic.
-        pretraining: Makes the first updates; the others begin with a new optimizer.
-        settings: What else decides the training, as JSON values; a run is resumed with equal ones.
-        warm_start: Whether the network was trained before. It is then validated, and kept if it
-            stays the best, before the first update, unless validation is left to the end.
-    """
-
-    new_network: Callable[[], Network]
-    source: EpisodeSource
+    new_network: Callable[[], Network]  # returns the network with its initial weights
+    source: EpisodeSource  # which episodes are played
+    # returns the advantages of episodes; None uses the network's critic
     advantages: Advantages | None = None
-    pretraining: Pretraining | None = None
+    # makes the first `pretrain_updates` updates of the config in another way than PPO, and returns
+    # their metrics; the others begin with a new optimizer
+    pretraining: Callable[[int, Network, torch.optim.Optimizer], dict[str, Any]] | None = None
+    # what else decides the training, as JSON values; a run is resumed with equal ones
     settings: Mapping[str, Any] = field(default_factory=dict)
+    # whether the network was trained before. It is then validated, and kept if it stays the best,
+    # before the first update, unless validation is left to the end.
     warm_start: bool = False
 
 
 def train_ppo(task: PPOTask, config: PPOConfig, run: TrainingRun) -> TrainResult:
-    """Train a network and keep the best and the last policy.
+    """Train a network and keep the best and the last policy; see `TrainingRun.train`."""
+    first = task.new_network()
+    asked = to_json(first.config)
 
-    Args:
-        task: What is trained.
-        config: Options of PPO.
-        run: The run's folder and its validation.
-
-    Raises:
-        InputError: If the run's folder holds something else, or a resumed run's settings or origin
-            differ; nothing is written then.
-    """
-    last = run.open()
-    network, kept = task.new_network(), None
-    asked = to_json(network.config)
-    if last is not None:
-        network, values = network.read(last)
-        kept = {"config": to_json(network.config), "trained_on": values["trained_on"]}
-    with cpu_threads(config.threads):
+    def begin(last: Path | None) -> Learner:
+        network, values = (first, None) if last is None else first.read(last)
         learner = _PPO(network, task, config)
         learner.config = asked
-        return run.train(learner, kept, config)
+        learner.kept = None if values is None else kept_of(network, values)
+        return learner
+
+    return run.train(begin, config)
 
 
 class _Batch(NamedTuple):
@@ -167,7 +147,7 @@ class _PPO(Learner):
         self.network, self.task, self.ppo = network, task, config
         self.warm_start = task.warm_start
         self.settings = {"train": _train_settings(config), **task.settings}
-        self.first = 0 if task.pretraining is None else task.pretraining.updates
+        self.first = 0 if task.pretraining is None else config.pretrain_updates
         self.optimizer = torch.optim.Adam(
             network.parameters(), config.first_learning_rate, fused=True
         )
@@ -175,10 +155,9 @@ class _PPO(Learner):
         self.trained = [name for name, each in network.named_parameters() if each.requires_grad]
 
     def update(self, number: int) -> dict[str, Any]:
-        """Play episodes, then learn from them."""
         pretraining = self.task.pretraining
         if pretraining is not None and number < self.first:
-            metrics = pretraining.update(number, self.network, self.optimizer)
+            metrics = pretraining(number, self.network, self.optimizer)
         else:
             metrics = self._play_and_learn(number)
         self._move_average(max(0, number - self.first))
@@ -266,9 +245,8 @@ class _PPO(Learner):
         rewards[played] = np.concatenate([episode.rewards for episode in episodes])
         expected[played] = values
         rewards = compressed(rewards, self.ppo.reward_floor) * self.ppo.reward_scale
-        return generalised_advantages(rewards, expected, self.ppo.gamma, self.ppo.gae_lambda)[
-            played
-        ]
+        gamma, gae_lambda = self.ppo.gamma, self.ppo.gae_lambda
+        return generalised_advantages(rewards, expected, gamma, gae_lambda)[played]
 
     def _learn(
         self, batch: _Batch, entropy_coef: float, rng: np.random.Generator, number: int
@@ -290,10 +268,7 @@ class _PPO(Learner):
                     float(nn.utils.clip_grad_norm_(tower.parameters(), ppo.max_grad_norm))
                     for tower in self.network.towers()
                 ]
-                if not math.isfinite(max(norms)):
-                    raise InputError(
-                        f"gradient must be finite, got {max(norms)} in update {number + 1}"
-                    )
+                check_finite("gradient", max(norms), number)
                 self.optimizer.step()
                 metrics["gradient_norm"].append(max(norms))
             epochs += 1
@@ -332,11 +307,9 @@ class _PPO(Learner):
         return loss
 
     def policy(self, trained_on: Mapping[str, Any]) -> TrainedPolicyFactory:
-        """Return the factory of the policy as it would act now."""
         return self.average.factory(sampled=None, name="learner", trained_on=trained_on)
 
     def write(self, folder: Path, trained_on: Mapping[str, Any]) -> None:
-        """Write the policy's files."""
         self.average.write(folder, trained_on)
 
     def optimizer_state(self) -> dict[str, Tensor]:
@@ -345,26 +318,20 @@ class _PPO(Learner):
         return {**super().optimizer_state(), **weights}
 
     def load_optimizer_state(self, tensors: Mapping[str, Tensor], path: Path) -> None:
-        """Put back what `optimizer_state` returned."""
-        weights = {
-            key.removesuffix("|weight"): each
-            for key, each in tensors.items()
-            if key.endswith("|weight")
-        }
+        others = dict(tensors)
+        ours = [key for key in tensors if key.endswith("|weight")]
+        weights = {key.removesuffix("|weight"): others.pop(key) for key in ours}
         wanted = {name: self.network.get_parameter(name) for name in self.trained}
         check_tensors(path, weights, wanted)
         with torch.no_grad():
             for name, each in wanted.items():
                 each.copy_(weights[name])
-        others = {key: each for key, each in tensors.items() if not key.endswith("|weight")}
         super().load_optimizer_state(others, path)
 
     def state(self) -> dict[str, Any]:
-        """Return the state of the episode source."""
         return self.task.source.state()
 
     def restore(self, state: Mapping[str, Any], path: Path) -> None:
-        """Put back what `state` returned."""
         self.task.source.restore(state, path)
 
 
@@ -390,10 +357,7 @@ def mean_rewards(episodes: Sequence[Episode]) -> dict[str, float]:
 def clipped_loss(log_ratios: Tensor, advantages: Tensor, clip: float) -> Tensor:
     """Return (B,) PPO's clipped objective, negated.
 
-    Args:
-        log_ratios: (B,) logarithms of the probability now over that when the decision was made.
-        advantages: (B,) of the decisions.
-        clip: Range around 1 in which the ratio is rewarded.
+    The (B,) ratios are of the probability now to that when the decision was made.
     """
     ratio = log_ratios.exp()
     return -torch.minimum(ratio * advantages, ratio.clamp(1.0 - clip, 1.0 + clip) * advantages)
@@ -402,9 +366,7 @@ def clipped_loss(log_ratios: Tensor, advantages: Tensor, clip: float) -> Tensor:
 def laplace_loss(distances: Tensor, return_std: Tensor) -> Tensor:
     """Return (B,) negative log-likelihoods, up to a constant, of a Laplace distribution.
 
-    Args:
-        distances: (B,) of returns from what was expected.
-        return_std: (B,) expected distances, at whose mean the loss is least.
+    For (B,) distances of returns from what was expected; least where `return_std` is their mean.
     """
     return distances / return_std + return_std.log()
 

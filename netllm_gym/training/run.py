@@ -11,6 +11,7 @@ resumes is therefore equal, bit for bit, to one that does not, and no generator'
 
 import importlib.util
 import json
+import math
 import reprlib
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from netllm_gym.configs import to_json
 from netllm_gym.errors import InputError
 from netllm_gym.files import (
     check_can_be_folder,
@@ -31,50 +33,29 @@ from netllm_gym.files import (
     replace_folder,
     write_whole,
 )
-from netllm_gym.policies.checkpoint import file_sha256, read_tensors, write_tensors
+from netllm_gym.policies.checkpoint import check_device, file_sha256, read_tensors, write_tensors
 from netllm_gym.policies.policy import TrainedPolicyFactory
-from netllm_gym.schedules import Schedule
+from netllm_gym.schedules import Schedule, SupervisedSchedule
+from netllm_gym.training.methods import Progress, TrainRequest, TrainResult
 from netllm_gym.typed_json import Rule, checked, read_checked
 
 STATE_SCHEMA: Literal["netllm-gym run 2"] = "netllm-gym run 2"
 OPTIMIZER_FILE = "optimizer.safetensors"
 
 Validate = Callable[[Any], float]
-Progress = Callable[[Mapping[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a run ended.
-
-    Attributes:
-        updates: Updates made in all.
-        best_update: Update after which the best policy was kept; None without validation.
-        best_score: Score of the best policy in validation.
-        policy: Folder of the policy to use: the best one, or the last one without validation.
-    """
-
-    updates: int
-    best_update: int | None
-    best_score: float | None
-    policy: Path
 
 
 class Learner:
-    """Weights, their optimizer, and what one update does to them.
+    """Weights, their optimizer, and what one update does to them."""
 
-    Attributes:
-        network: Has the weights that are trained.
-        optimizer: Optimizer of these weights.
-        config: The policy's config, as JSON values.
-        settings: All that an update depends on besides config and weights, as JSON values.
-        warm_start: Whether the weights were trained before the run, so that they may be its best.
-    """
-
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
-    config: Mapping[str, Any]
+    network: nn.Module  # has the weights that are trained
+    optimizer: torch.optim.Optimizer  # optimizer of these weights
+    config: Mapping[str, Any]  # the policy's config, as JSON values
+    # all that an update depends on besides config and weights, as JSON values
     settings: Mapping[str, Any]
+    # `config` and `trained_on` of the policy from which a run is resumed; None anew
+    kept: Mapping[str, Any] | None = None
+    # whether the weights were trained before the run, so that they may be its best
     warm_start: bool = False
 
     def update(self, number: int) -> dict[str, Any]:
@@ -90,12 +71,24 @@ class Learner:
         raise NotImplementedError
 
     def optimizer_state(self) -> dict[str, Tensor]:
-        """Return the state of the optimizer, which an update changes besides the weights."""
-        return flat_optimizer_state(self.network, self.optimizer)
+        """Return the state of the optimizer, flat: parameter|moment."""
+        return {
+            f"{name}|{moment}": value.detach().cpu().contiguous()
+            for name, each in self.network.named_parameters()
+            for moment, value in self.optimizer.state.get(each, {}).items()
+        }
 
     def load_optimizer_state(self, tensors: Mapping[str, Tensor], path: Path) -> None:
         """Restore what `optimizer_state` returned; `path` is where it was read."""
-        load_flat_optimizer_state(self.network, self.optimizer, tensors, path)
+        parameters = dict(self.network.named_parameters())
+        for key, value in tensors.items():
+            name, _, moment = key.rpartition("|")
+            each = parameters.get(name)
+            shape = None if each is None else torch.Size() if moment == "step" else each.shape
+            if each is None or value.shape != shape:
+                found = f"{key} of shape {tuple(value.shape)}"
+                raise InputError(f"{path} must fit the policy, got {found}")
+            self.optimizer.state[each][moment] = value.to(each.device)
 
     def state(self) -> dict[str, Any]:
         """Return what else later updates depend on, as JSON values; here nothing."""
@@ -105,36 +98,77 @@ class Learner:
         """Restore what `state` returned; `path` is where it was read."""
 
 
-@dataclass
-class RunState:
-    """How far a run is."""
+class SupervisedLearner(Learner):
+    """Learns from batches that are drawn by the number of the update.
 
-    update: int = 0
-    best_update: int | None = None
-    best_score: float | None = None
+    Each group of the optimizer has its full learning rate as `initial_lr`.
+    """
+
+    schedule: SupervisedSchedule  # how it is trained
+
+    def add_gradients(self, number: int) -> dict[str, float]:
+        """Add up the gradients of an update's batches, and return metrics."""
+        raise NotImplementedError
+
+    def update(self, number: int) -> dict[str, Any]:
+        """Accumulate the gradient of one update, clip it once, step."""
+        schedule, groups = self.schedule, self.optimizer.param_groups
+        share = schedule.share(number)
+        for group in groups:
+            group["lr"] = group["initial_lr"] * share
+        self.network.train()
+        with torch.random.fork_rng(devices=[]):  # dropout's draws belong to this update alone
+            torch.manual_seed((schedule.seed << 32) + number)
+            metrics = self.add_gradients(number)
+        trained = [each for group in groups for each in group["params"]]
+        norm = float(nn.utils.clip_grad_norm_(trained, schedule.max_grad_norm))
+        check_finite("gradient", norm, number)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        rate = schedule.learning_rate * share
+        return {**metrics, "gradient_norm": norm, "learning_rate": rate}
+
+
+def kept_of(model: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `Learner.kept` for a model with a `config` and the values of its `config.json`."""
+    return {"config": to_json(model.config), "trained_on": values["trained_on"]}
+
+
+def check_finite(name: str, value: float, number: int) -> None:
+    """Refuse an update whose gradient or loss is not finite."""
+    if not math.isfinite(value):
+        raise InputError(f"{name} must be finite, got {value} in update {number + 1}")
+
+
+@dataclass
+class _RunState:
+    """How far a run is, as in `state.json`, where the settings of its method stand beside it."""
+
+    schema: Literal["netllm-gym run 2"]
+    update: Annotated[int, Rule(lambda number: number >= 1, "be above 0")]
+    best_update: int | None
+    best_score: float | None
+    optimizer_sha256: str
+
+    def __post_init__(self) -> None:
+        if (self.best_update is None) != (self.best_score is None):
+            raise InputError(f"best_score must belong to best_update, got {self.best_score}")
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A run's folder and what its caller decides of it, whatever learns there.
+    """A run's folder and what its caller decides of it, whatever learns there."""
 
-    Attributes:
-        out: Its folder; new, empty or that of an earlier run.
-        validate: Scores a policy, given its factory; higher is better; None keeps only the last.
-        trained_on: Where the training data and the validation came from, as JSON values; kept in
-            the policy's folder, and a run is resumed only with an equal one.
-        progress: Told the metrics of each update and validation.
-        resume: Resume from `out/last` if it exists.
-        stop_after: Stop after this update, as an interrupted run would; for tests.
-    """
-
-    out: Path
+    out: Path  # its folder; new, empty or that of an earlier run
     _: KW_ONLY
+    # scores a policy, given its factory; higher is better; None keeps only the last
     validate: Validate | None = None
+    # where the training data and the validation came from, as JSON values; kept in the policy's
+    # folder, and a run is resumed only with an equal one
     trained_on: Mapping[str, Any] = field(default_factory=dict)
-    progress: Progress | None = None
-    resume: bool = False
-    stop_after: int | None = None
+    progress: Progress | None = None  # told the metrics of each update and validation
+    resume: bool = False  # resume from `out/last` if it exists
+    stop_after: int | None = None  # stop after this update, as an interrupted run would; for tests
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", Path(self.out))
@@ -146,11 +180,7 @@ class TrainingRun:
         return self.out / "last"
 
     def open(self) -> Path | None:
-        """Repair what a killed run left; return `last` if the learner must take its weights.
-
-        Raises:
-            InputError: If `out` holds something else, or a run that is not to be resumed.
-        """
+        """Repair what a killed run left; return `last` if the learner must take its weights."""
         check_place(self.out)
         recover_folder(self.last)
         recover_folder(self.out / "best")
@@ -160,20 +190,27 @@ class TrainingRun:
             raise InputError(f"out must be new or be resumed, got {self.out}, which holds a run")
         return None
 
-    def train(
-        self, learner: Learner, kept: Mapping[str, Any] | None, schedule: Schedule
-    ) -> TrainResult:
-        """Make the updates that are left.
+    def train(self, begin: Callable[[Path | None], Learner], schedule: Schedule) -> TrainResult:
+        """Begin or resume, make the updates that are left, and keep the best and the last policy.
 
         Args:
-            learner: Fresh, or with the weights of `last`.
-            kept: `config` and `trained_on` as `last` has them, if the run is resumed.
+            begin: Makes what learns, given the folder of the policy to resume from or None.
             schedule: When to validate, to write, to end.
 
         Raises:
-            InputError: If a resumed run's settings or origin differ; nothing is written then.
+            InputError: If the folder holds something else, or a resumed run's settings or origin
+                differ; nothing is written then.
         """
-        progress = RunState() if kept is None else self._resume(learner, kept)
+        check_device(getattr(schedule, "device", "cpu"))
+        last = self.open()
+        with cpu_threads(schedule.threads):
+            return self._train(begin(last), schedule)
+
+    def _train(self, learner: Learner, schedule: Schedule) -> TrainResult:
+        kept = learner.kept
+        progress = _RunState(STATE_SCHEMA, 0, None, None, "")
+        if kept is not None:
+            progress = self._resume(learner, kept)
         if progress.update > schedule.updates:
             raise InputError(
                 f"{self.last / 'state.json'}: update must be at most {schedule.updates}, "
@@ -214,7 +251,7 @@ class TrainingRun:
         policy = self.last if progress.best_update is None else self.out / "best"
         return TrainResult(progress.update, progress.best_update, progress.best_score, policy)
 
-    def _score(self, validate: Validate, learner: Learner, progress: RunState) -> dict[str, Any]:
+    def _score(self, validate: Validate, learner: Learner, progress: _RunState) -> dict[str, Any]:
         """Score the policy as it would act, and keep it if it is the best."""
         score = float(validate(learner.policy(self.trained_on)))
         if progress.best_score is None or score > progress.best_score:
@@ -227,23 +264,24 @@ class TrainingRun:
             "best_update": progress.best_update,
         }
 
-    def _write(self, folder: Path, learner: Learner, progress: RunState) -> None:
+    def _write(self, folder: Path, learner: Learner, progress: _RunState) -> None:
         learner.write(folder, self.trained_on)
         optimizer_file = folder / OPTIMIZER_FILE
         write_tensors(optimizer_file, learner.optimizer_state())
-        state = {
-            "schema": STATE_SCHEMA,
-            "optimizer_sha256": file_sha256(optimizer_file),
-            **asdict(progress),
-            **learner.settings,
-            **learner.state(),
-        }
+        progress.optimizer_sha256 = file_sha256(optimizer_file)
+        state = {**asdict(progress), **learner.settings, **learner.state()}
         (folder / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True) + "\n")
 
-    def _resume(self, learner: Learner, kept: Mapping[str, Any]) -> RunState:
+    def _resume(self, learner: Learner, kept: Mapping[str, Any]) -> _RunState:
         """Give the learner back what it left, and return how far it was."""
         path = self.last / "state.json"
-        state = _read_state(path, learner.settings)
+        if not path.is_file():
+            raise InputError(f"{path} must exist to resume, got no such file")
+        state: dict[str, Any] = read_checked(path, dict[str, Any], "the state")
+        with errors_begin_with(path):
+            progress = checked(_RunState, state, "the state", ignore_unknown=True)
+            for name, value in learner.settings.items():
+                checked(type(value), state.get(name), name)
         asked = as_json(
             {**learner.settings, "config": learner.config, "trained_on": self.trained_on}
         )
@@ -255,7 +293,6 @@ class TrainingRun:
                     f"{name} must be that of the run in {self.out}, {differs}; "
                     "name another out to begin a new run"
                 )
-        progress = RunState(state["update"], state["best_update"], state["best_score"])
         best = progress.best_update
         if best is not None and not (self.out / "best").is_dir():
             raise InputError(
@@ -263,7 +300,7 @@ class TrainingRun:
             )
         learner.restore(state, path)
         optimizer_file = self.last / OPTIMIZER_FILE
-        tensors = read_tensors(optimizer_file, state["optimizer_sha256"])
+        tensors = read_tensors(optimizer_file, progress.optimizer_sha256)
         learner.load_optimizer_state(tensors, optimizer_file)
         self._cut_metrics(progress.update)
         return progress
@@ -272,11 +309,11 @@ class TrainingRun:
         """Keep the metrics up to the update from which the run is resumed."""
         path = self.out / "metrics.jsonl"
         lines = path.read_bytes().splitlines() if path.is_file() else []
-        updates = [_update_of(line) for line in lines]
-        if updates and updates[-1] is None:
-            updates.pop()  # half a line, where the run was killed
         kept = []
-        for number, (update, line) in enumerate(zip(updates, lines, strict=False), start=1):
+        for number, line in enumerate(lines, start=1):
+            update = _update_of(line)
+            if update is None and number == len(lines):
+                break  # half a line, where the run was killed
             if update is None:
                 raise InputError(
                     f"{path}:{number}: a line must be JSON with the number of an update, "
@@ -285,6 +322,17 @@ class TrainingRun:
             if update <= last_update:
                 kept.append(line + b"\n")
         write_whole(path, b"".join(kept))
+
+
+def run_of(request: TrainRequest, validate: Validate, trained_on: Mapping[str, Any]) -> TrainingRun:
+    """Return the run in a request's folder, new or resumed."""
+    return TrainingRun(
+        request.out,
+        validate=validate,
+        trained_on=trained_on,
+        progress=request.on_progress,
+        resume=True,
+    )
 
 
 def check_place(out: Path) -> None:
@@ -308,36 +356,6 @@ def cpu_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def flat_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return an optimizer's state, flat: parameter|moment."""
-    return {
-        f"{name}|{moment}": value.detach().cpu().contiguous()
-        for name, each in model.named_parameters()
-        for moment, value in optimizer.state.get(each, {}).items()
-    }
-
-
-def load_flat_optimizer_state(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    tensors: Mapping[str, Tensor],
-    path: Path,
-) -> None:
-    """Restore what `flat_optimizer_state` returned.
-
-    Raises:
-        InputError: If the state belongs to another model.
-    """
-    parameters = dict(model.named_parameters())
-    for key, value in tensors.items():
-        name, _, moment = key.rpartition("|")
-        each = parameters.get(name)
-        shape = None if each is None else torch.Size() if moment == "step" else each.shape
-        if each is None or value.shape != shape:
-            raise InputError(f"{path} must fit the policy, got {key} of shape {tuple(value.shape)}")
-        optimizer.state[each][moment] = value.to(each.device)
 
 
 def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -382,30 +400,3 @@ def _difference(asked: Any, kept: Any) -> str:
             if asked.get(name) != kept.get(name):
                 return f"with {name} " + _difference(asked.get(name), kept.get(name))
     return f"{reprlib.repr(kept)}, got {reprlib.repr(asked)}"
-
-
-@dataclass(frozen=True)
-class _SavedState:
-    """What every run's `state.json` has; the settings of its method stand beside it."""
-
-    schema: Literal["netllm-gym run 2"]
-    update: Annotated[int, Rule(lambda number: number >= 1, "be above 0")]
-    best_update: int | None
-    best_score: float | None
-    optimizer_sha256: str
-
-    def __post_init__(self) -> None:
-        if (self.best_update is None) != (self.best_score is None):
-            raise InputError(f"best_score must belong to best_update, got {self.best_score}")
-
-
-def _read_state(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the checked values of a run's `state.json`, its settings of the same types."""
-    if not path.is_file():
-        raise InputError(f"{path} must exist to resume, got no such file")
-    state: dict[str, Any] = read_checked(path, dict[str, Any], "the state")
-    with errors_begin_with(path):
-        checked(_SavedState, state, "the state", ignore_unknown=True)
-        for name, value in settings.items():
-            checked(type(value), state.get(name), name)
-    return state

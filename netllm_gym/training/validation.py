@@ -2,25 +2,21 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.evaluation.control import score
 from netllm_gym.policies.policy import Policy
 from netllm_gym.problems.problem import ControlProblem
-from netllm_gym.training.run import TrainingRun
+from netllm_gym.training.methods import TrainRequest
+from netllm_gym.training.run import TrainingRun, run_of
 
 
 @dataclass(frozen=True)
 class Validation:
     """Episodes on which the best policy is chosen; never those of a test.
 
-    Attributes:
-        problem: The problem.
-        env: Vector environment with a row for each episode.
-        plan: The episodes.
-        dataset: Name of the data set that they are of.
+    The vector environment has a row for each episode of the plan.
     """
 
     problem: ControlProblem
@@ -28,33 +24,19 @@ class Validation:
     plan: Sequence[PlannedEpisode]
     dataset: str
 
-    def run(
-        self,
-        out: Path,
-        trained_on: Mapping[str, Any],
-        on_progress: Callable[[Mapping[str, Any]], None] | None,
-    ) -> TrainingRun:
-        """Return the run in `out`, new or resumed, whose best policy is chosen here."""
-        return TrainingRun(
-            out,
-            validate=self.score,
-            trained_on={**trained_on, **self.provenance()},
-            progress=on_progress,
-            resume=True,
-        )
-
-    def score(self, factory: Callable[[Any], Policy]) -> float:
-        """Return how good a policy is; higher is better."""
-        return self.problem.score(score(self.problem, factory, self.env, self.plan))
-
-    def provenance(self) -> dict[str, Any]:
-        """Say on what the best policy is chosen, as JSON."""
+    def run(self, request: TrainRequest, trained_on: Mapping[str, Any]) -> TrainingRun:
+        """Return the run in a request's folder, whose best policy is chosen here."""
         chosen_on = self.env.provenance(self.plan)
-        return {
+        provenance = {
             "validated_on": self.dataset,
             "validation_recordings": chosen_on["recordings"],
             "validation_sha256": chosen_on["sha256"],
         }
+        return run_of(request, self.score, {**trained_on, **provenance})
+
+    def score(self, factory: Callable[[Any], Policy]) -> float:
+        """Return how good a policy is; higher is better."""
+        return self.problem.score(score(self.problem, factory, self.env, self.plan))
 
 
 def validation_on(
@@ -62,10 +44,7 @@ def validation_on(
 ) -> Validation:
     """Return the validation on a named data set, else on the one that belongs to the training's.
 
-    Args:
-        problem: The problem.
-        arguments: Of the environment that is trained in; all but the data set is kept.
-        named: The data set; None takes the one that belongs to the training data.
+    All other arguments of the environment that is trained in are kept.
     """
     dataset = problem.validation_dataset(arguments, named)
     case = {**arguments, problem.dataset_option: dataset, **problem.validation_case}

@@ -97,7 +97,7 @@ def test_jobs_that_were_left_out_are_said_in_the_table(capsys, tmp_path):
     jobs.write_text("M1,2,a,1,Terminated,5,9,1,1\nM1,2,b,1,Failed,5,9,1,1\n")
     asked = ["bench", "cjs", *SMALL, "--workload", str(jobs), "--policies", "fair"]
     assert run([*asked, "--json", str(file)]) == 0
-    remark = "1 of 2 jobs of jobs.csv left out: 1 not wholly Terminated"
+    remark = "1 of 2 jobs left out: 1 not wholly Terminated"
     assert f"Input: {remark}." in capsys.readouterr().out
     assert json.loads(file.read_text())["remarks"] == [remark]
 

@@ -80,8 +80,8 @@ def test_every_command_has_help_with_an_example(capsys):
     ("file", "text", "sentence"),
     [
         ("a", "0 1\n1 x\n", "a:2: a line must be two numbers"),
-        ("a", "0 1\n1 1\n1 1\n", "time_s of trace a must rise from row to row"),
-        ("b", "0 1\n1 -1\n", "capacity_mbps of trace b must be at least 0, got -1.0"),
+        ("a", "0 1\n2 1\n1 1\n", "a:3: a line must be at or after the time of the row before"),
+        ("b", "0 1\n1 -1\n", "b:2: a line must be a finite time and a finite rate of at least 0"),
         ("b", "0 0\n1 0\n", "capacity_mbps of trace b must be above 0"),
     ],
 )

@@ -174,7 +174,7 @@ def test_draws_fall_as_often_as_the_probabilities_say():
     policy = NetworkPolicy(made_network(), 5000, sampled=True, name="made")
     policy.reset(np.arange(5000), np.arange(5000))
     actions = policy.act(view, np.zeros(5000), {})
-    choice = policy.network(cluster_graph(view.take([0])))
+    choice = policy.model(cluster_graph(view.take([0])))
     shares = np.bincount(actions[:, 0], minlength=4) / 5000
     np.testing.assert_allclose(shares, choice.stage_log_probs[0].exp(), atol=0.03)
     likeliest, _ = choice.actions[0].tolist()
@@ -252,7 +252,7 @@ def test_published_names_go_to_their_layers(plant):
     )
     greedy = decima_reference("decima_reference:greedy")(SimpleNamespace(num_envs=2))
     assert greedy.name == "decima_reference:greedy"
-    with pytest.raises(InputError, match="decoding must be sampled or greedy, got 'beam'"):
+    with pytest.raises(InputError, match="decoding must be greedy or sampled, got 'beam'"):
         decima_reference("decima_reference:beam")
 
 

@@ -161,7 +161,7 @@ def test_sampled_moves_come_as_often_as_they_should_and_by_seed(plant):
 
 def test_grid_numbers_run_from_1_to_999(plant):
     plant(blank_arrays())
-    policy = ReferenceActorPolicy(small_env(200_000), decoding="sampled")
+    policy = ReferenceActorPolicy(small_env(200_000), sampled=True)
     policy.reset(np.arange(200_000), np.arange(200_000))
     counts = np.bincount(policy._thousandths(), minlength=1000)
     assert len(counts) == 1000
@@ -247,7 +247,7 @@ class OneStream(ReferenceActorPolicy):
     """Draws as the reference does: one legacy stream for all, one draw lost at each end."""
 
     def __init__(self, env, actor):
-        super().__init__(env, actor, "sampled")
+        super().__init__(env, actor, sampled=True)
         self._stream = np.random.RandomState(100003)
 
     def _thousandths(self):

@@ -18,7 +18,7 @@ from netllm_gym.policies.neural.checkpoint import load_network_policy, write_net
 from netllm_gym.policies.neural.vp import ViewportNetwork, ViewportNetworkConfig
 from netllm_gym.policies.viewport import seen
 from netllm_gym.training.run import TrainingRun
-from netllm_gym.training.viewport import network_learner, train_on_windows
+from netllm_gym.training.viewport import network_learner
 from netllm_gym.training.viewport_config import GRUTraining
 from tests.policies.made_viewports import CONFIG, awaken, made_windows
 
@@ -89,7 +89,7 @@ def test_it_learns(tmp_path):
     schedule = dataclasses.replace(SCHEDULE, updates=60, batch_size=64, learning_rate=5e-3)
     lines = []
     begin = partial(network_learner, windows, config_of("gru"), schedule)
-    train_on_windows(begin, schedule, TrainingRun(tmp_path / "run", progress=lines.append))
+    TrainingRun(tmp_path / "run", progress=lines.append).train(begin, schedule)
     losses = [line["loss"] for line in lines]
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:3])
 
@@ -104,7 +104,7 @@ def test_a_run_that_stops_and_resumes_is_equal_to_the_last_bit(tmp_path, kind):
     def run(out, **more):
         begin = partial(network_learner, windows, config, SCHEDULE)
         kept_in = TrainingRun(out, validate=score, resume=True, **more)
-        return train_on_windows(begin, SCHEDULE, kept_in)
+        return kept_in.train(begin, SCHEDULE)
 
     run(tmp_path / "whole")
     run(tmp_path / "parts", stop_after=2)
@@ -114,7 +114,7 @@ def test_a_run_that_stops_and_resumes_is_equal_to_the_last_bit(tmp_path, kind):
     other = dataclasses.replace(config, width=9)
     begin = partial(network_learner, windows, other, SCHEDULE)
     with pytest.raises(InputError, match="config must be that of the run"):
-        train_on_windows(begin, SCHEDULE, TrainingRun(tmp_path / "parts", resume=True))
+        TrainingRun(tmp_path / "parts", resume=True).train(begin, SCHEDULE)
 
 
 def test_a_predictor_is_kept_and_read_whole(tmp_path):

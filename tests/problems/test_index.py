@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint
 import numpy as np
 import pytest
 
-from netllm_gym.cli.catalogue import render_catalogue
+from netllm_gym.cli.data import render_catalogue
 from netllm_gym.cli.demo import run_demo
 from netllm_gym.cli.main import run
 from netllm_gym.collection.collect import collect

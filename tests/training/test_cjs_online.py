@@ -26,6 +26,7 @@ from netllm_gym.training.online import train_online
 from netllm_gym.training.online_config import DecimaConfig, PPOConfig
 from netllm_gym.training.ppo import PPOTask, mean_rewards, train_ppo
 from netllm_gym.training.run import OPTIMIZER_FILE, TrainingRun
+from tests.commands import files_of
 
 CJS = find_problem("cjs")
 CASE = {"workload": "synthetic", "num_executors": 8, "num_jobs": 4}
@@ -140,10 +141,6 @@ def test_a_plain_function_teaches():
     assert told["decisions"] > 0
 
 
-def files_of(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
 def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path):
     def train(out, **more):
         parts = CJSOnline(CJS, CASE, SMALL)
@@ -152,7 +149,9 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path):
             lambda: Decima(DecimaNetworkConfig(seed=3)),
             parts.episode_source(),
             advantages=parts.advantages(),
-            pretraining=BehaviourCloning(cloned, load_policy("tuned_srpt", "cjs").factory, SMALL),
+            pretraining=BehaviourCloning(
+                cloned, load_policy("tuned_srpt", "cjs").factory, SMALL
+            ).update,
         )
         return train_ppo(task, SMALL, TrainingRun(out, resume=True, **more))
 

@@ -21,15 +21,11 @@ from netllm_gym.policies.returns import ReturnSpec
 from netllm_gym.training.llm import fit_llm, make_optimizer
 from netllm_gym.training.llm_config import TrainConfig
 from netllm_gym.training.run import TrainingRun
+from tests.commands import files_of
 from tests.policies.llm.made import MAX_STEPS, make_batch, make_config, make_episodes, shape_folder
 
 RETURNS = ReturnSpec("return_to_go")
 SHORT = TrainConfig(updates=6, batch_episodes=3, accumulate=2, checkpoint_every=2)
-
-
-def files_of(folder):
-    names = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in names}
 
 
 @pytest.mark.parametrize("adapt", ["lora", "full"])
@@ -300,3 +296,18 @@ def test_a_weight_without_sense_is_refused(weight):
 def test_no_throughput_is_predicted_of_clusters():
     with pytest.raises(InputError, match=r"throughput_weight must be 0 for cjs, got 0\.1"):
         parts_of("cjs").check_config(LLMConfig(problem="cjs", throughput_weight=0.1))
+
+
+def test_the_machines_setting_of_threads_does_not_change_the_weights(tmp_path):
+    config = make_config(shape_folder(tmp_path, "gpt2"), adapt="full")
+    episodes = make_episodes(64, lengths=[9] * 64)
+    schedule = TrainConfig(updates=2, batch_episodes=64)
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            fit_llm(episodes, config, schedule, TrainingRun(tmp_path / f"{threads}"))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert files_of(tmp_path / "1/last") == files_of(tmp_path / "2/last")

@@ -34,9 +34,10 @@ from netllm_gym.training.online import train_online
 from netllm_gym.training.online_config import PPOConfig, UDRConfig
 from netllm_gym.training.ppo import PPOTask, end_to_end, train_ppo
 from netllm_gym.training.run import TrainingRun
+from tests.commands import files_of
 from tests.policies.llm.made import make_config, shape_folder
 from tests.policies.llm.made_cjs import make_cjs_model
-from tests.training.test_ppo import files_of, trace_episodes
+from tests.training.test_ppo import trace_episodes
 
 VIDEO = load_video("synthetic")
 STEPS = VIDEO.num_chunks - 1

@@ -16,6 +16,8 @@ from netllm_gym.training.llm_config import LLMTraining
 from netllm_gym.training.methods import METHODS, find_method, train
 from netllm_gym.training.online_config import PPOConfig, UDRConfig
 
+TINY = {"updates": 1, "episodes": 2, "validate_every": 0}
+
 
 @pytest.mark.parametrize(
     ("problem", "method", "options", "sentence"),
@@ -30,6 +32,13 @@ from netllm_gym.training.online_config import PPOConfig, UDRConfig
             "sede must be an option of PPOConfig; did",
         ),
         ("abr", "ppo", {"case": {"nope": 3}}, "nope must be left out for abr, which has traces,"),
+        ("abr", "pppo", {}, "method must be one of .* for abr, got 'pppo'; did you mean ppo?"),
+        (
+            "abr",
+            "ppo",
+            {"config": {"pretrain_teacher": "bba"}},
+            "pretrain_teacher must be left out without pretrain_updates, which it belongs to, got",
+        ),
         ("abr", "ppo", {"validate_on": ""}, "validate_on must name a data set"),
         ("abr", "ppo", {"pool": ""}, "pool must be left out for the method ppo"),
         ("abr", "llm", {}, "pool must be given for the method llm"),
@@ -46,6 +55,44 @@ def test_what_cannot_be_trained_is_one_sentence(tmp_path, problem, method, optio
     with pytest.raises(InputError, match=sentence) as refused:
         train(problem, method, tmp_path / "run", **options)
     assert "\n" not in str(refused.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["ppo", "optimum", "bba"])
+def test_a_run_is_not_called_as_a_policy_that_tables_know(tmp_path, name):
+    with pytest.raises(
+        InputError, match=f"out must have another name than the policies of abr.*{name}"
+    ):
+        train("abr", "ppo", tmp_path / name, config=TINY)
+    assert not (tmp_path / name).exists()
+
+
+def test_a_run_that_was_called_so_before_is_resumed(tmp_path):
+    train("abr", "ppo", tmp_path / "mine", config=TINY)
+    (tmp_path / "mine").rename(tmp_path / "ppo")
+    assert train("abr", "ppo", tmp_path / "ppo", config=TINY).updates == 1
+
+
+@pytest.mark.parametrize("method", ["llm", "dt"])
+@pytest.mark.parametrize(
+    ("option", "value"), [("target_return", 3.0), ("return_gamma", 0.9), ("target_quantile", 0.5)]
+)
+def test_options_of_returns_are_refused_where_nothing_is_told(
+    tmp_path, pool, valid, method, option, value
+):
+    config = {"updates": 1, "validate_every": 0, "returns": "none", option: value}
+    rule = f"{option} must be left out where a policy is told no return, got {value}"
+    with pytest.raises(InputError, match=rule):
+        train("abr", method, tmp_path / "run", config=config, pool=pool, validate_on=valid)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_policy_of_an_offline_method_is_not_trained_further_by_ppo(tmp_path, pool, valid):
+    small = {"updates": 1, "hidden_units": (4,)}
+    train("abr", "bc", tmp_path / "bc1", config=small, pool=pool, validate_on=valid)
+    rule = "init_from must be a network trained by online RL or a language model, got .*bc1"
+    with pytest.raises(InputError, match=rule):
+        train("abr", "ppo", tmp_path / "run", config={**TINY, "init_from": str(tmp_path / "bc1")})
     assert not (tmp_path / "run").exists()
 
 

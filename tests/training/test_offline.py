@@ -18,17 +18,15 @@ from netllm_gym.policies.offline.policy import OfflineModel
 from netllm_gym.training.offline import fit_offline
 from netllm_gym.training.offline_examples import Examples
 from netllm_gym.training.run import TrainingRun
+from tests.commands import files_of
 from tests.policies.llm.made import make_episodes
 from tests.policies.llm.made_cjs import make_cjs_episodes
 from tests.policies.offline.made import METHODS, make_config, make_schedule
 
 
 def contents(folder):
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "metrics.jsonl" and "tensorboard" not in path.parts
-    }
+    skipped = ("metrics.jsonl", "tensorboard/")
+    return {name: data for name, data in files_of(folder).items() if not name.startswith(skipped)}
 
 
 @pytest.mark.parametrize("method", METHODS)

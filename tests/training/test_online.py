@@ -26,6 +26,7 @@ from netllm_gym.training.abr_links import GenetEpisodes
 from netllm_gym.training.methods import TrainRequest
 from netllm_gym.training.online import OnlineParts, train_online
 from netllm_gym.training.online_config import DecimaConfig, GenetConfig, PPOConfig, UDRConfig
+from tests.commands import files_of
 
 ONE = PPOConfig(updates=1, episodes=4, threads=0)
 
@@ -127,9 +128,7 @@ def test_genet_with_pretraining_resumes_to_equal_bits(tmp_path, monkeypatch):
         train("abr", "genet", tmp_path / "parts", config=config, on_progress=stop)
     train("abr", "genet", tmp_path / "parts", config=config)
     whole, parts = (tmp_path / run / "last" for run in ("whole", "parts"))
-    assert {path.name: path.read_bytes() for path in whole.iterdir()} == {
-        path.name: path.read_bytes() for path in parts.iterdir()
-    }
+    assert files_of(whole) == files_of(parts)
     state = json.loads((whole / "state.json").read_text())
     assert len(state["finds"]) == 1  # of the two updates that play, none before the first
 
@@ -392,8 +391,8 @@ def test_the_command_trains_resumes_and_refuses_the_options_of_other_methods(
     assert "policy in" in capsys.readouterr().out
     assert run(command) == 0  # nothing is left to do
     for more, sentence in [
-        (["--pool", "p"], "No such option"),
-        (["--difficulty", "2"], "No such option"),
+        (["--pool", "p"], "--pool is an option of llm, bc, cql, dt, not of ppo"),
+        (["--difficulty", "2"], "--difficulty is an option of udr, genet, not of ppo"),
         (["--seed", "1"], "must be that of the run in"),
     ]:
         capsys.readouterr()

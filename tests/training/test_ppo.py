@@ -30,14 +30,9 @@ from netllm_gym.training.online_config import (
     PPOConfig,
     UDRConfig,
 )
-from netllm_gym.training.ppo import (
-    PPOTask,
-    clipped_loss,
-    episode_seeds,
-    laplace_loss,
-    train_ppo,
-)
+from netllm_gym.training.ppo import PPOTask, clipped_loss, episode_seeds, laplace_loss, train_ppo
 from netllm_gym.training.run import TrainingRun
+from tests.commands import files_of
 
 OPTIONS = {
     "updates": 4, "episodes": 4, "epochs": 2, "minibatch": 60, "checkpoint_every": 1, "threads": 0
@@ -63,11 +58,6 @@ def trace_episodes(config=SHORT, traces=(LINK,)):
 
 def task_of(new_network=made_network, config=SHORT, **more):
     return PPOTask(new_network, trace_episodes(config), **more)
-
-
-def files_of(folder):
-    names = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in names}
 
 
 def test_advantages_equal_the_slow_sum():

@@ -11,7 +11,7 @@ from netllm_gym.errors import InputError
 from netllm_gym.policies.loading import load_policy
 from netllm_gym.problems.index import find_problem
 from netllm_gym.training.methods import TrainRequest, train
-from netllm_gym.training.windows import window_training_data
+from netllm_gym.training.viewport import window_training_data
 
 SMALL = {"history": 4, "future": 3, "trim_tail": 10}
 

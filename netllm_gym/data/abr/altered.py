@@ -76,7 +76,7 @@ def read_altered_name(name: str) -> AlteredName | None:
 def altered_set(name: str, base: TraceSet, alteration: Alteration) -> TraceSet:
     """Return the altered set with that name. The name is the seed of its alterations."""
     traces = altered(base.traces, alteration, zlib.crc32(name.encode()))
-    return TraceSet(name, tuple(traces))
+    return TraceSet(name, tuple(traces), remarks=base.remarks)
 
 
 def altered(traces: Sequence[Trace], alteration: Alteration, seed: int) -> list[Trace]:

@@ -1,6 +1,7 @@
 """Which trace sets and videos can be named on this machine, and where they are."""
 
 from netllm_gym.data.abr import synthetic
+from netllm_gym.data.abr.folders import trace_files
 from netllm_gym.data.abr.sets import trace_set_names
 from netllm_gym.data.abr.video import video_names
 from netllm_gym.data.datasets import clean_split, data_folder
@@ -26,5 +27,4 @@ def _trace_set(name: str) -> str:
         part = clean_split()[name]
         return f"{len(part.sha256)} traces, a list of files of {part.folder}"
     place = data_folder() / "abr" / "traces" / name
-    files = [path for path in place.iterdir() if path.is_file() and path.name[0] != "."]
-    return f"{len(files)} traces in {place}"
+    return f"{len(trace_files(place).files)} traces in {place}"

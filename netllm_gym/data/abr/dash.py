@@ -1,39 +1,40 @@
 """Read DASH manifests (`.mpd`, ISO/IEC 23009-1): the size of every segment in every encoding.
 
-A segment is called a chunk elsewhere. Its size is known if the manifest gives its byte range, or if
-its file lies beside the manifest. Manifests without sizes, such as live ones and those with
-`SegmentBase`, are refused.
+A segment is called a chunk elsewhere. Its size is known if the manifest gives its byte range, if
+its file lies beside the manifest, or if the index of the media file (`sidx`, ISO/IEC 14496-12)
+lists it. Manifests without sizes, such as live ones, are refused.
 
 Manifests may come from anywhere. They must be UTF-8 without a document type, so that no entities
-are expanded, and the paths of segments must stay in the folder of the manifest. Parsers such as
-`mpegdash` only turn the XML into objects, and accept document types: all of the code below but the
-few lines of `_parse`, `_children` and `_whole` would still be needed.
+are expanded, the paths of segments must stay in the folder of the manifest, and counts and sizes
+are bounded. Parsers such as `mpegdash` only turn the XML into objects and accept document types, so
+nothing here would become shorter.
 """
 
-import math
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote
-from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 import numpy as np
 
 from netllm_gym.arrays import FloatArray, IntArray
+from netllm_gym.data.abr.dash_segments import Place, Rung, check_count, read_rung
+from netllm_gym.data.abr.dash_xml import (
+    children_of,
+    duration_s_of,
+    has_descriptor,
+    parse,
+    tag_of,
+    whole_number,
+)
 from netllm_gym.errors import InputError
 
-MOST_SEGMENTS = 100_000  # five days of 4 s; a repeat count could be any number
+MOST_RUNGS = 100
+MOST_PERIODS = 1_000
+MOST_SIZES = 500_000  # of all segments on all rungs
+MOST_SEGMENT_BYTES = 10**10 - 1  # as in a folder of sizes; a range could be any number
 LENGTH_TOLERANCE = 0.05  # segments are cut at frames, so lengths differ a little
 
-_RANGE = re.compile(r"(\d{1,15})-(\d{1,15})", re.ASCII)
-_DURATION = re.compile(
-    r"P(?:(?P<days>\d{1,9})D)?(?:T(?:(?P<hours>\d{1,9})H)?(?:(?P<minutes>\d{1,9})M)?"
-    r"(?:(?P<seconds>\d{1,9}(?:\.\d{1,9})?)S)?)?",
-    re.ASCII,
-)
-_FIELD = re.compile(r"\$(?P<name>RepresentationID|Number|Time|Bandwidth|)(?:%0(?P<width>\d)d)?\$")
+_TRICK_MODE = "http://dashif.org/guidelines/trickmode"
 
 
 class Manifest(NamedTuple):
@@ -41,25 +42,16 @@ class Manifest(NamedTuple):
 
     size_bytes: IntArray  # (chunks, rungs)
     ladder_mbps: FloatArray  # (rungs,) sorted
-    chunk_s: float
-
-
-class _Segment(NamedTuple):
-    begin: int  # in units of the timescale
-    length: int
-
-
-class _Rung(NamedTuple):
-    bandwidth_bps: int
-    sizes_bytes: list[int]
-    lengths_s: list[float]
+    chunk_s: float | FloatArray  # of all chunks, or (chunks,) if their lengths vary
+    remarks: tuple[str, ...]  # what was left out, a sentence each
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a manifest with one period and one video adaptation set.
+    """Read a static manifest. The segments of its periods follow each other.
 
-    Each `Representation` is a rung, its `@bandwidth` the nominal bitrate. All segments but the last
-    must have one length, to within 5 %; the middle one of their lengths is the chunk's.
+    Each `Representation` of the video is a rung, its `@bandwidth` the nominal bitrate. If all
+    segments but the last have one length, to within 5 %, the middle one of their lengths is the
+    chunk's, and the last one counts as a whole one. Else each chunk has its own length.
 
     Raises:
         InputError: If the file is no such manifest, or a segment has no size.
@@ -71,221 +63,157 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _read(path: Path) -> Manifest:
-    root = _parse(path)
-    if _tag(root) != "MPD":
-        raise InputError(f"must begin with an element MPD, got {_tag(root)[:60]!r}")
-    period = _only("Period", list(_children(root, "Period")))
-    videos = [one for one in _children(period, "AdaptationSet") if _is_video(one)]
-    chosen = _only("video AdaptationSet", videos)
-    rungs = [
-        _rung([root, period, chosen, representation], path.parent)
-        for representation in _children(chosen, "Representation")
+    root = parse(path)
+    if tag_of(root) != "MPD":
+        raise InputError(f"must begin with an element MPD, got {tag_of(root)[:60]!r}")
+    if root.get("type", "static") != "static":
+        raise InputError(f"must have the type static, got {root.get('type', '')[:60]!r}")
+    periods = list(children_of(root, "Period"))
+    if not 1 <= len(periods) <= MOST_PERIODS:
+        raise InputError(f"must hold 1 to {MOST_PERIODS} elements Period, got {len(periods)}")
+    remarks: list[str] = []
+    parts: list[list[Rung]] = []
+    for number, (period, duration_s) in enumerate(
+        zip(periods, _durations(root, periods), strict=True), start=1
+    ):
+        if duration_s == 0 and len(periods) > 1:
+            remarks.append(f"period {number} of {len(periods)} is left out: it lasts 0 s")
+            continue
+        parts.append(_rungs([root, period], duration_s, path.parent, remarks))
+        check_count(sum(len(rungs[0].sizes_bytes) for rungs in parts))
+    if not parts:
+        raise InputError("must hold a Period that lasts longer than 0 s, got none")
+    return _together(parts, remarks)
+
+
+def _rungs(
+    outer: list[Element], duration_s: float | None, folder: Path, remarks: list[str]
+) -> list[Rung]:
+    """Return the rungs of a period, the lowest first.
+
+    Args:
+        outer: MPD and period.
+        duration_s: Of the period, if it is known.
+        folder: Of the manifest.
+        remarks: What is left out is added to them.
+    """
+    places = [
+        Place([*outer, one, representation], duration_s, folder)
+        for one in _chosen_sets(outer[-1], remarks)
+        for representation in children_of(one, "Representation")
     ]
-    if not rungs:
-        raise InputError("must hold a Representation of the video, got none")
-    rungs.sort(key=lambda rung: rung.bandwidth_bps)
+    if not 1 <= len(places) <= MOST_RUNGS:
+        raise InputError(
+            f"must hold 1 to {MOST_RUNGS} elements Representation of the video, got {len(places)}"
+        )
+    rungs: list[Rung] = []
+    for place in places:
+        rungs.append(read_rung(place))
+        num_sizes = sum(len(rung.sizes_bytes) for rung in rungs)
+        if num_sizes > MOST_SIZES:
+            raise InputError(f"must have at most {MOST_SIZES} segments in all, got {num_sizes}")
     counts = sorted({len(rung.sizes_bytes) for rung in rungs})
     if len(counts) > 1:
         raise InputError(
             "must list as many segments for each Representation, "
             f"got {counts[0]} for one and {counts[-1]} for another"
         )
-    lengths_s = np.array([rung.lengths_s[:-1] or rung.lengths_s for rung in rungs])
-    chunk_s = float(np.median(lengths_s))
-    if (np.abs(lengths_s - chunk_s) > LENGTH_TOLERANCE * chunk_s).any():
-        raise InputError(
-            "must have segments of one length but for the last, "
-            f"got {lengths_s.min():g} to {lengths_s.max():g} s"
-        )
-    return Manifest(
-        np.array([rung.sizes_bytes for rung in rungs], np.int64).T,
-        np.array([rung.bandwidth_bps for rung in rungs]) / 1e6,
-        chunk_s,
-    )
+    return sorted(rungs, key=lambda rung: rung.bandwidth_bps)
 
 
-def _rung(chain: list[Element], folder: Path) -> _Rung:
-    """Return bitrate, sizes and lengths of one Representation.
+def _durations(root: Element, periods: list[Element]) -> list[float | None]:
+    """Return how long each period lasts, None where nothing says it.
 
-    Args:
-        chain: MPD, period, adaptation set, representation; what an inner one leaves out, an outer
-            one may say.
-        folder: Of the manifest.
+    A period lasts as long as it says, else until the next one starts, else until the end of the
+    presentation. One that does not say when it starts does so at the end of the one before.
     """
-    representation = chain[-1]
-    bandwidth_bps = _whole(representation.attrib, "bandwidth")
-    for kind in ("SegmentList", "SegmentTemplate"):
-        found = [one for outer in chain[1:] for one in _children(outer, kind)]
-        if found:
-            break
-    else:
-        raise InputError("must list its segments by SegmentList or SegmentTemplate, got neither")
-    attributes: dict[str, str] = {}
-    for one in found:  # the outermost first
-        attributes |= one.attrib
-    timescale = _whole(attributes, "timescale", 1)
-    urls = [url for one in found for url in _children(one, "SegmentURL")]
-    timelines = [line for one in found for line in _children(one, "SegmentTimeline")]
-    base = _base(chain)
-    if kind == "SegmentTemplate":
-        segments = _segments(attributes, timelines, chain, timescale, None)
-        number = _whole(attributes, "startNumber", 1, low=0)
-        media = attributes.get("media", "")
-        names = [
-            _fill(media, representation, number + place, segment.begin)
-            for place, segment in enumerate(segments)
-        ]
-        sizes = [_file_size(folder, base + name) for name in names]
-    else:
-        segments = _segments(attributes, timelines, chain, timescale, len(urls))
-        sizes = [_listed_size(url, folder, base) for url in urls]
-    if not segments or len(segments) != len(sizes):
-        raise InputError(
-            f"must give a length and a size to one or more segments, "
-            f"got {len(segments)} lengths and {len(sizes)} sizes"
+    total_s = duration_s_of(root, "mediaPresentationDuration")
+    starts_s = [duration_s_of(period, "start") for period in periods]
+    starts_s[0] = starts_s[0] or 0.0
+    durations_s: list[float | None] = []
+    for number, period in enumerate(periods):
+        start_s, duration_s = starts_s[number], duration_s_of(period, "duration")
+        is_last = number + 1 == len(periods)
+        end_s = total_s if is_last else starts_s[number + 1]
+        if duration_s is None and start_s is not None and end_s is not None:
+            duration_s = end_s - start_s
+            if duration_s < 0:
+                raise InputError(
+                    f"must have periods that end after they start, got {start_s:g} to {end_s:g} s"
+                )
+        if not is_last and end_s is None and start_s is not None and duration_s is not None:
+            starts_s[number + 1] = start_s + duration_s
+        durations_s.append(duration_s)
+    return durations_s
+
+
+def _chosen_sets(period: Element, remarks: list[str]) -> list[Element]:
+    """Return the adaptation sets whose representations are the rungs.
+
+    Players play one set. It is the one with the highest `@selectionPriority`; of several, the one
+    with the role `main`; of several, the one with the most representations; of several, the first.
+    Sets of one representation each are the rungs together.
+    """
+    videos = [one for one in children_of(period, "AdaptationSet") if _is_video(one)]
+    normal = [one for one in videos if not has_descriptor(one, "EssentialProperty", _TRICK_MODE)]
+    if not normal:
+        raise InputError(f"must hold a video AdaptationSet in each Period, got {len(normal)}")
+    counts = [sum(1 for _ in children_of(one, "Representation")) for one in normal]
+    if len(normal) > 1 and set(counts) == {1}:
+        return normal
+    ranks = [
+        (
+            whole_number(one.attrib, "selectionPriority", 1, low=0),
+            has_descriptor(one, "Role", "urn:mpeg:dash:role:2011", "main"),
+            count,
         )
-    return _Rung(bandwidth_bps, sizes, [segment.length / timescale for segment in segments])
-
-
-def _segments(
-    attributes: dict[str, str],
-    timelines: list[Element],
-    chain: list[Element],
-    timescale: int,
-    count: int | None,
-) -> list[_Segment]:
-    """Return when each segment begins and how long it is, from the timeline or one duration."""
-    if timelines:
-        return list(_timeline(timelines[-1]))
-    length = _whole(attributes, "duration")
-    if count is None:
-        total_s = _seconds(chain[1].get("duration", chain[0].get("mediaPresentationDuration", "")))
-        count = math.ceil(total_s * timescale / length - 1e-6)  # no segment of a rounding error
-    _check_count(count)
-    return [_Segment(place * length, length) for place in range(count)]
-
-
-def _timeline(timeline: Element) -> Iterator[_Segment]:
-    now, count = 0, 0
-    for run in _children(timeline, "S"):
-        now = _whole(run.attrib, "t", now, low=0)
-        length, repeats = _whole(run.attrib, "d"), _whole(run.attrib, "r", 0, low=0)
-        count += repeats + 1
-        _check_count(count)
-        for _ in range(repeats + 1):
-            yield _Segment(now, length)
-            now += length
-
-
-def _check_count(count: int) -> None:
-    if count > MOST_SEGMENTS:
-        raise InputError(f"must have at most {MOST_SEGMENTS} segments, got {count}")
-
-
-def _listed_size(url: Element, folder: Path, base: str) -> int:
-    """Return the size of one `SegmentURL`: its byte range, else its file's."""
-    span, media = url.get("mediaRange"), url.get("media")
-    if span is None and media is not None:
-        return _file_size(folder, base + media)
-    match = _RANGE.fullmatch(span or "")
-    if match is None or int(match[1]) > int(match[2]):
-        raise InputError(
-            "must give each SegmentURL a media file or a mediaRange, first-last byte, "
-            f"got {span!r:.60}"
+        for one, count in zip(normal, counts, strict=True)
+    ]
+    chosen = ranks.index(max(ranks))
+    if len(videos) > 1:
+        said = (
+            f"one of {len(videos)} video adaptation sets is read, the one with "
+            f"{counts[chosen]} rungs; the others are left out"
         )
-    return int(match[2]) - int(match[1]) + 1
+        remarks += [said] if said not in remarks else []
+    return [normal[chosen]]
 
 
-def _file_size(folder: Path, name: str) -> int:
-    parts = unquote(name.partition("?")[0]).split("/")
-    inside = name and ":" not in parts[0] and parts[0] != "" and ".." not in parts
-    if not inside:
-        raise InputError(f"must name segment files beside it, got {name[:60]!r}")
-    try:
-        file = folder.joinpath(*parts)
-        if file.is_file():
-            return file.stat().st_size
-    except OSError as error:
-        raise InputError(f"must lie beside its segments, got {error.strerror}") from None
-    raise InputError(f"must lie beside its segments, got no file {name[:200]!r}")
-
-
-def _fill(media: str, representation: Element, number: int, begin: int) -> str:
-    """Put a segment's numbers into a template such as `$RepresentationID$/$Number%05d$.m4s`."""
-    values = {"Number": number, "Time": begin, "Bandwidth": representation.get("bandwidth", "")}
-
-    def value(field: re.Match[str]) -> str:
-        if field["name"] == "":
-            return "$"
-        if field["name"] == "RepresentationID":
-            return representation.get("id", "")
-        return str(values[field["name"]]).zfill(int(field["width"] or 1))
-
-    return _FIELD.sub(value, media)
-
-
-def _base(chain: list[Element]) -> str:
-    """Join the folder of the first `BaseURL` of each level."""
-    urls = (next((child.text or "" for child in _children(one, "BaseURL")), "") for one in chain)
-    return "".join(url.strip()[: url.strip().rfind("/") + 1] for url in urls)
-
-
-# XML ---------------------------------------------------------------------------------------------
-
-
-def _parse(path: Path) -> Element:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"must be UTF-8 text, got byte {error.start} not") from None
-    if "<!DOCTYPE" in text:  # nothing else can declare an entity
-        raise InputError("must have no document type (no entity is expanded), got <!DOCTYPE")
-    try:
-        return ElementTree.fromstring(text)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise InputError(f"must be XML, got {error}") from None
-
-
-def _tag(element: Element) -> str:
-    return element.tag.rpartition("}")[2]  # without the namespace, which has changed with the years
-
-
-def _children(element: Element, tag: str) -> Iterator[Element]:
-    return (child for child in element if _tag(child) == tag)
-
-
-def _only(what: str, found: list[Element]) -> Element:
-    if len(found) != 1:
-        raise InputError(f"must hold one {what}, got {len(found)}")
-    return found[0]
+def _together(parts: list[list[Rung]], remarks: list[str]) -> Manifest:
+    """Join the periods, and find the lengths of the chunks."""
+    ladders = [[rung.bandwidth_bps for rung in rungs] for rungs in parts]
+    for ladder in ladders:
+        if ladder != ladders[0]:
+            raise InputError(
+                f"must offer the same bandwidths in each Period, got {ladders[0]} and {ladder}"
+            )
+    lengths_s = np.concatenate([[rung.lengths_s for rung in rungs] for rungs in parts], axis=1)
+    size_bytes = np.concatenate([[rung.sizes_bytes for rung in rungs] for rungs in parts], axis=1)
+    most = int(size_bytes.max())
+    if most > MOST_SEGMENT_BYTES:
+        raise InputError(f"must have segments of at most {MOST_SEGMENT_BYTES} bytes, got {most}")
+    middle_s = np.median(lengths_s, axis=0)  # (chunks,) over the rungs
+    differ = (np.abs(lengths_s - middle_s) > LENGTH_TOLERANCE * middle_s).any(axis=0)  # (chunks,)
+    if differ[:-1].any():
+        chunk = int(np.argmax(differ))
+        least_s, most_s = lengths_s[:, chunk].min(), lengths_s[:, chunk].max()
+        raise InputError(
+            f"must cut all Representations at the same times, got segment {chunk + 1} of "
+            f"{least_s:g} s in one and of {most_s:g} s in another"
+        )
+    whole_s = lengths_s[:, :-1] if lengths_s.shape[1] > 1 else lengths_s
+    chunk_s = float(np.median(whole_s))
+    is_one_length = (np.abs(whole_s - chunk_s) <= LENGTH_TOLERANCE * chunk_s).all()
+    is_one_length &= middle_s[-1] <= (1 + LENGTH_TOLERANCE) * chunk_s
+    return Manifest(
+        size_bytes.T.astype(np.int64),
+        np.array(ladders[0]) / 1e6,
+        chunk_s if is_one_length else middle_s,
+        tuple(remarks),
+    )
 
 
 def _is_video(adaptation_set: Element) -> bool:
-    one = next(_children(adaptation_set, "Representation"), adaptation_set)
+    one = next(children_of(adaptation_set, "Representation"), adaptation_set)
     kinds = (adaptation_set.get("contentType"), adaptation_set.get("mimeType"), one.get("mimeType"))
     return any(kind is not None and kind.startswith("video") for kind in kinds)
-
-
-def _whole(attributes: dict[str, str], name: str, default: int | None = None, low: int = 1) -> int:
-    text = attributes.get(name)
-    if text is None and default is not None:
-        return default
-    if text is None or not re.fullmatch(r"\d{1,15}", text, re.ASCII) or int(text) < low:
-        raise InputError(f"must have {name} as a whole number of at least {low}, got {text!r:.60}")
-    return int(text)
-
-
-def _seconds(duration: str) -> float:
-    match = _DURATION.fullmatch(duration)
-    parts = (
-        {} if match is None else {name: value or "0" for name, value in match.groupdict().items()}
-    )
-    total_s = sum(
-        float(parts.get(name, 0)) * unit_s
-        for name, unit_s in (("days", 86_400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
-    )
-    if not total_s > 0:
-        raise InputError(
-            f"must say mediaPresentationDuration as PT1M30.5S, above 0, got {duration[:60]!r}"
-        )
-    return total_s

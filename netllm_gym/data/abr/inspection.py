@@ -9,13 +9,14 @@ described in `netllm_gym.data.abr.recordings`.
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from netllm_gym.arrays import FloatArray
-from netllm_gym.data.abr.recordings import KINDS, group_recordings, relations
+from netllm_gym.data.abr.recordings import KINDS, find_recordings, relations, unknown_text
 from netllm_gym.data.abr.traces import Trace, TraceSet
+from netllm_gym.data.abr.units import mean_rate
 from netllm_gym.errors import InputError
 
 OUTLIER_FACTOR = 3.0
@@ -31,6 +32,7 @@ class SetSummary:
         name: The name under which it was loaded.
         num_traces: Traces in the set.
         num_recordings: Recordings from which they were cut, by name and by contents.
+        num_unknown: Traces that could not be compared, each counted as a recording of its own.
         length_s: Minimum, median and maximum of the length over traces.
         step_s: Minimum, median and maximum over traces of the median time step.
         mean_mbps: Mean over traces of the mean capacity, and its standard deviation.
@@ -38,11 +40,13 @@ class SetSummary:
         capacity_quantiles_mbps: 5, 50, 95 % and maximum of the capacity over all time.
         zero_s: Total time without any capacity.
         outliers: Kind -> names of traces.
+        remarks: What was assumed or left out when the files were read.
     """
 
     name: str
     num_traces: int
     num_recordings: int
+    num_unknown: int
     length_s: tuple[float, ...]
     step_s: tuple[float, ...]
     mean_mbps: tuple[float, float]
@@ -50,6 +54,7 @@ class SetSummary:
     capacity_quantiles_mbps: tuple[float, ...]
     zero_s: float
     outliers: Mapping[str, Sequence[str]]
+    remarks: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -91,14 +96,17 @@ def inspect(sets: Mapping[str, TraceSet]) -> Inspection:
     """
     pairs = [(a, b) for number, a in enumerate(sets) for b in list(sets)[number + 1 :]]
     return Inspection(
-        tuple(summarise(name, each.traces) for name, each in sets.items()),
+        tuple(
+            replace(summarise(name, each.traces), remarks=each.remarks)
+            for name, each in sets.items()
+        ),
         tuple(compare(a, sets[a].traces, b, sets[b].traces) for a, b in pairs),
     )
 
 
 def mean_capacity_mbps(trace: Trace) -> float:
     """Return the mean capacity over the time of a trace."""
-    return float(np.diff(trace.time_s) @ trace.capacity_mbps[1:] / trace.time_s[-1])
+    return mean_rate(trace.time_s, trace.capacity_mbps)
 
 
 def summarise(name: str, traces: Sequence[Trace]) -> SetSummary:
@@ -109,6 +117,7 @@ def summarise(name: str, traces: Sequence[Trace]) -> SetSummary:
     rows_s = np.concatenate([np.diff(trace.time_s) for trace in traces])
     rows_mbps = np.concatenate([trace.capacity_mbps[1:] for trace in traces])
     stalls_s = np.array([longest_stall_s(trace) for trace in traces])
+    recordings = find_recordings(traces)
     kinds = {
         "slow": mean_mbps <= np.median(mean_mbps) / OUTLIER_FACTOR,
         "fast": mean_mbps >= np.median(mean_mbps) * OUTLIER_FACTOR,
@@ -119,7 +128,8 @@ def summarise(name: str, traces: Sequence[Trace]) -> SetSummary:
     return SetSummary(
         name=name,
         num_traces=len(traces),
-        num_recordings=len(group_recordings(traces)),
+        num_recordings=len(recordings.groups),
+        num_unknown=len(recordings.unknown),
         length_s=_quantiles(length_s, 0, 50, 100),
         step_s=_quantiles(step_s, 0, 50, 100),
         mean_mbps=(float(mean_mbps.mean()), float(mean_mbps.std())),
@@ -182,7 +192,12 @@ def render_inspection(inspection: Inspection) -> str:
         for row in zip(*columns, strict=True)
     ]
     lines.insert(1, "-" * len(lines[0]))
+    remarks = [f"{each.name}: {remark}" for each in inspection.sets for remark in each.remarks]
+    lines += ["", *remarks] if remarks else []
     for summary in inspection.sets:
+        if summary.num_unknown:
+            unknown = unknown_text(summary.num_unknown, summary.num_traces)
+            lines += ["", f"{summary.name}: {unknown}"]
         for kind, names in summary.outliers.items():
             if names:
                 lines += ["", f"{summary.name}: {len(names)} {_OUTLIER_WORDS[kind]}"]

@@ -13,11 +13,14 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 from netllm_gym.configs import check
 from netllm_gym.data.datasets import data_folder, find_data
+from netllm_gym.data.opening import open_lines
+from netllm_gym.errors import InputError
 from netllm_gym.files import write_whole
 from netllm_gym.typed_json import Line, Name, Rule, read_checked
 
@@ -31,9 +34,14 @@ class TraceList(NamedTuple):
     recordings: Mapping[str, str]  # file name -> recording, where the name does not tell it
 
 
-_FileName = Annotated[
-    Line, Rule(lambda text: text != "" and Path(text).name == text, "be the name of a file")
-]
+def _is_plain(name: str) -> bool:
+    """Say whether a name leads nowhere else: no path, and not the folder above."""
+    return name not in ("", ".", "..") and Path(name).name == name
+
+
+_FileName = Annotated[Line, Rule(_is_plain, "be the name of a file")]
+_SetName = Annotated[Line, Rule(lambda text: text == "" or _is_plain(text), "be the name of a set")]
+_Folder = Annotated[Line, Rule(lambda text: not Path(text).is_absolute(), "be a relative path")]
 
 
 @dataclass(frozen=True)
@@ -41,12 +49,19 @@ class _Written:
     name: Name
     sha256: dict[_FileName, Line]
     recordings: dict[str, Line]
-    set: Line = ""
-    folder: Line = ""
+    set: _SetName = ""
+    folder: _Folder = ""
 
     def __post_init__(self) -> None:
         places = [place for place in (self.set, self.folder) if place]
         check(len(places) == 1, "set and folder", "be one set or one folder", places)
+
+
+def is_trace_list(path: Path) -> bool:
+    """Say whether a file is a list of traces, and not a trace itself, by how it begins."""
+    with open_lines(path) as lines:
+        start = "".join("".join(islice(lines, 3)).split())
+    return start.startswith("{") or (path.suffix == ".json" and not start.startswith("[{"))
 
 
 def read_trace_list(path: Path) -> TraceList:
@@ -56,6 +71,8 @@ def read_trace_list(path: Path) -> TraceList:
         InputError: If it is not one, or its folder is not there.
     """
     found = read_checked(path, _Written, "the list of traces", ignore_unknown=True)
+    if not found.sha256:
+        raise InputError(f"{path}: trace set {found.name} must hold a trace, got none")
     folder = find_data("abr", "traces", found.set) if found.set else path.parent / found.folder
     return TraceList(found.name, folder, found.sha256, found.recordings)
 

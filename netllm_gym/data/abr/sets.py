@@ -1,20 +1,17 @@
 """Trace sets by name: generated ones, folders of the data folder, lists, any of them altered."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 from netllm_gym.data.abr import synthetic
 from netllm_gym.data.abr.altered import altered_set, read_altered_name
-from netllm_gym.data.abr.lists import TraceList, read_trace_list
-from netllm_gym.data.abr.traces import (
-    Trace,
-    TraceSet,
-    check_start_pointer,
-    read_cooked_trace,
-    read_trace_folder,
-)
+from netllm_gym.data.abr.folders import read_trace_file, read_trace_files, read_trace_folder
+from netllm_gym.data.abr.lists import TraceList, is_trace_list, read_trace_list
+from netllm_gym.data.abr.recordings import with_recordings
+from netllm_gym.data.abr.source import UNNAMED, Reading
+from netllm_gym.data.abr.traces import Trace, TraceSet, check_start_pointer
 from netllm_gym.data.datasets import check_sha256, clean_split, data_folder, find_data
 from netllm_gym.data.published import how_to_fetch
 from netllm_gym.errors import InputError
@@ -32,16 +29,24 @@ def trace_set_names() -> list[str]:
     return [*synthetic.set_names(), *found, *lists]
 
 
-def load_trace_set(name: "str | Path | TraceSet | Sequence[Trace]") -> TraceSet:
-    """Return a set by name (`synthetic`, `fcc-test`, `clean-train`), by folder, or from traces.
+def load_trace_set(
+    name: "str | Path | TraceSet | Sequence[Trace]", reading: Reading | None = None
+) -> TraceSet:
+    """Return a set by name (`synthetic`, `fcc-test`, `clean-train`), by path, or from traces.
 
-    The path of a JSON file is a list of traces, as `data split` writes it. The files of a folder
-    may be in any of the formats of `formats.py`. Behind a name or a path, `~COPIES+GENERATED`
-    puts altered copies and generated traces around the set (`altered.py`).
+    Args:
+        name: The name of a set, a folder of trace files, one trace file, or a list of traces, as
+            `data split` writes it. Files may be in any of the formats of `formats.py`. Behind a
+            name or a path, `~COPIES+GENERATED` puts altered copies and generated traces around
+            the set (`altered.py`).
+        reading: How the files of a path are read, where they do not say it themselves; left out,
+            as the folder's description says.
 
     Raises:
         InputError: If there is no such set or folder, or a file in it breaks a rule.
     """
+    if reading is not None and not (isinstance(name, str | Path) and Path(name).exists()):
+        raise InputError(f"format, units and columns must come with a file or folder, got {name}")
     if isinstance(name, TraceSet):
         return name
     if not isinstance(name, str | Path):
@@ -54,33 +59,41 @@ def load_trace_set(name: "str | Path | TraceSet | Sequence[Trace]") -> TraceSet:
         return altered_set(str(name), load_trace_set(named.base), named.alteration)
     if str(name) in synthetic.set_names():
         return _generated_set(str(name))
+    return with_recordings(_set_of_files(name, reading))
+
+
+def _set_of_files(name: str | Path, reading: Reading | None) -> TraceSet:
     if str(name) in clean_split():
         part = clean_split()[str(name)]
         folder = find_data("abr", "traces", part.folder)
-        return _listed_set(TraceList(str(name), folder, part.sha256, {}))
+        return _in_standard_units(_listed_set(TraceList(str(name), folder, part.sha256, {})))
     if isinstance(name, str) and "/" not in name and name in trace_set_names():
-        traces = read_trace_folder(find_data("abr", "traces", name), name)
-        return TraceSet(name, traces.traces, _published_pointers(traces))
-    if not Path(name).exists():
+        traces = read_trace_folder(find_data("abr", "traces", name), name, reading)
+        return _in_standard_units(replace(traces, start_pointers=_published_pointers(traces)))
+    path = Path(name)
+    if not path.exists():
         raise InputError(
             f"traces must be a folder or one of {', '.join(trace_set_names())}, "
             f"got {str(name)!r}{how_to_fetch(f'abr/traces/{name}')}"
         )
-    if Path(name).is_file():
-        return _listed_set(read_trace_list(Path(name)))
-    return read_trace_folder(Path(name))
+    if path.is_dir():
+        return read_trace_folder(path, reading=reading)
+    if is_trace_list(path):
+        return _listed_set(read_trace_list(path), reading)
+    return read_trace_file(path, reading)
 
 
-def _listed_set(traces: TraceList) -> TraceSet:
+def _in_standard_units(traces: TraceSet) -> TraceSet:
+    """Return a set of the data folder, which is in s and Mbit/s, without a remark on units."""
+    kept = [remark for remark in traces.remarks if not remark.startswith(UNNAMED)]
+    return replace(traces, remarks=tuple(kept))
+
+
+def _listed_set(traces: TraceList, reading: Reading | None = None) -> TraceSet:
     for file, sha256 in traces.sha256.items():
         check_sha256(traces.folder / file, sha256)
-    return TraceSet(
-        traces.name,
-        tuple(
-            read_cooked_trace(traces.folder / file, traces.recordings.get(file, ""))
-            for file in traces.sha256
-        ),
-    )
+    recordings = {file: traces.recordings.get(file, "") for file in traces.sha256}
+    return read_trace_files(traces.folder, traces.name, recordings, reading)
 
 
 def _generated_set(name: str) -> TraceSet:

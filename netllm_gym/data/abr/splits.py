@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from netllm_gym.data.abr.lists import TraceList, write_trace_list
-from netllm_gym.data.abr.recordings import group_recordings
+from netllm_gym.data.abr.recordings import find_recordings, name_recordings
 from netllm_gym.data.abr.traces import TraceSet, own_recording
 from netllm_gym.data.datasets import sha256_of
 from netllm_gym.errors import InputError
@@ -23,12 +23,17 @@ class Part(NamedTuple):
     num_recordings: int
 
 
+class Split(NamedTuple):
+    """The parts of a split, and how many traces it could not tell the recording of."""
+
+    parts: dict[str, Part]
+    num_unknown: int
+
+
 PART_NAMES = {2: ("train", "test"), 3: ("train", "valid", "test")}
 
 
-def split_by_recording(
-    traces: TraceSet, shares: Sequence[float], seed: int, out: Path
-) -> dict[str, Part]:
+def split_by_recording(traces: TraceSet, shares: Sequence[float], seed: int, out: Path) -> Split:
     """Split a set and write each part as a list, `OUT/train.json` and so on.
 
     Args:
@@ -39,7 +44,7 @@ def split_by_recording(
         out: New or empty folder.
 
     Returns:
-        The parts by name.
+        The parts by name. A trace that could not be compared counts as a recording of its own.
 
     Raises:
         InputError: If an argument breaks its rule. Nothing was written.
@@ -64,31 +69,33 @@ def split_by_recording(
         )
     if len(set(paths)) < len(paths):
         raise InputError(
-            f"traces to split must be one to a file, got several in a file of {paths[0].parent}"
+            f"traces to split must be one to a file, got several in a file of {paths[0].parent}; "
+            "netllm-gym data convert writes one file for each"
         )
-    groups = group_recordings(traces.traces)
+    recordings = find_recordings(traces.traces)
+    groups = recordings.groups
     if len(groups) < len(shares):
         raise InputError(
             f"{traces.name} must hold {len(shares)} or more recordings to be split by, "
             f"got {len(groups)}"
         )
-    recordings = {number: traces.traces[group[0]].recording for group in groups for number in group}
+    recording_names = name_recordings(traces.traces, recordings)
     names = PART_NAMES[len(shares)]
     parts = {}
     for name, numbers in zip(names, _draw_parts(groups, shares, seed), strict=True):
         files = {paths[number].name: number for number in sorted(numbers)}
         renamed = {
-            file: recordings[number]
+            file: recording_names[number]
             for file, number in files.items()
-            if recordings[number] != own_recording(traces.traces[number])
+            if recording_names[number] != own_recording(traces.traces[number])
         }
         sha256 = {file: sha256_of(paths[number]) for file, number in files.items()}
         listed = TraceList(f"{out.name}-{name}", paths[0].parent, sha256, renamed)
-        parts[name] = Part(listed, len({recordings[number] for number in numbers}))
+        parts[name] = Part(listed, len({recording_names[number] for number in numbers}))
     out.mkdir(parents=True, exist_ok=True)
     for name, part in parts.items():
         write_trace_list(out / f"{name}.json", part.traces)
-    return parts
+    return Split(parts, len(recordings.unknown))
 
 
 def _draw_parts(groups: list[list[int]], shares: Sequence[float], seed: int) -> list[list[int]]:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from netllm_gym.arrays import FloatArray, IntArray
-from netllm_gym.errors import InputError
+from netllm_gym.configs import check
 
 NUM_TRACES = 100  # of a generated set
 
@@ -32,11 +32,9 @@ class RawTrace(NamedTuple):
     capacity_mbps: FloatArray  # (rows,)
 
 
-def _check_range(name: str, low: float, high: float, floor: float) -> None:
-    if not floor <= low <= high < np.inf:
-        raise InputError(
-            f"{name} must be a range above {floor} with low <= high, got {low}, {high}"
-        )
+def _check_range(low: float, high: float, floor: float) -> None:
+    rule = f"be a range above {floor} with low <= high"
+    check(floor <= low <= high < np.inf, "min_mbps, max_mbps", rule, (low, high))
 
 
 @dataclass(frozen=True)
@@ -49,9 +47,9 @@ class UniformHold:
     duration_s: float = 320.0
 
     def __post_init__(self) -> None:
-        _check_range("min_mbps, max_mbps", self.min_mbps, self.max_mbps, 0.0)
-        if self.max_hold < 1 or self.max_mbps <= 0 or not self.duration_s > 0:
-            raise InputError(f"max_hold, max_mbps and duration_s must be above 0, got {self}")
+        _check_range(self.min_mbps, self.max_mbps, 0.0)
+        holds = self.max_hold >= 1 and self.max_mbps > 0 and self.duration_s > 0
+        check(holds, "max_hold, max_mbps and duration_s", "be above 0", self)
 
     def generate(self, rng: np.random.Generator) -> RawTrace:
         """Draw one trace."""
@@ -85,12 +83,10 @@ class MarkovLevels:
     duration_s: float = 320.0
 
     def __post_init__(self) -> None:
-        _check_range("min_mbps, max_mbps", self.min_mbps, self.max_mbps, 1e-3)
-        if self.num_levels < 2 or self.dwell_s < 1 or self.noise_fraction < 0:
-            raise InputError(
-                "num_levels must be above 1, dwell_s at least 1, noise_fraction at least 0, "
-                f"got {self}"
-            )
+        _check_range(self.min_mbps, self.max_mbps, 1e-3)
+        holds = self.num_levels >= 2 and self.dwell_s >= 1 and self.noise_fraction >= 0
+        rule = "be above 1, dwell_s at least 1, noise_fraction at least 0"
+        check(holds, "num_levels", rule, self)
 
     def generate(self, rng: np.random.Generator) -> RawTrace:
         """Draw one trace."""
@@ -131,11 +127,9 @@ class FCCLike:
     duration_s: float = 320.0
 
     def __post_init__(self) -> None:
-        _check_range("min_mbps, max_mbps", self.min_mbps, self.max_mbps, 1e-3)
-        if not (self.median_mbps > 0 and self.spread >= 0 and self.duration_s >= 5):
-            raise InputError(
-                f"median_mbps must be above 0, spread at least 0, duration_s at least 5, got {self}"
-            )
+        _check_range(self.min_mbps, self.max_mbps, 1e-3)
+        holds = self.median_mbps > 0 and self.spread >= 0 and self.duration_s >= 5
+        check(holds, "median_mbps", "be above 0, spread at least 0, duration_s at least 5", self)
 
     def generate(self, rng: np.random.Generator) -> RawTrace:
         """Draw one trace."""
@@ -179,10 +173,8 @@ def generate_set(name: str) -> list[RawTrace]:
 
 def generate_traces(family: TraceFamily, count: int, seed: int) -> list[RawTrace]:
     """Generate `count` traces of a family; trace n does not depend on `count`."""
-    if count < 1:
-        raise InputError(f"count must be at least 1, got {count}")
-    if seed < 0:
-        raise InputError(f"seed must be at least 0, got {seed}")
+    check(count >= 1, "count", "be at least 1", count)
+    check(seed >= 0, "seed", "be at least 0", seed)
     return [family.generate(np.random.default_rng([seed, number])) for number in range(count)]
 
 

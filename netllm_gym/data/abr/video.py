@@ -140,6 +140,8 @@ def read_video_folder(folder: Path) -> Video:
 def read_mpd(path: Path) -> Video:
     """Read a DASH manifest whose segment sizes are known. All its segments are played."""
     manifest = read_manifest(path)
+    if not isinstance(manifest.chunk_s, float):  # the simulator plays chunks of one length
+        raise InputError(f"{path} must have segments of one length, got several")
     with errors_begin_with(path):
         return Video(
             path.stem,

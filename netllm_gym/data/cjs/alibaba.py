@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from netllm_gym.data.cjs.workload import MOST_TASKS, JobTemplate, Workload
-from netllm_gym.data.packed import open_unpacked
+from netllm_gym.data.opening import open_lines
 from netllm_gym.errors import InputError
 
 MOST_JOBS = 10_000  # read unless told otherwise: the whole trace has four million
@@ -23,7 +23,6 @@ COLUMNS = (
     *("start_time", "end_time", "plan_cpu", "plan_mem"),
 )
 MOST_SECONDS = 10**9
-_LONGEST_LINE = 10_000  # bytes
 _CUT_OFF = 50  # characters of the longest names in the trace
 _NAME = re.compile(r"[A-Za-z](?P<number>\d{1,6})(?P<parents>(_\d{1,6})*)(_Stg\d+)*_?", re.ASCII)
 _NUMBER = re.compile(r"\d{1,12}(\.\d{1,12})?", re.ASCII)
@@ -71,17 +70,16 @@ def read_alibaba(path: Path, most_jobs: int = MOST_JOBS) -> Workload:
         raise InputError(f"{path} must hold a job that can be used, got {reasons or 'no job'}")
     remarks = []
     if unusable:
-        out_of = f"{unusable.total()} of {len(rows_of):,} jobs"
-        remarks.append(f"{out_of} of {path.name} left out: {reasons}")
+        remarks.append(f"{unusable.total():,} of {len(rows_of):,} jobs left out: {reasons}")
     if is_cut:
-        remarks.append(f"only the first {most_jobs:,} jobs of {path.name} are read")
+        remarks.append(f"only the first {most_jobs:,} jobs of the table are read")
     return Workload.of_jobs(path.name, templates, remarks=remarks)
 
 
 def _rows(path: Path) -> Iterator[tuple[str, _Row]]:
     """Yield the job and the task of each row."""
-    with open_unpacked(path) as file:
-        table = csv.reader(_lines(path, file))
+    with open_lines(path) as lines:
+        table = csv.reader(lines)
         while True:
             try:
                 cells = next(table)
@@ -112,19 +110,6 @@ def _rows(path: Path) -> Iterator[tuple[str, _Row]]:
                     _number(end, MOST_SECONDS, f"end_time in {where}"),
                 ),
             )
-
-
-def _lines(path: Path, file: IO[bytes]) -> Iterator[str]:
-    """Yield the lines of a file as text."""
-    number = 0
-    while line := file.readline(_LONGEST_LINE + 1):
-        number += 1
-        if len(line) > _LONGEST_LINE:
-            raise InputError(f"{path} line {number} must have at most {_LONGEST_LINE} bytes")
-        try:
-            yield line.decode()
-        except UnicodeDecodeError:
-            raise InputError(f"{path} line {number} must be UTF-8, got {line!r:.40}") from None
 
 
 def _number(cell: str, most: int, what: str) -> float | None:

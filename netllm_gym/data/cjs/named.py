@@ -9,13 +9,12 @@ from typing import Any
 from netllm_gym.data.cjs import alibaba, recordings, synthetic, tpch, wfcommons
 from netllm_gym.data.cjs.workload import Workload
 from netllm_gym.data.datasets import data_folder
-from netllm_gym.data.packed import open_unpacked
+from netllm_gym.data.opening import open_unpacked
 from netllm_gym.errors import InputError
-from netllm_gym.files import one_line
+from netllm_gym.files import MOST_JSON_BYTES, one_line
 
 NAMES = ("synthetic", "tpch")
 VALID = "-valid"
-MOST_JSON_BYTES = 2**30
 _JSON, _TABLE = (".json", ".json.gz"), (".csv", ".csv.gz")
 
 

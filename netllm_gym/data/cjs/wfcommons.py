@@ -113,7 +113,7 @@ def workflows_of(name: str, files: Sequence[tuple[Path, Any]]) -> Workload:
             jobs.append(_job(path, values))
     remarks = ["runtimes are those of the machines that ran the tasks, whose speeds are not used"]
     if short := sum(job.num_short for job in jobs):
-        remarks.append(f"tasks of {name} without a runtime, which count as 1 ms: {short:,}")
+        remarks.append(f"tasks without a runtime, which count as {LEAST_MS:g} ms: {short:,}")
     return Workload.of_jobs(name, [job.template for job in jobs], remarks=remarks)
 
 

@@ -197,6 +197,11 @@ class PlayerRows:
     batch: PlayerBatch
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was assumed or left out when the data were read, a sentence each."""
+        return self.trace_set.remarks
+
+    @property
     def trace_set(self) -> TraceSet:
         """The traces that episodes play over."""
         return self.batch.trace_set

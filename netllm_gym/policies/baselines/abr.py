@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from netllm_gym.arrays import Float32Array, FloatArray, IntArray
+from netllm_gym.configs import check
 from netllm_gym.envs.abr.env import ABREnv
 from netllm_gym.envs.abr.observation import BITRATE, BUFFER, REMAINING, TENS_S, THROUGHPUT
 from netllm_gym.envs.abr.vector_env import ABRVectorEnv
@@ -30,14 +31,12 @@ THROUGHPUT_SAMPLES = 5  # newest downloads that a throughput estimate rests on
 
 def buffers_s(observations: Observations) -> FloatArray:
     """Return (N,) buffers in s; rounding the product to float32 undoes the division by 10."""
-    buffer_s: FloatArray = (observations[:, BUFFER, -1] * np.float32(TENS_S)).astype(np.float64)
-    return buffer_s
+    return np.asarray(observations[:, BUFFER, -1] * np.float32(TENS_S), np.float64)
 
 
 def throughputs_mbs(observations: Observations) -> FloatArray:
     """Return (N, 5) measured throughputs in MB/s, newest last, 0 before the first chunk."""
-    samples: FloatArray = observations[:, THROUGHPUT, -THROUGHPUT_SAMPLES:].astype(np.float64)
-    return samples
+    return np.asarray(observations[:, THROUGHPUT, -THROUGHPUT_SAMPLES:], np.float64)
 
 
 def harmonic_means(samples: FloatArray) -> FloatArray:
@@ -52,8 +51,7 @@ def harmonic_means(samples: FloatArray) -> FloatArray:
     for column in inverses.T:
         total += column
     mean = total / np.maximum(measured.sum(axis=1), 1)
-    harmonic: FloatArray = np.divide(1.0, mean, out=np.zeros_like(mean), where=mean > 0.0)
-    return harmonic
+    return np.asarray(np.divide(1.0, mean, out=np.zeros_like(mean), where=mean > 0.0), np.float64)
 
 
 def last_rungs(observations: Observations, ladder_mbps: FloatArray) -> IntArray:
@@ -74,29 +72,15 @@ def chunks_done(observations: Observations, num_chunks: int) -> IntArray:
 
 
 def check_trained_for(env: Any, num_rungs: int, most_decisions: int | None = None) -> None:
-    """Refuse an environment that a policy was not trained for.
-
-    Args:
-        env: The environment.
-        num_rungs: Of the ladder in training.
-        most_decisions: Of an episode in training; None if their number does not matter.
-
-    Raises:
-        InputError: If it is not an environment of ABR, or has another ladder or longer episodes.
-    """
+    """Refuse an environment of another problem, ladder, or longer episodes than in training."""
     if not hasattr(env, "video"):
         raise InputError(f"env must be one of the problem abr, got {env}")
     rungs = len(env.video.ladder_mbps)
-    if rungs != num_rungs:
-        raise InputError(
-            f"env must have a ladder of {num_rungs} rungs, as in training, got {rungs}"
-        )
+    rule = f"have a ladder of {num_rungs} rungs, as in training"
+    check(rungs == num_rungs, "env", rule, rungs)
     decisions = env.video.num_chunks - 1
-    if most_decisions is not None and decisions > most_decisions:
-        raise InputError(
-            f"env must have at most {most_decisions} decisions an episode, as in training, "
-            f"got {decisions}"
-        )
+    rule = f"have at most {most_decisions} decisions an episode, as in training"
+    check(most_decisions is None or decisions <= most_decisions, "env", rule, decisions)
 
 
 class Lowest(Rule):
@@ -141,11 +125,6 @@ class BBA(Rule):
     It is the lowest rung below the reservoir, and the highest one if the buffer exceeds the
     reservoir by the cushion. Between them the index of the rung grows linearly with the buffer,
     whatever the bitrates are.
-
-    Args:
-        env: The environment.
-        reservoir_s: Buffer below which the lowest rung is chosen.
-        cushion_s: Length of the ramp from the lowest rung to the top.
     """
 
     name = "bba"
@@ -168,26 +147,22 @@ class BBA(Rule):
 class BOLA(Rule):
     """BOLA Basic: the rung with the highest (Vp (utility + gp) - buffer) / bitrate.
 
-    The utility of a rung is ln(bitrate / lowest bitrate). Vp = (buffer limit - chunk length) / (top
-    utility + gp) makes the score of the top rung 0 when the buffer is one chunk below its limit,
-    which each row has its own. Of rungs with equal scores the lowest is taken.
+    The utility of a rung is ln(bitrate / lowest bitrate), and gp is the value of a chunk without
+    stall. Vp = (buffer limit - chunk length) / (top utility + gp) makes the score of the top rung 0
+    when the buffer is one chunk below its limit, which each row has its own. Of rungs with equal
+    scores the lowest is taken.
 
     Difference from the paper: where every score is negative, the paper's player waits. Ours cannot,
     so it takes the rung with the highest score, which is a high one if the buffer limit is low.
-
-    Args:
-        env: The environment.
-        gp: Value of a chunk without stall, in addition to its utility.
     """
 
     name = "bola"
 
     def __init__(self, env: AnyABREnv, gp: float = 5.0) -> None:
-        if not 0.0 < gp < math.inf:
-            raise InputError(f"gp must be above 0, got {gp}")
+        check(0.0 < gp < math.inf, "gp", "be above 0", gp)
         cap_s = np.array([player.buffer_cap_s for player in env.players])  # (N,)
-        if not np.isfinite(cap_s).all():
-            raise InputError(f"buffer_cap_s must be finite for bola, got {cap_s.max()}")
+        highest = float(cap_s.max())
+        check(math.isfinite(highest), "buffer_cap_s", "be finite for bola", highest)
         ladder_mbps = env.video.ladder_mbps
         utility = np.log(ladder_mbps / ladder_mbps[0])
         vp_s = (cap_s - env.video.chunk_s) / (utility[-1] + gp)

@@ -18,7 +18,7 @@ Source: RobustMPC of Yin et al. (SIGCOMM 2015), as implemented by Pensieve (SIGC
 import numpy as np
 
 from netllm_gym.arrays import FloatArray, IntArray
-from netllm_gym.errors import InputError
+from netllm_gym.configs import check
 from netllm_gym.policies.baselines.abr import (
     AnyABREnv,
     Observations,
@@ -62,19 +62,12 @@ class ThroughputForecast:
 
 
 class RobustMPC(Rule):
-    """Tries every plan of the next five chunks; each episode begins without a forecast.
-
-    Args:
-        env: The environment.
-        horizon: Chunks that a plan looks ahead, fewer at the end of the video.
-    """
+    """Tries every plan of the next five chunks; each episode begins without a forecast."""
 
     name = "robust_mpc"
 
     def __init__(self, env: AnyABREnv, horizon: int = HORIZON) -> None:
-        if horizon < 1:
-            raise InputError(f"horizon must be at least 1, got {horizon}")
-        self._num_chunks = env.video.num_chunks
+        check(horizon >= 1, "horizon", "be at least 1", horizon)
         self._plans = _PlanSearch(
             env, horizon, step_limit=env.video.num_rungs, size_bytes=env.video.size_bytes
         )
@@ -97,32 +90,21 @@ class NetLLMMPC(Rule):
     are carried from one episode to the next, and include the last download of each episode.
 
     Because of the third, results depend on the order of the episodes. So this policy plays a single
-    row, and equals the published runs only if the traces are played in the order of their set.
-
-    Attributes:
-        needs_sequential: Episodes must be played one after the other.
-        needs_own_episodes: Each episode must be played from its beginning by this policy.
-
-    Args:
-        env: The environment, of one row; its video must list one chunk more than is played.
+    row, and equals the published runs only if the traces are played in the order of their set. Its
+    video must list one chunk more than is played.
     """
 
     name = "netllm_mpc"
-    needs_sequential = True
-    needs_own_episodes = True
+    needs_sequential = True  # episodes must be played one after the other
+    needs_own_episodes = True  # and each from its beginning by this policy
 
     def __init__(self, env: AnyABREnv) -> None:
-        if env.num_envs != 1:
-            raise InputError(
-                f"num_envs must be 1 for netllm_mpc, which carries its history "
-                f"from episode to episode, got {env.num_envs}"
-            )
+        rule = "be 1 for netllm_mpc, which carries its history from episode to episode"
+        check(env.num_envs == 1, "num_envs", rule, env.num_envs)
         video = env.video
-        if len(video.size_bytes) == video.num_chunks:
-            raise InputError(
-                f"video {video.name} must list the sizes of {video.num_chunks + 1} chunks for "
-                f"netllm_mpc, one more than it plays, got {len(video.size_bytes)}"
-            )
+        listed, wanted = len(video.size_bytes), video.num_chunks + 1
+        rule = f"list the sizes of {wanted} chunks for netllm_mpc, one more than it plays"
+        check(listed >= wanted, f"video {video.name}", rule, listed)
         self._plans = _PlanSearch(env, HORIZON, step_limit=1, size_bytes=video.size_bytes[1:])
         self._forecast = ThroughputForecast(1)
 
@@ -131,23 +113,15 @@ class NetLLMMPC(Rule):
         return self._plans.first_rungs(observations, self._forecast.update(observations))
 
     def end(self, rows: IntArray, observations: Observations) -> None:
-        """Add the last download of an episode: the reference asks for a rung even then.
-
-        Args:
-            rows: (K,) rows whose episodes ended; here row 0.
-            observations: (K, 6, W) what they saw last.
-        """
+        """Add the last download of an episode: the reference asks for a rung even then."""
         self._forecast.update(observations)
 
 
 class _PlanSearch:
     """The constants of the search, prepared once.
 
-    Args:
-        env: The environment.
-        horizon: Chunks that a plan looks ahead, fewer at the end of the video.
-        step_limit: Most rungs between two chunks of a plan.
-        size_bytes: (chunks, rungs) sizes that plans are made with.
+    A plan looks `horizon` chunks ahead, fewer at the end of the video, and moves at most
+    `step_limit` rungs between two of them, whose sizes are (chunks, rungs).
     """
 
     def __init__(self, env: AnyABREnv, horizon: int, step_limit: int, size_bytes: IntArray) -> None:

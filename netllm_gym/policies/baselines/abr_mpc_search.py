@@ -139,14 +139,7 @@ def _score_of(planner, download_s, depths, follow, last, left_s):  # type: ignor
 def _first_rung(planner, download_s, depths, rest, path, best, margin):  # type: ignore[no-untyped-def]
     """Return the first rung of the best plan.
 
-    Args:
-        planner: `Planner`.
-        download_s: (depths, rungs).
-        depths: Chunks to plan.
-        rest: (P, depths + 1, rungs) of `_fill_rest`.
-        path: (depths,) `_NODE`, of which the first is set.
-        best: Score of some plan, or a lower number.
-        margin: Of `_margin_of`.
+    Of the (depths,) nodes of the path the first is set; `best` is the score of some plan, or less.
     """
     result, found = 0, False
     top = len(planner.milli_quality) - 1

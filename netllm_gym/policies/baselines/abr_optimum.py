@@ -134,14 +134,7 @@ class _Episode(NamedTuple):
 def _most_to_go(
     size_bytes: FloatArray, quality: FloatArray, smoothness_penalty: float, price: FloatArray
 ) -> FloatArray:
-    """Return (chunks, R, P): most quality - smoothness - price * bytes of the chunks after n.
-
-    Args:
-        size_bytes: (chunks, R).
-        quality: (R,) of the QoE.
-        smoothness_penalty: Of the QoE.
-        price: (P,).
-    """
+    """Return (chunks, R, P): most quality - smoothness - price * bytes of the chunks after n."""
     earned = np.array(
         [
             [linear_qoe(each, 0.0, abs(each - last), 0.0, smoothness_penalty) for each in quality]
@@ -429,11 +422,7 @@ def _prices(
 ) -> FloatArray:
     """Return (P,) prices, dense where bytes are worth about that; any others would be valid.
 
-    Args:
-        size_bytes: (chunks, R).
-        quality: (R,) of the QoE.
-        rebuffer_penalty: Of the QoE.
-        mean_rate: Of the trace, in bytes/s.
+    The mean rate is that of the trace, in bytes/s.
     """
     dearest = rebuffer_penalty / mean_rate * (1.0 - 1e-9)  # above, stalling for ever would pay
     more_quality = quality[None, :] - quality[:, None]  # (R, R) of [j] over [i]
@@ -479,18 +468,12 @@ def offline_optimum(
 ) -> Optimum:
     """Return the best action sequence of one episode without noise, and a bound on every other.
 
-    Args:
-        trace: The link.
-        start_pointer: Row of the trace in which the episode begins.
-        video: Its chunk 0 is downloaded on the lowest rung, as every episode begins.
-        qoe: Weights of the reward.
-        player: Constants of player and link.
+    The episode begins in the row `start_pointer` of the trace, with chunk 0 on the lowest rung.
     """
     check_start_pointer(start_pointer, trace)
     env = ABREnv([trace], video, qoe, player)
 
     def score(actions: IntArray) -> float:
-        """Return the sum of rewards in the simulator itself."""
         env.reset(seed=0, options={"trace": 0, "start_pointer": start_pointer})
         return sum(float(env.step(action)[1]) for action in actions)
 
@@ -498,7 +481,7 @@ def offline_optimum(
     proving = _proving_episode(planning)
     actions = _run(planning, start_pointer, -np.inf, _BEAM).actions
     assert actions is not None, "without a floor some label reaches the end"
-    best = score(actions)
+    best = score(actions)  # in the simulator itself
     bound = np.inf
     for limit in _LIMITS:
         slack = _TOLERANCE * (1.0 + abs(best))
@@ -524,14 +507,13 @@ class OptimumPolicy(Rule):
         upper_bounds: (episodes,) what no policy can beat in the mean reward of each episode, in the
             order in which they began.
         exact: (N,) whether the plan of the episode that a row plays is known to reach it.
-        needs_own_episodes: Each episode must be played from its beginning.
 
     Raises:
         InputError: If a row has download noise: its future is random, so no plan is best.
     """
 
     name = "optimum"
-    needs_own_episodes = True
+    needs_own_episodes = True  # from their beginning
 
     def __init__(self, env: ABREnv | ABRVectorEnv) -> None:
         for row, noise in enumerate(env.noises):

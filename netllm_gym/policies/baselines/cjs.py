@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netllm_gym.arrays import BoolArray, FloatArray, IntArray
+from netllm_gym.configs import check
 from netllm_gym.data.cjs.workload import LEVELS
 from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.envs.cjs.vector_env import CJSVectorEnv
@@ -34,6 +35,12 @@ SPARE = 1.5  # 1.25 to 2 are within 0.1 %
 LEVEL_SLACK = 1.2  # 1.1 to 1.4 are within 0.6 %
 
 
+def check_is_cluster(env: Any) -> None:
+    """Refuse an environment of another problem."""
+    if not hasattr(env, "num_executors"):
+        raise InputError(f"env must be one of the problem cjs, got {env}")
+
+
 def places_of_jobs(view: ClusterView) -> IntArray:
     """Return (M,) the place of each stage's job among all jobs of the view."""
     return view.job_ptr[view.stage_row] + view.stage_job
@@ -44,13 +51,33 @@ def edge_ends(view: ClusterView) -> IntArray:
     return view.stage_ptr[view.edge_row][:, None] + view.edges
 
 
-def first_of_rows(places: IntArray, rows: IntArray, num_rows: int) -> IntArray:
-    """Return (N,) the first of `places` that lies in each row, -1 where none does.
+def jobs_of_source(view: ClusterView) -> BoolArray:
+    """Return (J,) the jobs whose executors are to be committed."""
+    place = np.arange(len(view.job_row)) - view.job_ptr[view.job_row]
+    return np.asarray(place == view.source_job[view.job_row])
 
-    Args:
-        places: (K,) in order of preference.
-        rows: Row of each place there is.
-        num_rows: N.
+
+def room_of_jobs(view: ClusterView) -> IntArray:
+    """Return (J,) executors that each job may be given now.
+
+    It is all that can be committed for the job that they belong to, and for others no more than
+    they lack to the whole cluster.
+    """
+    committable = view.committable[view.job_row]
+    others = np.maximum(view.num_executors[view.job_row] - view.supply, 0)
+    return np.where(jobs_of_source(view), committable, np.minimum(others, committable))
+
+
+def numbered(rows: IntArray, num_rows: int) -> tuple[IntArray, IntArray]:
+    """Return (K,) the number of each thing within its row, and (N,) counts; `rows` are rising."""
+    counts = np.bincount(rows, minlength=num_rows)
+    return np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows], counts
+
+
+def first_of_rows(places: IntArray, rows: IntArray, num_rows: int) -> IntArray:
+    """Return (N,) the first of (K,) places that lies in each row, -1 where none does.
+
+    `rows` has the row of each place there is.
     """
     first = np.full(num_rows, -1, np.int64)
     backwards = places[::-1]
@@ -75,9 +102,7 @@ class Offers:
         self.ready: BoolArray = view.schedulable.copy()
         self.ready[edge_ends(view)[:, 1]] = False
         self.offering = self.jobs_with(view.schedulable)
-        self.source = np.zeros(len(view.supply), np.bool_)
-        rows = np.flatnonzero(view.source_job >= 0)
-        self.source[view.job_ptr[rows] + view.source_job[rows]] = True
+        self.source = jobs_of_source(view)
 
     def jobs_with(self, stages: BoolArray) -> BoolArray:
         """Return (J,) which jobs have one of these stages."""
@@ -88,12 +113,8 @@ class Offers:
     def stage_of(self, jobs: IntArray, worth: FloatArray | None = None) -> IntArray:
         """Return (N,) the stage of each row's job to choose, as its place among the row's stages.
 
-        A stage that can begin at once is preferred; among those, the one that is worth most; among
-        equal ones, the first.
-
-        Args:
-            jobs: (N,) places of jobs; -1 for none, which gets the stage -1.
-            worth: (M,) of each stage; left out, all are worth the same.
+        A stage that can begin at once is preferred; among those, the one that is worth most, by
+        (M,) worth; among equal ones, the first. For the job -1, none, it is -1.
         """
         view, num_rows = self.view, len(self.view)
         stages = np.flatnonzero(view.schedulable & (self.job == jobs[view.stage_row]))
@@ -104,32 +125,16 @@ class Offers:
         stage = np.where(ready >= 0, ready, any_stage)
         return np.where(stage >= 0, stage - view.stage_ptr[:-1], -1)
 
-    def give(
-        self,
-        order: IntArray,
-        caps: Counts,
-        worth: FloatArray | None = None,
-    ) -> IntArray:
-        """Return (N, 2) actions: the first job in order that offers a stage gets executors.
+    def give(self, order: IntArray, caps: Counts, worth: FloatArray | None = None) -> IntArray:
+        """Return (N, 2) actions, see `give_room`: a job may be brought up to its cap, (J,).
 
-        The job that they belong to may have all of them; another job only as many as it lacks to
-        its cap.
-
-        Args:
-            order: (J,) places of jobs in order of preference; only the order within a row counts.
-            caps: (J,) executors that a job may be brought up to.
-            worth: (M,) of each stage, see `stage_of`.
+        The job that the executors belong to may have all of them.
         """
         room = caps - self.view.supply
         room[self.source] = self.view.num_executors[self.view.job_row[self.source]]
         return self.give_room(order, room, worth)
 
-    def give_room(
-        self,
-        order: IntArray,
-        room: Counts,
-        worth: FloatArray | None = None,
-    ) -> IntArray:
+    def give_room(self, order: IntArray, room: Counts, worth: FloatArray | None = None) -> IntArray:
         """Return (N, 2) actions: the first job in order that offers a stage and has room.
 
         Args:
@@ -208,18 +213,15 @@ class Fair(Rule):
 
 
 class WeightedFair(Rule):
-    """Fair, but a job's share of the cluster is proportional to a power of its total work.
+    """Fair, but a job's share of the cluster is proportional to a power, alpha, of its total work.
 
-    Args:
-        env: The environment.
-        alpha: The power: 0 is fair, above it large jobs get more, below it small ones.
+    A power of 0 is fair; above it large jobs get more, below it small ones.
     """
 
     name = "weighted_fair"
 
     def __init__(self, env: CJSVectorEnv, alpha: float = ALPHA) -> None:
-        if not -10.0 <= alpha <= 10.0:
-            raise InputError(f"alpha must be in -10..10, got {alpha}")
+        check(-10.0 <= alpha <= 10.0, "alpha", "be in -10..10", alpha)
         self._alpha = alpha
 
     def choose(self, view: ClusterView) -> IntArray:
@@ -231,19 +233,13 @@ class WeightedFair(Rule):
 
 
 class _Costed(Rule):
-    """A rule that compares the use of executors with what each of them costs.
-
-    Args:
-        env: The environment.
-        cost_s: Executor-seconds that an executor costs; None for the rule's own value.
-    """
+    """A rule that compares the use of executors with what each costs, in executor-seconds."""
 
     usual_cost_s = EXECUTOR_COST_S
 
     def __init__(self, env: CJSVectorEnv, cost_s: float | None = None) -> None:
         self._cost_s = self.usual_cost_s if cost_s is None else cost_s
-        if not 0.0 < self._cost_s < math.inf:
-            raise InputError(f"cost_s must be above 0 and finite, got {cost_s}")
+        check(0.0 < self._cost_s < math.inf, "cost_s", "be above 0 and finite", cost_s)
 
 
 class SRPT(_Costed):
@@ -349,11 +345,7 @@ def executors_worth(
 ) -> FloatArray:
     """Return (J,) the n at which work / n + n cost delayed / E is least; see `SRPT`.
 
-    Args:
-        view: The observation.
-        left_ms: (J,) work left.
-        num_delayed: (J,) jobs that an executor of this job delays.
-        cost_s: Executor-seconds that an executor costs.
+    `num_delayed` is (J,) the jobs that an executor of this job delays.
     """
     num_executors = view.num_executors[view.job_row]
     return np.asarray(np.sqrt(left_ms / 1000.0 * num_executors / (cost_s * num_delayed)))
@@ -392,9 +384,7 @@ def critical_path_ms(view: ClusterView) -> FloatArray:
 def longest_paths(lengths: NDArray[Length], edges: IntArray) -> NDArray[Length]:
     """Return (M,) the length of the longest path that begins with each stage.
 
-    Args:
-        lengths: (M,) of each stage.
-        edges: (L, 2) parent and child, those of one parent side by side.
+    `edges` are (L, 2) parents and children, those of one parent side by side.
     """
     paths = lengths.copy()
     parent, child = edges.T

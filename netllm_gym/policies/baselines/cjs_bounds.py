@@ -31,10 +31,10 @@ import numba
 import numpy as np
 
 from netllm_gym.arrays import FloatArray, IntArray
+from netllm_gym.configs import check
 from netllm_gym.data.cjs.workload import FIRST, FRESH, LEVELS, REST, Jobs, Workload
 from netllm_gym.envs.cjs.vector_env import CJSVectorEnv
 from netllm_gym.envs.plan import PlannedEpisode
-from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.cjs import longest_paths
 
 _jit = numba.njit(cache=True, error_model="numpy")
@@ -57,15 +57,9 @@ def lower_bound(
 ) -> LowerBound:
     """Bound the mean job completion time of an episode from below.
 
-    Args:
-        workload: What the jobs are drawn from.
-        jobs: Of the episode.
-        num_executors: E.
-        moving_delay_s: Until an executor has reached another job.
-        sure: Whether the bound holds for every draw of durations, not only in expectation.
+    A `sure` bound holds for every draw of durations, not only in expectation.
     """
-    if num_executors < 1:
-        raise InputError(f"num_executors must be at least 1, got {num_executors}")
+    check(num_executors >= 1, "num_executors", "be at least 1", num_executors)
     stage_work_ms, stage_time_ms = stage_bounds_ms(workload, num_executors, sure)
     begins = workload.stage_offset[:-1]
     work_ms = np.add.reduceat(stage_work_ms, begins)[jobs.template] / num_executors
@@ -165,12 +159,9 @@ def _edges(workload: Workload) -> IntArray:
 
 @_jit
 def _flow(release: Any, work: Any, shared: Any) -> Any:
-    """Return the sum of times in the system of the shared jobs under SRPT on one machine.
+    """Return the sum of times in the system under SRPT on one machine.
 
-    Args:
-        release: (J,) does not fall.
-        work: (J,) time that the machine needs for each.
-        shared: (J,) which jobs it is given.
+    It is given the shared ones of J jobs; their release does not fall, and work is its time.
     """
     heap = [(0.0, 0.0)]  # work left, release
     heap.pop()

@@ -10,16 +10,11 @@ from netllm_gym.randomness import EpisodeDraws
 class Rule:
     """A policy whose actions follow from the observations; see the protocol `Policy`.
 
-    Subclasses implement `choose`. Those that remember something override `reset`.
-
-    Args:
-        env: The vector or scalar environment that it acts in.
-
-    Attributes:
-        sees_native: It takes the native observations of its problem, which need not be padded.
+    It is made for a vector or scalar environment. Subclasses implement `choose`; those that
+    remember something override `reset`.
     """
 
-    sees_native = True
+    sees_native = True  # the observations of its problem, which need not be padded
 
     def __init__(self, env: Any) -> None:
         pass

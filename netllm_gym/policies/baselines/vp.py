@@ -14,11 +14,7 @@ from netllm_gym.arrays import Float32Array, FloatArray
 
 
 class ViewportRule:
-    """A formula that implements the protocol `Predictor`.
-
-    Args:
-        windows: The windows to predict, which say how many samples are needed.
-    """
+    """A formula that implements the protocol `Predictor`; windows say how many samples to give."""
 
     name: str
 

@@ -10,12 +10,14 @@ rows 0 to 3 and 5, sizes of the next chunk in row 4.
 """
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from netllm_gym.configs import check
 from netllm_gym.envs.abr.observation import (
     BITRATE,
     BUFFER,
@@ -26,7 +28,6 @@ from netllm_gym.envs.abr.observation import (
     SIZES,
     THROUGHPUT,
 )
-from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.abr import check_trained_for
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.parts import Batch, ChoiceHead, ProblemParts
@@ -62,11 +63,8 @@ class ABREncoders(nn.Module):
     def __init__(self, config: LLMConfig, layout: TokenLayout, width: int) -> None:
         super().__init__()
         rungs, shape = config.num_actions, config.observation_shape
-        if shape != (NUM_ROWS, max(HISTORY, rungs)):
-            raise InputError(
-                f"observation_shape must be ({NUM_ROWS}, {max(HISTORY, rungs)}) for {rungs} rungs, "
-                f"got {tuple(shape)}"
-            )
+        wanted = (NUM_ROWS, max(HISTORY, rungs))
+        check(shape == wanted, "observation_shape", f"be {wanted} for {rungs} rungs", shape)
         self.layout, self.rungs = layout, rungs
         self.features = nn.ModuleDict(
             {
@@ -83,11 +81,7 @@ class ABREncoders(nn.Module):
                 encoder.fit(torch.as_tensor(seen))
 
     def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return token name -> (B, T, 1, d).
-
-        Args:
-            inputs: observations (B, T, 6, W), returns (B, T), previous_actions (B, T).
-        """
+        """Return token name -> (B, T, 1, d) of observations, returns and previous_actions."""
         observations = inputs["observations"]
         raw = {
             "return": inputs["returns"].unsqueeze(-1),  # (B, T, 1)
@@ -103,17 +97,9 @@ class ABREncoders(nn.Module):
         }
         embedded = {name: self.features[name](raw[name]) for name in self.features}  # (B, T, d)
         return {
-            token.name: sum_of([embedded[name] for name in token.features]).unsqueeze(2)
+            token.name: reduce(torch.add, [embedded[name] for name in token.features]).unsqueeze(2)
             for token in self.layout.tokens
         }
-
-
-def sum_of(parts: list[Tensor]) -> Tensor:
-    """Return the sum of tensors of one shape."""
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
 
 
 class SeriesEncoder(nn.Module):
@@ -172,32 +158,22 @@ class ObservationEncoder(nn.Module):
         history = observations[..., [BITRATE, BUFFER, THROUGHPUT, DOWNLOAD, REMAINING], -HISTORY:]
         sizes = observations[..., SIZES, : self.rungs]
         tailed = observations[..., [THROUGHPUT, DOWNLOAD], -HISTORY:]
-        return torch.cat(
-            [
-                history.flatten(-2),
-                sizes,
-                (tailed + LEAST).log().flatten(-2),
-                (sizes + LEAST).log(),
-            ],
-            dim=-1,
-        )
+        logarithms = (tailed + LEAST).log().flatten(-2), (sizes + LEAST).log()
+        return torch.cat([history.flatten(-2), sizes, *logarithms], dim=-1)
 
 
 def _encoder(feature: str, rungs: int, feature_dim: int, width: int) -> nn.Module:
     """Return the module that embeds one feature into `width`."""
     if feature in ("return", "action"):
         return nn.Linear(1, width)
-    if feature in ("bitrate", "buffer", "remaining"):
-        return nn.Sequential(
-            nn.Linear(1, feature_dim), nn.LeakyReLU(), nn.Linear(feature_dim, width)
-        )
     if feature in ("throughput", "download"):
         return SeriesEncoder(HISTORY, 4, feature_dim, width)
     if feature == "sizes":
         return SeriesEncoder(rungs, rungs, feature_dim, width)
     if feature == "observation":
         return ObservationEncoder(rungs, feature_dim, width)
-    raise InputError(f"feature must be one that ABR has, got {feature!r}")
+    assert feature in ("bitrate", "buffer", "remaining")
+    return nn.Sequential(nn.Linear(1, feature_dim), nn.LeakyReLU(), nn.Linear(feature_dim, width))
 
 
 class ABRParts(ProblemParts):
@@ -205,10 +181,7 @@ class ABRParts(ProblemParts):
 
     layouts = LAYOUTS
     config_fields = ("throughput_weight",)
-
-    def encoders(self, config: LLMConfig, layout: TokenLayout, width: int) -> nn.Module:
-        """Make the encoders; see the base."""
-        return ABREncoders(config, layout, width)
+    encoders = ABREncoders
 
     def head(self, config: LLMConfig, layout: TokenLayout, width: int) -> nn.Module:
         """Make the head: logits of the rungs, and where it is asked for one number more.
@@ -249,11 +222,7 @@ def throughput_errors(forecast: Tensor, observations: Tensor, mask: Tensor) -> T
     """Return (K,) how far off, as a smooth L1 distance, the next download's throughput was.
 
     It is part of the next observation of the episode, so that of the last download is not known.
-
-    Args:
-        forecast: (B, T) logarithms, as `observations` are in MB/s, with the least added.
-        observations: (B, T, 6, W).
-        mask: (B, T) bool.
+    The (B, T) forecasts are logarithms, in MB/s, with `LEAST` added; observations are (B, T, 6, W).
     """
     known = mask[:, 1:]
     reached = (observations[:, 1:, THROUGHPUT, -1] + LEAST).log()
@@ -264,11 +233,8 @@ def expected_regret(logits: Tensor, values: Tensor) -> Tensor:
     """Return (B,) how much less than the best action a draw from the logits is worth.
 
     Linear in the probabilities, so that values which know the future are averaged over it, and
-    bounded, since no more can be learned from a stall of minutes than from one of seconds.
-
-    Args:
-        logits: (B, A).
-        values: (B, A) in QoE.
+    bounded, since no more can be learned from a stall of minutes than from one of seconds. Both
+    logits and values, in QoE, are (B, A).
     """
     regret = (values.max(-1, keepdim=True).values - values).clamp(max=MOST_REGRET)
     return (torch.softmax(logits, -1) * regret).sum(-1)

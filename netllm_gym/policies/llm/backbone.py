@@ -24,6 +24,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
+from netllm_gym.configs import check
 from netllm_gym.data.datasets import check_sha256
 from netllm_gym.errors import InputError, MissingDataError
 from netllm_gym.files import one_line, read_json
@@ -66,8 +67,7 @@ def load_backbone(
     Args:
         config: Which model, and what of it is trained.
         seed: Of random weights, those of LoRA included; torch's own generator is left as it is.
-        stored: The Hugging Face config in a checkpoint that holds the base weights too: the shape
-            is built from it and nothing is looked up.
+        stored: The Hugging Face config of a checkpoint with all weights: nothing is looked up.
 
     Raises:
         InputError: If the model cannot be found, or is no causal model of the known kind.
@@ -96,19 +96,18 @@ def load_backbone(
 
 def adapt(model: PreTrainedModel, config: BackboneConfig) -> nn.Module:
     """Mark what is trained: everything, nothing, or LoRA matrices that are added here."""
-    if config.adapt == "full":
-        model.requires_grad_(True)
-    else:
-        model.requires_grad_(False)
+    model.requires_grad_(config.adapt == "full")
     model.get_input_embeddings().requires_grad_(False)  # never read: tokens come as embeddings
     if config.adapt != "lora":
         return model
-    targets = config.lora_targets
+    targets: Any = config.lora_targets
+    if isinstance(targets, tuple):
+        targets = list(targets)
     lora = LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
-        target_modules=None if targets == "default" else _peft_targets(targets),
+        target_modules=None if targets == "default" else targets,
         fan_in_fan_out=model.config.model_type in _TRANSPOSED,
         bias="none",
         task_type="FEATURE_EXTRACTION",
@@ -119,7 +118,8 @@ def adapt(model: PreTrainedModel, config: BackboneConfig) -> nn.Module:
             return get_peft_model(model, lora)
     except ValueError as error:  # peft's words for targets that the model has not
         raise InputError(
-            f"lora_targets must name modules of {model.config.model_type}, got {targets!r}"
+            f"lora_targets must name modules of {model.config.model_type}, "
+            f"got {config.lora_targets!r}"
         ) from error
 
 
@@ -181,10 +181,8 @@ def _shape(config: BackboneConfig) -> PreTrainedConfig:
         hf_config.is_decoder = True  # makes an encoder causal
     total = _num_layers(hf_config, config.name)
     if config.layers is not None:
-        if config.layers > total:
-            raise InputError(
-                f"layers must be at most {total} for {config.name}, got {config.layers}"
-            )
+        rule = f"be at most {total} for {config.name}"
+        check(config.layers <= total, "layers", rule, config.layers)
         hf_config.num_hidden_layers = config.layers
         if getattr(hf_config, "layer_types", None):
             hf_config.layer_types = hf_config.layer_types[: config.layers]
@@ -197,12 +195,11 @@ def _shape(config: BackboneConfig) -> PreTrainedConfig:
 
 
 def _num_layers(hf_config: PreTrainedConfig, backbone: str) -> int:
-    total = getattr(hf_config, "num_hidden_layers", None)
-    if type(total) is not int or not 1 <= total <= MOST_LAYERS:
-        raise InputError(
-            f"num_hidden_layers of backbone {backbone} must be in 1..{MOST_LAYERS}, got {total!r}"
-        )
-    return total
+    total: Any = getattr(hf_config, "num_hidden_layers", None)
+    holds = type(total) is int and 1 <= total <= MOST_LAYERS
+    name = f"num_hidden_layers of backbone {backbone}"
+    check(holds, name, f"be in 1..{MOST_LAYERS}", total)
+    return int(total)
 
 
 def _config_of(values: Mapping[str, Any]) -> PreTrainedConfig:
@@ -243,9 +240,7 @@ def _pretrained(config: BackboneConfig, hf_config: PreTrainedConfig) -> PreTrain
     if config.name != "minilm":
         try:
             with _quiet():
-                load: Callable[..., tuple[PreTrainedModel, dict[str, Any]]] = (
-                    AutoModel.from_pretrained
-                )
+                load: Callable[..., Any] = AutoModel.from_pretrained
                 pretrained, told = load(
                     config.name,
                     config=hf_config,
@@ -268,7 +263,7 @@ def _pretrained(config: BackboneConfig, hf_config: PreTrainedConfig) -> PreTrain
                 f"backbone {config.name} must hold {lacking[0]} as its config.json says, "
                 "got none or one of another shape"
             )
-        return pretrained
+        return pretrained  # type: ignore[no-any-return]
     model = _from_config(hf_config, config.name)
     wanted = {name for name in model.state_dict() if not name.startswith("pooler.")}
     weights = load_file(minilm_folder() / "model.safetensors")
@@ -299,20 +294,13 @@ def _trim(model: PreTrainedModel, config: BackboneConfig) -> None:
                 nn.init.zeros_(module.weight)
 
 
-def _peft_targets(targets: str | tuple[str, ...]) -> str | list[str]:
-    return targets if isinstance(targets, str) else list(targets)
-
-
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers from listing the weights that an early exit leaves out.
-
-    And the hub from telling of every new try: what comes of them is said once.
-    """
+    """Silence lists of weights that an early exit leaves out, and the hub's new tries."""
     before, hub_before = logging.get_verbosity(), hub_logging.get_verbosity()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]

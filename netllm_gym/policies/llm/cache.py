@@ -52,13 +52,7 @@ class _RingLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
 
 class StepCache(Cache):
-    """A ring of columns for each row; what is appended must fill it without a rest.
-
-    Args:
-        num_layers: Blocks of the backbone.
-        num_rows: Rows that act together.
-        num_columns: Tokens in the ring.
-    """
+    """A ring of columns, one for each token, for each row; what is appended must fill it."""
 
     def __init__(self, num_layers: int, num_rows: int, num_columns: int) -> None:
         super().__init__(layers=[_RingLayer(self) for _ in range(num_layers)])
@@ -75,10 +69,7 @@ class StepCache(Cache):
             self.used, self.written = 0, slice(0, 0)
 
     def append(self, chunk: TokenTable) -> tuple[TokenTable, Tensor]:
-        """Make room for a chunk; the next forward writes its keys there.
-
-        Args:
-            chunk: (rows, Q) places of its tokens.
+        """Make room for a chunk of (rows, Q) tokens; the next forward writes its keys there.
 
         Returns:
             (rows, used) places of all cached tokens, and (Q,) the columns of the chunk.

@@ -15,7 +15,7 @@ import torch
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor
 
-from netllm_gym.configs import from_json, to_json
+from netllm_gym.configs import from_json
 from netllm_gym.errors import InputError, MissingDataError
 from netllm_gym.files import errors_begin_with, one_line, replace_folder
 from netllm_gym.policies.checkpoint import (
@@ -41,20 +41,17 @@ ADAPTER_FILE = "adapter/adapter_model.safetensors"
 def save_llm_policy(
     folder: Path | str, model: LLMModel, trained_on: Mapping[str, Any] | None = None
 ) -> None:
-    """Write a policy, replacing the folder as a whole.
-
-    Args:
-        folder: Where; its parent is made if need be.
-        model: Any state; nothing of it is changed.
-        trained_on: Where the training data came from (pool, traces, hashes), as JSON values.
-    """
+    """Write a policy, replacing the folder as a whole; see `write_policy`."""
     replace_folder(Path(folder), lambda new: write_policy(new, model, trained_on))
 
 
 def write_policy(
     folder: Path, model: LLMModel, trained_on: Mapping[str, Any] | None = None
 ) -> None:
-    """Write a policy's files into an existing folder."""
+    """Write a policy's files into an existing folder; nothing of the model is changed.
+
+    `trained_on` says where the training data came from (pool, traces, hashes), as JSON values.
+    """
     config = model.config
     write_tensors(folder / POLICY_FILE, model.outside())
     if config.backbone.adapt == "lora":
@@ -66,14 +63,10 @@ def write_policy(
         state = model.backbone.state_dict()
         base = {plain: state[name] for plain, name in _base_names(model).items()}
         write_tensors(folder / BACKBONE_FILE, base)
-    values = {
-        "schema": SCHEMA,
-        "config": to_json(config),
-        "backbone_config": model.backbone_config,
-    }
+    more: dict[str, Any] = {"backbone_config": model.backbone_config}
     if model.base_sha256 is not None:
-        values["base_sha256"] = model.base_sha256
-    write_config(folder, values, _files(config), trained_on)
+        more["base_sha256"] = model.base_sha256
+    write_config(folder, SCHEMA, config, _files(config), trained_on, **more)
 
 
 def keeps_base(config: LLMConfig) -> bool:
@@ -82,26 +75,9 @@ def keeps_base(config: LLMConfig) -> bool:
 
 
 def load_llm_policy(
-    folder: Path | str,
-    *,
-    sampled: bool | None = None,
-    name: str = "netllm",
-    device: str = "cpu",
+    folder: Path | str, *, sampled: bool | None = None, name: str = "", device: str = "cpu"
 ) -> TrainedPolicyFactory:
-    """Read a policy, ready to act.
-
-    Args:
-        folder: As `save_llm_policy` wrote it.
-        sampled: Draw actions instead of taking the greatest; None takes the greatest.
-        name: What tables call it.
-        device: Where it runs.
-
-    Returns:
-        A factory env -> policy, or windows -> predictor, with the attribute `trained_on`.
-
-    Raises:
-        InputError: If a file is missing, broken, or of another schema.
-    """
+    """Read a policy or predictor, ready to act; see `FOLDER_READERS` in `policies/loading.py`."""
     check_device(device)
     model, values = load_model(Path(folder))
     acting = for_acting(model).to(device)

@@ -26,8 +26,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from netllm_gym.arrays import IntArray
+from netllm_gym.configs import check
 from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.errors import InputError
+from netllm_gym.policies.baselines.cjs import check_is_cluster
 from netllm_gym.policies.cjs_graph import (
     NUM_JOB,
     NUM_ROW,
@@ -82,11 +84,9 @@ class CJSEncoders(nn.Module):
                 f"state and nothing before, got {steps}"
             )
         size = config.feature_dim // 2
-        if size < 1:
-            raise InputError(f"feature_dim must be at least 2 for cjs, got {config.feature_dim}")
-        self.normals = nn.ModuleDict(
-            {"stage": Normal(NUM_STAGE), "job": Normal(NUM_JOB), "row": Normal(NUM_ROW)}
-        )
+        check(size >= 1, "feature_dim", "be at least 2 for cjs", config.feature_dim)
+        sizes = {"stage": NUM_STAGE, "job": NUM_JOB, "row": NUM_ROW}
+        self.normals = nn.ModuleDict({name: Normal(count) for name, count in sizes.items()})
         self.enter = _two_layers(NUM_STAGE, size)
         self.message = _two_layers(size, size)
         self.update = _two_layers(size, size)
@@ -104,10 +104,9 @@ class CJSEncoders(nn.Module):
         """Learn the mean and spread of the features from training decisions."""
         every = max(1, len(seen) // SAMPLE_ROWS)
         graph = graph_of(seen.take(np.arange(0, len(seen), every)))
-        for name, features in (("stage", graph.stage), ("job", graph.job), ("row", graph.row)):
-            normal = self.normals[name]
+        for name, normal in self.normals.items():
             assert isinstance(normal, Normal)
-            normal.fit(features)
+            normal.fit(getattr(graph, name))
 
     def forward(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return name -> (N, 1, count, d), all tokens of decisions whose stage is known."""
@@ -119,9 +118,7 @@ class CJSEncoders(nn.Module):
 
     def encode(self, graph: ClusterGraph) -> Encoded:
         """Run the graphs."""
-        stage, job, row = (
-            self.normals[name](getattr(graph, name)) for name in ("stage", "job", "row")
-        )
+        stage, job, row = (each(getattr(graph, name)) for name, each in self.normals.items())
         state = self.enter(stage)  # (M, F)
         for level in graph.levels:
             told = self.message(state.index_select(0, level.children))
@@ -223,22 +220,11 @@ class CJSParts(ProblemParts):
     layouts = LAYOUTS
     batch_windows = 512
     window_steps = 1
-
-    def encoders(self, config: LLMConfig, layout: TokenLayout, width: int) -> nn.Module:
-        """Make the encoders; see the base."""
-        return CJSEncoders(config, layout, width)
-
-    def head(self, config: LLMConfig, layout: TokenLayout, width: int) -> nn.Module:
-        """Make the head; see the base."""
-        return CJSHead(config, layout, width)
+    encoders = CJSEncoders
+    head = CJSHead
 
     def split(self, batch: Batch, size: int) -> list[dict[str, Any]]:
-        """Cut an update's decisions into forward passes of alike numbers of choices.
-
-        Args:
-            batch: As `Windows` cut it out, windows of one step.
-            size: Decisions of a pass, at most.
-        """
+        """Cut an update's decisions into forward passes of alike numbers of choices."""
         view: ClusterView = batch["observations"]
         tokens = 2 + np.bincount(view.stage_row, view.schedulable, len(view))
         order = np.argsort(-tokens, kind="stable")
@@ -314,15 +300,9 @@ class CJSParts(ProblemParts):
         }
 
     def decide(self, model: TokenModel, inputs: Batch, cache: Any, pick: Pick) -> IntArray:
-        """Return (N, 2) actions.
+        """Return (N, 2) actions; see the base.
 
         They are a place among the row's stages, -1 for none, and a number of executors less one.
-
-        Args:
-            model: In eval mode.
-            inputs: As `tensors` makes them.
-            cache: None: nothing is kept from one decision to the next.
-            pick: (N, C) logits -> (N,) choices.
         """
         encoders, head, choices = model.encoders, model.head, inputs["choices"]
         assert isinstance(encoders, CJSEncoders)
@@ -358,13 +338,12 @@ class CJSParts(ProblemParts):
                 f"actions must name one of {view.num_stages[step]} stages or -1, "
                 f"got {stage[step]} at step {step}"
             )
-        if (executors < 0).any():
-            raise InputError(f"executors of actions must be at least 0, got {executors.min()}")
+        least = int(executors.min(initial=0))
+        check(least >= 0, "executors of actions", "be at least 0", least)
 
     def check_env(self, config: LLMConfig, env: Any) -> None:
-        """Raise `InputError` unless the policy can act in the environment."""
-        if not hasattr(env, "num_executors"):
-            raise InputError(f"env must be one of the problem {config.problem}, got {env}")
+        """Raise `InputError` unless it is a cluster."""
+        check_is_cluster(env)
 
 
 def _two_layers(size: int, width: int) -> nn.Sequential:

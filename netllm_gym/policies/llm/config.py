@@ -69,12 +69,9 @@ class BackboneConfig:
         check(self.lora_alpha > 0, "lora_alpha", "be above 0", self.lora_alpha)
         check(0 <= self.lora_dropout < 1, "lora_dropout", "lie in [0, 1)", self.lora_dropout)
         check(0 <= self.dropout < 1, "dropout", "lie in [0, 1)", self.dropout)
-        check(
-            isinstance(self.lora_targets, tuple) or self.lora_targets in ("default", "all-linear"),
-            "lora_targets",
-            "be default, all-linear or names of modules",
-            self.lora_targets,
-        )
+        targets = self.lora_targets
+        holds = isinstance(targets, tuple) or targets in ("default", "all-linear")
+        check(holds, "lora_targets", "be default, all-linear or names of modules", targets)
         rule = f"be one of {', '.join(POSITIONS)}"
         check(self.positions in POSITIONS, "positions", rule, self.positions)
         check(self.dtype in DTYPES, "dtype", f"be one of {', '.join(DTYPES)}", self.dtype)

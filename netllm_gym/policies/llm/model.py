@@ -17,12 +17,7 @@ from netllm_gym.policies.llm.parts import model_parts_of
 
 
 class LLMModel(nn.Module):
-    """Encoders -> token layout -> LayerNorm -> backbone -> head.
-
-    Args:
-        config: The whole policy.
-        stored: The Hugging Face config of a checkpoint that holds the base weights too.
-    """
+    """Encoders -> token layout -> LayerNorm -> backbone -> head; for `stored` see the backbone."""
 
     def __init__(self, config: LLMConfig, stored: Mapping[str, Any] | None = None) -> None:
         super().__init__()
@@ -69,7 +64,7 @@ class LLMModel(nn.Module):
         sizes = {name: each.shape[2] for name, each in embedded.items()}
         exists = {name: each for name, each in inputs.get("exists", {}).items() if name in sizes}
         steps_and_masks = (inputs["timesteps"], inputs["mask"], inputs["previous_mask"])
-        table = layout.table(*steps_and_masks, exists, sizes)
+        table = layout.table(*steps_and_masks, sizes, exists)
         tokens = layout.arrange(embedded)  # (B, N, d), N = T * tokens of a chunk
         steps = layout.steps_of(table.place).clamp(max=self.config.max_steps - 1)  # (B, N)
         tokens = self.norm(tokens + self.timestep(steps))  # (B, N, d)
@@ -95,15 +90,13 @@ class LLMModel(nn.Module):
         return torch.bfloat16 if self.config.backbone.dtype == "bfloat16" else torch.float32
 
     def new_cache(self, num_rows: int, num_columns: int | None = None) -> StepCache:
-        """Return an empty cache for rows that act together.
+        """Return an empty cache for rows that act together, with columns for so many tokens.
 
-        Args:
-            num_rows: How many.
-            num_columns: Tokens of a row; None has room for the steps in sight and one more: an
-                action's token comes a step late, and still sees the step that is about to leave.
+        None has room for the steps in sight and one more: an action's token comes a step late, and
+        still sees the step that is about to leave.
         """
         if num_columns is None:
-            num_columns = (self.config.band_steps + 1) * self.layout.tokens_per_step
+            num_columns = (self.config.band_steps + 1) * sum(self.layout.sizes.values())
         return StepCache(self.num_layers, num_rows, num_columns)
 
     def outside(self) -> dict[str, Tensor]:
@@ -113,7 +106,7 @@ class LLMModel(nn.Module):
 
 
 def added(allowed: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a mask of what is allowed as numbers to add to the scores: once, not in each block."""
+    """Return a mask as numbers to add to the scores: once, not in each block."""
     return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, -torch.inf)
 
 
@@ -122,10 +115,10 @@ OF_TEACHERS = ("actions", "targets", "values")  # of a batch; what a model must 
 
 def inputs_of(batch: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the model may see of a batch of episodes: actions only a step late."""
-    actions, mask = batch["actions"], batch["mask"]
     inputs = {name: value for name, value in batch.items() if name not in OF_TEACHERS}
-    inputs["previous_actions"] = one_late(actions)
-    inputs["previous_mask"] = one_late(mask)
+    for name, each in (("actions", batch["actions"]), ("mask", batch["mask"])):  # 0 at the first
+        late = torch.cat([torch.zeros_like(each[:, :1]), each[:, :-1]], dim=1)
+        inputs[f"previous_{name}"] = late
     return inputs
 
 
@@ -142,14 +135,9 @@ def on_device(values: Any, device: torch.device | str) -> Any:
 
 def devices() -> list[str]:
     """Return what torch can use here, in words."""
-    found = [f"cpu ({torch.get_num_threads()} threads)"]
-    found += [
-        f"cuda:{index} ({torch.cuda.get_device_name(index)})"
-        for index in range(torch.cuda.device_count())
+    cuda = range(torch.cuda.device_count())
+    return [
+        f"cpu ({torch.get_num_threads()} threads)",
+        *(f"cuda:{index} ({torch.cuda.get_device_name(index)})" for index in cuda),
+        *(["mps"] if torch.backends.mps.is_available() else []),
     ]
-    return found + (["mps"] if torch.backends.mps.is_available() else [])
-
-
-def one_late(values: Tensor) -> Tensor:
-    """Return (B, T) values of the step before, 0 at the first."""
-    return torch.cat([torch.zeros_like(values[:, :1]), values[:, :-1]], dim=1)

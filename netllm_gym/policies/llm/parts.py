@@ -28,28 +28,22 @@ Pick = Callable[[Tensor], IntArray]  # (N, choices) logits -> (N,) choices
 
 
 class TokenModel(Protocol):
-    """What parts may use of `LLMModel`.
-
-    Attributes:
-        config: The whole policy.
-        encoders: The module that the parts made.
-        head: The module that the parts made.
-    """
+    """What parts may use of `LLMModel`; encoders and head are the modules that the parts made."""
 
     config: LLMConfig
     encoders: Any
     head: Any
 
     def __call__(self, inputs: Batch, cache: Any = None) -> Any:
-        """Run encoders, backbone and head; see `LLMModel.forward`."""
+        """See `LLMModel.forward`."""
 
     def hidden(
         self, embedded: Mapping[str, Tensor], inputs: Batch, cache: Any = None
     ) -> dict[str, Tensor]:
-        """Run tokens through the backbone; see `LLMModel.hidden`."""
+        """See `LLMModel`."""
 
     def new_cache(self, num_rows: int, num_columns: int | None = None) -> Any:
-        """Return an empty cache for rows that act together; see `LLMModel.new_cache`."""
+        """See `LLMModel`."""
 
 
 class ModelParts(ABC):
@@ -67,15 +61,10 @@ class ModelParts(ABC):
 
     @abstractmethod
     def encoders(self, config: LLMConfig, layout: TokenLayout, width: int) -> nn.Module:
-        """Make the module that turns inputs into tokens.
+        """Make the module that turns the model's inputs into tokens, (B, T, count, width) by name.
 
-        It takes the inputs of the model and returns name -> (B, T, count, width). Its method `fit`
-        is given the training data before training begins and may learn the spread of its features.
-
-        Args:
-            config: The whole policy.
-            layout: The tokens of one step.
-            width: Size of a token, d.
+        Its method `fit` is given the training data before training begins and may learn the spread
+        of its features. The layout has the tokens of a step; the class itself may stand here.
         """
 
     @abstractmethod
@@ -109,11 +98,9 @@ class ProblemParts(ModelParts):
         return ChoiceHead(config.num_actions, layout, width)
 
     def split(self, batch: Batch, size: int) -> list[dict[str, Any]]:
-        """Cut the windows of an update into forward passes.
+        """Cut an update, (B, T, ...) as `Windows` has it, into passes of at most `size` windows.
 
-        Args:
-            batch: As `Windows` cuts it out, arrays (B, T, ...).
-            size: Most windows of a pass. Each pass is cut to its longest window.
+        Each pass is cut to its longest window.
         """
         passes = []
         for first in range(0, len(batch["mask"]), size):
@@ -131,10 +118,7 @@ class ProblemParts(ModelParts):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the summed loss over the valid steps, and metrics of single answers, (K,) each.
 
-        Args:
-            config: The whole policy.
-            output: Of the model.
-            batch: As `tensors` returns it.
+        The output is the model's, and the batch is as `tensors` returns it.
         """
         logits, targets, mask = output, batch["targets"], batch["mask"]
         right = (logits.detach().argmax(-1) == targets)[mask]
@@ -163,20 +147,15 @@ class ProblemParts(ModelParts):
     def check_episodes(self, config: LLMConfig, episodes: PaddedEpisodes) -> None:
         """Raise `InputError` unless the episodes can be learned from."""
         shape = np.shape(episodes.observations)[2:]
-        if shape != config.observation_shape:
-            raise InputError(
-                f"observations must have the shape {config.observation_shape}, got {shape}"
-            )
+        wanted = config.observation_shape
+        check(shape == wanted, "observations", f"have the shape {wanted}", shape)
         for name, each in (("actions", episodes.actions), ("expert_actions", episodes.targets)):
             chosen = each[episodes.mask]
-            if chosen.min() < 0 or chosen.max() >= config.num_actions:
-                raise InputError(
-                    f"{name} must be in 0..{config.num_actions - 1}, "
-                    f"got {chosen.min()}..{chosen.max()}"
-                )
-        longest = int(episodes.mask.sum(axis=1).max())
-        if longest > config.max_steps:
-            raise InputError(f"episodes must have at most {config.max_steps} steps, got {longest}")
+            low, high, last = chosen.min(), chosen.max(), config.num_actions - 1
+            if low < 0 or high > last:
+                raise InputError(f"{name} must be in 0..{last}, got {low}..{high}")
+        longest, most = int(episodes.mask.sum(axis=1).max()), config.max_steps
+        check(longest <= most, "episodes", f"have at most {most} steps", longest)
 
     def check_env(self, config: LLMConfig, env: Any) -> None:
         """Raise `InputError` unless the policy can act in the environment."""
@@ -198,21 +177,12 @@ class PredictionParts(ModelParts):
     def forecast(self, model: TokenModel, features: Tensor, content: Tensor | None) -> Tensor:
         """Return (B, F, 3) offsets from the last sample.
 
-        Args:
-            model: The predictor.
-            features: (B, H, ...) of the history.
-            content: (B, H, D) of the frames, for a model that sees them.
+        Features of the history are (B, H, ...), those of the frames, if it sees any, (B, H, D).
         """
 
 
 class ChoiceHead(nn.Linear):
-    """Numbers (B, T, K) at the token that a layout reads: logits of the choices, or more.
-
-    Args:
-        size: K.
-        layout: Says which token is read.
-        width: Of the tokens.
-    """
+    """Numbers (B, T, size) at the token that a layout reads: logits of the choices, or more."""
 
     def __init__(self, size: int, layout: TokenLayout, width: int) -> None:
         super().__init__(width, size)
@@ -226,24 +196,15 @@ class ChoiceHead(nn.Linear):
 
 
 def masked_cross_entropy(logits: Tensor, actions: Tensor, mask: Tensor) -> Tensor:
-    """Return the summed cross-entropy over the valid steps.
+    """Return the summed cross-entropy of (B, T, A) logits over the valid steps of (B, T) labels.
 
     It is a sum, so that several forward passes can be divided by the steps of all of them.
-
-    Args:
-        logits: (B, T, A).
-        actions: (B, T) int64 labels, anything where `mask` is false.
-        mask: (B, T) bool.
     """
     return F.cross_entropy(logits[mask], actions[mask], reduction="sum")
 
 
 def parts_of(problem: str) -> ProblemParts:
-    """Return the parts of a control problem.
-
-    Raises:
-        InputError: If there is no such problem, or its row names no parts.
-    """
+    """Return the parts of a control problem; raise `InputError` if its row names none."""
     parts: ProblemParts = find_control(problem).part("language_model", ProblemParts)
     return parts
 

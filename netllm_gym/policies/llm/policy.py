@@ -11,32 +11,21 @@ from peft import PeftModel
 from torch import Tensor
 
 from netllm_gym.arrays import FloatArray, IntArray
-from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.model import LLMModel, on_device
 from netllm_gym.policies.llm.parts import Pick, PredictionParts, model_parts_of, parts_of
-from netllm_gym.policies.policy import TrainedPolicyFactory, choose
+from netllm_gym.policies.policy import TrainedPolicy, TrainedPolicyFactory
 from netllm_gym.policies.returns import ReturnConditioner
 from netllm_gym.policies.viewport import PredictorFactory
-from netllm_gym.randomness import EpisodeDraws
 
 
-class LLMPolicy:
-    """The policy, which follows the protocol of `policies/policy.py`.
-
-    Args:
-        model: In eval mode, its adapter merged; see `for_acting`.
-        num_rows: Rows that act together.
-        sampled: Draw actions from the softmax, by episode seed and step; else take the greatest.
-        name: What tables call it.
-
-    Attributes:
-        needs_own_episodes: Whether it reads its own last action.
-    """
+class LLMPolicy(TrainedPolicy):
+    """The policy of a model that was made by `for_acting`."""
 
     def __init__(
         self, model: LLMModel, num_rows: int, *, sampled: bool = False, name: str = "netllm"
     ) -> None:
-        self.name, self.model, self.sampled = name, model, sampled
+        super().__init__(model, num_rows, sampled=sampled, name=name)
+        # Whether it reads its own last action.
         self.needs_own_episodes = any("action" in each.features for each in model.layout.tokens)
         self._device = next(model.parameters()).device
         self._parts = parts_of(model.config.problem)
@@ -45,13 +34,12 @@ class LLMPolicy:
         self._cache = None if model.layout.has_sets else model.new_cache(num_rows)
         self._steps = np.zeros(num_rows, np.int64)  # (N,) decisions made in this episode
         self._actions = np.zeros(num_rows, np.int64)  # (N, ...) of the step before
-        self._draws = EpisodeDraws(num_rows)
 
     def reset(self, rows: IntArray, seeds: IntArray) -> None:
         """Forget these rows: each begins a new episode with the next `act`."""
+        super().reset(rows, seeds)
         rows = np.asarray(rows, np.int64)
         self._steps[rows], self._actions[rows] = 0, 0
-        self._draws.reset(rows, seeds)
         self._returns.reset(rows)
         if self._cache is not None:
             self._cache.forget(torch.from_numpy(rows))
@@ -93,29 +81,13 @@ class LLMPolicy:
             return self._parts.decide(self.model, inputs, self._cache, pick)
 
     def _pick(self, logits: Tensor) -> IntArray:
-        """Choose in each row of (N, choices) logits: draw, or take the greatest."""
-        found: FloatArray = logits.double().cpu().numpy()
-        return choose(found, self._draws.draw() if self.sampled else None)
+        return self.pick(logits.double().cpu().numpy())
 
 
 class LLMPolicyFactory(TrainedPolicyFactory):
     """Builds policies that share a model."""
 
-    def __init__(
-        self,
-        model: LLMModel,
-        *,
-        sampled: bool | None = None,
-        name: str = "netllm",
-        trained_on: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(name, draws_by_default=False, sampled=sampled, trained_on=trained_on)
-        self.model = model
-
-    @property
-    def config(self) -> LLMConfig:
-        """The policy's config."""
-        return self.model.config
+    usual_name = "netllm"
 
     def __call__(self, env: Any) -> LLMPolicy:
         """Build the policy for an environment's rows; see the base."""
@@ -123,21 +95,15 @@ class LLMPolicyFactory(TrainedPolicyFactory):
         return LLMPolicy(self.model, env.num_envs, sampled=self.sampled, name=self.name)
 
 
-def factory_of(
-    model: LLMModel,
-    *,
-    sampled: bool | None = None,
-    name: str = "netllm",
-    trained_on: Mapping[str, Any] | None = None,
-) -> TrainedPolicyFactory:
-    """Return what builds policies, or predictors, that share a model made by `for_acting`."""
+def factory_of(model: LLMModel, **options: Any) -> TrainedPolicyFactory:
+    """Return what builds policies, or predictors, that share a model made by `for_acting`.
+
+    The options are those of `TrainedPolicyFactory`.
+    """
     parts = model_parts_of(model.config.problem)
     if isinstance(parts, PredictionParts):
-        forecast = partial(parts.forecast, model)
-        return PredictorFactory(
-            model, forecast, model.config, sampled=sampled, name=name, trained_on=trained_on
-        )
-    return LLMPolicyFactory(model, sampled=sampled, name=name, trained_on=trained_on)
+        return PredictorFactory(model, partial(parts.forecast, model), **options)
+    return LLMPolicyFactory(model, **options)
 
 
 def for_acting(model: LLMModel) -> LLMModel:

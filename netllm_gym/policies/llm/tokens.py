@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from netllm_gym.errors import InputError
+from netllm_gym.configs import check
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,13 @@ class TokenSpec:
     when: str = "before"
 
     def __post_init__(self) -> None:
-        if self.count < 0:
-            raise InputError(f"count must be at least 0, got {self.count}")
-        if self.when not in ("before", "after"):
-            raise InputError(f"when must be before or after, got {self.when!r}")
+        check(self.count >= 0, "count", "be at least 0", self.count)
+        check(self.when in ("before", "after"), "when", "be before or after", self.when)
+
+    @property
+    def places(self) -> int:
+        """Places that it takes within a step: a set takes one."""
+        return max(self.count, 1)
 
 
 class TokenTable(NamedTuple):
@@ -65,12 +68,11 @@ class TokenLayout:
 
     def __post_init__(self) -> None:
         names = [token.name for token in self.tokens]
-        if len(set(names)) != len(names):
-            raise InputError(f"tokens must have different names, got {names}")
-        if [t.when for t in self.tokens] != sorted((t.when for t in self.tokens), reverse=True):
-            raise InputError(f"tokens known before the decision must come first, got {names}")
-        if self.reads not in [t.name for t in self.tokens if t.when == "before"]:
-            raise InputError(f"reads must name a token before the decision, got {self.reads!r}")
+        check(len(set(names)) == len(names), "tokens", "have different names", names)
+        before = [token.name for token in self.tokens if token.when == "before"]
+        rule = "come first"
+        check(names[: len(before)] == before, "tokens known before the decision", rule, names)
+        check(self.reads in before, "reads", "name a token before the decision", self.reads)
 
     @property
     def has_sets(self) -> bool:
@@ -78,41 +80,21 @@ class TokenLayout:
         return any(not token.count for token in self.tokens)
 
     @property
-    def places_per_step(self) -> int:
-        """Places of one step: one for each token, one for a whole set."""
-        return sum(max(token.count, 1) for token in self.tokens)
-
-    @property
-    def tokens_per_step(self) -> int:
-        """Tokens of one step, which is also the length of a chunk; a layout of no sets has it."""
-        assert not self.has_sets, "a set is of any size"
-        return self.places_per_step
-
-    @property
-    def after_count(self) -> int:
-        """Places of one step that are known only after its decision."""
-        return sum(max(token.count, 1) for token in self.tokens if token.when == "after")
-
-    @property
     def sizes(self) -> dict[str, int]:
         """Name -> tokens of a whole chunk of a layout of no sets."""
         assert not self.has_sets, "a set is of any size"
         return {token.name: token.count for token in self.tokens}
 
-    def in_chunk(self, name: str, sizes: Mapping[str, int] | None = None) -> slice:
-        """Return the columns of a kind of token within a chunk.
+    @property
+    def places_per_step(self) -> int:
+        """Places of one step: one for each token, one for a whole set."""
+        return sum(token.places for token in self.tokens)
 
-        Args:
-            name: Of the token.
-            sizes: Name -> tokens in this chunk, where it holds a set or only some of the tokens.
-        """
-        sizes = self.sizes if sizes is None else sizes
-        start = 0
-        for token in self._in_order(sizes):
-            if token.name == name:
-                return slice(start, start + sizes[name])
-            start += sizes[token.name]
-        raise InputError(f"token must be in the layout, got {name!r}")
+    def in_chunk(self, name: str, sizes: Mapping[str, int]) -> slice:
+        """Return the columns of a kind of token within a chunk with tokens of these sizes."""
+        names = [token.name for token in self._in_order(sizes)]
+        start = sum(sizes[each] for each in names[: names.index(name)])
+        return slice(start, start + sizes[name])
 
     def arrange(self, embedded: Mapping[str, Tensor]) -> Tensor:
         """Lay the tokens out, chunk by chunk.
@@ -132,8 +114,8 @@ class TokenLayout:
         steps: Tensor,
         valid: Tensor,
         previous_valid: Tensor,
-        exists: Mapping[str, Tensor] | None = None,
-        sizes: Mapping[str, int] | None = None,
+        sizes: Mapping[str, int],
+        exists: Mapping[str, Tensor],
     ) -> TokenTable:
         """Return the place of each token of `arrange`.
 
@@ -141,25 +123,21 @@ class TokenLayout:
             steps: (B, T) step within the episode.
             valid: (B, T) bool, false in padding.
             previous_valid: (B, T) bool, whether the step before is part of the sequence too.
+            sizes: Name -> tokens in a chunk, which may hold only some of the kinds.
             exists: name -> (B, T, count) bool for tokens of which some are padding.
-            sizes: Name -> tokens in a chunk, where that holds a set or only some of the tokens.
         """
-        sizes = self.sizes if sizes is None else sizes
         # A chunk of step t: the last places of step t - 1, then the first ones of step t.
-        place_of, place = {}, -self.after_count
-        for token in self._in_order({token.name: 1 for token in self.tokens}):
-            place_of[token.name] = place
-            place += max(token.count, 1)
+        place = -sum(token.places for token in self.tokens if token.when == "after")
         offsets: list[int] = []
-        for token in self._in_order(sizes):
-            first = place_of[token.name]
-            count = sizes[token.name]
-            offsets += range(first, first + count) if token.count else [first] * count
+        for token in self._in_order({token.name: 1 for token in self.tokens}):
+            count = sizes.get(token.name, 0)
+            offsets += range(place, place + count) if token.count else [place] * count
+            place += token.places
         offset = torch.tensor(offsets, device=steps.device)
         places = (steps * self.places_per_step).unsqueeze(-1) + offset  # (B, T, chunk)
         valid_chunks = torch.where(offset < 0, previous_valid.unsqueeze(-1), True)
         valid_chunks = valid_chunks & valid.unsqueeze(-1)  # (B, T, chunk)
-        for name, mask in (exists or {}).items():
+        for name, mask in exists.items():
             valid_chunks[:, :, self.in_chunk(name, sizes)] &= mask
         return TokenTable(places.flatten(1), valid_chunks.flatten(1))
 
@@ -176,7 +154,7 @@ class TokenLayout:
         return torch.zeros_like(place)
 
     def mask(self, queries: TokenTable, keys: TokenTable, own: Tensor, band_steps: int) -> Tensor:
-        """Return the attention mask, by one rule for training and acting.
+        """Return the attention mask, (B, 1, Q, K) bool, or (1, 1, Q, K) where all rows are alike.
 
         A token attends to the valid tokens up to its place whose step is less than `band_steps`
         before its own; tokens of a set attend to each other. It always attends to itself, since a
@@ -187,9 +165,6 @@ class TokenLayout:
             keys: (B, K) tokens that are attended to.
             own: (Q,) int64, the column of each query among the keys.
             band_steps: Steps that are attended to, the token's own included.
-
-        Returns:
-            (B, 1, Q, K) bool, or (1, 1, Q, K) where all rows are alike.
         """
         queries, keys = _once_if_alike(queries, keys)
         size = self.places_per_step
@@ -201,12 +176,9 @@ class TokenLayout:
         columns = torch.arange(keys.place.shape[1], device=own.device)
         return (allowed | (own.unsqueeze(-1) == columns)).unsqueeze(1)
 
-    def gather(self, hidden: Tensor, name: str, sizes: Mapping[str, int] | None = None) -> Tensor:
+    def gather(self, hidden: Tensor, name: str, sizes: Mapping[str, int]) -> Tensor:
         """Return (B, T, count, d): the hidden states of one kind of token, of (B, N, d)."""
-        sizes = self.sizes if sizes is None else sizes
-        chunk = sum(sizes.values())
-        B, N, d = hidden.shape
-        chunks = hidden.reshape(B, N // chunk, chunk, d)
+        chunks = hidden.reshape(len(hidden), -1, sum(sizes.values()), hidden.shape[-1])
         return chunks[:, :, self.in_chunk(name, sizes)]
 
     def _in_order(self, names: Mapping[str, object]) -> list[TokenSpec]:

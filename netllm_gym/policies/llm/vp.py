@@ -62,11 +62,7 @@ class ViewportEncoders(nn.Module):
             self.normal.fit(shown.reshape(-1, shown.shape[-1]))
 
     def forward(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return token name -> (B, H, 1, d).
-
-        Args:
-            inputs: observations (B, H, 8), content (B, H, D) where the layout has it.
-        """
+        """Return token name -> (B, H, 1, d) of observations, (B, H, 8), and content, (B, H, D)."""
         tokens = {"viewport": self.viewport(inputs["observations"]).unsqueeze(2)}
         if self.content is not None and self.normal is not None:
             tokens["content"] = self.content(self.normal(inputs["content"])).unsqueeze(2)
@@ -93,14 +89,8 @@ class VPParts(PredictionParts):
     layouts = LAYOUTS
     config_fields = ("future", "euler_order", "content_size")
     batch_windows = 256
-
-    def encoders(self, config: LLMConfig, layout: TokenLayout, width: int) -> nn.Module:
-        """Make the encoders; see the base."""
-        return ViewportEncoders(config, layout, width)
-
-    def head(self, config: LLMConfig, layout: TokenLayout, width: int) -> nn.Module:
-        """Make the head; see the base."""
-        return FutureHead(config, layout, width)
+    encoders = ViewportEncoders
+    head = FutureHead
 
     def sized(self, config: LLMConfig, windows: ViewportWindows) -> LLMConfig:
         """Return the config for windows: their sizes, and a token for frames if there are any."""
@@ -118,13 +108,7 @@ class VPParts(PredictionParts):
         )
 
     def forecast(self, model: TokenModel, features: Tensor, content: Tensor | None) -> Tensor:
-        """Return (B, F, 3) offsets; see the base.
-
-        Args:
-            model: Of the problem vp.
-            features: (B, H, 8) of the history.
-            content: (B, H, D) of the frames, for a model that sees them.
-        """
+        """Return (B, F, 3) offsets; see the base."""
         batch, steps = features.shape[:2]
         places = torch.arange(steps, device=features.device)
         whole = torch.ones(batch, steps, dtype=torch.bool, device=features.device)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from netllm_gym.arrays import Float32Array, FloatArray, IntArray
+from netllm_gym.configs import check
 from netllm_gym.data.datasets import find_data
 from netllm_gym.data.npz import read_weights
 from netllm_gym.envs.abr.observation import (
@@ -32,6 +33,7 @@ from netllm_gym.envs.abr.observation import (
 )
 from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.abr import AnyABREnv, Observations, last_rungs
+from netllm_gym.policies.policy import decoding_of
 from netllm_gym.randomness import EpisodeDraws
 
 ACTOR_FILES = {  # published network -> file below abr/weights
@@ -41,7 +43,6 @@ ACTOR_FILES = {  # published network -> file below abr/weights
     "udr_3_reference": "actor_udr_3.npz",
     "udr_real_reference": "actor_udr_real.npz",
 }
-DECODINGS = ("greedy", "sampled")
 RUNGS = 6  # of the ladder that the networks were trained on
 MOVES = 3  # one rung down, the same, one up
 _BRANCHES = (  # layer, row of the observation, newest columns that it reads; in order of the merge
@@ -56,11 +57,7 @@ _DEAD_KERNEL_AXES = (4, 1)  # of the convolutions' (4, 1, 6, width) weights
 
 
 class PensieveActor(nn.Module):
-    """One dense branch per row of the observation, merged by a hidden layer.
-
-    Args:
-        width: Units of each branch and of the hidden layer.
-    """
+    """One dense branch per row of the observation, merged by a hidden layer; all of one width."""
 
     def __init__(self, width: int = 128) -> None:
         super().__init__()
@@ -88,8 +85,8 @@ def read_actor(path: Path) -> PensieveActor:
         InputError: If the file is not such an archive; it is never unpickled.
     """
     actor = PensieveActor()
-    layers: dict[str, nn.Module] = {**actor.branches, "fc_hidden": actor.fc_hidden}
-    layers["fc_out"] = actor.fc_out
+    layers: dict[str, nn.Module] = {**actor.branches}
+    layers |= {"fc_hidden": actor.fc_hidden, "fc_out": actor.fc_out}
     shapes: dict[str, tuple[int, ...]] = {}
     for layer, module in layers.items():
         assert isinstance(module, nn.Linear)
@@ -126,27 +123,24 @@ class ReferenceActorPolicy:
     Args:
         env: Environment whose video must have the six rungs that the actors were trained on.
         actor: Key of `ACTOR_FILES`.
-        decoding: `greedy` takes the likeliest move; `sampled` draws by the episode's seed.
+        sampled: Whether moves are drawn by the episode's seed; else the likeliest is taken.
 
     Raises:
         MissingDataError: If the weights are not on this machine.
     """
 
     def __init__(
-        self, env: AnyABREnv, actor: str = "genet_reference", decoding: str = "greedy"
+        self, env: AnyABREnv, actor: str = "genet_reference", sampled: bool = False
     ) -> None:
-        if actor not in ACTOR_FILES:
-            raise InputError(f"actor must be one of {', '.join(ACTOR_FILES)}, got {actor!r}")
-        if decoding not in DECODINGS:
-            raise InputError(f"decoding must be {' or '.join(DECODINGS)}, got {decoding!r}")
+        check(actor in ACTOR_FILES, "actor", f"be one of {', '.join(ACTOR_FILES)}", actor)
         if env.video.num_rungs != RUNGS:
             raise InputError(
                 f"video must have the {RUNGS} rungs that {actor} was trained on, "
                 f"got {env.video.num_rungs}"
             )
-        self.name = actor if decoding == "greedy" else f"{actor}:{decoding}"
+        self.name = f"{actor}:sampled" if sampled else actor
         self.actor = read_actor(find_data("abr", "weights", ACTOR_FILES[actor]))
-        self._sampled = decoding == "sampled"
+        self._sampled = sampled
         self._ladder_mbps = env.video.ladder_mbps
         self._draws = EpisodeDraws(env.num_envs)
 
@@ -174,5 +168,5 @@ class ReferenceActorPolicy:
 
 def reference_actor(name: str) -> Callable[[AnyABREnv], ReferenceActorPolicy]:
     """Return the factory of `genet_reference`, `udr_1_reference:sampled` and so on."""
-    actor, _, decoding = name.partition(":")
-    return partial(ReferenceActorPolicy, actor=actor, decoding=decoding or "greedy")
+    actor, sampled = decoding_of(name)
+    return partial(ReferenceActorPolicy, actor=actor, sampled=bool(sampled))

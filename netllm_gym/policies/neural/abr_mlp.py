@@ -19,7 +19,7 @@ from netllm_gym.configs import MAX_SEED, check
 from netllm_gym.envs.abr.observation import BITRATE, DOWNLOAD, HISTORY, NUM_ROWS, SIZES, THROUGHPUT
 from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.abr import Observations, check_trained_for
-from netllm_gym.policies.neural.networks import ActionEvaluation, Network
+from netllm_gym.policies.neural.networks import ActionEvaluation, Network, dense
 from netllm_gym.policies.policy import choose
 
 _LOGARITHMIC = (THROUGHPUT, DOWNLOAD, SIZES)  # rows whose values span orders of magnitude
@@ -138,9 +138,6 @@ class LinkMemory:
     from the last few chunks to all of them; the minimum and maximum; and the mean change from chunk
     to chunk. It also has the number of chunks. An observation alone shows only six chunks, in which
     a link that has been steady for minutes looks like one that is steady for the moment.
-
-    Args:
-        num_rows: Rows that act together.
     """
 
     def __init__(self, num_rows: int) -> None:
@@ -208,14 +205,8 @@ def _logarithm(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _tower(inputs: int, config: ABRNetworkConfig, outputs: int, gain: float) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for _ in range(config.depth):
-        layers += [nn.Linear(inputs, config.width), nn.Tanh()]
-        inputs = config.width
-    layers.append(nn.Linear(inputs, outputs))
-    for layer in layers[::2]:
+    tower = dense(inputs, [config.width] * config.depth, outputs, nn.Tanh)
+    for layer in list(tower)[::2]:
         assert isinstance(layer, nn.Linear)
-        last = layer is layers[-1]
-        nn.init.orthogonal_(layer.weight, gain if last else float(np.sqrt(2.0)))
-        nn.init.zeros_(layer.bias)
-    return nn.Sequential(*layers)
+        nn.init.orthogonal_(layer.weight, gain if layer is tower[-1] else float(np.sqrt(2.0)))
+    return tower

@@ -6,12 +6,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, get_type_hints
+from typing import Any, ClassVar, get_type_hints
 
 import torch
 from torch import nn
 
-from netllm_gym.configs import from_json, to_json
+from netllm_gym.configs import from_json
 from netllm_gym.errors import InputError
 from netllm_gym.files import errors_begin_with
 from netllm_gym.policies.checkpoint import (
@@ -30,17 +30,6 @@ SCHEMA = "netllm-gym network 1"
 WEIGHTS_FILE = "weights.safetensors"
 
 
-class NetworkConfig(Protocol):
-    """A frozen configuration that travels as JSON.
-
-    Attributes:
-        problem: Short name of the problem that the network was made for.
-    """
-
-    @property
-    def problem(self) -> str: ...  # noqa: D102
-
-
 class KeptNetwork(nn.Module):
     """A network that can be written to a folder and read from it.
 
@@ -48,46 +37,30 @@ class KeptNetwork(nn.Module):
 
     Attributes:
         kind: Name of the class in `config.json`; the problem's `networks` say what it means.
-        config: Everything that, with the weights, rebuilds the network.
+        config: A frozen dataclass with the field `problem`, the short name of its problem. With
+            the weights, it rebuilds the network.
     """
 
     kind: ClassVar[str]
-    config: NetworkConfig
+    config: Any
 
     def factory(
         self, *, sampled: bool | None, name: str, trained_on: Mapping[str, Any]
     ) -> TrainedPolicyFactory:
-        """Return a factory of policies, or predictors, that share the network.
-
-        Args:
-            sampled: Whether actions are drawn; None takes the network's default.
-            name: Name of the policies in tables.
-            trained_on: Where the training data came from.
-        """
+        """Return what builds policies, or predictors, of it; see `TrainedPolicyFactory`."""
         raise NotImplementedError
 
 
 def write_network(
     folder: Path, network: KeptNetwork, trained_on: Mapping[str, Any] | None = None
 ) -> None:
-    """Write a network's files into an existing folder.
-
-    Args:
-        folder: The folder.
-        network: The network, which is not changed.
-        trained_on: Where the training data came from (data sets, recordings), as JSON values.
-    """
+    """Write a network's files into an existing folder; see `write_config`."""
     write_tensors(folder / WEIGHTS_FILE, network.state_dict())
-    values = {"schema": SCHEMA, "network": network.kind, "config": to_json(network.config)}
-    write_config(folder, values, [WEIGHTS_FILE], trained_on)
+    write_config(folder, SCHEMA, network.config, [WEIGHTS_FILE], trained_on, network=network.kind)
 
 
 def load_network(folder: Path) -> tuple[KeptNetwork, dict[str, Any]]:
-    """Read a network and the values of its `config.json`.
-
-    Raises:
-        InputError: If a file is missing, broken, altered or of another schema.
-    """
+    """Read a network and the values of its `config.json`; refuse broken files."""
     values = read_config(folder, SCHEMA)
     path = folder / "config.json"
     known = {kind: target for each in problems().values() for kind, target in each.networks.items()}
@@ -110,21 +83,11 @@ def load_network(folder: Path) -> tuple[KeptNetwork, dict[str, Any]]:
 
 
 def load_network_policy(
-    folder: Path | str, *, sampled: bool | None = None, name: str = "ppo", device: str = "cpu"
+    folder: Path | str, *, sampled: bool | None = None, name: str = "", device: str = "cpu"
 ) -> TrainedPolicyFactory:
-    """Read a policy that is ready to act.
+    """Read a policy or predictor, ready to act; see `FOLDER_READERS` in `policies/loading.py`.
 
-    Args:
-        folder: Folder that `write_network` filled.
-        sampled: Whether actions are drawn; None takes the network's default.
-        name: Name of the policy in tables.
-        device: Device that must exist. The network runs on the CPU, which is as fast for its size.
-
-    Returns:
-        A factory of policies or predictors with the attribute `trained_on`.
-
-    Raises:
-        InputError: If a file is missing, broken, altered or of another schema.
+    The device must exist, but the network runs on the CPU, which is as fast for its size.
     """
     check_device(device)
     network, values = load_network(Path(folder))

@@ -8,7 +8,6 @@ The published weights are not shipped; they are read from the data folder, `cjs/
 Source: Decima (Mao et al., SIGCOMM 2019) as spark-sched-sim trained it and NetLLM evaluates it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,16 +24,24 @@ from netllm_gym.data.datasets import find_data
 from netllm_gym.data.npz import read_weights
 from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.errors import InputError
-from netllm_gym.policies.baselines.cjs import edge_ends, longest_paths, places_of_jobs
+from netllm_gym.policies.baselines.cjs import (
+    edge_ends,
+    jobs_of_source,
+    numbered,
+    places_of_jobs,
+    room_of_jobs,
+)
+from netllm_gym.policies.cjs_graph import Level, heights_of, levels_of
 from netllm_gym.policies.neural.networks import (
     ActionEvaluation,
     Imitation,
     Network,
     NetworkPolicyFactory,
+    dense,
 )
+from netllm_gym.policies.policy import decoding_of
 
 WEIGHTS_FILE = "decima_tpch_weights.npz"
-DECODINGS = ("sampled", "greedy")
 STAGE_FEATURES = 5
 JOB_FEATURES = 3  # the first of them, the same for all stages of a job
 WIDTH = 16  # of an embedding
@@ -54,14 +61,6 @@ _PUBLISHED_NAMES = {  # ours -> of the published archive
 }
 
 
-class Generation(NamedTuple):
-    """Stages whose children all stand in generations before."""
-
-    stages: Tensor  # (S,) places
-    child: Tensor  # (E,) place of the child of each edge that leaves these stages
-    parent: Tensor  # (E,) its parent, counted within `stages`
-
-
 class ClusterGraph(NamedTuple):
     """N rows with M stages, J jobs and K stages to choose from, as the network reads them.
 
@@ -76,7 +75,7 @@ class ClusterGraph(NamedTuple):
     cap: Tensor  # (J,) executors that the job may be given
     num_executors: Tensor  # (N,)
     leaves: Tensor  # places of stages without a child, in rows that have an edge
-    generations: tuple[Generation, ...]  # all other stages of these rows, children first
+    generations: list[Level]  # all other stages of these rows, children first; of tensors
     offered: Tensor  # (K,) places
     offered_row: Tensor  # (K,)
     offered_column: Tensor  # (K,) number among those of its row
@@ -86,26 +85,22 @@ class ClusterGraph(NamedTuple):
 def cluster_graph(view: ClusterView) -> ClusterGraph:
     """Return what the network reads of a view in which every row offers a stage."""
     stage_job, num_executors = places_of_jobs(view), view.num_executors[view.job_row]
-    source = (
-        view.source_job[view.job_row] == np.arange(len(view.job_row)) - (view.job_ptr[view.job_row])
-    )
-    committable = view.committable[view.job_row]
-    cap = np.minimum(np.maximum(num_executors - view.supply, 0), committable)
-    cap = np.where(source, committable, cap)
+    cap = room_of_jobs(view)
     job_features = np.empty((len(cap), JOB_FEATURES), np.float32)
     job_features[:, 0] = cap / num_executors
-    job_features[:, 1] = np.where(source, 1.0, -1.0)
+    job_features[:, 1] = np.where(jobs_of_source(view), 1.0, -1.0)
     job_features[:, 2] = view.supply / num_executors
     features = np.empty((len(stage_job), STAGE_FEATURES), np.float32)
     features[:, :JOB_FEATURES] = job_features[stage_job]
     features[:, 3] = view.remaining / TASKS_SCALE
     features[:, 4] = view.remaining.astype(np.float32) * view.duration_ms / WORK_SCALE_MS
-    leaves, generations = _generations(view)
+    edges = edge_ends(view)
+    lowest, *generations = levels_of(edges, heights_of(len(stage_job), edges))
+    leaves = lowest.parents[view.num_edges[view.stage_row[lowest.parents]] > 0]
     offered = np.flatnonzero(view.schedulable)
     offered_row = view.stage_row[offered]
-    num_offered = np.bincount(offered_row, minlength=len(view))
+    offered_column, num_offered = numbered(offered_row, len(view))
     assert num_offered.all(), "every row must offer a stage"
-    first_offered = np.cumsum(num_offered) - num_offered
     return ClusterGraph(
         features=torch.from_numpy(features),
         stage_job=torch.from_numpy(stage_job),
@@ -114,40 +109,13 @@ def cluster_graph(view: ClusterView) -> ClusterGraph:
         job_row=torch.from_numpy(view.job_row),
         cap=torch.from_numpy(cap.astype(np.int64)),
         num_executors=torch.from_numpy(view.num_executors.astype(np.float32)),
-        leaves=leaves,
-        generations=generations,
+        leaves=torch.from_numpy(leaves),
+        generations=[Level(*map(torch.from_numpy, each)) for each in generations],
         offered=torch.from_numpy(offered),
         offered_row=torch.from_numpy(offered_row),
-        offered_column=torch.from_numpy(np.arange(len(offered)) - first_offered[offered_row]),
+        offered_column=torch.from_numpy(offered_column),
         num_offered=torch.from_numpy(num_offered),
     )
-
-
-def _generations(view: ClusterView) -> tuple[Tensor, tuple[Generation, ...]]:
-    """Return the leaves, and all other stages by their distance from the leaves below."""
-    edges = edge_ends(view)
-    height = longest_paths(np.ones(len(view.remaining), np.int64), edges) - 1
-    order = np.argsort(height, kind="stable")
-    order = order[(view.num_edges > 0)[view.stage_row[order]]]
-    begins = np.searchsorted(height[order], np.arange(height.max(initial=0) + 2))
-    number = np.empty(len(height), np.int64)  # of each stage within its generation
-    number[order] = np.arange(len(order)) - begins[height[order]]
-    parent_height = height[edges[:, 0]]
-    by_height = np.argsort(parent_height, kind="stable")
-    edge_begins = np.searchsorted(parent_height[by_height], np.arange(len(begins)))
-    child = torch.from_numpy(edges[by_height, 1])
-    parent = torch.from_numpy(number[edges[by_height, 0]])
-    places = torch.from_numpy(order)
-    stage_cuts, edge_cuts = begins.tolist(), edge_begins.tolist()
-    generations = tuple(
-        Generation(
-            places[stage_cuts[h] : stage_cuts[h + 1]],
-            child[edge_cuts[h] : edge_cuts[h + 1]],
-            parent[edge_cuts[h] : edge_cuts[h + 1]],
-        )
-        for h in range(1, len(begins) - 1)
-    )
-    return places[: stage_cuts[1]], generations
 
 
 class Embeddings(NamedTuple):
@@ -207,13 +175,13 @@ class Decima(Network):
         leaky = partial(nn.LeakyReLU, _SLOPE, inplace=True)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
-            self.prepare = _mlp(STAGE_FEATURES, _ENCODER_HIDDEN, WIDTH, leaky)
-            self.message = _mlp(WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
-            self.update = _mlp(WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
-            self.job = _mlp(STAGE_FEATURES + WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
-            self.cluster = _mlp(WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
-            self.stage_score = _mlp(STAGE_FEATURES + 3 * WIDTH, _HEAD_HIDDEN, 1, nn.Tanh)
-            self.executor_score = _mlp(JOB_FEATURES + 2 * WIDTH + 1, _HEAD_HIDDEN, 1, nn.Tanh)
+            self.prepare = dense(STAGE_FEATURES, _ENCODER_HIDDEN, WIDTH, leaky)
+            self.message = dense(WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
+            self.update = dense(WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
+            self.job = dense(STAGE_FEATURES + WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
+            self.cluster = dense(WIDTH, _ENCODER_HIDDEN, WIDTH, leaky)
+            self.stage_score = dense(STAGE_FEATURES + 3 * WIDTH, _HEAD_HIDDEN, 1, nn.Tanh)
+            self.executor_score = dense(JOB_FEATURES + 2 * WIDTH + 1, _HEAD_HIDDEN, 1, nn.Tanh)
 
     def decide(self, observations: ClusterView, draws: FloatArray | None) -> IntArray:
         """Return (N, 2) actions, no stage where there is no choice."""
@@ -254,7 +222,7 @@ class Decima(Network):
     def forward(
         self, graph: ClusterGraph, draws: Tensor | None = None, actions: Tensor | None = None
     ) -> Choice:
-        """Choose, or return how likely a given choice is.
+        """Choose in N clusters, or return how likely given choices are.
 
         Args:
             graph: Of N clusters.
@@ -303,10 +271,10 @@ class Decima(Network):
         stages = prepared
         if len(graph.leaves):
             stages = stages.index_copy(0, graph.leaves, self.update(prepared[graph.leaves]))
-        for places, child, parent in graph.generations:
-            heard = prepared.new_zeros(len(places), WIDTH)
-            heard = heard.index_add(0, parent, self.message(stages[child]))
-            stages = stages.index_copy(0, places, prepared[places] + self.update(heard))
+        for parents, children, slots in graph.generations:
+            heard = prepared.new_zeros(len(parents), WIDTH)
+            heard = heard.index_add(0, slots, self.message(stages[children]))
+            stages = stages.index_copy(0, parents, prepared[parents] + self.update(heard))
         jobs = stages.new_zeros(len(graph.job_row), WIDTH).index_add(
             0, graph.stage_job, self.job(torch.cat([graph.features, stages], 1))
         )
@@ -328,13 +296,7 @@ class Decima(Network):
         return _log_probs(scores, graph.offered_row, graph.offered_column, graph.num_offered)
 
     def executor_log_probs(self, graph: ClusterGraph, embedded: Embeddings, jobs: Tensor) -> Tensor:
-        """Return (N, X) log-probabilities of 1, 2, ... executors for the chosen jobs.
-
-        Args:
-            graph: Of N clusters.
-            embedded: Its embeddings.
-            jobs: (N,) places of jobs, one of each row.
-        """
+        """Return (N, X) log-probabilities of 1, 2, ... executors for (N,) jobs, one of each row."""
         seen = torch.cat([graph.job_features[jobs], embedded.jobs[jobs], embedded.clusters], 1)
         count = graph.cap[jobs]
         row = torch.repeat_interleave(count)  # (X in all,)
@@ -359,12 +321,8 @@ def offers_choice(view: ClusterView) -> BoolArray:
 def imitation_losses(choice: Choice, demand: Tensor) -> Tensor:
     """Return (B,) negative log-probabilities of another policy's actions, in nats.
 
-    The environment gives a stage no more executors than it demands. So where the action gives that
-    many or more, every number from the demand up is right.
-
-    Args:
-        choice: The network's probabilities and the (B, 2) actions.
-        demand: (B,) executors that the chosen stages demand.
+    The environment gives a stage no more executors than it demands, (B,). So where the action gives
+    that many or more, every number from the demand up is right.
     """
     given, of_executors = choice.actions[:, 1:], choice.executor_log_probs  # (B, 1), (B, X)
     columns = torch.arange(of_executors.shape[1])
@@ -372,20 +330,6 @@ def imitation_losses(choice: Choice, demand: Tensor) -> Tensor:
     right = torch.where(given >= enough, columns >= enough, columns == given)
     of_stage = choice.log_prob - of_executors.gather(1, given)[:, 0]
     return -of_stage - of_executors.masked_fill(~right, _MASKED).logsumexp(1)
-
-
-def _mlp(
-    inputs: int, hidden: tuple[int, int], outputs: int, activation: Callable[[], nn.Module]
-) -> nn.Sequential:
-    widths = (inputs, *hidden)
-    layers: list[nn.Module] = []
-    for before, after in zip(widths[:-1], hidden, strict=True):
-        layers += [nn.Linear(before, after), activation()]
-    layers.append(nn.Linear(widths[-1], outputs))
-    for layer in layers[::2]:
-        assert isinstance(layer, nn.Linear)
-        nn.init.zeros_(layer.bias)
-    return nn.Sequential(*layers)
 
 
 def _log_probs(scores: Tensor, row: Tensor, column: Tensor, count: Tensor) -> Tensor:
@@ -404,11 +348,7 @@ def _pick(log_probs: Tensor, count: Tensor, draws: Tensor | None) -> Tensor:
 
 
 def read_decima(path: Path) -> Decima:
-    """Read published weights, float32 arrays named as in the published network.
-
-    Raises:
-        InputError: If the file is not such an archive; it is never unpickled.
-    """
+    """Read published weights, float32 arrays; refuse a file that is not such an archive."""
     network = Decima()
     weights: dict[str, nn.Parameter] = {}
     for name, weight in network.named_parameters():
@@ -427,12 +367,10 @@ def decima_reference(name: str) -> NetworkPolicyFactory:
     """Return the factory of `decima_reference`, `decima_reference:greedy` and so on.
 
     Raises:
-        InputError: If the decoding is none.
         MissingDataError: If the weights are not on this machine.
     """
-    plain, _, decoding = name.partition(":")
-    if decoding not in ("", *DECODINGS):
-        raise InputError(f"decoding must be {' or '.join(DECODINGS)}, got {decoding!r}")
+    plain, sampled = decoding_of(name)
     network = read_decima(find_data("cjs", "weights", WEIGHTS_FILE)).requires_grad_(False)
-    sampled = decoding != "greedy"
-    return NetworkPolicyFactory(network, sampled=sampled, name=plain if sampled else name)
+    factory = NetworkPolicyFactory(network, sampled=sampled, name=plain)
+    factory.name = plain if factory.sampled else name
+    return factory

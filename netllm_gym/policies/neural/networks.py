@@ -5,7 +5,8 @@ a ragged view), actions whatever it takes. `training/ppo.py` trains a network an
 lets it act.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -19,12 +20,10 @@ from netllm_gym.policies.checkpoint import read_schema
 from netllm_gym.policies.neural.checkpoint import (
     SCHEMA,
     KeptNetwork,
-    NetworkConfig,
     load_network,
     write_network,
 )
-from netllm_gym.policies.policy import Policy, TrainedPolicyFactory
-from netllm_gym.randomness import EpisodeDraws
+from netllm_gym.policies.policy import Policy, TrainedPolicy, TrainedPolicyFactory
 
 
 class ActionEvaluation(NamedTuple):
@@ -68,6 +67,18 @@ class Memory(Protocol):
         """Take in one step of all rows; return what the network reads of it."""
 
 
+def dense(
+    inputs: int, hidden: Sequence[int], outputs: int, activation: Callable[[], nn.Module]
+) -> nn.Sequential:
+    """Return dense layers with biases of 0, an activation behind each but the last."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise((inputs, *hidden, outputs)):
+        linear = nn.Linear(before, after)
+        nn.init.zeros_(linear.bias)
+        layers += [linear, activation()]
+    return nn.Sequential(*layers[:-1])
+
+
 class Network(KeptNetwork):
     """A network that acts in a control problem.
 
@@ -89,11 +100,9 @@ class Network(KeptNetwork):
         raise NotImplementedError
 
     def evaluate_actions(self, observations: Any, actions: IntArray) -> ActionEvaluation:
-        """Return how likely (B, ...) actions are, with gradients.
+        """Return how likely (B, ...) actions are, with gradients, where there was a choice.
 
-        Args:
-            observations: (B, ...) as in `decide`, where there was a choice.
-            actions: (B, ...) that were taken.
+        Observations are (B, ...), as in `decide`.
         """
         raise NotImplementedError
 
@@ -136,7 +145,7 @@ class Network(KeptNetwork):
     def factory(
         self, *, sampled: bool | None, name: str, trained_on: Mapping[str, Any]
     ) -> TrainedPolicyFactory:
-        """Return a factory of policies that share the network."""
+        """Return a factory of policies that share the network; see the base."""
         return NetworkPolicyFactory(self, sampled=sampled, name=name, trained_on=trained_on)
 
     def write(self, folder: Path, trained_on: Mapping[str, Any]) -> None:
@@ -144,11 +153,7 @@ class Network(KeptNetwork):
         write_network(folder, self, trained_on)
 
     def read(self, folder: Path) -> tuple["Network", dict[str, Any]]:
-        """Return the network that `write` left in a folder, and the values of its `config.json`.
-
-        Raises:
-            InputError: If the folder holds anything else.
-        """
+        """Return the network that `write` left in a folder, and the values of its `config.json`."""
         if read_schema(folder) != SCHEMA:
             raise InputError(
                 f"init_from must be the language model with which the run in {folder.parent} "
@@ -160,24 +165,16 @@ class Network(KeptNetwork):
         return found, values
 
 
-class NetworkPolicy:
-    """The policy of a network, see `policies/policy.py`.
-
-    Args:
-        network: In eval mode.
-        num_rows: Rows that act together.
-        sampled: Whether actions are drawn, by episode seed and step; else the likeliest is taken.
-        name: Name in tables.
-    """
+class NetworkPolicy(TrainedPolicy):
+    """The policy of a network."""
 
     def __init__(self, network: Network, num_rows: int, *, sampled: bool, name: str) -> None:
-        self.name, self.network, self.sampled = name, network, sampled
-        self._draws = EpisodeDraws(num_rows)
+        super().__init__(network, num_rows, sampled=sampled, name=name)
         self._memory = network.new_memory(num_rows)
 
     def reset(self, rows: IntArray, seeds: IntArray) -> None:
         """Start the rows' draws anew and forget their episodes."""
-        self._draws.reset(rows, seeds)
+        super().reset(rows, seeds)
         if self._memory is not None:
             self._memory.reset(rows)
 
@@ -187,18 +184,14 @@ class NetworkPolicy:
         if self._memory is not None:
             observations = self._memory.see(observations)
         if self.sampled:
-            draws = np.stack([self._draws.draw() for _ in range(self.network.draws_per_decision)])
+            draws = np.stack([self.draws.draw() for _ in range(self.model.draws_per_decision)])
         with torch.inference_mode():
-            return self.network.decide(observations, draws)
+            actions: IntArray = self.model.decide(observations, draws)
+        return actions
 
 
 def remembered(network: Network, observations: Sequence[Any]) -> Sequence[Any]:
-    """Return what a network read in each step of whole episodes.
-
-    Args:
-        network: That played them, or could have.
-        observations: (T, ...) of each episode.
-    """
+    """Return what a network reads in each step of whole episodes, each of (T, ...) observations."""
     memory = network.new_memory(len(observations))
     if memory is None:
         return observations
@@ -215,23 +208,9 @@ def remembered(network: Network, observations: Sequence[Any]) -> Sequence[Any]:
 class NetworkPolicyFactory(TrainedPolicyFactory):
     """Builds policies that share a network."""
 
-    def __init__(
-        self,
-        network: Network,
-        *,
-        sampled: bool | None = None,
-        name: str = "ppo",
-        trained_on: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(name, network.draws_by_default, sampled, trained_on)
-        self.network = network
-
-    @property
-    def config(self) -> NetworkConfig:
-        """The network's config."""
-        return self.network.config
+    usual_name = "ppo"
 
     def __call__(self, env: Any) -> NetworkPolicy:
         """Build the policy for an environment's rows; see the base."""
-        self.network.check_env(env)
-        return NetworkPolicy(self.network, env.num_envs, sampled=self.sampled, name=self.name)
+        self.model.check_env(env)
+        return NetworkPolicy(self.model, env.num_envs, sampled=self.sampled, name=self.name)

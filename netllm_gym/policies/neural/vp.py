@@ -134,12 +134,6 @@ class ViewportNetwork(KeptNetwork):
     def factory(
         self, *, sampled: bool | None, name: str, trained_on: Mapping[str, Any]
     ) -> PredictorFactory:
-        """Return what builds predictors that share the network."""
-        return PredictorFactory(
-            self,
-            self.forecast,
-            self.config,
-            sampled=sampled,
-            name=name,
-            trained_on=trained_on,
-        )
+        """Return what builds predictors that share the network; see the base."""
+        options = {"sampled": sampled, "name": name, "trained_on": trained_on}
+        return PredictorFactory(self, self.forecast, **options)

@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from netllm_gym.arrays import BoolArray, Float32Array, IntArray
+from netllm_gym.configs import check
 from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.errors import InputError
-from netllm_gym.policies.baselines.cjs import Offers, work_left_ms
+from netllm_gym.policies.baselines.cjs import Offers, check_is_cluster, numbered, work_left_ms
 from netllm_gym.policies.cjs_graph import NUM_JOB, NUM_ROW, NUM_STAGE, choices_of, graph_of
 from netllm_gym.policies.offline.config import OfflineConfig
 from netllm_gym.policies.offline.parts import Offered, ProblemParts, Sizes, Taught
@@ -64,8 +65,7 @@ def menu_of(view: ClusterView) -> Menu:
     left_ms = work_left_ms(offers)[offers.job[stages]]
     # Of jobs with equally much left the first comes whole before the next.
     order = np.lexsort((stages, ~offers.ready[stages], offers.job[stages], left_ms, rows))
-    counts = np.bincount(rows, minlength=len(view))
-    rank = np.arange(len(order)) - (np.cumsum(counts) - counts)[rows]  # rows are in order
+    rank = numbered(rows, len(view))[0]
     shown = rank < NUM_SHOWN
     at, column = (rows[shown], rank[shown]), columns[order[shown]]
     shape = (len(view), NUM_SHOWN)
@@ -89,20 +89,15 @@ def features_of(view: ClusterView, menu: Menu) -> Float32Array:
     return np.concatenate([shown.reshape(len(view), -1), graph.row], axis=1)
 
 
-class Numbered(NamedTuple):
+class Answers(NamedTuple):
     """A teacher's N decisions as actions of the fixed set."""
 
     action: IntArray  # (N,) NO_ACTION where its stage is not shown
     is_exact: BoolArray  # (N,) whether it would do just what the teacher did
 
 
-def number_actions(menu: Menu, decisions: IntArray) -> Numbered:
-    """Return the actions nearest to decisions.
-
-    Args:
-        menu: Of N rows.
-        decisions: (N, 2) place of a stage among the row's stages, -1 for none, executors less one.
-    """
+def number_actions(menu: Menu, decisions: IntArray) -> Answers:
+    """Return the actions nearest to (N, 2) decisions of the environment."""
     place, executors = decisions[:, 0], decisions[:, 1] + 1
     row, rank = np.nonzero((menu.place == place[:, None]) & (menu.place >= 0))
     wanted = np.minimum(executors[row], menu.limit[row, rank])  # more would be cut to the limit
@@ -113,7 +108,7 @@ def number_actions(menu: Menu, decisions: IntArray) -> Numbered:
     action[row] = 1 + rank * NUM_LEVELS + level
     is_exact = place < 0
     is_exact[row] = distance.min(axis=1) == 0
-    return Numbered(action, is_exact)
+    return Answers(action, is_exact)
 
 
 def decisions_of(menu: Menu, actions: IntArray) -> IntArray:
@@ -146,16 +141,13 @@ class CJSParts(ProblemParts):
         return Offered(features, menu.allowed, lambda actions: decisions_of(menu, actions))
 
     def sizes(self, env: Any, longest: int) -> Sizes:
-        """Return the fixed sizes.
-
-        Nothing before a decision matters, so a policy is not told how many decisions came before.
-        """
+        """Return the fixed sizes; see the base."""
+        # Nothing before a decision matters, so a policy is not told how many there were.
         return Sizes(NUM_FEATURES, NUM_ACTIONS, max_steps=1)
 
     def check_env(self, config: OfflineConfig, env: Any) -> None:
         """Refuse environments of other problems, and policies of other sizes; see the base."""
-        if not hasattr(env, "num_executors"):
-            raise InputError(f"env must be one of the problem cjs, got {env}")
+        check_is_cluster(env)
         for name, here in (("num_features", NUM_FEATURES), ("num_actions", NUM_ACTIONS)):
-            if getattr(config, name) != here:
-                raise InputError(f"{name} must be {here} for cjs, got {getattr(config, name)}")
+            found = getattr(config, name)
+            check(found == here, name, f"be {here} for cjs", found)

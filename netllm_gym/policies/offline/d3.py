@@ -31,6 +31,8 @@ with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # it greet
 Batch = Mapping[str, Tensor]
 Scores = Callable[[nn.Module, Batch], Tensor]
 
+_ACTING = {"bc": "imitator", "cql": "q_funcs", "dt": "transformer"}  # of `networks`
+
 
 class D3Algorithm:
     """One of d3rlpy's algorithms, its weights drawn from a seed.
@@ -49,9 +51,10 @@ class D3Algorithm:
         self._implementation: Any = algorithm.impl
         modules = self._implementation.modules
         self.networks: dict[str, nn.Module] = modules.get_torch_modules()
-        self.network = _acting(self.networks)
+        acting = self.networks[_ACTING[config.method]]
+        self.network = acting[0] if isinstance(acting, nn.ModuleList) else acting
         self.optimizer: torch.optim.Optimizer = modules.optim.optim
-        self._schedule, self._num_actions = schedule, config.num_actions
+        self._schedule = schedule
         if config.method == "dt" and schedule.ignore_padding:
             self._implementation.compute_loss = self._loss_of_steps
 
@@ -59,9 +62,8 @@ class D3Algorithm:
         """Make one update and return d3rlpy's metrics; dropout is drawn from seed and number."""
         kind = TorchMiniBatch if "next_observations" in batch else TorchTrajectoryMiniBatch
         with drawing_from((self._schedule.seed << 32) + number):
-            metrics = self._implementation.update(
-                kind(**batch, device=self._schedule.device), number
-            )
+            whole = kind(**batch, device=self._schedule.device)
+            metrics = self._implementation.update(whole, number)
         return {name: float(value) for name, value in metrics.items()}
 
     @property
@@ -78,13 +80,7 @@ class D3Algorithm:
 
     def _loss_of_steps(self, batch: Any) -> Tensor:
         """Return d3rlpy's loss of "dt", the mean over the real steps instead of all."""
-        _, logits = self.network(
-            batch.observations,
-            batch.actions,
-            batch.returns_to_go,
-            batch.timesteps,
-            1 - batch.masks,
-        )
+        logits = _logits_of_steps(self.network, vars(batch))
         real = batch.masks > 0
         return F.cross_entropy(logits[real], batch.actions[..., 0][real].long())
 
@@ -96,50 +92,38 @@ def new_network(config: OfflineConfig) -> nn.Module:
 
 def _configured(config: OfflineConfig, schedule: Any, encoder: VectorEncoderFactory) -> Any:
     """Return d3rlpy's config; what is not named here is as d3rlpy has it."""
-    learning_rate = schedule.learning_rate
+    shared = {"learning_rate": schedule.learning_rate, "encoder_factory": encoder}
     if config.method == "bc":
-        return DiscreteBCConfig(
-            learning_rate=learning_rate, beta=schedule.imitation_penalty, encoder_factory=encoder
-        )
+        return DiscreteBCConfig(beta=schedule.imitation_penalty, **shared)
     if config.method == "cql":
         return DiscreteCQLConfig(
-            learning_rate=learning_rate,
             alpha=schedule.conservative_weight,
             gamma=schedule.gamma,
             target_update_interval=schedule.target_every,
-            encoder_factory=encoder,
+            **shared,
         )
     return DiscreteDecisionTransformerConfig(
-        learning_rate=learning_rate,
         context_size=config.context_steps,
         max_timestep=config.max_steps,
         num_layers=config.num_layers,
         num_heads=config.num_heads,
         final_tokens=schedule.updates * schedule.batch_size * config.context_steps,
-        encoder_factory=encoder,
+        **shared,
     )
 
 
-def _acting(networks: Mapping[str, nn.Module]) -> nn.Module:
-    """Return the network that chooses actions."""
-    if "q_funcs" in networks:
-        critics = networks["q_funcs"]
-        assert isinstance(critics, nn.ModuleList)
-        return critics[0]
-    return networks["imitator"] if "imitator" in networks else networks["transformer"]
+def _logits_of_steps(transformer: nn.Module, batch: Batch) -> Tensor:
+    """Return (B, T, A) logits of "dt"."""
+    names = ("observations", "actions", "returns_to_go", "timesteps")
+    _, logits = transformer(*(batch[name] for name in names), 1 - batch["masks"])
+    return logits  # type: ignore[no-any-return]
 
 
 # (N, A) of what each action is worth: logits, of "cql" values.
 SCORES: Mapping[str, Scores] = {
     "bc": lambda network, batch: network(batch["observations"]).logits,
     "cql": lambda network, batch: network(batch["observations"]).q_value,
-    "dt": lambda network, batch: network(
-        batch["observations"],
-        batch["actions"],
-        batch["returns_to_go"],
-        batch["timesteps"],
-        1 - batch["masks"],
-    )[1][:, -1],
+    "dt": lambda network, batch: _logits_of_steps(network, batch)[:, -1],
 }
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from netllm_gym.arrays import BoolArray, Float32Array, IntArray
+from netllm_gym.configs import check
 from netllm_gym.errors import InputError
 from netllm_gym.policies.offline.config import OfflineConfig
 from netllm_gym.problems.index import find_control
@@ -46,13 +47,7 @@ class ProblemParts(ABC):
 
     @abstractmethod
     def taught(self, config: OfflineConfig, observations: Any, decisions: IntArray) -> Taught:
-        """Return the decisions of a teacher as actions of the fixed set.
-
-        Args:
-            config: The whole policy.
-            observations: N observations.
-            decisions: (N,) or (N, parts) actions of the environment.
-        """
+        """Return a teacher's (N, ...) actions of the environment as actions of the fixed set."""
 
     @abstractmethod
     def offered(self, config: OfflineConfig, observations: Any) -> Offered:
@@ -60,12 +55,7 @@ class ProblemParts(ABC):
 
     @abstractmethod
     def sizes(self, env: Any, longest: int) -> Sizes:
-        """Return the sizes of a policy for an environment.
-
-        Args:
-            env: The vector environment.
-            longest: Steps of the longest episode.
-        """
+        """Return the sizes of a policy for a vector environment and the longest episode's steps."""
 
     @abstractmethod
     def check_env(self, config: OfflineConfig, env: Any) -> None:
@@ -80,9 +70,9 @@ class ArrayParts(ProblemParts):
 
     def taught(self, config: OfflineConfig, observations: Any, decisions: IntArray) -> Taught:
         """Return the decisions as they are; see the base."""
-        low, high = decisions.min(), decisions.max()
-        if low < 0 or high >= config.num_actions:
-            raise InputError(f"actions must be in 0..{config.num_actions - 1}, got {low}..{high}")
+        low, high, last = decisions.min(), decisions.max(), config.num_actions - 1
+        if low < 0 or high > last:
+            raise InputError(f"actions must be in 0..{last}, got {low}..{high}")
         always = np.ones(len(decisions), np.bool_)
         return Taught(self._features(config, observations), decisions, always, always)
 
@@ -102,25 +92,16 @@ class ArrayParts(ProblemParts):
         here = self.sizes(env, config.max_steps)
         for name in ("num_features", "num_actions"):
             wanted, found = getattr(config, name), getattr(here, name)
-            if wanted != found:
-                raise InputError(
-                    f"{name} must be {wanted}, which the policy was trained for, got {found}"
-                )
+            check(wanted == found, name, f"be {wanted}, which the policy was trained for", found)
 
     def _features(self, config: OfflineConfig, observations: Any) -> Float32Array:
         flat = np.asarray(observations, np.float32).reshape(len(observations), -1)
-        if flat.shape[1] != config.num_features:
-            raise InputError(
-                f"observations must have {config.num_features} numbers, got {flat.shape[1]}"
-            )
+        wanted, found = config.num_features, flat.shape[1]
+        check(found == wanted, "observations", f"have {wanted} numbers", found)
         return flat
 
 
 def parts_of(problem: str) -> ProblemParts:
-    """Return the offline parts of a control problem.
-
-    Raises:
-        InputError: If there is no such problem, or its row names no parts.
-    """
+    """Return the offline parts of a control problem; raise `InputError` if its row names none."""
     parts: ProblemParts = find_control(problem).part("offline", ProblemParts)
     return parts

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from netllm_gym.arrays import Float32Array, FloatArray, IntArray
-from netllm_gym.configs import from_json, to_json
+from netllm_gym.configs import from_json
 from netllm_gym.errors import InputError
 from netllm_gym.files import errors_begin_with
 from netllm_gym.policies.checkpoint import (
@@ -30,18 +30,12 @@ from netllm_gym.policies.normal import Normal
 from netllm_gym.policies.offline.config import OfflineConfig
 from netllm_gym.policies.offline.d3 import SCORES, new_network
 from netllm_gym.policies.offline.parts import parts_of
-from netllm_gym.policies.policy import TrainedPolicyFactory, choose
+from netllm_gym.policies.policy import TrainedPolicy, TrainedPolicyFactory
 from netllm_gym.policies.returns import ReturnConditioner
-from netllm_gym.randomness import EpisodeDraws
 
 
 def timesteps_of(step: IntArray, max_steps: int) -> IntArray:
-    """Return the number of each step from 1 on, 0 before the first; later ones look like the last.
-
-    Args:
-        step: From 0 on, below it before the first.
-        max_steps: That are told apart.
-    """
+    """Return the number of each step from 1 on, 0 before the first, at most `max_steps`."""
     return np.asarray(np.clip(step + 1, 0, max_steps), np.int64)
 
 
@@ -50,12 +44,7 @@ POLICY_FILE = "policy.safetensors"
 
 
 class OfflineModel(nn.Module):
-    """The network that acts, behind the normaliser of its features.
-
-    Args:
-        config: Of the policy.
-        network: d3rlpy's; left out, one without weights of its own.
-    """
+    """The network that acts, d3rlpy's or a new one, behind the normaliser of its features."""
 
     def __init__(self, config: OfflineConfig, network: nn.Module | None = None) -> None:
         super().__init__()
@@ -78,34 +67,22 @@ class OfflineModel(nn.Module):
         return SCORES[self.config.method](self.network, self.normalised(batch))
 
 
-class OfflinePolicy:
-    """The policy, which follows the protocol of `policies/policy.py`.
+class OfflinePolicy(TrainedPolicy):
+    """The policy of a model."""
 
-    Args:
-        model: In eval mode.
-        num_rows: Rows that act together.
-        sampled: Draw actions from the softmax, by episode seed and step; else take the greatest.
-        name: What tables call it.
-
-    Attributes:
-        needs_own_episodes: Whether it reads its own last action.
-    """
-
-    def __init__(self, model: OfflineModel, num_rows: int, sampled: bool, name: str) -> None:
-        self.name, self.model, self.sampled = name, model, sampled
+    def __init__(self, model: OfflineModel, num_rows: int, *, sampled: bool, name: str) -> None:
+        super().__init__(model, num_rows, sampled=sampled, name=name)
         config = model.config
         self._config, self._parts = config, parts_of(config.problem)
         self._device = model.normal.mean.device
-        self.needs_own_episodes = config.is_sequence_model
-        self._draws = EpisodeDraws(num_rows)
+        self.needs_own_episodes = config.is_sequence_model  # it reads its own last action
         self._recent = _Recent(config, num_rows) if config.is_sequence_model else None
 
     def reset(self, rows: IntArray, seeds: IntArray) -> None:
         """Forget these rows: each begins a new episode with the next `act`."""
-        rows = np.asarray(rows, np.int64)
-        self._draws.reset(rows, seeds)
+        super().reset(rows, seeds)
         if self._recent is not None:
-            self._recent.forget(rows)
+            self._recent.forget(np.asarray(rows, np.int64))
 
     def act(self, observations: Any, rewards: FloatArray, infos: Mapping[str, Any]) -> IntArray:
         """Return (N, ...) actions; see the protocol."""
@@ -118,14 +95,10 @@ class OfflinePolicy:
             tensors = {name: torch.from_numpy(each) for name, each in batch.items()}
             scores = self.model({name: each.to(self._device) for name, each in tensors.items()})
         found: FloatArray = scores.double().cpu().numpy()
-        actions = self._pick(np.where(offered.allowed, found, -np.inf))
+        actions = self.pick(np.where(offered.allowed, found, -np.inf))
         if self._recent is not None:
             self._recent.remember(actions)
         return offered.decide(actions)
-
-    def _pick(self, scores: FloatArray) -> IntArray:
-        """Choose in each row of (N, A), -inf where not allowed."""
-        return choose(scores, self._draws.draw() if self.sampled else None)
 
 
 class _Recent:
@@ -176,31 +149,20 @@ class _Recent:
 class OfflinePolicyFactory(TrainedPolicyFactory):
     """Builds policies that share a model; greedy by default, as these methods are known."""
 
-    def __init__(
-        self,
-        model: OfflineModel,
-        *,
-        sampled: bool | None = None,
-        name: str = "offline",
-        trained_on: Mapping[str, Any] | None = None,
-    ) -> None:
-        if sampled and model.config.method == "cql":
-            raise InputError(
-                f"decoding must be greedy for {name}, got sampled: cql learns what actions are "
-                "worth, not how likely they are"
-            )
-        super().__init__(name, False, sampled, trained_on)
-        self.model = model
+    usual_name = "offline"
 
-    @property
-    def config(self) -> OfflineConfig:
-        """The policy's config."""
-        return self.model.config
+    def check_can_draw(self) -> None:
+        """Refuse to draw by the values of "cql"."""
+        if self.config.method == "cql":
+            raise InputError(
+                f"decoding must be greedy for {self.name}, got sampled: cql learns what actions "
+                "are worth, not how likely they are"
+            )
 
     def __call__(self, env: Any) -> OfflinePolicy:
         """Build the policy for an environment's rows; see the base."""
         parts_of(self.config.problem).check_env(self.config, env)
-        return OfflinePolicy(self.model, env.num_envs, self.sampled, self.name)
+        return OfflinePolicy(self.model, env.num_envs, sampled=self.sampled, name=self.name)
 
 
 def for_acting(model: OfflineModel) -> OfflineModel:
@@ -213,16 +175,11 @@ def write_policy(
 ) -> None:
     """Write a policy's files into an existing folder."""
     write_tensors(folder / POLICY_FILE, model.state_dict())
-    values = {"schema": SCHEMA, "config": to_json(model.config)}
-    write_config(folder, values, [POLICY_FILE], trained_on)
+    write_config(folder, SCHEMA, model.config, [POLICY_FILE], trained_on)
 
 
 def load_model(folder: Path) -> tuple[OfflineModel, dict[str, Any]]:
-    """Return a policy's model and its `config.json`.
-
-    Raises:
-        InputError: If a file is missing, broken, or of another schema.
-    """
+    """Return a policy's model and the values of its `config.json`; refuse broken files."""
     values = read_config(folder, SCHEMA)
     path = folder / "config.json"
     with errors_begin_with(path):
@@ -238,19 +195,9 @@ def load_model(folder: Path) -> tuple[OfflineModel, dict[str, Any]]:
 
 
 def load_offline_policy(
-    folder: Path | str, *, sampled: bool | None = None, name: str = "offline", device: str = "cpu"
+    folder: Path | str, *, sampled: bool | None = None, name: str = "", device: str = "cpu"
 ) -> OfflinePolicyFactory:
-    """Read a policy, ready to act.
-
-    Args:
-        folder: As a training run wrote it.
-        sampled: Draw actions instead of taking the greatest.
-        name: What tables call it.
-        device: Where it runs.
-
-    Raises:
-        InputError: If a file is missing, broken, or of another schema.
-    """
+    """Read a policy, ready to act; see `FOLDER_READERS` in `policies/loading.py`."""
     check_device(device)
     model, values = load_model(Path(folder))
     acting = for_acting(model).to(device)

@@ -6,9 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netllm_gym.cli.main import run
+from netllm_gym.data.abr.folders import convert_traces
 from netllm_gym.data.abr.formats import READERS
 from netllm_gym.data.abr.sets import load_trace_set
-from netllm_gym.data.abr.traces import convert_traces, read_traces
+from netllm_gym.data.abr.source import Reading
+from netllm_gym.data.abr.traces import read_traces
 from netllm_gym.errors import InputError
 
 WEBGET = "unit_id,dtime,target,address,fetch_time,bytes_total,bytes_sec,objects\n"
@@ -105,20 +107,24 @@ def test_fcc_table_is_one_trace_per_unit_and_target(tmp_path):
         ("", "must hold a trace, got no line with anything on it"),
         ("\n\nhello world\n", r"log:3: a trace must begin with .*Mahimahi.*got 'hello world'"),
         ("1 2 3\n", r"log:1: a trace must begin with .*got '1 2 3'"),
-        (b"1\n\xff\n", "log must be a text file, got byte 2 not UTF-8"),
+        (b"1\n\xff\n", "log:2: a line must be UTF-8 text, got the byte 0xff"),
         ("5\n3\n", r"log:2: a line must be at least 5 ms, the one before, got '3'"),
         ("5\n\n6.5\n", r"log:3: a line must be one whole number of ms"),
         ("5\n9999999999\n", r"log:2: a line must be one whole number of ms, 0\.\.604800000"),
         ("0\n0\n", "must end after 0 ms"),
-        ("time,mbps\n0,1\n", r"log:1: .*time_s, time_ms and one of capacity_mbps.*'time,mbps'"),
-        ("time_s,time_ms\n0,1\n", "header of two names"),
-        ("time_s,bytes,bytes\n0,1,1\n", "header of two names"),
-        ("0,1\n1,2\n", "log:1: a line must be a header of two names"),
-        ("time_s,bytes\n0,0\n1,x\n", r"log:3: a line must be two numbers, time_s and bytes"),
-        ("time_s,bytes\n0,0\n1\n", "log:3: a line must be two numbers"),
-        ("time_s,bytes\n0,0\n2,1\n2,1\n", "log:4: a line must be a later time_s than before"),
+        ("a,b\n0,1\n", r"log:1: a line must be a header that names one time.*got 'a,b'"),
+        ("time_s,time_ms\n0,1\n", "a header that names one time and one rate"),
+        ("time_s,bytes,bytes\n0,1,1\n", "a header that names one time and one rate"),
+        ("time,rate,bw\n0,1,1\n", "a header that names one time and one rate"),
+        ("0,1\n1,2\n", "log:1: a line must be a header that names one time"),
+        ("time_s,bytes\n0,0\n1,x\n", "log:3: a line must be 2 fields, time_s and bytes numbers"),
+        ("time_s,bytes\n0,0\n1\n", "log:3: a line must be 2 fields"),
+        (
+            "time_s,bytes\n0,0\n2,1\n1,1\n",
+            "log:4: a line must be at or after the time of the row before, got",
+        ),
         ("time_s,bytes\n0,7\n1,1\n", "log:2: a line must be 0 bytes in the first row"),
-        ("time_s,bytes\n0,0\n1,-1\n", "capacity_mbps of trace log must be at least 0"),
+        ("time_s,bytes\n0,0\n1,-1\n", "log:3: a line must be a finite time and finite bytes of at"),
         ("time_s,bytes\n0,0\n1e-300,1e300\n", "must be finite"),
         ("time_s,capacity_mbps\n", "must be two columns of 2 or more rows"),
         ("1 5 59.8 10.7 100 1000\n2 6 59.8 10.7 100\n", "log:2: a line must be unix s"),
@@ -147,10 +153,10 @@ def test_formats_may_be_mixed_in_a_folder(tmp_path):
 def test_every_format_is_detected_as_itself(tmp_path):
     for file_format, text in MADE.items():
         path = write(tmp_path, text)
-        (trace,), (named,) = read_traces(path), read_traces(path, file_format)
+        (trace,), (named,) = read_traces(path), read_traces(path, Reading(file_format))
         np.testing.assert_array_equal(trace.capacity_mbps, named.capacity_mbps)
     with pytest.raises(InputError, match="format must be one of cooked, mahimahi, csv, hsdpa, fcc"):
-        read_traces(path, "pcap")
+        Reading("pcap")
 
 
 LINE = st.one_of(
@@ -171,7 +177,7 @@ def is_read_or_refused(folder, data, file_format):
     path.write_bytes(data)
     said = f"{path}"
     try:
-        traces = read_traces(path, file_format)
+        traces = read_traces(path, Reading(file_format))
     except InputError as refusal:
         traces, said = [], str(refusal)
     assert "\n" not in said
@@ -204,7 +210,9 @@ def test_any_bytes_are_read_or_refused_2000_times(tmp_path, file_format):
 def test_mahimahi_keeps_every_packet(tmp_path_factory, gaps_ms):
     folder = tmp_path_factory.getbasetemp()
     packets_ms = np.cumsum(gaps_ms)
-    (trace,) = read_traces(write(folder, "".join(f"{ms}\n" for ms in packets_ms)), "mahimahi")
+    (trace,) = read_traces(
+        write(folder, "".join(f"{ms}\n" for ms in packets_ms)), Reading("mahimahi")
+    )
     assert trace.time_s[-1] == packets_ms[-1] / 1000
     # The slow loop: a packet belongs to the first bin that ends at or after it.
     counts = [0] * (len(trace.time_s) - 1)
@@ -220,7 +228,7 @@ def test_converted_traces_are_the_same_traces(tmp_path):
     source.mkdir()
     for file_format, text in MADE.items():
         write(source, text, f"{file_format}.csv" if file_format == "csv" else file_format)
-    assert len(convert_traces(source, out)) == 5
+    assert len(convert_traces(source, out).traces) == 5
     written = {trace.name: trace for trace in load_trace_set(out).traces}
     assert set(written) == {"cooked", "csv", "trace_7_http---a.org-x", "hsdpa", "mahimahi"}
     for before in load_trace_set(source).traces:
@@ -242,7 +250,7 @@ def test_convert_on_the_command_line(capsys, tmp_path):
     ("arguments", "sentence"),
     [
         (["none"], "traces must be a file or a folder, got none, which does not exist"),
-        (["full"], "full/b:1: a trace must begin with"),
+        (["full/b"], "full/b:1: a trace must begin with"),
         (["full", "--format", "mahimahi"], "full/a:1: a line must be one whole number of ms"),
         (["full", "--format", "pcap"], "format must be one of cooked, mahimahi"),
         (["empty"], "traces must hold a trace file, got the empty folder empty"),
@@ -271,7 +279,7 @@ def test_a_convert_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
         path.write_text("0.0")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("netllm_gym.data.abr.traces.write_cooked_trace", full)
+    monkeypatch.setattr("netllm_gym.data.abr.folders.write_cooked_trace", full)
     log = write(tmp_path, MADE["csv"])
     with pytest.raises(OSError, match="No space left"):
         convert_traces(log, tmp_path / "out")

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netllm_gym.cli.main import run
+from netllm_gym.data.abr.folders import read_trace_folder
 from netllm_gym.data.abr.lists import read_trace_list
 from netllm_gym.data.abr.recordings import relations
 from netllm_gym.data.abr.sets import load_trace_set
 from netllm_gym.data.abr.splits import split_by_recording
-from netllm_gym.data.abr.traces import TraceSet, read_trace_folder, write_cooked_trace
+from netllm_gym.data.abr.traces import TraceSet, write_cooked_trace
 from netllm_gym.errors import InputError
 
 SHARES = (0.6, 0.2, 0.2)
@@ -42,7 +43,7 @@ def test_no_recording_is_in_two_parts(folder, tmp_path):
     cuts = {trace.name[-1]: trace.content for trace in traces.traces if trace.name[:3] == "cut"}
     for seed in range(5):
         out = tmp_path / str(seed)
-        parts = split_by_recording(traces, SHARES, seed, out)
+        parts = split_by_recording(traces, SHARES, seed, out).parts
         read = {name: load_trace_set(out / f"{name}.json") for name in ("train", "valid", "test")}
         names = [trace.name for part in read.values() for trace in part.traces]
         assert sorted(names) == sorted(trace.name for trace in traces.traces)
@@ -80,7 +81,7 @@ def test_every_part_gets_a_recording(tmp_path):
     for seed in range(10):
         parts = split_by_recording(
             read_trace_folder(folder), (0.98, 0.01, 0.01), seed, tmp_path / f"out{seed}"
-        )
+        ).parts
         assert [part.num_recordings for part in parts.values()] == [1, 1, 1]
     one = TraceSet("one", read_trace_folder(folder).traces[:2])
     with pytest.raises(InputError, match="must hold 3 or more recordings to be split by, got 1"):
@@ -106,7 +107,7 @@ def test_a_list_names_a_set_or_a_folder_beside_it(folder, tmp_path, monkeypatch)
 def test_parts_can_be_played_and_inspected(capsys, folder, tmp_path):
     out = tmp_path / "out"
     assert run(["data", "split", str(folder), "--out", str(out), "--shares", "0.5,0.25,0.25"]) == 0
-    said = capsys.readouterr().out.splitlines()
+    said = capsys.readouterr().out.splitlines()[:3]
     assert [line.split(":")[0] for line in said] == ["train", "valid", "test"]
     assert sum(int(line.split()[1]) for line in said) == 40
     lists = [str(out / f"{part}.json") for part in ("train", "valid", "test")]
@@ -151,7 +152,9 @@ def test_several_traces_of_one_file_are_refused(folder, tmp_path):
 
 
 def test_the_published_training_set_splits_without_a_leak(shared_data, tmp_path):
-    parts = split_by_recording(load_trace_set("fcc-train"), (0.7, 0.15, 0.15), 0, tmp_path / "s")
+    parts = split_by_recording(
+        load_trace_set("fcc-train"), (0.7, 0.15, 0.15), 0, tmp_path / "s"
+    ).parts
     assert sum(part.num_recordings for part in parts.values()) == 93
     sizes = [len(part.traces.sha256) for part in parts.values()]
     assert sum(sizes) == 235
@@ -217,3 +220,18 @@ def test_any_list_is_read_or_refused(tmp_path, data):
 @given(data=LISTS)
 def test_any_of_2000_lists_is_read_or_refused(tmp_path, data):
     any_list_is_read_or_refused(tmp_path, data)
+
+
+def test_lists_of_other_formats_are_played_and_unknown_recordings_are_said(capsys, tmp_path):
+    folder = tmp_path / "traces"
+    folder.mkdir()
+    for number in range(4):
+        (folder / f"{number}.csv").write_text(f"time_s,capacity_mbps\n0,1\n1,{number + 1}\n2,3\n")
+    assert (
+        run(["data", "split", str(folder), "--shares", ".5,.5", "--out", str(tmp_path / "s")]) == 0
+    )
+    said = capsys.readouterr().out
+    assert "recording unknown for 4 of 4 traces, which are too short or too steady" in said
+    assert run(["data", "inspect", str(folder)]) == 0
+    assert f"{folder}: recording unknown for 4 of 4 traces" in capsys.readouterr().out
+    assert len(load_trace_set(tmp_path / "s" / "train.json").traces) == 2

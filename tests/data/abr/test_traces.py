@@ -32,17 +32,19 @@ def test_cooked_trace_is_read_and_shifted_to_zero(tmp_path):
     [
         ("", "must be two columns of 2 or more rows"),
         ("0 1\n", "must be two columns of 2 or more rows"),
-        ("0 1\n1 fast\n", r"trace:2: a line must be two numbers, seconds and Mbit/s, got '1 fast'"),
+        ("0 1\n1 fast\n", r"trace:2: a line must be two numbers, time and rate, got '1 fast'"),
         ("0 1\n1 2 3\n", r"trace:2: a line must be two numbers"),
-        ("0 1\n2 1\n2 1\n", "time_s .* must rise from row to row, got 2.0 then 2.0 in row 2"),
-        ("0 1\n2 1\n1 1\n", "time_s .* must rise from row to row, got 2.0 then 1.0 in row 2"),
-        ("0 1\n1 -2\n", "capacity_mbps .* must be at least 0, got -2.0 in row 1"),
+        (
+            "0 1\n\n2 1\n1 1\n",
+            r"trace:4: a line must be at or after the time of .* before, got '1 1'",
+        ),
+        ("0 1\n1 -2\n", "trace:2: a line must be a finite time and a finite rate of at least 0"),
         ("0 5\n1 0\n2 0\n", "must be above 0 in some row after the first, got none"),
         ("0 1\n1 1e-300\n", "capacity_mbps .* must carry 0.001 to 1e.15 MB in one pass, got"),
         ("-1e308 1\n1e308 1\n", "capacity_mbps .* must carry .* in one pass, got"),
-        ("0 1\n1 nan\n", "every row .* must be finite, got 1.0 nan in row 1"),
-        ("0 1\ninf 1\n", "every row .* must be finite"),
-        (b"0 1\n\xff\xfe 1\n", "must be a text file, got byte 4 not UTF-8"),
+        ("0 1\n1 nan\n", "trace:2: a line must be .* of at least 0, got '1 nan'"),
+        ("0 1\ninf 1\n", "trace:2: a line must be a finite time"),
+        (b"0 1\n\xff\xfe 1\n", "trace:2: a line must be UTF-8 text, got the byte 0xff"),
     ],
 )
 def test_broken_traces_are_refused_with_file_and_row(tmp_path, text, sentence):

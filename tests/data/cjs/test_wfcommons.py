@@ -93,7 +93,7 @@ def test_a_workflow_is_a_job_whose_stages_are_tasks_that_are_alike(write, conten
     assert load.rough_ms.tolist() == [2000, (5000 + 7000 + 6500) / 3, 1, 1000]
     assert load.remarks == (
         "runtimes are those of the machines that ran the tasks, whose speeds are not used",
-        "tasks of run.json without a runtime, which count as 1 ms: 1",
+        "tasks without a runtime, which count as 1 ms: 1",
     )
 
 

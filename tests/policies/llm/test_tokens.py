@@ -22,22 +22,23 @@ def table_of(steps, exists=None):
     steps = torch.tensor([steps])
     previous_valid = torch.arange(steps.shape[1])[None] > 0
     masks = {} if exists is None else {"s": exists}
-    return LAYOUT.table(steps, torch.ones_like(steps, dtype=torch.bool), previous_valid, masks)
+    valid = torch.ones_like(steps, dtype=torch.bool)
+    return LAYOUT.table(steps, valid, previous_valid, LAYOUT.sizes, masks)
 
 
 def test_netllm_has_eight_tokens_a_step_and_reads_the_last_of_the_state():
     layout = LAYOUTS["netllm"]
-    assert layout.tokens_per_step == 8
+    assert layout.places_per_step == 8
     assert [token.name for token in layout.tokens] == [
         *("return", "bitrate", "buffer", "throughput", "download", "sizes", "remaining", "action")
     ]
     assert layout.reads == "remaining"
     # A chunk is the action before, the return and s1..s6, so s6 is its last token; counted from
     # the first return, the reads of a sequence stand at 8 (i + 1) - 2, as in the paper's code.
-    assert layout.in_chunk("remaining") == slice(7, 8)
+    assert layout.in_chunk("remaining", layout.sizes) == slice(7, 8)
     steps = torch.arange(3)[None]
     valid = torch.ones(1, 3, dtype=torch.bool)
-    places = layout.table(steps, valid, valid).place.reshape(3, 8)
+    places = layout.table(steps, valid, valid, layout.sizes, {}).place.reshape(3, 8)
     assert places[:, 7].tolist() == [8 * (i + 1) - 2 for i in range(3)]
 
 
@@ -51,7 +52,7 @@ def test_tokens_stand_chunk_by_chunk_and_are_gathered_by_name():
     assert torch.equal(sequence[:, 4], embedded["a"][:, 1, 0])  # after r0 s0 s0': a of step 0
     assert torch.equal(sequence[:, 5], embedded["r"][:, 1, 0])
     for name, each in embedded.items():
-        assert torch.equal(LAYOUT.gather(sequence, name), each)
+        assert torch.equal(LAYOUT.gather(sequence, name, LAYOUT.sizes), each)
 
 
 def test_an_action_belongs_to_the_step_before_its_chunk():

@@ -15,10 +15,9 @@ from netllm_gym.policies.llm.policy import factory_of, for_acting
 from netllm_gym.policies.llm.vp import VPParts
 from netllm_gym.policies.loading import load_policy
 from netllm_gym.policies.viewport import seen
+from netllm_gym.training.llm import llm_learner
 from netllm_gym.training.llm_config import TrainConfig
-from netllm_gym.training.llm_viewport import llm_learner
 from netllm_gym.training.run import TrainingRun
-from netllm_gym.training.viewport import train_on_windows
 from tests.policies.made_viewports import awaken, made_features, made_windows
 
 BACKBONE = BackboneConfig("tiny", layers=1)
@@ -107,7 +106,7 @@ def test_a_run_that_stops_and_resumes_is_equal_to_the_last_bit(tmp_path, with_fr
     def run(out, **more):
         begin = partial(llm_learner, windows, config, SCHEDULE)
         kept_in = TrainingRun(out, validate=score, resume=True, **more)
-        return train_on_windows(begin, SCHEDULE, kept_in)
+        return kept_in.train(begin, SCHEDULE)
 
     run(tmp_path / "whole")
     run(tmp_path / "parts", stop_after=2)
@@ -128,7 +127,7 @@ def test_lora_is_merged_for_acting_and_kept_apart(tmp_path):
     windows = made_windows()
     config = config_for(windows, BackboneConfig("tiny", layers=1, adapt="lora", lora_rank=2))
     begin = partial(llm_learner, windows, config, SCHEDULE)
-    train_on_windows(begin, SCHEDULE, TrainingRun(tmp_path / "run"))
+    TrainingRun(tmp_path / "run").train(begin, SCHEDULE)
     assert (tmp_path / "run/last/adapter/adapter_model.safetensors").is_file()
     loaded = load_policy(str(tmp_path / "run"), "vp").factory(windows)
     model = awaken(LLMModel(config))

@@ -57,7 +57,7 @@ def test_acting_scores_each_step_as_training_does(method, monkeypatch):
         expected = model(batch).reshape(3, MAX_STEPS, -1)
     seen = seen_scores(model, monkeypatch)
     policy = OfflinePolicy(model, 3, sampled=False, name="x")
-    monkeypatch.setattr(policy, "_pick", lambda scores: episodes.actions[:, len(seen) - 1])
+    monkeypatch.setattr(policy, "pick", lambda scores: episodes.actions[:, len(seen) - 1])
     # What is wanted at first is what the episode reached, as training tells it.
     for row in range(3):
         policy.reset(np.array([row]), np.array([row]))
@@ -115,7 +115,7 @@ def test_a_row_acts_alone_as_beside_others_and_forgets_at_reset(method, monkeypa
 @pytest.mark.parametrize("method", ["bc", "dt"])
 def test_what_may_not_be_chosen_never_is(method, sampled):
     view, _ = made_view(1, num_steps=60)
-    policy = OfflinePolicy(make_model(method, "cjs"), 60, sampled, "x")
+    policy = OfflinePolicy(make_model(method, "cjs"), 60, sampled=sampled, name="x")
     policy.reset(np.arange(60), np.arange(60))
     menu = cjs.menu_of(view)
     for _ in range(3):
@@ -125,22 +125,22 @@ def test_what_may_not_be_chosen_never_is(method, sampled):
 
 
 def test_greedy_takes_the_best_that_is_allowed():
-    policy = OfflinePolicy(make_model("cql"), 1, False, "x")
-    assert policy._pick(np.array([[5.0, -np.inf, 7.0, 6.0]])).tolist() == [2]
-    assert policy._pick(np.array([[-9.0, -np.inf, -np.inf, -np.inf]])).tolist() == [0]
+    policy = OfflinePolicy(make_model("cql"), 1, sampled=False, name="x")
+    assert policy.pick(np.array([[5.0, -np.inf, 7.0, 6.0]])).tolist() == [2]
+    assert policy.pick(np.array([[-9.0, -np.inf, -np.inf, -np.inf]])).tolist() == [0]
 
 
 def test_draws_follow_the_softmax_and_the_episodes_seed():
-    policy = OfflinePolicy(make_model("bc"), 20_000, True, "x")
+    policy = OfflinePolicy(make_model("bc"), 20_000, sampled=True, name="x")
     scores = np.tile(np.log([0.5, 0.2, 1e-300, 0.3]), (20_000, 1))
     scores[:, 2] = -np.inf
     policy.reset(np.arange(20_000), np.arange(20_000))
-    drawn = policy._pick(scores)
+    drawn = policy.pick(scores)
     # Four standard deviations of a share of 20,000 are at most 4 x 0.0035.
     np.testing.assert_allclose(np.bincount(drawn) / 20_000, [0.5, 0.2, 0.0, 0.3], atol=0.0142)
-    other = OfflinePolicy(policy.model, 2, True, "x")
+    other = OfflinePolicy(policy.model, 2, sampled=True, name="x")
     other.reset(np.array([1]), np.array([123]))
-    assert other._pick(scores[:2])[1] == drawn[123]
+    assert other.pick(scores[:2])[1] == drawn[123]
 
 
 def test_what_cql_learns_cannot_be_drawn_from():
