@@ -45,10 +45,11 @@ def test_ctrl_c_is_one_sentence_with_the_command(capsys, monkeypatch, tmp_path, 
     monkeypatch.setattr(Progress, "update", interrupted)
     assert run(arguments) == 130
     lines = capsys.readouterr().err.splitlines()
-    advice = "begin again with" if name == "bench" else "finished work is kept, resume with"
     json_or_out = f"'{out}.json'" if name == "bench" else f"'{out}'"
     command = " ".join(["netllm-gym", *arguments[:-1], json_or_out])
-    assert lines == [f"netllm-gym: interrupted; {advice} `{command}`"]
+    begun = ["bench: lowest begins"] if name == "bench" else []
+    advice = "finished work is kept, resume with"
+    assert lines == [*begun, f"netllm-gym: interrupted; {advice} `{command}`"]
     assert not (tmp_path / "my out.json").exists()
 
 

@@ -281,7 +281,7 @@ def data_import_pool(
     Example: netllm-gym data import-pool exp_pool.pkl --out pools/netllm --traces fcc-train
     --video video1 --policy genet
     """
-    from netllm_gym.collection.import_pool import import_netllm_pool
+    from netllm_gym.pools.netllm_pool import import_netllm_pool
 
     pool = import_netllm_pool(file, out, traces, video, noise, policy)
     typer.echo(f"{len(pool)} episodes, {pool.num_steps} steps of {policy} in {out}")

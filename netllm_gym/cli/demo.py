@@ -39,7 +39,7 @@ def run_demo(name: str, out: Path, say: Say) -> Table:
             name,
             [*problem.default_policies, *(str(out / each) for each in trained)],
             {**case, problem.dataset_option: problem.test_dataset},
-            on_episode=lambda policy, done, total: progress.update(done, total, policy),
+            on_progress=lambda policy, done, total, _: progress.update(done, total, policy),
         )
     write_whole(out / "table.json", table.to_json().encode())
     return table

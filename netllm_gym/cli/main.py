@@ -133,12 +133,22 @@ def bench(
     seed: Annotated[int, typer.Option(help="Of the first episode, for policies that draw.")] = 0,
     device: Device = "cpu",
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the table, per episode, to this file.")
+        Path | None,
+        typer.Option(
+            "--json",
+            help="Write the table, per episode, to this file, after each policy; the same command "
+            "continues one that was interrupted or in which a policy failed.",
+        ),
+    ] = None,
+    time_limit_s: Annotated[
+        float | None, typer.Option(help="Seconds that each policy may take, else it has no row.")
     ] = None,
     config_file: ConfigFile = None,
     **case: Any,
 ) -> None:
     """Play every episode, or predict every window, of a case with every policy; print the table.
+
+    A policy that fails or exceeds the time limit has no result; exit status 2 then.
 
     Example: netllm-gym bench abr --policies bba,robust_mpc,optimum --json table.json
 
@@ -152,6 +162,14 @@ def bench(
     asked = row.checked_case(**case)
     check_json_file(json_file)
     with Progress("bench", f"{row.sample}s") as progress:
+
+        def on_progress(policy: str, done: int, total: int, decisions: int) -> None:
+            if not decisions:
+                kept = "is kept from the unfinished run" if done == total else "begins"
+                progress.note(f"{policy} {kept}")
+            else:
+                progress.update(done, total, f"{policy}, {decisions} decisions")
+
         table = evaluate(
             problem=row.name,
             policies=names,
@@ -159,12 +177,14 @@ def bench(
             seed=seed,
             device=device,
             episodes=episodes,
-            on_episode=lambda policy, done, total: progress.update(done, total, policy),
+            on_progress=on_progress,
             versus=versus,
+            time_limit_s=time_limit_s,
+            file=json_file,
         )
     typer.echo(render_table(table))
-    if json_file is not None:
-        write_whole(json_file.resolve(), table.to_json().encode())
+    if table.failures:
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -297,7 +317,8 @@ def run(arguments: list[str]) -> int:
         return _fail(*told)
     if status == INTERRUPTED:  # typer makes this status of a Ctrl-C within a command
         again = shlex.join(["netllm-gym", *arguments])
-        can_resume = arguments[:1] in (["collect"], ["train"], ["demo"])
+        keeps_rows = arguments[:1] == ["bench"] and "--json" in arguments
+        can_resume = keeps_rows or arguments[:1] in (["collect"], ["train"], ["demo"])
         kept = "finished work is kept, resume with" if can_resume else "begin again with"
         return _fail(f"interrupted; {kept} `{again}`", INTERRUPTED)
     return status

@@ -30,15 +30,13 @@ class _Setting:
         problem_name: Of the problem, which tells settings apart together with `case`.
         case: Arguments of the environment, by their names.
         problem: Its row, which a worker process needs: there nobody may have registered it.
-        lookahead: Policy that plays on after each action, or None.
-        expert: Policy that is asked at each step, or None.
+        others: Role, `lookahead` or `expert` -> the policy that has it.
     """
 
     problem_name: str
     case: tuple[tuple[str, Any], ...]
     problem: ControlProblem = field(compare=False)
-    lookahead: str | LoadedPolicy | None = field(compare=False)
-    expert: str | LoadedPolicy | None = field(compare=False)
+    others: Mapping[str, str | LoadedPolicy] = field(compare=False)
 
 
 class _Shard(NamedTuple):
@@ -120,46 +118,12 @@ def collect(
         "id": found.env_id,
         "arguments": _arguments(case),
         "worlds": probe.provenance(probe.training_plan(range(seed, seed + episodes))),
-        **_origin(teachers, others),
-        **_custom_policies(names, teachers, others),
+        **_origin(dict(zip(names, teachers, strict=True)), others),
     }
     writer = PoolWriter(out, problem, spec, plan)
-    _write_missing(writer, shards, workers, on_episode)
-    return ExperiencePool.load(out, problem)
-
-
-def _setting_of(
-    problem: ControlProblem,
-    case: Mapping[str, Any],
-    others: Mapping[str, LoadedPolicy],
-    workers: int,
-) -> _Setting:
-    """Return what all shards have in common, as the processes that make them can take it."""
-    ready = {role: _for_workers(policy, workers) for role, policy in others.items()}
-    if workers > 1:  # registered policies that cannot be imported stay in this process
-        known = problem.policies.items()
-        importable = {name: entry for name, entry in known if isinstance(entry.target, str)}
-        problem = replace(problem, policies=importable)
-    hashable = {key: tuple(it) if isinstance(it, list) else it for key, it in case.items()}
-    return _Setting(
-        problem_name=problem.name,
-        case=tuple(hashable.items()),
-        problem=problem,
-        lookahead=ready.get("lookahead"),
-        expert=ready.get("expert"),
-    )
-
-
-def _write_missing(
-    writer: PoolWriter,
-    shards: Sequence[_Shard],
-    workers: int,
-    on_episode: Callable[[int, int], None] | None,
-) -> None:
-    """Make and write the shards that the pool lacks."""
     _loaded.cache_clear()  # files may have changed since an earlier collection
     missing = writer.missing()
-    total = sum(len(shard.seeds) for shard in shards)
+    total = episodes * len(teachers)
     done = total - sum(len(shards[number].seeds) for number in missing)
     with closing(map_in_order(_make, [shards[number] for number in missing], workers)) as made:
         for number, packed in zip(missing, made, strict=True):
@@ -167,6 +131,23 @@ def _write_missing(
             done += len(shards[number].seeds)
             if on_episode is not None:
                 on_episode(done, total)
+    return ExperiencePool.load(out, problem)
+
+
+def _setting_of(
+    problem: ControlProblem, case: Mapping[str, Any], others: Mapping[str, Any], workers: int
+) -> _Setting:
+    """Return what all shards have in common, as the processes that make them can take it."""
+    if workers > 1:  # registered policies that cannot be imported stay in this process
+        known = problem.policies.items()
+        importable = {name: entry for name, entry in known if isinstance(entry.target, str)}
+        problem = replace(problem, policies=importable)
+    return _Setting(
+        problem_name=problem.name,
+        case=tuple((key, tuple(it) if isinstance(it, list) else it) for key, it in case.items()),
+        problem=problem,
+        others={role: _for_workers(policy, workers) for role, policy in others.items()},
+    )
 
 
 def _check_roles(
@@ -191,10 +172,7 @@ def _check_roles(
 def check_answers_anywhere(role: str, policy: LoadedPolicy, env: Any) -> None:
     """Refuse a policy that cannot be asked in an episode that another policy plays.
 
-    Args:
-        role: What an error calls it.
-        policy: The policy.
-        env: An environment of one row to build it for.
+    It is built for `env`, an environment of one row; an error calls it by its `role`.
     """
     actor = policy.factory(env)
     if hasattr(actor, "limits") or getattr(actor, "needs_own_episodes", False):
@@ -220,51 +198,44 @@ def _text_of(policy: Any, loaded: LoadedPolicy) -> str:
     return policy if isinstance(policy, str) else loaded.asked_for
 
 
-def _origin(teachers: Sequence[LoadedPolicy], others: Mapping[str, LoadedPolicy]) -> dict[str, Any]:
-    """Say which recordings and weights the policies were made from."""
-    everybody = [*teachers, *others.values()]
-    seen = frozenset[str]().union(*(each.recordings | each.selected_on for each in everybody))
-    weights = {teacher.name: teacher.sha256 for teacher in teachers if teacher.sha256}
-    return {
-        # A policy that learns from a trained policy inherits what that one was trained on.
-        **({"teachers_recordings": sorted(seen)} if seen else {}),
-        # A folder whose policy is trained further would play other episodes.
-        **({"teachers_sha256": weights} if weights else {}),
-        **{f"{role}_sha256": other.sha256 for role, other in others.items() if other.sha256},
-    }
-
-
-def _custom_policies(
-    names: Sequence[str], teachers: Sequence[LoadedPolicy], others: Mapping[str, LoadedPolicy]
+def _origin(
+    teachers: Mapping[str, LoadedPolicy], others: Mapping[str, LoadedPolicy]
 ) -> dict[str, Any]:
-    """Say what made the users' policies, and what they were trained on, as far as is known."""
-    everybody = {**dict(zip(names, teachers, strict=True)), **others}
-    custom = {
-        name: {"made_by": policy.made_by, "trained_on": policy.trained_on}
-        for name, policy in everybody.items()
-        if policy.made_by
+    """Say which recordings, weights and code of users the policies come from, where any do."""
+    everybody = {**teachers, **others}
+    seen = [each.recordings | each.selected_on for each in everybody.values()]
+    told: dict[str, Any] = {
+        # A policy that learns from a trained policy inherits what that one was trained on.
+        "teachers_recordings": sorted(frozenset[str]().union(*seen)),
+        # A folder whose policy is trained further would play other episodes.
+        "teachers_sha256": {each.name: each.sha256 for each in teachers.values() if each.sha256},
+        **{f"{role}_sha256": other.sha256 for role, other in others.items()},
+        "custom_policies": {
+            name: {"made_by": policy.made_by, "trained_on": policy.trained_on}
+            for name, policy in everybody.items()
+            if policy.made_by
+        },
     }
-    return {"custom_policies": custom} if custom else {}
+    return {name: value for name, value in told.items() if value}
 
 
 def _make(shard: _Shard) -> PackedShard:
     """Play the episodes of a shard."""
-    setting = shard.setting
-    problem, case = setting.problem, _loaded(setting)
+    problem, others, case = shard.setting.problem, shard.setting.others, _loaded(shard.setting)
     factory = resolve_policy(shard.policy, problem).factory
     rows = 1 if getattr(factory, "needs_sequential", False) else len(shard.seeds)
     env = problem.make_env(rows, **case)
     plan = env.training_plan(shard.seeds)
-    if setting.expert is None:
+    if "expert" not in others:
         played = rollout(factory(env), env, plan).episodes
     else:
-        expert = resolve_policy(setting.expert, problem).factory
+        expert = resolve_policy(others["expert"], problem).factory
         both = ExpertLabelledPolicy(factory(env), expert(env))
         played = both.answered(rollout(both, env, plan).episodes)
     # Playing an episode's seed and actions again gives its infos; a pool does not keep them.
     infos: Sequence[Mapping[str, Any]] = [{}] * len(played)
-    if setting.lookahead is not None:
-        plays_on = resolve_policy(setting.lookahead, problem).factory
+    if "lookahead" in others:
+        plays_on = resolve_policy(others["lookahead"], problem).factory
         infos = action_values(partial(problem.make_env, **case), plays_on, plan, played)
     kept = [replace(episode, infos=each) for episode, each in zip(played, infos, strict=True)]
     return pack_shard(kept, codec_of(problem))

@@ -1,20 +1,23 @@
 """Run tasks in several processes: results come in order, and no process outlives the work.
 
-`concurrent.futures` and joblib cannot promise this. Their workers stay alive when the process that
-started them is killed, they finish their tasks after Ctrl-C, and all of them write to one pipe, so
-that a worker killed while it writes a result can leave the reader waiting for the rest of it.
+The workers of `concurrent.futures` and joblib stay alive when the process that started them is
+killed, they finish their tasks after Ctrl-C, and all of them write to one pipe, so that a worker
+killed while it writes a result can leave the reader waiting for the rest of it. Here each thread of
+a pool has a process and a pipe of its own.
 """
 
-import copy
 import os
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context, parent_process, resource_tracker
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
+from queue import SimpleQueue
 from traceback import format_exc
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -44,22 +47,41 @@ def map_in_order(
         return
     context = get_context("spawn")
     started = []
-    try:
-        with _children_ignore_interrupts():
-            for _ in range(min(workers, len(tasks))):
-                connection, their_end = context.Pipe()
-                process = context.Process(
-                    target=_run_worker, args=(function, their_end), daemon=True
-                )
-                process.start()
-                their_end.close()  # only the worker holds it now, so its death closes the pipe
-                started.append((connection, process))
-        yield from _results_in_order([connection for connection, _ in started], tasks)
-    finally:
-        for connection, process in started:
-            process.kill()
-            process.join()
-            connection.close()
+    idle: SimpleQueue[Connection[Any, Any]] = SimpleQueue()
+
+    def ask(task: Task) -> Any:
+        connection = idle.get()
+        try:
+            connection.send(task)
+            answer: _Answer = ForkingPickler.loads(connection.recv_bytes())
+        except (EOFError, OSError):
+            raise ChildProcessError(
+                "a process was killed, perhaps for its memory: "
+                "run the same command again, with fewer workers, and it goes on"
+            ) from None
+        finally:
+            idle.put(connection)
+        if answer.error is not None:
+            raise answer.error from ChildProcessError(answer.traceback)
+        return answer.result
+
+    with ThreadPoolExecutor(workers) as threads:
+        try:
+            with _children_ignore_interrupts():
+                for _ in range(min(workers, len(tasks))):
+                    connection, theirs = context.Pipe()
+                    process = context.Process(
+                        target=_run_worker, args=(function, theirs), daemon=True
+                    )
+                    process.start()
+                    theirs.close()  # only the worker holds it now, so its death closes the pipe
+                    started.append(process)
+                    idle.put(connection)
+            yield from threads.map(ask, tasks)
+        finally:
+            for process in started:
+                process.kill()
+                process.join()
 
 
 class _Answer(NamedTuple):
@@ -68,44 +90,6 @@ class _Answer(NamedTuple):
     result: Any
     error: Exception | None = None
     traceback: str = ""
-
-
-def _results_in_order(
-    connections: "Sequence[Connection[Any, Any]]", tasks: Sequence[Any]
-) -> Generator[Any, None, None]:
-    """Give tasks to the workers as they become idle, and yield the results in order."""
-    idle = list(connections)
-    busy: dict[Connection[Any, Any], int] = {}  # number of the task that the worker is doing
-    answers: dict[int, _Answer] = {}  # by number of the task
-    waiting = iter(enumerate(tasks))
-    for number in range(len(tasks)):
-        while True:
-            with _lost_worker_as_error():
-                for connection, (next_number, task) in zip(idle, waiting, strict=False):
-                    connection.send(task)
-                    busy[connection] = next_number
-                # Answers are received before their turn, so that their workers get new tasks.
-                ready = wait(list(busy), timeout=0 if number in answers else None)
-                idle = cast("list[Connection[Any, Any]]", ready)
-                answers.update((busy.pop(each), each.recv()) for each in idle)
-            if number in answers and not idle:
-                break
-        answer = answers.pop(number)
-        if answer.error is not None:
-            raise answer.error from ChildProcessError(answer.traceback)
-        yield answer.result
-
-
-@contextmanager
-def _lost_worker_as_error() -> Iterator[None]:
-    """Turn the failure of a pipe, whose worker has died, into one sentence."""
-    try:
-        yield
-    except (EOFError, OSError):
-        raise ChildProcessError(
-            "a process was killed, perhaps for its memory: "
-            "run the same command again, with fewer workers, and it goes on"
-        ) from None
 
 
 def _run_worker(function: Callable[[Any], Any], connection: "Connection[Any, Any]") -> None:
@@ -120,27 +104,21 @@ def _run_worker(function: Callable[[Any], Any], connection: "Connection[Any, Any
     threading.Thread(target=exit_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):  # the parent has closed the pipe
         while True:
-            answer = _answer_of(function, connection.recv())
-            try:
-                connection.send(answer)
-            except OSError:
-                raise
-            except Exception:  # the result cannot be pickled, and nothing was sent yet
-                traceback = format_exc()
-                connection.send(_Answer(None, RuntimeError(traceback), traceback))
+            connection.send_bytes(_answer_of(function, connection.recv()))
 
 
-def _answer_of(function: Callable[[Any], Any], task: Any) -> _Answer:
-    """Call the function, and return its result or its error."""
+def _answer_of(function: Callable[[Any], Any], task: Any) -> memoryview:
+    """Call the function, and return its result or its error, pickled."""
     try:
-        return _Answer(function(task))
+        return ForkingPickler.dumps(_Answer(function(task)))
     except Exception as error:
-        traceback = format_exc()
+        told = format_exc()
         try:
-            copy.copy(error)  # made anew from its parts, as unpickling will do
+            answer = ForkingPickler.dumps(_Answer(None, error, told))
+            ForkingPickler.loads(answer)  # some errors cannot be made again
         except Exception:
-            return _Answer(None, RuntimeError(traceback), traceback)
-        return _Answer(None, error, traceback)
+            return ForkingPickler.dumps(_Answer(None, RuntimeError(told), told))
+        return answer
 
 
 @contextmanager

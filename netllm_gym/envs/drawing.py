@@ -1,12 +1,13 @@
 """Frames of the environments: one picture with two panels over a time axis, drawn by matplotlib."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from netllm_gym.envs.curves import Mark
 from netllm_gym.errors import MissingDataError
 
 # Colours of Okabe and Ito, which colour-blind people can distinguish, the pale ones darkened.
@@ -27,13 +28,8 @@ def check_can_draw() -> None:
 class TwoPanels:
     """A figure of two panels on one time axis that is drawn frame after frame, without a display.
 
-    The axes are made once, because that takes longer than drawing what changes.
-
-    Args:
-        labels: Of the vertical axes of the upper and the lower panel.
-        height_ratios: Of the two panels.
-        gap: Space between them, as a share of their mean height.
-        legend: Handles of matplotlib.
+    The axes are made once, because that takes longer than drawing what changes. `looks` says what
+    matplotlib is told of each style of a mark, and `gap` is a share of the panels' mean height.
     """
 
     def __init__(
@@ -42,10 +38,12 @@ class TwoPanels:
         height_ratios: tuple[int, int],
         gap: float,
         legend: Sequence[Any],
+        looks: Mapping[str, Mapping[str, Any]],
     ) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
+        self._looks = looks
         figure = Figure((8.0, 4.8), dpi=100)  # 800 x 480 pixels
         self._canvas: Any = FigureCanvasAgg(figure)  # matplotlib types only a part of it
         room = {"left": 0.075, "right": 0.985, "top": 0.88, "bottom": 0.1, "hspace": gap}
@@ -74,6 +72,19 @@ class TwoPanels:
         for axes in self._axes:
             for artist in (*axes.collections, *axes.lines, *axes.patches):
                 artist.remove()
+
+    def draw(self, panel: int, marks: Iterable[Mark]) -> None:
+        """Draw marks in the upper panel, 0, or the lower one, 1."""
+        axes = self._axes[panel]
+        for mark in marks:
+            look = self._looks[mark.style]
+            if mark.kind == "line":
+                axes.plot(mark.x, mark.y, solid_capstyle="butt", **look)
+            elif mark.kind == "area":
+                axes.fill_between(mark.x, mark.y, lw=0, **look)
+            else:
+                for begin, end in mark.x.reshape(-1, 2):
+                    axes.axvspan(begin, end, lw=0, **look)
 
     def frame(self, title: str, result: str) -> NDArray[np.uint8]:
         """Write both lines of text above the panels; return (480, 800, 3) uint8 pixels."""

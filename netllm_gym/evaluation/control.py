@@ -1,74 +1,122 @@
-"""Policies x a case of a control problem: every policy plays the same episodes."""
+"""A case of a control problem: every policy plays the same episodes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from netllm_gym.arrays import FloatArray
+from netllm_gym.arrays import FloatArray, IntArray
 from netllm_gym.envs.plan import PlannedEpisode, check_seeds
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation.provenance import described, training_text
-from netllm_gym.evaluation.results import CaseResults, Counter, OnEpisode, PolicyResult
-from netllm_gym.evaluation.rollout import Rollout, rollout, warm_up
+from netllm_gym.evaluation.rollout import OnStep, rollout, warm_up
 from netllm_gym.evaluation.statistics import group_numbers
-from netllm_gym.policies.loading import LoadedPolicy, check_names
-from netllm_gym.policies.policy import Limit, Policy
+from netllm_gym.evaluation.tables import Row, row_of
+from netllm_gym.policies.loading import LoadedPolicy
+from netllm_gym.policies.policy import Policy
 from netllm_gym.pools.episode import Episode
 from netllm_gym.problems.problem import ControlProblem
 
 MOST_ROWS = 256  # episodes that are played side by side
 
 
-def play_case(
-    problem: ControlProblem,
-    policies: Sequence[LoadedPolicy],
-    case: Mapping[str, Any],
-    seed: int,
-    episodes: int,
-    on_episode: OnEpisode | None,
-) -> CaseResults:
-    """Play every episode of a case with every policy.
+class PlayedCase:
+    """The episodes of a case, and the policies that play them.
 
-    Args:
-        problem: The problem.
-        policies: At least one.
-        case: Arguments of the environment.
-        seed: Of the first episode.
-        episodes: Play at least so many; a case has a number of its own.
-        on_episode: Told policy, episodes done and episodes in all.
+    All policies are built at once, so that a wrong one is refused before any plays.
+
+    Attributes:
+        described: The parts of the case, as text.
+        names: What the built policies call themselves.
+        num_samples: E, the number of episodes.
+        groups: (E,) each: the number of each episode's group, for every way in which episodes are
+            not independent; known once a policy has played.
+        groups_text: In words, what the groups are; empty for what the problem says.
+        remarks: What was wrong with the data and was repaired or left out, a sentence each.
     """
-    probe = problem.make_env(1, **case)
-    planned = probe.evaluation_plan(episodes)
-    check_seeds(seed, len(planned))
-    plan = [PlannedEpisode(seed + number, each.options) for number, each in enumerate(planned)]
-    built = []  # all of them before any plays, so that a wrong one is refused at once
-    for policy in policies:
-        sequential = getattr(policy.factory, "needs_sequential", False)
-        env = problem.make_env(1 if sequential else min(len(plan), MOST_ROWS), **case)
-        built.append((policy, policy.factory(env), env))
-    check_names(actor.name for _, actor, _ in built)
-    if all(hasattr(actor, "limits") for _, actor, _ in built):
-        raise InputError(f"policies must name one that plays, got {built[0][1].name}, a limit")
-    results: list[PolicyResult] = []
-    played: Sequence[Episode] = ()
-    for policy, actor, env in built:
-        count = Counter(actor.name, len(plan), on_episode)
+
+    groups_text = ""
+
+    def __init__(
+        self,
+        problem: ControlProblem,
+        policies: Sequence[LoadedPolicy],
+        case: Mapping[str, Any],
+        seed: int,
+        episodes: int,
+    ) -> None:
+        self._problem, self._policies = problem, policies
+        self._probe = problem.make_env(1, **case)
+        planned = self._probe.evaluation_plan(episodes)
+        check_seeds(seed, len(planned))
+        self._plan = [
+            PlannedEpisode(seed + number, each.options) for number, each in enumerate(planned)
+        ]
+        self._envs = []
+        for policy in policies:
+            sequential = getattr(policy.factory, "needs_sequential", False)
+            rows = 1 if sequential else min(len(self._plan), MOST_ROWS)
+            self._envs.append(problem.make_env(rows, **case))
+        self._actors = [
+            policy.factory(env) for policy, env in zip(policies, self._envs, strict=True)
+        ]
+        if all(hasattr(actor, "limits") for actor in self._actors):
+            name = self._actors[0].name
+            raise InputError(f"policies must name one that plays, got {name}, a limit")
+        asked = {**problem.default_case, **case}
+        self.described = described(as_made(self._probe, asked))
+        self.remarks = [*getattr(self._probe, "remarks", ())]
+        self.names = [actor.name for actor in self._actors]
+        self.num_samples = len(self._plan)
+        self.groups: tuple[IntArray, ...] = ()
+
+    def identity(self) -> Any:
+        """Return JSON values that say what is played, whatever its name."""
+        return [*self._plan, self._probe.provenance(self._plan)]
+
+    def play(self, place: int, on_step: OnStep) -> Row:
+        """Let one of the policies play all episodes; return its row without intervals."""
+        problem, policy, actor = self._problem, self._policies[place], self._actors[place]
         if hasattr(actor, "limits"):
-            results.append(_result_of_limit(problem, policy, actor, plan))
-            count(len(plan))
-            continue
-        warm_up(policy.factory(probe), probe, plan[0])
-        outcome = rollout(actor, env, plan, count, keep_observations=False)
-        played = outcome.episodes
-        results.append(_result(problem, policy, actor, outcome))
-    asked = {**problem.default_case, **case}
-    return CaseResults(
-        results=results,
-        groups=(group_numbers(_group_names(problem, played)),),
-        case=described(as_made(probe, asked)),
-        remarks=[*getattr(probe, "remarks", ())],
-    )
+            nothing = dict.fromkeys(problem.components)
+            return row_of(problem, actor.name, actor.limits(self._plan), components=nothing)
+        warm_up(policy.factory(self._probe), self._probe, self._plan[0])
+        outcome = rollout(actor, self._envs[place], self._plan, on_step, keep_observations=False)
+        episodes = outcome.episodes
+        values = _metric(problem, episodes)
+        unfinished = np.count_nonzero(~np.isfinite(values))
+        if unfinished:
+            raise InputError(
+                f"{actor.name} must finish every episode to have a {problem.metric}, got stuck in "
+                f"{unfinished} of {len(values)}, which ended before all work was done"
+            )
+        names = _group_names(problem, episodes)
+        self.groups = (group_numbers(names),)
+        known: dict[str, set[str]] = {}  # recording -> the names by which it is known
+        for name, episode in zip(names, episodes, strict=True):
+            known.setdefault(name, {name}).add(str(episode.case["content"]))
+        bounds = getattr(actor, "upper_bounds", ())  # of each episode, if the policy certifies any
+        return row_of(
+            problem,
+            actor.name,
+            values,
+            decision_ms=1000.0 * outcome.decision_s,
+            components={
+                name: float(np.mean([problem.value_of(name, each.infos) for each in episodes]))
+                for name in problem.components
+            },
+            trained_on=training_text(policy, known.values(), problem.groups),
+            upper_bound=float(np.mean(bounds)) if len(bounds) == len(values) else None,
+        )
+
+
+def as_made(env: Any, case: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a case with the numbers that its environment has: it may have fewer jobs."""
+    made = {name: getattr(env, name, asked) for name, asked in case.items()}
+    return {
+        name: made[name] if isinstance(asked, int | None) and isinstance(made[name], int) else asked
+        for name, asked in case.items()
+    }
 
 
 def score(
@@ -84,65 +132,9 @@ def score(
     return float((sums / np.bincount(groups)).mean())
 
 
-def _result(
-    problem: ControlProblem, policy: LoadedPolicy, actor: Policy, outcome: Rollout
-) -> PolicyResult:
-    episodes = outcome.episodes
-    values = _metric(problem, episodes)
-    unfinished = np.count_nonzero(~np.isfinite(values))
-    if unfinished:
-        raise InputError(
-            f"{actor.name} must finish every episode to have a {problem.metric}, "
-            f"got stuck in {unfinished} of {len(values)}, which ended before all work was done"
-        )
-    bounds = getattr(actor, "upper_bounds", ())  # of each episode, if the policy certifies any
-    return PolicyResult(
-        policy=policy,
-        name=actor.name,
-        values=values,
-        decision_ms=1000.0 * outcome.decision_s,
-        components={
-            name: float(np.mean([problem.value_of(name, each.infos) for each in episodes]))
-            for name in problem.components
-        },
-        trained_on=training_text(policy, _recordings(problem, episodes), problem.groups),
-        upper_bound=float(np.mean(bounds)) if len(bounds) == len(values) else None,
-    )
-
-
-def _result_of_limit(
-    problem: ControlProblem, policy: LoadedPolicy, limit: Limit, plan: Sequence[PlannedEpisode]
-) -> PolicyResult:
-    return PolicyResult(
-        policy=policy,
-        name=limit.name,
-        values=limit.limits(plan),
-        decision_ms=None,
-        components=dict.fromkeys(problem.components),
-        trained_on="",
-    )
-
-
 def _metric(problem: ControlProblem, episodes: Sequence[Episode]) -> FloatArray:
     return np.array([problem.metric_of(episode.infos) for episode in episodes])
 
 
 def _group_names(problem: ControlProblem, episodes: Sequence[Episode]) -> list[str]:
     return [str(episode.case[problem.interval_over]) for episode in episodes]
-
-
-def _recordings(problem: ControlProblem, episodes: Sequence[Episode]) -> list[set[str]]:
-    """Return, for each recording that was played, the names by which it is known."""
-    known: dict[str, set[str]] = {}
-    for name, episode in zip(_group_names(problem, episodes), episodes, strict=True):
-        known.setdefault(name, {name}).add(str(episode.case["content"]))
-    return list(known.values())
-
-
-def as_made(env: Any, case: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a case with the numbers that its environment has: it may have fewer jobs."""
-    made = {name: getattr(env, name, asked) for name, asked in case.items()}
-    return {
-        name: made[name] if isinstance(asked, int | None) and isinstance(made[name], int) else asked
-        for name, asked in case.items()
-    }

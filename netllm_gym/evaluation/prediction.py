@@ -1,4 +1,4 @@
-"""Predictors x a case of a prediction problem -> predictions and their errors.
+"""A case of a prediction problem: predictors, their predictions and the errors.
 
 Every predictor, a formula or a language model, is shown the same histories in the same batches, and
 its time is measured in the same way.
@@ -15,8 +15,9 @@ from netllm_gym.data.vp.angles import angle_error_deg, great_circle_deg, publish
 from netllm_gym.data.vp.viewport import ViewportWindows
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation.provenance import described, training_text
-from netllm_gym.evaluation.results import CaseResults, Counter, OnEpisode, PolicyResult
-from netllm_gym.policies.loading import LoadedPolicy, check_names
+from netllm_gym.evaluation.rollout import OnStep
+from netllm_gym.evaluation.tables import Row, row_of
+from netllm_gym.policies.loading import LoadedPolicy
 from netllm_gym.policies.policy import Predictor
 from netllm_gym.problems.problem import PredictionProblem
 
@@ -41,14 +42,11 @@ class PredictionScores(NamedTuple):
 def predict(
     predictor: Predictor,
     windows: ViewportWindows,
-    on_windows: Callable[[int], None] = lambda more: None,
+    on_windows: Callable[[int], None] = lambda done: None,
 ) -> Predictions:
-    """Show a predictor all histories.
+    """Show a predictor, which was built for these windows, all histories.
 
-    Args:
-        predictor: Built for these windows.
-        windows: The windows whose futures are predicted.
-        on_windows: Told how many more windows are done.
+    `on_windows` is told how many windows are done.
 
     Raises:
         InputError: If a prediction is not finite, or of another shape.
@@ -64,51 +62,47 @@ def predict(
         seconds += time.perf_counter() - start
         shape = (len(which), windows.config.future, 3)
         made.append(_checked(future, shape, predictor.name))
-        on_windows(len(which))
+        on_windows(begin + len(which))
     return Predictions(np.concatenate(made), seconds)
 
 
-def predict_case(
-    problem: PredictionProblem,
-    predictors: Sequence[LoadedPolicy],
-    case: Mapping[str, Any],
-    on_episode: OnEpisode | None,
-) -> CaseResults:
-    """Let every predictor predict all windows of a case.
+class PredictedCase:
+    """The windows of a case, and the predictors of their futures; see `control.py:PlayedCase`."""
 
-    Args:
-        problem: The problem.
-        predictors: At least one.
-        case: Arguments of the windows.
-        on_episode: Told predictor, windows done and windows in all.
-    """
-    windows = problem.make_windows(**case)
-    built = [(loaded, loaded.factory(windows)) for loaded in predictors]
-    check_names(predictor.name for _, predictor in built)
-    results = []
-    for loaded, predictor in built:
-        outcome = predict(predictor, windows, Counter(predictor.name, len(windows), on_episode))
-        scores = problem.score_predictions(outcome.predictions, windows)
-        results.append(
-            PolicyResult(
-                policy=loaded,
-                name=predictor.name,
-                values=scores.per_window,
-                decision_ms=1000.0 * outcome.seconds / len(windows),
-                components=scores.components,
-                trained_on=training_text(loaded, windows.recordings, "traces"),
-                by_step=scores.by_step.tolist(),
-            )
+    def __init__(
+        self,
+        problem: PredictionProblem,
+        predictors: Sequence[LoadedPolicy],
+        case: Mapping[str, Any],
+    ) -> None:
+        self._problem, self._policies = problem, predictors
+        self._windows = windows = problem.make_windows(**case)
+        self._predictors = [loaded.factory(windows) for loaded in predictors]
+        asked = {**problem.default_case, **case}
+        given = {key: value for key, value in asked.items() if value is not None}
+        self.described = described({**given, **windows.described})
+        self.names = [predictor.name for predictor in self._predictors]
+        self.num_samples, self.groups = len(windows), windows.groups
+        self.groups_text, self.remarks = windows.groups_text, windows.report()
+
+    def identity(self) -> Any:
+        """Return JSON values that say what is predicted, whatever its name."""
+        return [sorted(each) for each in self._windows.recordings]
+
+    def play(self, place: int, on_step: OnStep) -> Row:
+        """Let one of the predictors predict all windows; return its row without intervals."""
+        predictor = self._predictors[place]
+        outcome = predict(predictor, self._windows, lambda done: on_step(done, done))
+        scores = self._problem.score_predictions(outcome.predictions, self._windows)
+        return row_of(
+            self._problem,
+            predictor.name,
+            scores.per_window,
+            decision_ms=1000.0 * outcome.seconds / self.num_samples,
+            components=scores.components,
+            trained_on=training_text(self._policies[place], self._windows.recordings, "traces"),
+            by_step=scores.by_step.tolist(),
         )
-    asked = {**problem.default_case, **case}
-    given = {key: value for key, value in asked.items() if value is not None}
-    return CaseResults(
-        results=results,
-        groups=windows.groups,
-        case=described({**given, **windows.described}),
-        remarks=windows.report(),
-        groups_text=windows.groups_text,
-    )
 
 
 def score_viewports(predictions: FloatArray, windows: ViewportWindows) -> PredictionScores:

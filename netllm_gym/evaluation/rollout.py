@@ -18,6 +18,8 @@ from netllm_gym.pools.episode import Episode
 from netllm_gym.problems.index import problems
 from netllm_gym.problems.problem import ControlEnv, ControlProblem
 
+OnStep = Callable[[int, int], None]  # told episodes done and decisions done
+
 
 class Rollout(NamedTuple):
     """Episodes in the order of their plan, and the wall time of deciding."""
@@ -39,7 +41,7 @@ def rollout(
     policy: Any,
     env: ControlEnv,
     plan: Sequence[PlannedEpisode],
-    on_episode: Callable[[int], None] | None = None,
+    on_step: OnStep = lambda done, decisions: None,
     keep_observations: bool = True,
 ) -> Rollout:
     """Play every planned episode; as soon as a row is free it takes the next one.
@@ -51,15 +53,14 @@ def rollout(
             here; names and folders need an environment of `ControlProblem.make_env`.
         env: Native vector environment made with `autoreset_mode="Disabled"`.
         plan: Episodes, at least one.
-        on_episode: Called with the number of episodes that just ended.
+        on_step: Told after each step how many episodes and how many decisions are done.
         keep_observations: Whether episodes hold what was observed, or None.
     """
     loop = _Loop(_built(policy, env), env, plan, keep_observations)
     loop.begin(range(env.num_envs))
     while loop.playing:
         free = loop.step()
-        if free and on_episode is not None:
-            on_episode(len(free))
+        on_step(len(loop.episodes), loop.decisions)
         loop.begin(free)
     episodes = [loop.episodes[position] for position in sorted(loop.episodes)]
     return Rollout(episodes, loop.spent_s / loop.decisions)
@@ -132,20 +133,29 @@ class _Loop:
 
     def _finish(self, rows: Sequence[int], terminated: Any, truncated: Any) -> None:
         """Cut the episodes of rows that ended out of the steps."""
-        for first, together in _by_first_step(rows, self.playing).items():
-            parts = _cut(self._steps[first:], together)
-            for index, row in enumerate(together):
+        begun = {row: self.playing[row][1] for row in rows}
+        for first in set(begun.values()):  # those that began together are cut at once
+            together = [row for row in rows if begun[row] == first]
+            index, steps = np.array(together), self._steps[first:]
+            observations = _seen([step.observations for step in steps], index)
+            actions = np.stack([step.actions[index] for step in steps], axis=1).astype(np.int64)
+            rewards = np.stack([step.rewards[index] for step in steps], axis=1)
+            infos = {
+                key: np.stack([step.infos[key][index] for step in steps], axis=1)
+                for key in steps[0].infos
+            }
+            for place, row in enumerate(together):
                 position = self.playing.pop(row)[0]
                 self.episodes[position] = Episode(
-                    observations=parts.observations[index],
-                    actions=parts.actions[index],
-                    rewards=parts.rewards[index],
+                    observations=observations[place],
+                    actions=actions[place],
+                    rewards=rewards[place],
                     terminated=bool(terminated[row]),
                     truncated=bool(truncated[row]),
                     policy=self._policy.name,
                     seed=self._plan[position].seed,
                     case=self._env.case(row),
-                    infos={key: column[index] for key, column in parts.infos.items()},
+                    infos={key: column[place] for key, column in infos.items()},
                 )
 
 
@@ -223,30 +233,6 @@ def _columns(infos: Mapping[str, Any], num_rows: int) -> dict[str, FloatArray]:
         for key, column in infos.items()
         if not key.startswith(("_", "final_", "startup_")) and np.shape(column) == (num_rows,)
     }
-
-
-def _by_first_step(
-    rows: Sequence[int], playing: Mapping[int, tuple[int, int]]
-) -> dict[int, list[int]]:
-    """Group rows by the step in which their episode began, so that each group is cut at once."""
-    groups: dict[int, list[int]] = {}
-    for row in rows:
-        groups.setdefault(playing[row][1], []).append(row)
-    return groups
-
-
-def _cut(steps: Sequence[_Step], rows: Sequence[int]) -> _Step:
-    """Return (rows, T, ...) arrays of some rows over some steps."""
-    index = np.array(rows)
-    return _Step(
-        observations=_seen([step.observations for step in steps], index),
-        actions=np.stack([step.actions[index] for step in steps], axis=1).astype(np.int64),
-        rewards=np.stack([step.rewards[index] for step in steps], axis=1),
-        infos={
-            key: np.stack([step.infos[key][index] for step in steps], axis=1)
-            for key in steps[0].infos
-        },
-    )
 
 
 def _seen(steps: Sequence[Any], rows: IntArray) -> Any:

@@ -5,10 +5,11 @@ import math
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
+from netllm_gym.arrays import FloatArray
 from netllm_gym.errors import InputError
 from netllm_gym.files import errors_begin_with
 from netllm_gym.problems.index import find_problem
@@ -35,7 +36,7 @@ class Versus(TypedDict):
     ci95: Interval | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One policy's result on a case.
 
@@ -60,14 +61,14 @@ class Row:
     policy: Name
     metric: Line
     mean: Number
-    ci95: Interval | None
+    ci95: Interval | None = None
     n: int
     per_episode: Numbers
-    decision_ms: Number | None
+    decision_ms: Number | None = None
     components: dict[str, Number | None]
-    trained_on: Line
-    versus: Versus | None
-    upper_bound: Number | None
+    trained_on: Line = ""
+    versus: Versus | None = None
+    upper_bound: Number | None = None
     by_step: Numbers | None = None
 
 
@@ -84,6 +85,9 @@ class Table:
         groups: What the intervals are bootstrapped over, with their numbers; empty for the
             problem's default.
         members: For each way in which episodes are grouped, the number of each episode's group.
+        failures: Policies without a row -> why they have none.
+        unfinished: While policies that were asked for have no row, a hash of what was asked, so
+            that the same command keeps the rows; intervals may be missing then.
     """
 
     problem: Line
@@ -93,10 +97,27 @@ class Table:
     remarks: list[Line] = field(default_factory=list)
     groups: Line = ""
     members: list[list[int]] = field(default_factory=list)
+    failures: dict[Name, Line] = field(default_factory=dict)
+    unfinished: Line = ""
 
     def to_json(self) -> str:
         """Return the table as JSON text; equal tables give equal text."""
         return json.dumps(asdict(self), indent=1) + "\n"
+
+
+def row_of(problem: Problem, policy: str, values: FloatArray, **told: Any) -> Row:
+    """Return the row of a policy with these (E,) values of the metric, without intervals.
+
+    `told` has the other fields of the row.
+    """
+    return Row(
+        policy=policy,
+        metric=problem.metric,
+        mean=float(values.mean()),
+        n=len(values),
+        per_episode=values.tolist(),
+        **told,
+    )
 
 
 def read_table(path: Path) -> Table:

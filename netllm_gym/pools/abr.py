@@ -69,13 +69,7 @@ def to_columns(observations: Float32Array) -> dict[str, NDArray[Any]]:
 
 
 def from_columns(columns: Mapping[str, NDArray[Any]]) -> Float32Array:
-    """Rebuild the observations of an episode.
-
-    Args:
-        columns: As `to_columns` returns them.
-
-    Returns:
-        (T, 6, W) float32.
+    """Rebuild the (T, 6, W) float32 observations of an episode.
 
     Raises:
         InputError: If a column is missing, or has another shape or type.

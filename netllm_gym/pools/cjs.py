@@ -25,6 +25,7 @@ from netllm_gym.envs.cjs.observation import (
     ClusterView,
 )
 from netllm_gym.errors import InputError
+from netllm_gym.pools.shard import begins_of
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -62,13 +63,7 @@ COLUMNS = {**STEP_COLUMNS, **JOB_COLUMNS, **STAGE_COLUMNS, **SERIES_COLUMNS, **O
 
 
 def to_columns(observations: ClusterView) -> dict[str, NDArray[Any]]:
-    """Turn the observations of an episode into columns.
-
-    Args:
-        observations: T rows, the decisions of one whole episode.
-
-    Returns:
-        The columns of `COLUMNS`.
+    """Turn the observations of one whole episode, a row per decision, into those of `COLUMNS`.
 
     Raises:
         InputError: If the views are not what `from_columns` would rebuild: jobs must keep their
@@ -117,10 +112,7 @@ def to_columns(observations: ClusterView) -> dict[str, NDArray[Any]]:
 
 
 def from_columns(columns: Columns) -> ClusterView:
-    """Rebuild the observations of an episode.
-
-    Args:
-        columns: As `to_columns` returns them; whole numbers may be of a narrower type.
+    """Rebuild the observations of an episode; whole numbers may be of a narrower type.
 
     Raises:
         InputError: If a column is missing, has another shape or type, or contradicts the others.
@@ -130,7 +122,7 @@ def from_columns(columns: Columns) -> ClusterView:
     first = columns["stage_first"].astype(np.int64)
     num_stages = columns["job_num_stages"].astype(np.int64)
     stages = _Series.of(first, columns["stage_steps"].astype(np.int64), num_steps)
-    starts = _starts(num_stages)  # (J,) first stage of each job
+    starts = begins_of(num_stages)  # (J,) first stage of each job
     ends = first + stages.steps
     job_first = np.minimum.reduceat(first, starts) if len(starts) else first
     job_end = np.maximum.reduceat(ends, starts) if len(starts) else ends
@@ -193,14 +185,14 @@ class _Series(NamedTuple):
 
     @classmethod
     def of(cls, first: IntArray, steps: IntArray, num_rows: int) -> "_Series":
-        begins = _starts(steps)
+        begins = begins_of(steps)
         which = np.repeat(np.arange(len(steps)), steps)
         row = np.arange(len(which)) + (first - begins)[which]
         # A stable sort of 16-bit numbers counts instead of comparing.
         order = np.argsort(row.astype(np.int16 if num_rows < 2**15 else np.int64), kind="stable")
         per_row = np.bincount(row, minlength=num_rows)
         position = np.empty_like(row)
-        position[order] = np.arange(len(row)) - _starts(per_row)[row[order]]
+        position[order] = np.arange(len(row)) - begins_of(per_row)[row[order]]
         return cls(first, steps, begins, which, row, order, per_row, position)
 
     def values(self, change: NDArray[Any]) -> IntArray:
@@ -217,12 +209,7 @@ class _Series(NamedTuple):
 def _by_series(which: IntArray, number: int) -> tuple[IntArray, IntArray]:
     """Return the order of entries by the thing that they belong to, and where each thing begins."""
     order = np.argsort(which, kind="stable")
-    return order, _starts(np.bincount(which, minlength=number))
-
-
-def _starts(counts: IntArray) -> IntArray:
-    """Return (K,) where each of K parts of these lengths begins."""
-    return np.asarray(np.cumsum(counts) - counts, np.int64)
+    return order, begins_of(np.bincount(which, minlength=number))
 
 
 def _change(values: NDArray[Any], begins: IntArray) -> IntArray:
@@ -270,7 +257,7 @@ def _check_columns(columns: Columns) -> None:
     first, steps = (columns[name].astype(np.int64) for name in ("stage_first", "stage_steps"))
     num_steps, num_stages = len(columns["clock_ms"]), len(first)
     edges, stages, is_new = columns["edges"], columns["job_num_stages"], columns["duration_is_new"]
-    begins = _starts(steps)
+    begins = begins_of(steps)
     rules = {
         "stage_first": ((first >= 0).all(), "be at least 0"),
         "stage_steps": (

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from netllm_gym.errors import InputError
-from netllm_gym.files import errors_begin_with
 from netllm_gym.typed_json import checked, in_range, read_checked, short
 
 SCHEMA_VERSION = 1
@@ -48,28 +47,29 @@ class _Format:
 
 
 @dataclass(frozen=True)
-class _Content(_Format):
-    problem: str
-    env_spec: dict[str, Any]
-    plan: dict[str, Any]
-    shards: list[ShardEntry]
-
-
-@dataclass(frozen=True)
-class Meta:
+class Meta(_Format):
     """The content of `meta.json`.
 
     Attributes:
         problem: Name of the problem.
         env_spec: Arguments and data from which the environment was made.
         plan: The plan of the pool; `num_shards` is the number of shards of the finished pool.
-        shards: The shards that are written, by number.
+        shards: The shards that are written, by rising number.
     """
 
     problem: str
     env_spec: dict[str, Any]
     plan: dict[str, Any]
-    shards: dict[int, ShardEntry]
+    shards: tuple[ShardEntry, ...]
+
+    def __post_init__(self) -> None:
+        checked(_Plan, self.plan, "plan", ignore_unknown=True)
+        numbers = [entry.number for entry in self.shards]
+        if numbers != sorted(set(numbers) & set(range(self.num_planned))):
+            raise InputError(
+                f"shards must be numbered once each below {self.num_planned}, in rising order, "
+                f"got {short(numbers)}"
+            )
 
     @classmethod
     def asked(cls, problem: str, env_spec: Mapping[str, Any], plan: Mapping[str, Any]) -> "Meta":
@@ -79,26 +79,21 @@ class Meta:
             InputError: If the plan does not say how many shards, or something is no JSON.
         """
         env_spec, plan = _json_dict("env_spec", env_spec), _json_dict("plan", plan)
-        checked(_Plan, plan, "plan", ignore_unknown=True)
-        return cls(problem, env_spec, plan, {})
+        return cls("netllm-gym experience pool", SCHEMA_VERSION, problem, env_spec, plan, ())
 
     @property
     def num_planned(self) -> int:
         """Number of shards of the finished pool."""
         return int(self.plan["num_shards"])
 
+    def with_shard(self, entry: ShardEntry) -> "Meta":
+        """Return the content with a shard that was written."""
+        others = [each for each in self.shards if each.number != entry.number]
+        return replace(self, shards=tuple(sorted([*others, entry], key=lambda each: each.number)))
+
     def to_json(self) -> bytes:
         """Return the content as JSON; equal content gives equal bytes."""
-        shards = [self.shards[number] for number in sorted(self.shards)]
-        content = _Content(
-            format="netllm-gym experience pool",
-            schema_version=SCHEMA_VERSION,
-            problem=self.problem,
-            env_spec=self.env_spec,
-            plan=self.plan,
-            shards=shards,
-        )
-        return (json.dumps(asdict(content), indent=1, sort_keys=True) + "\n").encode("ascii")
+        return (json.dumps(asdict(self), indent=1, sort_keys=True) + "\n").encode("ascii")
 
     @classmethod
     def read(cls, path: Path) -> "Meta":
@@ -114,18 +109,7 @@ class Meta:
                 f"{path} must have schema version {SCHEMA_VERSION}, got {version!r}: "
                 "the pool belongs to another version of netllm-gym"
             )
-        content = read_checked(path, _Content, name, ignore_unknown=True)
-        with errors_begin_with(path):
-            meta = cls.asked(content.problem, content.env_spec, content.plan)
-            numbers = [entry.number for entry in content.shards]
-            if len(set(numbers)) < len(numbers) or not all(
-                0 <= number < meta.num_planned for number in numbers
-            ):
-                raise InputError(
-                    f"shards must be numbered once each below {meta.num_planned}, "
-                    f"got {short(numbers)}"
-                )
-        return replace(meta, shards={entry.number: entry for entry in content.shards})
+        return read_checked(path, cls, name, ignore_unknown=True)
 
 
 def _json_dict(name: str, value: Mapping[str, Any]) -> dict[str, Any]:

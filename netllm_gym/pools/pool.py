@@ -13,9 +13,10 @@ shard that does not match its hash is refused before it is parsed.
 import hashlib
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
@@ -32,11 +33,11 @@ from netllm_gym.pools.shard import (
     PackedShard,
     Shard,
     codec_of,
-    offsets_of,
     pack_shard,
     parse_shard,
 )
 from netllm_gym.problems.index import find_control
+from netllm_gym.typed_json import short
 
 
 def shard_name(number: int) -> str:
@@ -81,7 +82,6 @@ class ExperiencePool:
     def __init__(self, folder: Path, meta: Meta, codec: Codec) -> None:
         self.folder, self.codec, self._meta = folder, codec, meta
         self.problem, self.env_spec, self.plan = meta.problem, meta.env_spec, meta.plan
-        self._numbers = sorted(meta.shards)
         self._held: tuple[int, Shard] | None = None
 
     @classmethod
@@ -119,33 +119,33 @@ class ExperiencePool:
             )
         if not meta.shards:
             raise InputError(f"{folder} must hold at least one shard, got none yet")
-        for number, entry in meta.shards.items():
-            _read_whole(folder / shard_name(number), entry)
+        for entry in meta.shards:
+            _read_whole(folder / shard_name(entry.number), entry)
         return cls(folder, meta, codec)
 
     def __len__(self) -> int:
-        return sum(entry.num_episodes for entry in self._meta.shards.values())
+        return sum(entry.num_episodes for entry in self._meta.shards)
 
     @property
     def num_steps(self) -> int:
         """Decisions in all episodes."""
-        return sum(entry.num_steps for entry in self._meta.shards.values())
+        return sum(entry.num_steps for entry in self._meta.shards)
 
     @property
     def num_bytes(self) -> int:
         """Size of the shards on disk."""
-        return sum(entry.num_bytes for entry in self._meta.shards.values())
+        return sum(entry.num_bytes for entry in self._meta.shards)
 
     @property
     def sha256(self) -> str:
         """Hash of the content of the pool: the hash of the hashes of its shards, in order."""
-        hashes = [self._meta.shards[number].sha256 for number in self._numbers]
+        hashes = [entry.sha256 for entry in self._meta.shards]
         return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
     @property
     def finished(self) -> bool:
         """Whether all planned shards are there."""
-        return len(self._numbers) == self._meta.num_planned
+        return len(self._meta.shards) == self._meta.num_planned
 
     @cached_property
     def has_expert(self) -> bool:
@@ -154,7 +154,7 @@ class ExperiencePool:
         Raises:
             InputError: If some shards have them and others do not.
         """
-        asked = [shard.expert_actions is not None for shard in self.shards()]
+        asked = ["expert_actions" in shard.arrays for shard in self.shards()]
         if any(asked) and not all(asked):
             raise InputError(
                 f"{self.folder} must hold expert_actions in all shards or in none, "
@@ -165,9 +165,7 @@ class ExperiencePool:
     @property
     def policies(self) -> tuple[str, ...]:
         """Names of the policies that acted, sorted."""
-        return tuple(
-            sorted({name for entry in self._meta.shards.values() for name in entry.policies})
-        )
+        return tuple(sorted({name for entry in self._meta.shards for name in entry.policies}))
 
     @property
     def episodes(self) -> "PoolEpisodes":
@@ -176,7 +174,7 @@ class ExperiencePool:
 
     def shards(self) -> Iterator[Shard]:
         """Read shard after shard. A shard that the caller does not keep is freed."""
-        for place in range(len(self._numbers)):
+        for place in range(len(self._meta.shards)):
             yield self._read(place)
 
     def columns(self, *names: str) -> dict[str, Column]:
@@ -190,15 +188,9 @@ class ExperiencePool:
         """
         parts: dict[str, list[Column]] = {name: [] for name in names}
         for shard in self.shards():
-            asked = shard.expert_actions
-            found = {
-                **{"lengths": shard.lengths, "seeds": shard.seeds, "actions": shard.actions},
-                **{"terminated": shard.terminated, "truncated": shard.truncated},
-                **{"rewards": shard.rewards, "policy": self._pool_policy(shard)},
-                **{f"info.{name}": values for name, values in shard.infos.items()},
-                **({} if asked is None else {"expert_actions": asked}),
-                **{f"column.{name}": values for name, values in shard.columns.items()},
-            }
+            hidden = ("case.", "rows.")
+            found = {name: it for name, it in shard.arrays.items() if not name.startswith(hidden)}
+            found["policy"] = self._pool_policy(shard)
             for name in names:
                 if name not in found:
                     raise InputError(f"columns must be among {', '.join(found)}, got {name!r}")
@@ -211,14 +203,14 @@ class ExperiencePool:
         episodes, steps, paid = (np.zeros(len(names)) for _ in range(3))
         for shard in self.shards():
             policy = self._pool_policy(shard)
-            returns = np.add.reduceat(shard.rewards, shard.steps[:-1])
+            returns = np.add.reduceat(shard.arrays["rewards"], shard.begins)
             episodes += np.bincount(policy, minlength=len(names))
-            steps += np.bincount(policy, shard.lengths, minlength=len(names))
+            steps += np.bincount(policy, shard.arrays["lengths"], minlength=len(names))
             paid += np.bincount(policy, returns, minlength=len(names))
         rows = zip(names, episodes.tolist(), steps.tolist(), paid.tolist(), strict=True)
         return PoolSummary(
             problem=self.problem,
-            num_shards=len(self._numbers),
+            num_shards=len(self._meta.shards),
             num_planned=self._meta.num_planned,
             num_episodes=len(self),
             num_steps=self.num_steps,
@@ -230,21 +222,21 @@ class ExperiencePool:
         )
 
     @cached_property
-    def _begins(self) -> IntArray:  # (shards + 1,) episodes before each shard
-        return offsets_of(np.array([self._meta.shards[n].num_episodes for n in self._numbers]))
+    def _begins(self) -> list[int]:  # episodes before each shard
+        return [0, *accumulate(entry.num_episodes for entry in self._meta.shards)]
 
     def _episode(self, index: int) -> Episode:
-        place = int(np.searchsorted(self._begins, index, side="right")) - 1
+        place = bisect_right(self._begins, index) - 1
         if self._held is None or self._held[0] != place:
             self._held = None  # free it first
             self._held = (place, self._read(place))
-        return self._held[1].episode(index - int(self._begins[place]), self.codec)
+        return self._held[1].episode(index - self._begins[place], self.codec)
 
     def _read(self, place: int) -> Shard:
-        number = self._numbers[place]
-        path, entry = self.folder / shard_name(number), self._meta.shards[number]
+        entry = self._meta.shards[place]
+        path = self.folder / shard_name(entry.number)
         shard = parse_shard(_read_whole(path, entry), path)
-        here = (len(shard), int(shard.lengths.sum()), shard.policies)
+        here = (len(shard), int(shard.arrays["lengths"].sum()), shard.policies)
         if here != (entry.num_episodes, entry.num_steps, entry.policies):
             raise InputError(
                 f"{path} must hold {entry.num_episodes} episodes, {entry.num_steps} steps "
@@ -254,7 +246,7 @@ class ExperiencePool:
 
     def _pool_policy(self, shard: Shard) -> IntArray:
         mine = [self.policies.index(name) for name in shard.policies]
-        return np.array(mine, np.int64)[shard.policy]
+        return np.array(mine, np.int64)[shard.arrays["policy"]]
 
 
 class PoolEpisodes(Sequence[Episode]):
@@ -274,12 +266,6 @@ class PoolEpisodes(Sequence[Episode]):
         if isinstance(index, slice):
             return [self._pool._episode(one) for one in range(*index.indices(len(self)))]
         return self._pool._episode(range(len(self))[index])
-
-    def __iter__(self) -> Iterator[Episode]:
-        for shard in self._pool.shards():
-            for index in range(len(shard)):
-                yield shard.episode(index, self._pool.codec)
-            del shard  # before the next one is read
 
 
 # Writing -----------------------------------------------------------------------------------------
@@ -334,14 +320,13 @@ class PoolWriter:
 
     def has(self, number: int) -> bool:
         """Whether a shard is written and has the hash that `meta.json` names."""
-        entry = self._meta.shards.get(number)
-        if entry is None:
-            return False
         try:
-            _read_whole(self.folder / shard_name(number), entry)
+            for entry in self._meta.shards:
+                if entry.number == number:
+                    return bool(_read_whole(self.folder / shard_name(number), entry))
         except InputError:
-            return False
-        return True
+            pass
+        return False
 
     def missing(self) -> list[int]:
         """Return the numbers of the shards that are not yet written, or are broken."""
@@ -357,7 +342,7 @@ class PoolWriter:
             raise InputError(f"shard must be in 0..{self.num_shards - 1} as planned, got {number}")
         sha256 = hashlib.sha256(shard.data).hexdigest()
         entry = ShardEntry(number, sha256, len(shard.data), *shard[1:])
-        meta = replace(self._meta, shards={**self._meta.shards, number: entry})
+        meta = self._meta.with_shard(entry)
         write_whole(self.folder / shard_name(number), shard.data)
         write_whole(self.folder / META, meta.to_json())
         self._meta = meta
@@ -399,12 +384,24 @@ def _check_same_plan(folder: Path, asked: Meta, found: Meta) -> None:
         raise InputError(
             f"{folder} must be a pool of {asked.problem} to resume, got one of {found.problem}"
         )
-    for what in ("plan", "env_spec"):
-        ours, theirs = getattr(asked, what), getattr(found, what)
-        for key in sorted({*ours, *theirs}):
-            if json.dumps(ours.get(key)) != json.dumps(theirs.get(key)):  # 1 and True differ
-                raise InputError(
-                    f"{folder} must have the same {what} to be resumed, got "
-                    f"{key} {theirs.get(key)!r} there and {ours.get(key)!r} asked for: "
-                    "choose another folder"
-                )
+    differs = [*_differences(asked.plan, found.plan), *_differences(asked.env_spec, found.env_spec)]
+    if differs:
+        # What follows from the options comes last: the number of shards, and what was played.
+        told = sorted(
+            differs, key=lambda each: each.startswith(("num_shards", "recordings", "sha"))
+        )
+        raise InputError(
+            f"{folder} must be a pool of the same options to be continued, got {told[0]}: choose "
+            "another folder, or the options of the pool"
+        )
+
+
+def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], at: str = "") -> Iterator[str]:
+    """Say in which values two dicts of JSON values differ, also in dicts within them."""
+    for key in sorted({*ours, *theirs}):
+        mine, other = ours.get(key), theirs.get(key)
+        if isinstance(mine, dict) and isinstance(other, dict):
+            yield from _differences(mine, other, "" if key == "arguments" else f"{key}.")
+        elif json.dumps(mine) != json.dumps(other):  # 1 and True differ
+            there, here = ("none" if each is None else short(each) for each in (other, mine))
+            yield f"{at}{key} {there} in the pool and {here} asked for"

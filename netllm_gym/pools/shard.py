@@ -19,7 +19,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from netllm_gym.arrays import BoolArray, FloatArray, IntArray
+from netllm_gym.arrays import IntArray
 from netllm_gym.errors import InputError
 from netllm_gym.pools import arrays
 from netllm_gym.pools.episode import Episode
@@ -28,6 +28,31 @@ from netllm_gym.problems.problem import ControlProblem, imported
 DEFLATE_LEVEL = 1  # float columns hardly shrink further, and level 6 takes three times as long
 
 Column = NDArray[Any]
+
+
+class _Rule(NamedTuple):
+    """What holds of an array of a shard."""
+
+    kind: str  # i for whole numbers of any width, f for float64, b for bool; empty for any
+    rows: str  # E for one per episode, S for one per step; empty for any number
+    is_flat: bool = True
+    needed: bool = True
+
+
+RULES = {  # name of an array, or beginning of those of a group as in `info.qoe` -> its rule
+    "lengths": _Rule("i", "E"),  # steps of each episode
+    "seeds": _Rule("i", "E"),
+    "terminated": _Rule("b", "E"),
+    "truncated": _Rule("b", "E"),
+    "policy": _Rule("i", "E"),  # index into the names of the policies
+    "actions": _Rule("i", "S", is_flat=False),
+    "rewards": _Rule("f", "S"),
+    "expert_actions": _Rule("i", "S", is_flat=False, needed=False),
+    "case.": _Rule("i", "E", needed=False),
+    "info.": _Rule("f", "S", needed=False),
+    "column.": _Rule("", "", is_flat=False, needed=False),  # observations taken apart
+    "rows.": _Rule("i", "E", needed=False),  # of a column, where these are not the steps
+}
 
 
 class Codec(Protocol):
@@ -91,17 +116,23 @@ def pack_shard(episodes: Sequence[Episode], codec: Codec) -> PackedShard:
         "actions": _narrow(_join("actions", [episode.actions for episode in episodes])),
         "rewards": _join("rewards", [episode.rewards for episode in episodes]),
     }
-    asked = [each.expert_actions for each in episodes if each.expert_actions is not None]
-    if asked:
-        if len(asked) < len(episodes):
+    answers = [each.expert_actions for each in episodes if each.expert_actions is not None]
+    if answers:
+        if len(answers) < len(episodes):
             raise InputError(
                 "expert_actions must be in all episodes of a shard or in none, "
-                f"got {len(asked)} of {len(episodes)}"
+                f"got {len(answers)} of {len(episodes)}"
             )
-        arrays["expert_actions"] = _narrow(_join("expert_actions", asked))
+        arrays["expert_actions"] = _narrow(_join("expert_actions", answers))
     texts: dict[str, list[str] | None] = {}  # the values of a case field, None for numbers
     for name, values in _by_name("case", [episode.case for episode in episodes]).items():
-        texts[name], arrays[f"case.{name}"] = _number_values(name, values)
+        are_text = {isinstance(one, str) for one in values}
+        if len(are_text) > 1:
+            raise InputError(f"case[{name!r}] must be text or number in all episodes, got both")
+        texts[name] = sorted(set(values)) if True in are_text else None
+        place = {text: number for number, text in enumerate(texts[name] or ())}
+        numbers = [place[one] if place else one for one in values]
+        arrays[f"case.{name}"] = _narrow(np.array(numbers, np.int64))
     for name, series in _by_name("infos", [episode.infos for episode in episodes]).items():
         arrays[f"info.{name}"] = _join(name, series)
     taken = [codec.to_columns(episode.observations) for episode in episodes]
@@ -122,76 +153,76 @@ class Shard:
 
     Attributes:
         path: Where it was read from.
-        policies: Names of the policies in it.
-        policy: (E,) index into `policies`.
-        lengths: (E,) steps of each episode.
-        seeds: (E,) seed of each episode.
-        terminated: (E,) bool.
-        truncated: (E,) bool.
-        cases: Per field of the case, E values.
-        actions: (S,) int64, or (S, parts).
-        rewards: (S,) float64.
-        infos: (S,) float64 each.
-        columns: Observations taken apart, (rows, ...) each.
-        expert_actions: (S,) int64, or (S, parts); None where no expert was asked.
-        offsets: (E + 1,) where each episode begins in each column.
+        policies: Names of the policies in it, which `policy` among the arrays indexes.
+        texts: Field of a case -> the texts that its numbers index, or None if it is a number.
+        arrays: As in the file, see `RULES`; whole numbers are int64, except in columns.
     """
 
     path: Path
     policies: tuple[str, ...]
-    policy: IntArray
-    lengths: IntArray
-    seeds: IntArray
-    terminated: BoolArray
-    truncated: BoolArray
-    cases: Mapping[str, Sequence[str | int]]
-    actions: IntArray
-    rewards: FloatArray
-    infos: Mapping[str, FloatArray]
-    columns: Mapping[str, Column]
-    expert_actions: IntArray | None
-    offsets: Mapping[str, IntArray]
+    texts: Mapping[str, list[str] | None]
+    arrays: Mapping[str, Column]
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.arrays["lengths"])
+
+    def group(self, group: str) -> dict[str, Column]:
+        """Return the arrays of a group, such as `column`, by the rest of their names."""
+        pairs = [(name.partition("."), array) for name, array in self.arrays.items()]
+        return {short: array for (first, _, short), array in pairs if first == group}
 
     @cached_property
-    def steps(self) -> IntArray:
-        """(E + 1,) where each episode begins."""
-        return offsets_of(self.lengths)
+    def columns(self) -> dict[str, Column]:
+        """Observations taken apart, (rows, ...) each."""
+        return self.group("column")
+
+    @cached_property
+    def begins(self) -> IntArray:
+        """(E,) the first step of each episode."""
+        return begins_of(self.arrays["lengths"])
 
     def episode(self, index: int, codec: Codec) -> Episode:
         """Rebuild one episode."""
-        fields, cuts = self._plain
-        terminated, truncated, policy, seed, begin, end = fields[index]
-        asked = self.expert_actions
-        columns = {
-            name: column[cuts[name][index] : cuts[name][index + 1]]
-            for name, column in self.columns.items()
-        }
+        told, cases, cuts = self._plain
+        steps = slice(told["begins"][index], told["begins"][index] + told["lengths"][index])
+        asked = self.arrays.get("expert_actions")
+        columns = {name: column[cuts[name][index]] for name, column in self.columns.items()}
         try:
             return Episode(
                 observations=codec.from_columns(columns),
-                actions=self.actions[begin:end],
-                rewards=self.rewards[begin:end],
-                terminated=terminated,
-                truncated=truncated,
-                policy=self.policies[policy],
-                seed=seed,
-                case={name: values[index] for name, values in self.cases.items()},
-                infos={name: values[begin:end] for name, values in self.infos.items()},
-                expert_actions=None if asked is None else asked[begin:end],
+                actions=self.arrays["actions"][steps],
+                rewards=self.arrays["rewards"][steps],
+                terminated=told["terminated"][index],
+                truncated=told["truncated"][index],
+                policy=self.policies[told["policy"][index]],
+                seed=told["seeds"][index],
+                case={name: values[index] for name, values in cases.items()},
+                infos={name: values[steps] for name, values in self._infos.items()},
+                expert_actions=None if asked is None else asked[steps],
             )
         except InputError as error:
             raise InputError(f"{self.path}: episode {index}: {error}") from None
 
     @cached_property
-    def _plain(self) -> tuple[list[tuple[Any, ...]], dict[str, list[int]]]:
+    def _plain(self) -> tuple[dict[str, Any], ...]:
         # As Python's own numbers: taking them out of arrays one by one costs more than the rest.
-        columns = (self.terminated, self.truncated, self.policy, self.seeds)
-        borders = (self.steps[:-1], self.steps[1:])
-        fields = zip(*(values.tolist() for values in (*columns, *borders)), strict=True)
-        return list(fields), {name: offset.tolist() for name, offset in self.offsets.items()}
+        names = ("lengths", "seeds", "terminated", "truncated", "policy")
+        told: dict[str, Any] = {name: self.arrays[name].tolist() for name in names}
+        told["begins"] = self.begins.tolist()
+        cases = {}
+        for name, numbers in self.group("case").items():
+            texts = self.texts[name]
+            cases[name] = [texts[number] if texts else number for number in numbers.tolist()]
+        cuts = {}
+        for name in self.columns:
+            rows = self.arrays.get(f"rows.{name}", self.arrays["lengths"])
+            pairs = zip(begins_of(rows).tolist(), rows.tolist(), strict=True)
+            cuts[name] = [slice(begin, begin + count) for begin, count in pairs]
+        return told, cases, cuts
+
+    @cached_property
+    def _infos(self) -> dict[str, Column]:
+        return self.group("info")
 
 
 def parse_shard(data: bytes, path: Path) -> Shard:
@@ -201,60 +232,17 @@ def parse_shard(data: bytes, path: Path) -> Shard:
         InputError: If the bytes are not those of a shard; the sentence names `path`.
     """
     try:
-        arrays = _unzip(data)
-        header = json.loads(arrays.pop("header").tobytes())
-        policies = tuple(header["policies"])
-        lengths = _whole("lengths", arrays.pop("lengths"), None)
-        if not len(lengths) or lengths.min() < 1:
-            raise InputError("lengths must be at least one, each at least 1")
-        num_episodes, num_steps = len(lengths), int(lengths.sum())
-        groups: dict[str, dict[str, Column]] = {"case": {}, "info": {}, "column": {}, "rows": {}}
-        for name in [name for name in arrays if "." in name]:
-            group, short = name.split(".", 1)
-            groups[group][short] = arrays.pop(name)
-        offsets = {}
-        for name, column in groups["column"].items():
-            rows = _whole(f"rows.{name}", groups["rows"].pop(name, lengths), num_episodes)
-            if rows.min() < 0 or rows.sum() != len(column):
-                raise InputError(f"column.{name} must have {rows.sum()} rows, got {len(column)}")
-            offsets[name] = offsets_of(rows)
-        shard = Shard(
-            path=path,
-            policies=policies,
-            policy=_whole("policy", arrays.pop("policy"), num_episodes, below=len(policies)),
-            lengths=lengths,
-            seeds=_whole("seeds", arrays.pop("seeds"), num_episodes),
-            terminated=_flags("terminated", arrays.pop("terminated"), num_episodes),
-            truncated=_flags("truncated", arrays.pop("truncated"), num_episodes),
-            cases={
-                name: _named_values(name, numbers, header["case"][name], num_episodes)
-                for name, numbers in groups["case"].items()
-            },
-            actions=_whole("actions", arrays.pop("actions"), num_steps, flat=False),
-            rewards=_reals("rewards", arrays.pop("rewards"), num_steps),
-            infos={name: _reals(name, info, num_steps) for name, info in groups["info"].items()},
-            columns=groups["column"],
-            expert_actions=_expert_actions(arrays, num_steps),
-            offsets=offsets,
-        )
-        if shard.expert_actions is not None and shard.expert_actions.shape != shard.actions.shape:
-            raise InputError(
-                f"expert_actions must have shape {shard.actions.shape} as actions, "
-                f"got {shard.expert_actions.shape}"
-            )
-        if arrays or groups["rows"]:
-            raise InputError(f"must hold no more than that, got {[*arrays, *groups['rows']][0]}")
+        return _parsed(_unzip(data), path)
     except MemoryError:  # the machine's fault, not the file's
         raise
     except Exception as error:  # crafted zip, npy and JSON headers can raise nearly anything
         reason = str(error) or type(error).__name__
         raise InputError(f"{path} must be a shard of an experience pool: {reason}") from None
-    return shard
 
 
-def offsets_of(lengths: IntArray) -> IntArray:
-    """(E + 1,) where each of E parts begins, and where the last one ends."""
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+def begins_of(lengths: IntArray) -> IntArray:
+    """Return (K,) where each of K parts of these lengths begins, which follow each other."""
+    return np.asarray(np.cumsum(lengths) - lengths, np.int64)
 
 
 # Inner parts -------------------------------------------------------------------------------------
@@ -295,62 +283,60 @@ def _narrow(values: IntArray) -> NDArray[Any]:
     return values.astype("<i8")
 
 
-def _number_values(name: str, values: Sequence[str | int]) -> tuple[list[str] | None, NDArray[Any]]:
-    """Return a case field as numbers, and its texts, which the numbers index, if it is text."""
-    if all(isinstance(value, str) for value in values):
-        texts = sorted({str(value) for value in values})
-        place = {text: number for number, text in enumerate(texts)}
-        return texts, _narrow(np.array([place[str(value)] for value in values], np.int64))
-    if any(isinstance(value, str) for value in values):
-        raise InputError(f"case[{name!r}] must be text or number in all episodes, got both")
-    return None, _narrow(np.array(values, np.int64))
+def _parsed(arrays: dict[str, Column], path: Path) -> Shard:
+    header = json.loads(arrays.pop("header").tobytes())
+    policies, texts = tuple(header["policies"]), header["case"]
+    lengths = arrays["lengths"]
+    if not lengths.size or lengths.min() < 1:
+        raise InputError("lengths must be at least one, each at least 1")
+    num_rows = {"E": len(lengths), "S": int(lengths.sum())}
+    missing = [name for name, rule in RULES.items() if rule.needed and name not in arrays]
+    if missing:
+        raise InputError(f"must hold {missing[0]}")
+    checked = {}
+    for name, values in arrays.items():
+        group, dot, short = name.partition(".")
+        rule = RULES.get(group + dot)
+        if rule is None or (group == "rows" and f"column.{short}" not in arrays):
+            raise InputError(f"must hold no more than that, got {name}")
+        indexed = {"policy": policies, "case": texts.get(short)}.get(group)
+        checked[name] = _checked(name, values, rule, num_rows, indexed)
+    for name, column in checked.items():
+        if name.startswith("column."):
+            rows = checked.get(name.replace("column", "rows", 1), lengths)
+            if rows.min() < 0 or rows.sum() != len(column):
+                raise InputError(f"{name} must have {rows.sum()} rows, got {len(column)}")
+    actions, answers = checked["actions"], checked.get("expert_actions")
+    if answers is not None and answers.shape != actions.shape:
+        raise InputError(
+            f"expert_actions must have shape {actions.shape} as actions, got {answers.shape}"
+        )
+    return Shard(path, policies, texts, checked)
 
 
-def _named_values(
-    name: str, numbers: Column, texts: list[str] | None, num_episodes: int
-) -> Sequence[str | int]:
-    """Undo `_number_values`."""
-    below = None if texts is None else len(texts)
-    whole = _whole(f"case.{name}", numbers, num_episodes, below=below).tolist()
-    return whole if texts is None else [texts[number] for number in whole]
-
-
-def _whole(
-    name: str, values: Column, num_rows: int | None, below: int | None = None, flat: bool = True
-) -> IntArray:
-    """Check whole numbers of a shard; `below` bounds an index."""
-    if values.dtype.kind != "i" or values.ndim < 1 or (flat and values.ndim > 1):
-        raise InputError(f"{name} must be whole numbers, got {values.dtype} of {values.shape}")
-    if num_rows is not None and len(values) != num_rows:
-        raise InputError(f"{name} must have {num_rows} rows, got {len(values)}")
-    if below is not None and not 0 <= int(values.min()) <= int(values.max()) < below:
-        raise InputError(f"{name} must be in 0..{below - 1}, got {values.min()}..{values.max()}")
+def _checked(
+    name: str,
+    values: Column,
+    rule: _Rule,
+    num_rows: Mapping[str, int],
+    indexed: Sequence[str] | None,
+) -> Column:
+    """Check an array, which may be an index into texts; whole numbers become int64."""
+    wanted = {"i": "whole numbers", "f": "float64", "b": "bool", "": "numbers"}[rule.kind]
+    if rule.kind not in ("", values.dtype.kind) or (rule.kind == "f" and values.itemsize != 8):
+        raise InputError(f"{name} must be {wanted}, got {values.dtype} of {values.shape}")
+    if values.ndim < 1 or (rule.is_flat and values.ndim > 1):
+        raise InputError(f"{name} must have one dimension, got shape {values.shape}")
+    if rule.rows and len(values) != num_rows[rule.rows]:
+        raise InputError(f"{name} must have {num_rows[rule.rows]} rows, got {len(values)}")
+    if indexed is not None and not 0 <= values.min() <= values.max() < len(indexed):
+        got = f"{values.min()}..{values.max()}"
+        raise InputError(f"{name} must be in 0..{len(indexed) - 1}, got {got}")
+    if rule.kind != "i":
+        return values
     widened = values.astype(np.int64)
     widened.setflags(write=False)
     return widened
-
-
-def _expert_actions(arrays: dict[str, Column], num_steps: int) -> IntArray | None:
-    """Take the answers of an expert out of the arrays of a shard, if there are any."""
-    if "expert_actions" not in arrays:
-        return None
-    return _whole("expert_actions", arrays.pop("expert_actions"), num_steps, flat=False)
-
-
-def _reals(name: str, values: Column, num_rows: int) -> FloatArray:
-    if values.dtype != np.float64 or values.shape != (num_rows,):
-        raise InputError(
-            f"{name} must be float64 of shape ({num_rows},), got {values.dtype} of {values.shape}"
-        )
-    return values
-
-
-def _flags(name: str, values: Column, num_rows: int) -> BoolArray:
-    if values.dtype != np.bool_ or values.shape != (num_rows,):
-        raise InputError(
-            f"{name} must be bool of shape ({num_rows},), got {values.dtype} of {values.shape}"
-        )
-    return values
 
 
 def _zip(arrays: Mapping[str, Column]) -> bytes:

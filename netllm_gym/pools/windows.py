@@ -7,52 +7,19 @@ they belong to.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from itertools import pairwise
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import NotRequired, TypedDict  # in Python itself from 3.11 on
 
 from netllm_gym.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from netllm_gym.errors import InputError
 from netllm_gym.pools.episode import Episode
 from netllm_gym.pools.pool import ExperiencePool
-
-
-def returns_to_go(rewards: FloatArray, ends: BoolArray, gamma: float = 1.0) -> FloatArray:
-    """Sum the rewards from each step to the end of its episode, later ones discounted.
-
-    Rewards 1, 2, 3, 4 with an end after the third and gamma 0.9 give 5.23, 4.7, 3, 4. Rewards
-    after the last end count as an episode that ends with the array.
-
-    Args:
-        rewards: (T,) of episodes one after the other.
-        ends: (T,) True on the last step of each episode.
-        gamma: Weight of a reward one step later, 0 to 1.
-
-    Returns:
-        (T,) float64.
-    """
-    if rewards.ndim != 1 or ends.shape != rewards.shape or ends.dtype != np.bool_:
-        raise InputError(
-            "ends must be bool of the same shape (T,) as rewards, "
-            f"got {ends.dtype} of {ends.shape} for {rewards.shape}"
-        )
-    if not 0.0 <= gamma <= 1.0:
-        raise InputError(f"gamma must be in 0..1, got {gamma}")
-    last = len(rewards) - 1
-    end_after = np.where(ends, np.arange(len(rewards)), last)  # (T,) the next end, once accumulated
-    end_after = np.minimum.accumulate(end_after[::-1])[::-1]
-    steps_left = end_after - np.arange(len(rewards))
-    # All steps at one distance from their end at once, nearest first: few passes, many episodes.
-    order = np.argsort(steps_left, kind="stable")
-    borders = np.cumsum(np.bincount(steps_left)).tolist()
-    result = rewards.astype(np.float64)
-    for begin, end in pairwise(borders):
-        steps = order[begin:end]
-        result[steps] += gamma * result[steps + 1]
-    return result
+from netllm_gym.pools.shard import begins_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,9 +66,7 @@ class PaddedEpisodes:
     ) -> "PaddedEpisodes":
         """Pad the episodes of pools, one pool after the other, shard by shard.
 
-        Args:
-            pools: The pools to read.
-            policies: Keep only the episodes of these policies; None keeps all.
+        `policies` keeps only the episodes of these; None keeps all.
         """
         there = sorted({name for pool in pools for name in pool.policies})
         for name in policies or ():
@@ -125,58 +90,43 @@ class PaddedEpisodes:
         if not lengths:
             raise InputError("episodes must be at least one, got none")
         shape = (len(lengths), max(lengths))
-        mask = np.arange(shape[1]) < np.array(lengths)[:, None]
-        rewards, seed = np.zeros(shape), np.zeros(shape[0], np.int64)
-        names: list[str] = []
-        cases: list[Mapping[str, str | int]] = []
+        rest: list[Episode] = []  # what is left of the episodes, which is small
         ragged: list[Any] = []
         observations: Any = None
-        worth: list[FloatArray] = []
-        asked: dict[int, IntArray] = {}  # of the episodes in which an expert was asked
         for row, episode in enumerate(episodes):
-            seen, num_steps = episode.observations, episode.num_steps
-            if row == 0:
-                actions = np.zeros((*shape, *episode.actions.shape[1:]), np.int64)
+            seen = episode.observations
             if not isinstance(seen, np.ndarray):
                 ragged.append(seen)
             else:
-                if row == 0:
+                if observations is None:
                     observations = np.zeros((*shape, *seen.shape[1:]), seen.dtype)
                 if seen.shape[1:] != observations.shape[2:]:
                     raise InputError(
                         f"observations must have shape {observations.shape[2:]} in all episodes, "
                         f"got {seen.shape[1:]}"
                     )
-                observations[row, :num_steps] = seen
-            actions[row, :num_steps] = episode.actions
-            rewards[row, :num_steps] = episode.rewards
-            seed[row] = episode.seed
-            if (of_actions := episode.action_values) is not None:
-                worth.append(np.zeros((shape[1], of_actions.shape[1])))
-                worth[-1][:num_steps] = of_actions
-            if episode.expert_actions is not None:
-                asked[row] = episode.expert_actions
-            names.append(episode.policy)
-            cases.append(episode.case)
+                observations[row, : len(seen)] = seen
+            rest.append(replace(episode, observations=None))
         if ragged:
             observations = type(ragged[0]).concatenate(ragged)
-        policies = tuple(sorted(set(names)))
-        policy = np.array([policies.index(name) for name in names], np.int64)
-        values = np.stack(worth) if len(worth) == len(names) else None
-        targets = actions.copy() if asked else actions
-        for row, answers in asked.items():
-            targets[row, : len(answers)] = answers
+        policies = tuple(sorted({episode.policy for episode in rest}))
+        policy = [policies.index(episode.policy) for episode in rest]
+        values = [each for each in (one.action_values for one in rest) if each is not None]
+        targets = [
+            one.actions if one.expert_actions is None else one.expert_actions for one in rest
+        ]
+        was_asked = any(episode.expert_actions is not None for episode in rest)
         return cls(
             observations=observations,
-            actions=actions,
-            rewards=rewards,
-            mask=mask,
+            actions=_padded([episode.actions for episode in rest], shape),
+            rewards=_padded([episode.rewards for episode in rest], shape),
+            mask=np.arange(shape[1]) < np.array(lengths)[:, None],
             policies=policies,
-            policy=policy,
-            seed=seed,
-            cases=tuple(cases),
-            values=values,
-            expert_actions=targets if asked else None,
+            policy=np.array(policy, np.int64),
+            seed=np.array([episode.seed for episode in rest], np.int64),
+            cases=tuple(episode.case for episode in rest),
+            values=_padded(values, shape) if len(values) == len(rest) else None,
+            expert_actions=_padded(targets, shape) if was_asked else None,
         )
 
     def __len__(self) -> int:
@@ -201,7 +151,7 @@ class PaddedEpisodes:
     @cached_property
     def first_row(self) -> IntArray:
         """(E,) index of the first step of each episode in `seen`."""
-        return np.asarray(np.cumsum(self.lengths) - self.lengths, np.int64)
+        return begins_of(self.lengths)
 
     @property
     def timesteps(self) -> IntArray:
@@ -209,16 +159,20 @@ class PaddedEpisodes:
         return np.where(self.mask, np.arange(self.mask.shape[1]), 0)
 
     def returns_to_go(self, gamma: float = 1.0) -> FloatArray:
-        """(E, T) discounted sum of the rewards from each step on, 0 in the padding."""
-        ends = np.zeros(int(self.lengths.sum()), np.bool_)
-        ends[np.cumsum(self.lengths) - 1] = True
-        result = np.zeros(self.mask.shape)
-        result[self.mask] = returns_to_go(self.rewards[self.mask], ends, gamma)
+        """(E, T) sum of the rewards from each step on, later ones discounted; 0 in the padding.
+
+        Rewards 1, 2, 3 and gamma 0.9 give 5.23, 4.7, 3.
+        """
+        if not 0.0 <= gamma <= 1.0:
+            raise InputError(f"gamma must be in 0..1, got {gamma}")
+        result = np.where(self.mask, self.rewards, 0.0)
+        for step in range(result.shape[1] - 2, -1, -1):
+            result[:, step] += gamma * result[:, step + 1]
         return result
 
 
-class _Decisions(TypedDict):
-    """What every batch holds."""
+class Batch(TypedDict):
+    """B windows of T steps, valid steps first, zeros in the padding."""
 
     observations: Any  # (B, T, ...); of varying size: one row for each valid step, in this order
     actions: IntArray  # (B, T), or (B, T, parts): the actions that were taken
@@ -226,12 +180,7 @@ class _Decisions(TypedDict):
     returns: Float32Array  # (B, T)
     timesteps: IntArray  # (B, T) counted from the episode's beginning
     mask: BoolArray  # (B, T)
-
-
-class Batch(_Decisions, total=False):
-    """B windows of T steps, valid steps first, zeros in the padding."""
-
-    values: Float32Array  # (B, T, A) value of each action, if the pool has it
+    values: NotRequired[Float32Array]  # (B, T, A) value of each action, if the pool has it
 
 
 class Windows:
@@ -267,7 +216,7 @@ class Windows:
         last_start = np.maximum(episodes.lengths - num_steps, 0)  # (E,)
         count = -(-last_start // stride) + 1  # (E,) windows of each episode, rounded up
         self.episode = np.repeat(np.arange(len(episodes)), count)
-        nth = np.arange(len(self.episode)) - np.repeat(np.cumsum(count) - count, count)
+        nth = np.arange(len(self.episode)) - np.repeat(begins_of(count), count)
         self.start = np.minimum(nth * stride, last_start[self.episode])
 
     def __len__(self) -> int:
@@ -307,20 +256,20 @@ class Windows:
         return draw_windows(len(self), seed, update, batch_size)
 
 
+def _padded(parts: Sequence[NDArray[Any]], shape: tuple[int, int]) -> NDArray[Any]:
+    """Return the (T, ...) parts of E episodes as (E, T, ...), with zeros on the right."""
+    together = np.zeros((*shape, *parts[0].shape[1:]), parts[0].dtype)
+    for row, part in enumerate(parts):
+        together[row, : len(part)] = part
+    return together
+
+
 def draw_windows(num_windows: int, seed: int, update: int, batch_size: int) -> IntArray:
-    """Return the windows that an update trains on. The result depends on the arguments alone.
+    """Return (batch_size,) indices of the windows that an update, from 0, trains on.
 
-    All windows are shuffled anew in each pass, and each is taken once per pass. So a run that was
-    stopped resumes with the batches that it would have seen.
-
-    Args:
-        num_windows: Number of all windows.
-        seed: Seed of the run.
-        update: Number of the update, from 0.
-        batch_size: B, the number of windows to draw.
-
-    Returns:
-        (B,) indices of windows.
+    All windows are shuffled anew in each pass, and each is taken once per pass. The result depends
+    on the arguments alone, so a run that was stopped resumes with the batches that it would have
+    seen.
     """
     if batch_size < 1 or seed < 0 or update < 0:
         raise InputError(

@@ -22,7 +22,7 @@ from netllm_gym.errors import InputError
 # Names of the options that commands have themselves, so that no part of a case can have them.
 RESERVED = {
     *("problem", "policies", "episodes", "out", "seed", "workers", "lookahead", "expert", "versus"),
-    *("device", "json_file", "config_file", "help_all", "pool", "validate_on"),
+    *("device", "json_file", "time_limit_s", "config_file", "help_all", "pool", "validate_on"),
 }
 PolicyFactory = Callable[[Any], Any]  # an environment -> its policy; windows -> their predictor
 

@@ -8,31 +8,15 @@ import numpy as np
 from netllm_gym.envs.abr.playback import Playback, link_capacity
 from netllm_gym.envs.curves import Steps
 from netllm_gym.pools.episode import Episode
-from netllm_gym.report.charts import (
-    Axis,
-    Chart,
-    Mark,
-    area_path,
-    band_path,
-    line_path,
-    nice_axis,
-    segments_path,
-    step_path,
-)
-from netllm_gym.report.replay import ControlPictures, Drawing, Key, Replay, Side
+from netllm_gym.report.replay import ControlPictures, Drawing, Key, Panel, Replay, Side
 
 
 @dataclass(frozen=True)
 class PlayedTrace:
-    """One trace as one policy played it.
-
-    Attributes:
-        playback: Its episode.
-        link: Capacity of the link on the clock of its episode.
-    """
+    """One trace as one policy played it."""
 
     playback: Playback
-    link: Steps
+    link: Steps  # its capacity on the clock of the episode
 
     @property
     def bitrate_mbps(self) -> float:
@@ -86,15 +70,31 @@ class ABRPictures(ControlPictures):
 
     def draw(self, played: Replay) -> Drawing:
         """Draw rates and buffer of every policy; see the base."""
-        records: list[PlayedTrace] = [side.record for side in played.sides]
-        end_s = max(float(each.playback.clock_s[-1]) for each in records)
-        time = nice_axis(0.0, end_s, widen=False)
-        rate = nice_axis(0.0, max(_highest_mbps(each) for each in records))
-        full = nice_axis(0.0, max(float(each.playback.buffer().value.max()) for each in records), 3)
         return Drawing(
-            [(_rates(side, time, rate), _buffer(side, time, full)) for side in played.sides],
+            [_panels(side) for side in played.sides],
             note="The axes are the same for both; what is faster than the upper one is cut.",
         )
+
+
+def _panels(side: Side) -> tuple[Panel, Panel]:
+    record: PlayedTrace = side.record
+    playback = record.playback
+    rates = Panel(
+        f"{side.policy}: link capacity, measured throughput and bitrate over time; "
+        f"mean bitrate {record.bitrate_mbps:.2f} Mbit/s, {record.switches} switches",
+        y_label="Mbit/s",
+        marks=playback.rate_marks(record.link),
+        height="middle",
+        top=_highest_mbps(record),
+    )
+    buffer = Panel(
+        f"{side.policy}: buffer over time; stalled {record.rebuffer_s:.2f} s "
+        f"after a start-up of {playback.startup_s:.2f} s",
+        y_label="buffer, s",
+        marks=playback.buffer_marks(),
+        height="low",
+    )
+    return rates, buffer
 
 
 def _highest_mbps(record: PlayedTrace) -> float:
@@ -104,49 +104,3 @@ def _highest_mbps(record: PlayedTrace) -> float:
     elapsed_s = np.cumsum(lasts_s[order])
     usual = record.link.value[order][np.searchsorted(elapsed_s, 0.95 * elapsed_s[-1])]
     return max(float(usual), float(record.playback.bitrate_mbps.max()))
-
-
-def _rates(side: Side, time: Axis, rate: Axis) -> Chart:
-    record: PlayedTrace = side.record
-    playback, chosen = record.playback, record.playback.bitrate()
-    measured = segments_path(
-        time, rate, playback.request_s, playback.arrival_s, playback.throughput_mbps
-    )
-    return Chart(
-        title=f"{side.policy}: link capacity, measured throughput and bitrate over time; "
-        f"mean bitrate {record.bitrate_mbps:.2f} Mbit/s, {record.switches} switches",
-        x=time,
-        y=rate,
-        x_label="",
-        y_label="Mbit/s",
-        marks=(
-            Mark("area", "link", area_path(time, rate, *record.link)),
-            *_bands(record.playback, time),
-            Mark("line", "measured", measured),
-            Mark("line", "bitrate", step_path(time, rate, *chosen)),
-        ),
-        height="middle",
-    )
-
-
-def _buffer(side: Side, time: Axis, full: Axis) -> Chart:
-    record: PlayedTrace = side.record
-    return Chart(
-        title=f"{side.policy}: buffer over time; stalled {record.rebuffer_s:.2f} s "
-        f"after a start-up of {record.playback.startup_s:.2f} s",
-        x=time,
-        y=full,
-        x_label="seconds since the episode began",
-        y_label="buffer, s",
-        marks=(
-            *_bands(record.playback, time),
-            Mark("line", "buffer", line_path(time, full, *record.playback.buffer())),
-        ),
-        height="low",
-    )
-
-
-def _bands(playback: Playback, time: Axis) -> tuple[Mark, ...]:
-    stalls_s = playback.stalls_s
-    startup = Mark("band", "startup", band_path(time, [0.0], [playback.startup_s]))
-    return (startup, Mark("band", "stall", band_path(time, stalls_s[:, 0], stalls_s[:, 1])))

@@ -1,4 +1,4 @@
-"""Geometry of charts: axes, staircases and areas as SVG paths.
+"""Geometry of charts: axes, and marks as SVG paths.
 
 Nothing here is markup. A path is drawn in a square of 1000 x 1000, which the page stretches to the
 available room. Labels are text outside of the square with positions in per cent, so that their size
@@ -6,7 +6,6 @@ does not change with the page.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from netllm_gym.arrays import FloatArray
+from netllm_gym.envs.curves import Mark, staircase
 
 SIDE = 1000.0  # of the square that paths are drawn in
 FENCE = 3.0  # interquartile ranges beyond the quartiles: Tukey's "far out"
@@ -43,23 +43,6 @@ class Axis(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Mark:
-    """One path of a chart.
-
-    Attributes:
-        kind: `line`, `area` or `band`.
-        style: Class that gives it its colour.
-        path: In the square of `SIDE`.
-        row: Of the table, if it belongs to one.
-    """
-
-    kind: str
-    style: str
-    path: str
-    row: int | None = None
-
-
-@dataclass(frozen=True)
 class Chart:
     """One pair of axes with what is drawn between them."""
 
@@ -71,15 +54,33 @@ class Chart:
     marks: tuple[Mark, ...]
     height: str = "tall"  # or middle, or low
 
+    def path(self, mark: Mark) -> str:
+        """Return a mark as an SVG path in the square of `SIDE`."""
+        across = _places(self.x.share(mark.x))
+        if mark.kind == "band":
+            pairs = zip(across[::2], across[1::2], strict=True)
+            return "".join(f"M{left} 0H{right}V{SIDE:g}H{left}Z" for left, right in pairs)
+        parts: list[str] = []
+        last = ("nan", "nan")
+        for here in zip(across, _places(1.0 - self.y.share(mark.y)), strict=True):
+            if "nan" in here or (here == last and len(parts) > 1):  # a dot has no length
+                pass
+            elif "nan" in last:
+                parts.append(f"M{here[0]} {here[1]}")
+            elif here[1] == last[1]:
+                parts.append(f"H{here[0]}")
+            elif here[0] == last[0]:
+                parts.append(f"V{here[1]}")
+            else:
+                parts.append(f"L{here[0]} {here[1]}")
+            last = here
+        return "".join(parts) + (f"V{SIDE:g}H{across[0]}Z" if mark.kind == "area" else "")
+
 
 def nice_axis(low: float, high: float, about: int = 5, widen: bool = True) -> Axis:
     """Return an axis over [low, high] with ticks at multiples of 1, 2 or 5 times a power of ten.
 
-    Args:
-        low: Lowest value that must lie on it.
-        high: Highest value that must lie on it.
-        about: Number of steps to aim at.
-        widen: Let the axis begin and end at a tick.
+    `about` is the number of steps to aim at; `widen` lets the axis begin and end at a tick.
     """
     room = max(abs(low), abs(high), 1e-9) * 1e-6
     if high - low < room:  # all values alike: still an axis
@@ -128,50 +129,15 @@ def cdf(values: ArrayLike) -> tuple[FloatArray, FloatArray]:
     return distinct, np.cumsum(counts) / counts.sum()
 
 
-def cdf_path(x: Axis, y: Axis, values: ArrayLike) -> str:
-    """Return the staircase of a distribution from one end of the axis to the other."""
+def cdf_line(style: str, values: ArrayLike, axis: Axis, row: int | None = None) -> Mark:
+    """Return the staircase of a distribution, as far as it lies on a horizontal axis."""
     distinct, share = cdf(values)
-    inside = (distinct > x.low) & (distinct < x.high)
-    at_low = share[distinct <= x.low][-1:] if distinct[0] <= x.low else [0.0]
-    border = np.concatenate([[x.low], distinct[inside], [x.high]])
-    return step_path(x, y, border, np.concatenate([at_low, share[inside]]))
+    inside = (distinct > axis.low) & (distinct < axis.high)
+    at_low = share[distinct <= axis.low][-1:] if distinct[0] <= axis.low else [0.0]
+    border = np.concatenate([[axis.low], distinct[inside], [axis.high]])
+    return staircase(style, border, np.concatenate([at_low, share[inside]]), row=row)
 
 
-def step_path(x: Axis, y: Axis, border: ArrayLike, value: ArrayLike) -> str:
-    """Return a staircase: `value` (K,) holds between the `border`s (K + 1,)."""
-    across, up = _places(x, border), _places(y, value, upwards=True)
-    parts = [f"M{across[0]} {up[0]}H{across[1]}"]
-    parts += [f"V{up[i]}H{across[i + 1]}" for i in range(1, len(up))]
-    return "".join(parts)
-
-
-def area_path(x: Axis, y: Axis, border: ArrayLike, value: ArrayLike) -> str:
-    """Return the area between a staircase and the lower edge of the chart."""
-    start = _places(x, np.asarray(border, np.float64)[:1])[0]
-    return f"{step_path(x, y, border, value)}V{SIDE:g}H{start}Z"
-
-
-def line_path(x: Axis, y: Axis, place: ArrayLike, value: ArrayLike) -> str:
-    """Return a line from point to point, both (K,)."""
-    points = zip(_places(x, place), _places(y, value, upwards=True), strict=True)
-    return "M" + "L".join(f"{across} {up}" for across, up in points)
-
-
-def segments_path(
-    x: Axis, y: Axis, begin: ArrayLike, end: ArrayLike, value: Sequence[float] | FloatArray
-) -> str:
-    """Return horizontal lines from `begin` to `end` at `value`, (K,) each."""
-    rows = zip(_places(x, begin), _places(x, end), _places(y, value, upwards=True), strict=True)
-    return "".join(f"M{left} {up}H{right}" for left, right, up in rows)
-
-
-def band_path(x: Axis, begin: ArrayLike, end: ArrayLike) -> str:
-    """Return bands of the full height of the chart, from `begin` to `end`, (K,) each."""
-    rows = zip(_places(x, begin), _places(x, end), strict=True)
-    return "".join(f"M{left} 0H{right}V{SIDE:g}H{left}Z" for left, right in rows)
-
-
-def _places(axis: Axis, values: ArrayLike, upwards: bool = False) -> list[str]:
-    share = axis.share(np.atleast_1d(np.asarray(values, np.float64)))
-    places = SIDE * (1.0 - share if upwards else share)
-    return [f"{place:.1f}".removesuffix(".0") for place in np.round(places, 1) + 0.0]
+def _places(share: FloatArray) -> list[str]:
+    places = np.round(SIDE * share, 1) + 0.0  # no -0
+    return [f"{place:.1f}".removesuffix(".0") for place in places.tolist()]

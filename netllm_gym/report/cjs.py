@@ -6,19 +6,11 @@ from typing import Any
 import numpy as np
 
 from netllm_gym.envs.cjs.playback import Playback
+from netllm_gym.envs.curves import staircase
 from netllm_gym.pools.episode import Episode
 from netllm_gym.problems.problem import ControlProblem, Problem
-from netllm_gym.report.charts import (
-    Axis,
-    Chart,
-    Mark,
-    area_path,
-    cdf_path,
-    fenced,
-    nice_axis,
-    step_path,
-)
-from netllm_gym.report.replay import ControlPictures, Drawing, Key, Replay, Side
+from netllm_gym.report.charts import Axis, Chart, cdf_line, fenced, nice_axis
+from netllm_gym.report.replay import ControlPictures, Drawing, Key, Panel, Replay, Side
 
 PIECES = 240  # of the time axis, over each of which executors in use are averaged
 
@@ -64,16 +56,9 @@ class CJSPictures(ControlPictures):
 
     def draw(self, played: Replay) -> Drawing:
         """Draw executors and jobs of every policy, and the completion times; see the base."""
-        records: list[Playback] = [side.record for side in played.sides]
-        end_s = max(each.now_s for each in records)
-        time = nice_axis(0.0, end_s, widen=False)
-        executors = nice_axis(0.0, float(records[0].num_executors), widen=False)
-        jobs = nice_axis(0.0, max(float(each.in_system().value.max()) for each in records), 3)
+        end_s = max(side.record.now_s for side in played.sides)
         return Drawing(
-            [
-                (_executors(side, time, executors), _jobs(side, time, jobs, end_s))
-                for side in played.sides
-            ],
+            [_panels(side, end_s) for side in played.sides],
             charts=(_distribution(played),),
             note="The axes are the same for both; executors in use are means of "
             f"{end_s / PIECES:.3g} s.{_beyond(played)}",
@@ -102,38 +87,28 @@ def _distribution(played: Replay) -> Chart:
         y=y,
         x_label="completion time of a job, s",
         y_label="share of jobs at or below",
-        marks=tuple(
-            Mark("line", side.style, cdf_path(x, y, side.record.jct_s)) for side in played.sides
-        ),
+        marks=tuple(cdf_line(side.style, side.record.jct_s, x) for side in played.sides),
         height="middle",
     )
 
 
-def _executors(side: Side, time: Axis, executors: Axis) -> Chart:
+def _panels(side: Side, end_s: float) -> tuple[Panel, Panel]:
     record: Playback = side.record
-    pieces = max(1, round(PIECES * record.now_s / time.high))
+    pieces = max(1, round(PIECES * record.now_s / end_s))
     busy = record.busy().averaged(np.linspace(0.0, record.now_s, pieces + 1))
-    return Chart(
-        title=f"{side.policy}: executors in use over time, of {record.num_executors}",
-        x=time,
-        y=executors,
-        x_label="",
-        y_label="executors in use",
-        marks=(Mark("area", "busy", area_path(time, executors, *busy)),),
-        height="middle",
-    )
-
-
-def _jobs(side: Side, time: Axis, jobs: Axis, end_s: float) -> Chart:
-    record: Playback = side.record
     count = record.in_system()
-    return Chart(
-        title=f"{side.policy}: jobs in the system over time, at most {count.value.max():.0f}; "
+    executors = Panel(
+        f"{side.policy}: executors in use over time, of {record.num_executors}",
+        y_label="executors in use",
+        marks=(staircase("busy", *busy, filled=True),),
+        height="middle",
+        top=float(record.num_executors),
+    )
+    jobs = Panel(
+        f"{side.policy}: jobs in the system over time, at most {count.value.max():.0f}; "
         f"the last is complete after {record.now_s:.1f} s of {end_s:.1f} s drawn",
-        x=time,
-        y=jobs,
-        x_label="seconds since the episode began",
         y_label="jobs in the system",
-        marks=(Mark("line", "jobs", step_path(time, jobs, *count)),),
+        marks=(staircase("jobs", *count),),
         height="low",
     )
+    return executors, jobs

@@ -5,25 +5,25 @@ text that comes from a table is escaped. Equal inputs give equal bytes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import NamedTuple
 
 import numpy as np
 
+from netllm_gym.envs.curves import line
 from netllm_gym.errors import MissingDataError
 from netllm_gym.evaluation.tables import Row, Table
 from netllm_gym.problems.index import find_problem
 from netllm_gym.problems.problem import PredictionProblem, Problem
-from netllm_gym.report.charts import Axis, Chart, Mark, cdf_path, fenced, line_path, nice_axis
-from netllm_gym.report.replay import Replay, View, pictures_of, row_styles
+from netllm_gym.report.charts import Axis, Chart, cdf_line, fenced, nice_axis
+from netllm_gym.report.replay import Replay, pictures_of, row_styles
 from netllm_gym.report.text import (
-    case_text,
     compared_with,
     interval_text,
     number_text,
     ranked,
     table_notes,
+    title_text,
 )
 from netllm_gym.version import __version__
 
@@ -94,29 +94,34 @@ class Panel(NamedTuple):
     bars: tuple[Bar, ...]
 
 
-@dataclass(frozen=True)
 class Section:
-    """What the page shows of one table."""
+    """What the page shows of one table; the template reads its attributes."""
 
-    number: int
-    title: str
-    case: str
-    commit: str
-    metric: str
-    metric_unit: str
-    better: str  # right or left
-    sample: str  # what the metric is of
-    heads: tuple[Head, ...]
-    rows: tuple[RowView, ...]
-    interval_axis: Axis
-    reference: float | None  # position of the compared policy's mean in the interval column
-    cdf: Chart
-    cdf_note: str
-    by_step: Chart | None  # the metric at each future sample, of predictors
-    panels: tuple[Panel, ...]
-    panels_over: str  # what their numbers are means of
-    notes: tuple[str, ...]
-    played: View | None
+    def __init__(self, number: int, table: Table, played: Replay | None) -> None:
+        self.number, self.table = number, table
+        self.problem, rows = find_problem(table.problem), ranked(table)
+        self.title, self.notes, versus = title_text(table), table_notes(table), compared_with(table)
+        self.heads = [
+            Head(self.problem.metric, self.problem.metric_unit),
+            *([Head(f"vs {versus}", "paired")] if versus else []),
+            *(quantity(name) for name in self.problem.components),
+            Head("decision", "ms"),
+        ]
+        styles = row_styles(rows, self.problem)
+        ends = [end for row in rows for end in (row.mean, *(row.ci95 or ()))]
+        self.interval_axis = axis = nice_axis(*fenced(ends), about=3)
+        places = [axis.percent(row.mean) for row in rows if row.policy == versus]
+        self.reference = places[0] if places else None  # of the compared policy's mean
+        self.rows = [
+            _row(place, row, styles[place], self.problem, versus, axis)
+            for place, row in enumerate(rows)
+        ]
+        self.cdf, self.cdf_note = _cdf(self.problem, rows, styles)
+        self.by_step = None
+        if isinstance(self.problem, PredictionProblem):
+            self.by_step = _by_step(self.problem, rows, styles)
+        self.panels = [_panel(name, rows, styles) for name in self.problem.components]
+        self.played = pictures_of(table.problem).view(played) if played is not None else None
 
 
 def check_can_report() -> None:
@@ -151,7 +156,7 @@ def render_report(tables: Sequence[Table], played: Sequence[Replay | None]) -> s
         lstrip_blocks=True,
     )
     sections = [
-        _section(number, table, replay)
+        Section(number, table, replay)
         for number, (table, replay) in enumerate(zip(tables, played, strict=True), start=1)
     ]
     page = environment.get_template("report.html")
@@ -159,42 +164,6 @@ def render_report(tables: Sequence[Table], played: Sequence[Replay | None]) -> s
 
 
 # Inner parts -------------------------------------------------------------------------------------
-
-
-def _section(number: int, table: Table, played: Replay | None) -> Section:
-    problem, rows, versus = find_problem(table.problem), ranked(table), compared_with(table)
-    styles = row_styles(rows, problem)
-    ends = [end for row in rows for end in (row.mean, *(row.ci95 or ()))]
-    axis = nice_axis(*fenced(ends), about=3)
-    cdf, note = _cdf(problem, rows, styles)
-    return Section(
-        number=number,
-        title=problem.title,
-        case=case_text(table),
-        commit=table.commit,
-        metric=problem.metric,
-        metric_unit=problem.metric_unit,
-        better="right" if problem.higher_is_better else "left",
-        sample=problem.sample,
-        heads=(
-            Head(problem.metric, problem.metric_unit),
-            *([Head(f"vs {versus}", "paired")] if versus else []),
-            *(quantity(name) for name in problem.components),
-            Head("decision", "ms"),
-        ),
-        rows=tuple(
-            _row(place, row, styles[place], problem, versus, axis) for place, row in enumerate(rows)
-        ),
-        interval_axis=axis,
-        reference=next((axis.percent(row.mean) for row in rows if row.policy == versus), None),
-        cdf=cdf,
-        cdf_note=note,
-        by_step=_by_step(problem, rows, styles) if isinstance(problem, PredictionProblem) else None,
-        panels=tuple(_panel(name, rows, styles) for name in problem.components),
-        panels_over=problem.component_of,
-        notes=tuple(table_notes(table)),
-        played=pictures_of(table.problem).view(played) if played is not None else None,
-    )
 
 
 def quantity(name: str) -> Head:
@@ -250,7 +219,7 @@ def _cdf(problem: Problem, rows: Sequence[Row], styles: Sequence[str]) -> tuple[
         outside = sum(not x.low <= value <= x.high for value in row.per_episode)
         beyond += [f"{row.policy} in {outside} of {row.n}"] if outside else []
     lines = [
-        Mark("line", style, cdf_path(x, y, row.per_episode), number)
+        cdf_line(style, row.per_episode, x, number)
         for number, (row, style) in enumerate(zip(rows, styles, strict=True))
     ]
     chart = Chart(
@@ -279,10 +248,7 @@ def _by_step(
     ahead_s = problem.step_s * np.arange(1, len(known[0][1]) + 1)
     x = nice_axis(0.0, float(ahead_s[-1]), widen=False)
     y = nice_axis(0.0, max(max(steps) for _, steps, _ in known))
-    lines = [
-        Mark("line", style, line_path(x, y, ahead_s, steps), number)
-        for number, steps, style in known
-    ]
+    lines = [line(style, ahead_s, steps, number) for number, steps, style in known]
     return Chart(
         title=f"{problem.metric} at each future sample, a line per policy",
         x=x,

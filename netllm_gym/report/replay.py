@@ -5,22 +5,22 @@ such as `abr.py`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from netllm_gym.envs.curves import Mark
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation.rollout import rollout
 from netllm_gym.evaluation.tables import Row, Table
-from netllm_gym.policies.loading import LoadedPolicy, check_names, load_policy
+from netllm_gym.policies.loading import check_names, load_policy
 from netllm_gym.pools.episode import Episode
 from netllm_gym.problems.index import find_problem
 from netllm_gym.problems.problem import ControlProblem, Problem
-from netllm_gym.report.charts import Chart
+from netllm_gym.report.charts import Chart, nice_axis
 from netllm_gym.report.text import ranked
 
 SAME = 1e-6  # the metric of one episode, played twice, may differ by rounding
@@ -29,21 +29,13 @@ COLOURS, DASHES = 6, 4  # of lines, as in report.css; more rows than their produ
 
 @dataclass(frozen=True)
 class Side:
-    """The episode as one policy played it.
-
-    Attributes:
-        policy: Name of the policy.
-        style: CSS classes of its lines.
-        value: Value of the metric.
-        in_table: The value in the table; None if the policy has no row there.
-        record: Data from which the problem draws its charts.
-    """
+    """The episode as one policy played it."""
 
     policy: str
-    style: str
-    value: float
-    in_table: float | None
-    record: Any
+    style: str  # CSS classes of its lines
+    value: float  # of the metric
+    in_table: float | None  # the value there; None if the policy has no row
+    record: Any  # from which the problem draws its charts
 
     @property
     def differs(self) -> bool:
@@ -53,21 +45,13 @@ class Side:
 
 @dataclass(frozen=True)
 class Replay:
-    """One episode, played by one or two policies.
-
-    Attributes:
-        problem: Short name of the problem.
-        number: Number of the episode in the case, from 0.
-        described: The episode in words.
-        chosen: Why this episode was chosen.
-        sides: The episode as each policy played it.
-    """
+    """One episode, played by one or two policies."""
 
     problem: str
-    number: int
+    number: int  # in the case, from 0
     described: str
-    chosen: str
-    sides: tuple[Side, ...]
+    chosen: str  # why this one
+    sides: tuple[Side, ...]  # of each policy
 
 
 class Key(NamedTuple):
@@ -98,18 +82,45 @@ class View(NamedTuple):
     sides: tuple[SideView, ...]
 
 
+class Panel(NamedTuple):
+    """A chart of one policy, which has its axes in common with those of the others."""
+
+    title: str  # text for readers who cannot see it
+    y_label: str
+    marks: tuple[Mark, ...]
+    height: str  # `middle` or `low`
+    top: float | None = None  # what the vertical axis must reach; None takes the highest value
+
+    @property
+    def highest(self) -> float:
+        """What the vertical axis must reach."""
+        return self.top or max(float(mark.y.max(initial=0.0)) for mark in self.marks)
+
+
 class Drawing(NamedTuple):
-    """The charts of a replay.
+    """The charts of a replay."""
 
-    Attributes:
-        sides: Charts of each policy.
-        charts: Charts of all policies together, in which each policy has the style of its side.
-        note: A sentence about the charts.
-    """
+    sides: Sequence[Sequence[Panel]]  # of each policy, one below the other; axes begin at 0
+    x_label: str = "seconds since the episode began"  # of the panels
+    charts: tuple[Chart, ...] = ()  # of all policies together, in the styles of their sides
+    note: str = ""  # a sentence about the charts
 
-    sides: Sequence[tuple[Chart, ...]]
-    charts: tuple[Chart, ...] = ()
-    note: str = ""
+    def side_charts(self) -> list[tuple[Chart, ...]]:
+        """Return the charts of each policy, on common axes."""
+        marks = [mark for side in self.sides for panel in side for mark in panel.marks]
+        x = nice_axis(0.0, max(mark.x.max(initial=0.0) for mark in marks), widen=False)
+        rows: list[list[Chart]] = []
+        for panels in zip(*self.sides, strict=True):
+            about = 3 if panels[0].height == "low" else 5
+            y = nice_axis(0.0, max(panel.highest for panel in panels), about)
+            x_label = self.x_label if len(rows) == len(self.sides[0]) - 1 else ""
+            rows.append(
+                [
+                    Chart(each.title, x, y, x_label, each.y_label, each.marks, each.height)
+                    for each in panels
+                ]
+            )
+        return list(zip(*rows, strict=True))
 
 
 class Pictures(ABC):
@@ -170,21 +181,47 @@ class Pictures(ABC):
             InputError: If a policy or the case is not on this machine, or is not the table's.
         """
         problem = find_problem(table.problem)
-        loaded = _load_players(table, policies, self.replayable(problem))
-        with _hint_at_play_none():
-            case = self.open(problem, problem.case_from_text(table.case))
-        episodes = self.episodes(case, table.rows[0].n)
+        if not 1 <= len(policies) <= 2:
+            raise InputError(f"play must name one or two policies, got {len(policies)}")
+        loaded = [load_policy(policy, table.problem) for policy in policies]
+        try:
+            case, episodes = self._case_of(table, problem)
+        except InputError as error:
+            raise InputError(f"{error}; --play none leaves the played episode out") from None
         actors = [policy.factory(case) for policy in loaded]
         for actor in actors:
             if hasattr(actor, "limits"):
                 raise InputError(f"play must name policies that play, got {actor.name}, a limit")
-        chosen = _choose_episode(table, [actor.name for actor in actors], number, len(episodes))
-        episode, sides = episodes[chosen.number], []
-        for actor, style in zip(actors, chosen.styles, strict=True):
-            value, record = self.play_one(problem, case, actor, episode)
-            sides.append(Side(actor.name, style, value, chosen.in_table.get(actor.name), record))
-        described = self.describe(case, episode)
-        return Replay(table.problem, chosen.number, described, chosen.why, tuple(sides))
+        check_names(actor.name for actor in actors)
+        rows = [next((row for row in table.rows if row.policy == a.name), None) for a in actors]
+        why = "as asked"
+        if number is None:
+            number, why = _median_episode(rows)
+        if not 0 <= number < len(episodes):
+            raise InputError(f"episode must be in 0..{len(episodes) - 1}, got {number}")
+        sides = []
+        for place, (actor, row) in enumerate(zip(actors, rows, strict=True)):
+            value, record = self.play_one(problem, case, actor, episodes[number])
+            in_table = row.per_episode[number] if row is not None else None
+            style = _style_of(table, actor.name, place)
+            sides.append(Side(actor.name, style, value, in_table, record))
+        described = self.describe(case, episodes[number])
+        return Replay(table.problem, number, described, why, tuple(sides))
+
+    def _case_of(self, table: Table, problem: Problem) -> tuple[Any, Sequence[Any]]:
+        """Return the case of a table and its episodes, if this machine has the same."""
+        may_name, count = self.replayable(problem), table.rows[0].n
+        for name in sorted(set(table.case) - set(may_name)):
+            parts = " and ".join(may_name)
+            raise InputError(f"case must be {parts} alone to be played again, got {name}")
+        case = self.open(problem, problem.case_from_text(table.case))
+        episodes = self.episodes(case, count)
+        if len(episodes) != count:
+            raise InputError(
+                f"case must have the table's {count} {problem.sample}s, got {len(episodes)} on "
+                "this machine"
+            )
+        return case, episodes
 
     def view(self, played: Replay) -> View:
         """Return what a page shows of a replay."""
@@ -199,7 +236,7 @@ class Pictures(ABC):
                 if side.differs
                 else "",
             )
-            for side, charts in zip(played.sides, drawn.sides, strict=True)
+            for side, charts in zip(played.sides, drawn.side_charts(), strict=True)
         )
         words = f"{sample.capitalize()} {played.number}, {played.chosen}: {played.described}. "
         keys = [Key(side.style, side.policy) for side in played.sides] if drawn.charts else []
@@ -262,71 +299,6 @@ def nameable_policies(table: Table) -> tuple[str, ...]:
     return (*[name for name in named if name not in bound][: 2 - len(bound)], *bound)
 
 
-class _Chosen(NamedTuple):
-    """The episode or window that is shown, and its values in the table."""
-
-    number: int
-    why: str
-    styles: list[str]  # of each policy
-    in_table: dict[str, float]  # of the policies that have a row
-
-
-def _load_players(
-    table: Table, policies: Sequence[str], may_name: Collection[str]
-) -> list[LoadedPolicy]:
-    """Load the one or two policies that are to be shown.
-
-    Args:
-        table: The table of the case.
-        policies: Names or folders of trained policies.
-        may_name: Parts that the case may have, so that an episode can be played again.
-    """
-    if not 1 <= len(policies) <= 2:
-        raise InputError(f"play must name one or two policies, got {len(policies)}")
-    unknown = sorted(set(table.case) - set(may_name))
-    if unknown:
-        raise InputError(
-            f"case must be {' and '.join(may_name)} alone to be played again, "
-            f"got {unknown[0]}; --play none leaves it out"
-        )
-    return [load_policy(policy, table.problem) for policy in policies]
-
-
-@contextmanager
-def _hint_at_play_none() -> Iterator[None]:
-    """Add to an error that `--play none` makes a report without a played episode."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{error}; --play none leaves the played episode out") from None
-
-
-def _choose_episode(table: Table, names: Sequence[str], number: int | None, found: int) -> _Chosen:
-    """Choose the episode, or window, that is shown.
-
-    Args:
-        table: The table of the case.
-        names: Names of the policies in tables.
-        number: Number that was asked for; None takes the median, as `Pictures.play` describes.
-        found: Number of episodes that the case has on this machine.
-    """
-    problem = find_problem(table.problem)
-    if found != table.rows[0].n:
-        raise InputError(
-            f"case must have the table's {table.rows[0].n} {problem.sample}s, "
-            f"got {found} on this machine; --play none leaves the played episode out"
-        )
-    check_names(names)
-    rows = [next((row for row in table.rows if row.policy == name), None) for name in names]
-    why = "as asked"
-    if number is None:
-        number, why = _median_episode(rows)
-    if not 0 <= number < found:
-        raise InputError(f"episode must be in 0..{found - 1}, got {number}")
-    in_table = {row.policy: row.per_episode[number] for row in rows if row is not None}
-    return _Chosen(number, why, _side_styles(problem, table, names), in_table)
-
-
 def row_styles(rows: Sequence[Row], problem: Problem) -> list[str]:
     """Return the CSS classes of each row: a colour and a dash, or those of the bound."""
     others = iter(range(len(rows)))
@@ -337,11 +309,12 @@ def _style(number: int) -> str:
     return f"c{number % COLOURS} d{number // COLOURS % DASHES}"
 
 
-def _side_styles(problem: Problem, table: Table, names: Sequence[str]) -> list[str]:
-    """Return the styles of policies in the table; policies without a row get unused styles."""
+def _style_of(table: Table, policy: str, place: int) -> str:
+    """Return the style of a policy in the table; one without a row gets an unused style."""
     rows = ranked(table)
-    known = dict(zip([row.policy for row in rows], row_styles(rows, problem), strict=True))
-    return [known.get(name, _style(len(rows) + place)) for place, name in enumerate(names)]
+    styles = row_styles(rows, find_problem(table.problem))
+    known = {row.policy: style for row, style in zip(rows, styles, strict=True)}
+    return known.get(policy, _style(len(rows) + place))
 
 
 def _median_episode(rows: Sequence[Row | None]) -> tuple[int, str]:

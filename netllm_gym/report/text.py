@@ -1,7 +1,12 @@
 """Tables as text."""
 
+from dataclasses import replace
+from pathlib import Path
+
 from netllm_gym.evaluation.tables import Row, Table
 from netllm_gym.problems.index import find_problem
+
+LONGEST_TITLE = 80  # characters
 
 
 def render_table(table: Table) -> str:
@@ -12,6 +17,7 @@ def render_table(table: Table) -> str:
     head += ["ms/decision", "trained on"]
     cells = [head, *(_cells(row, problem.components, versus is not None) for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
+    widths[0] = max([widths[0], *(len(policy) for policy in table.failures)])
     lines = [
         "  ".join(
             cell.ljust(width) if column in (0, len(head) - 1) else cell.rjust(width)
@@ -19,7 +25,11 @@ def render_table(table: Table) -> str:
         ).rstrip()
         for line in cells
     ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", *table_notes(table)])
+    failed = [
+        f"{policy.ljust(widths[0])}  no result: {why}" for policy, why in table.failures.items()
+    ]
+    rule = "-" * len(lines[0])
+    return "\n".join([lines[0], rule, *lines[1:], *failed, "", *table_notes(table)])
 
 
 def ranked(table: Table) -> list[Row]:
@@ -54,6 +64,16 @@ def table_notes(table: Table) -> list[str]:
 def case_text(table: Table) -> str:
     """Return a table's case in one line, as "synthetic x 20 jobs"."""
     return " x ".join(_part_text(name, str(value)) for name, value in table.case.items())
+
+
+def title_text(table: Table) -> str:
+    """Return a table's case as a title of at most `LONGEST_TITLE` characters.
+
+    Of paths only the last part is named; the notes of the table have the whole.
+    """
+    parts = {name: Path(str(value)).name or str(value) for name, value in table.case.items()}
+    title = case_text(replace(table, case=parts))
+    return title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 3]}..."
 
 
 def _part_text(name: str, value: str) -> str:

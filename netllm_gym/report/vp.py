@@ -9,28 +9,24 @@ import numpy as np
 from netllm_gym.arrays import FloatArray, IntArray
 from netllm_gym.data.vp.angles import angle_error_deg, gaze
 from netllm_gym.data.vp.viewport import FREQUENCY_HZ, ViewportWindows
+from netllm_gym.envs.curves import line
 from netllm_gym.errors import InputError
 from netllm_gym.problems.problem import PredictionProblem, Problem
-from netllm_gym.report.charts import Axis, Chart, Mark, line_path, nice_axis
-from netllm_gym.report.replay import Drawing, Key, Pictures, Replay, Side
+from netllm_gym.report.charts import Chart, nice_axis
+from netllm_gym.report.replay import Drawing, Key, Panel, Pictures, Replay, Side
 
 
 @dataclass(frozen=True)
 class PredictedWindow:
-    """One window as one predictor predicted it.
+    """One window as one predictor predicted it: headings and elevations in degrees.
 
-    Attributes:
-        history: (H, 2) heading and elevation in degrees; headings exceed 180 where the head
-            turned past the back, so that a path is one line.
-        truth: (F, 2) the true future.
-        predicted: (F, 2) the predicted future.
-        error_deg: (F,) mean error of roll, pitch and yaw at each future sample.
+    Headings exceed 180 where the head turned past the back, so that a path is one line.
     """
 
-    history: FloatArray
-    truth: FloatArray
-    predicted: FloatArray
-    error_deg: FloatArray
+    history: FloatArray  # (H, 2)
+    truth: FloatArray  # (F, 2)
+    predicted: FloatArray  # (F, 2)
+    error_deg: FloatArray  # (F,) mean of roll, pitch and yaw at each future sample
 
 
 class VPPictures(Pictures):
@@ -80,12 +76,9 @@ class VPPictures(Pictures):
 
     def draw(self, played: Replay) -> Drawing:
         """Draw the paths of all predictors, and the error of each by horizon; see the base."""
-        records: list[PredictedWindow] = [side.record for side in played.sides]
-        ahead_s = np.arange(1, len(records[0].truth) + 1) / FREQUENCY_HZ
-        time = nice_axis(0.0, float(ahead_s[-1]), widen=False)
-        error = nice_axis(0.0, max(float(each.error_deg.max()) for each in records), 3)
         return Drawing(
-            [(_errors(side, time, error, ahead_s),) for side in played.sides],
+            [(_errors(side),) for side in played.sides],
+            x_label="seconds ahead",
             charts=(_paths(played),),
             note="Headings are counted from the video's front, and go on beyond 180 where the head "
             "turned past the back; every path begins at the last viewport that was seen.",
@@ -119,11 +112,8 @@ def _paths(played: Replay) -> Chart:
     everything = np.concatenate([first.history, *ways])
     x, y = (nice_axis(float(places.min()), float(places.max()), 6) for places in everything.T)
     styles = ["bound", *(side.style for side in played.sides)]
-    marks = [Mark("line", "past", line_path(x, y, *first.history.T))]
-    marks += [
-        Mark("line", f"{style} way", line_path(x, y, *way.T))  # a way of no length is a dot
-        for style, way in zip(styles, ways, strict=True)
-    ]
+    marks = [line("past", *first.history.T)]
+    marks += [line(f"{style} way", *way.T) for style, way in zip(styles, ways, strict=True)]
     return Chart(
         title="Paths of the viewport's centre: what was seen, what came, and what was predicted",
         x=x,
@@ -135,15 +125,12 @@ def _paths(played: Replay) -> Chart:
     )
 
 
-def _errors(side: Side, time: Axis, error: Axis, ahead_s: FloatArray) -> Chart:
-    record: PredictedWindow = side.record
-    return Chart(
-        title=f"{side.policy}: error at each future sample, {record.error_deg[-1]:.1f} degrees at "
-        "the end",
-        x=time,
-        y=error,
-        x_label="seconds ahead",
+def _errors(side: Side) -> Panel:
+    error_deg = side.record.error_deg
+    ahead_s = np.arange(1, len(error_deg) + 1) / FREQUENCY_HZ
+    return Panel(
+        f"{side.policy}: error at each future sample, {error_deg[-1]:.1f} degrees at the end",
         y_label="error, degrees",
-        marks=(Mark("line", side.style, line_path(time, error, ahead_s, record.error_deg)),),
+        marks=(line(side.style, ahead_s, error_deg),),
         height="low",
     )

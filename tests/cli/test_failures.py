@@ -55,9 +55,9 @@ def module(tmp_path, monkeypatch):
 
 def refused(capsys, *arguments):
     assert run([str(argument) for argument in arguments]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    return said.removeprefix("netllm-gym: ").rstrip("\n")
+    *progress, said = capsys.readouterr().err.splitlines()
+    assert all(line.startswith("bench: ") for line in progress)
+    return said.removeprefix("netllm-gym: ")
 
 
 @pytest.mark.parametrize(

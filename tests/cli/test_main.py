@@ -41,6 +41,18 @@ def test_bench_prints_the_table_and_writes_it(capsys, tmp_path, traces):
     assert [row["n"] for row in table["rows"]] == [2, 2]
 
 
+def test_bench_shows_the_others_where_a_policy_fails(capsys, tmp_path, traces):
+    policies = "tests.evaluation.test_evaluate:Failing,lowest"
+    arguments = ["bench", "abr", "--policies", policies, "--traces", str(traces)]
+    assert run([*arguments, "--time-limit-s", "60"]) == 2
+    printed = capsys.readouterr()
+    assert "failing  no result: raised ZeroDivisionError" in printed.out
+    assert printed.out.splitlines()[2].startswith("lowest")
+    assert "bench: 2/2 episodes lowest, 94 decisions" in printed.err
+    assert run([*arguments[:3], policies.partition(",")[0], *arguments[4:]]) == 2
+    assert "policy failing raised ZeroDivisionError" in capsys.readouterr().err
+
+
 def test_collect_writes_a_pool(capsys, tmp_path, traces):
     out = tmp_path / "pool"
     asked = ["collect", "abr", "--policies", "bba", "--episodes", "3", "--out", str(out)]

@@ -1,7 +1,6 @@
 """Collected pools: common episodes, equal bytes however they were made, nothing lost."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,9 +8,9 @@ import pytest
 from netllm_gym.collection.collect import collect
 from netllm_gym.data.abr.sets import load_trace_set
 from netllm_gym.errors import InputError
-from netllm_gym.policies.baselines.abr import BBA
 from netllm_gym.pools.pool import ExperiencePool
 from netllm_gym.problems.index import PROBLEMS
+from tests.policies.made_folders import read_every_folder
 
 CASE = {"traces": "synthetic", "video": "synthetic"}
 
@@ -117,8 +116,12 @@ def test_nonsense_is_refused_and_nothing_written(tmp_path, change, sentence):
 def test_other_plan_in_the_same_folder_is_refused(tmp_path):
     collect("abr", ["bba"], 2, tmp_path / "pool", CASE)
     before = files(tmp_path / "pool")
-    with pytest.raises(InputError, match="episodes"):
-        collect("abr", ["bba"], 3, tmp_path / "pool", CASE)
+    for episodes, traces, sentence in (
+        (9, "synthetic", "got episodes 2 in the pool and 9 asked for"),
+        (2, "synthetic~1", "got traces 'synthetic' in the pool and 'synthetic~1' asked for"),
+    ):
+        with pytest.raises(InputError, match=f"same options to be continued, {sentence}"):
+            collect("abr", ["bba"], episodes, tmp_path / "pool", {**CASE, "traces": traces})
     assert files(tmp_path / "pool") == before
 
 
@@ -142,25 +145,13 @@ def test_highest_seeds_can_be_collected(tmp_path):
 
 
 def test_pool_of_trained_teachers_inherits_what_they_saw(tmp_path, monkeypatch):
-    from netllm_gym.policies.llm import checkpoint
-
-    def load(folder, *, sampled, name, device):
-        def factory(env):
-            policy = BBA(env)
-            policy.name = name
-            return policy
-
-        factory.config, factory.name = SimpleNamespace(problem="abr"), name
-        factory.sampled = factory.draws_by_default = False
-        factory.trained_on = {
+    read_every_folder(
+        monkeypatch,
+        lambda name: {
             "recordings": [f"seen by {name}", "seen by all"],
             "validation_recordings": ["chosen on"],
-        }
-        return factory
-
-    monkeypatch.setattr(checkpoint, "load_llm_policy", load)
-    schema = "netllm_gym.policies.checkpoint.read_schema"
-    monkeypatch.setattr(schema, lambda folder: checkpoint.SCHEMA)
+        },
+    )
     folders = [tmp_path / part for part in ("one/b", "one/a", "two/a")]
     for folder in folders:
         folder.mkdir(parents=True)
@@ -174,6 +165,6 @@ def test_pool_of_trained_teachers_inherits_what_they_saw(tmp_path, monkeypatch):
         collect("abr", names, 1, tmp_path / "refused", CASE)
     # The same command with other weights in a folder would go on with other episodes.
     (folders[0] / "policy.safetensors").write_bytes(b"trained again")
-    with pytest.raises(InputError, match="env_spec"):
+    with pytest.raises(InputError, match=r"got teachers_sha256\.b '.*' in the pool and '"):
         collect("abr", ["bba", *names[:2]], 1, tmp_path / "pool", CASE)
     assert not (tmp_path / "refused").exists()

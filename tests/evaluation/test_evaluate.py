@@ -2,9 +2,11 @@
 
 import json
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,12 +19,15 @@ from netllm_gym.evaluation.evaluate import evaluate
 from netllm_gym.evaluation.provenance import code_version
 from netllm_gym.evaluation.rollout import rollout
 from netllm_gym.evaluation.statistics import bootstrap
+from netllm_gym.evaluation.tables import read_table
 from netllm_gym.policies.baselines.abr import BBA
 from netllm_gym.policies.baselines.abr_mpc import NetLLMMPC
 from netllm_gym.policies.loading import LoadedPolicy, load_policy
 from netllm_gym.problems.index import PROBLEMS
+from netllm_gym.report.html import render_report
 from netllm_gym.report.text import render_table
 from netllm_gym.version import __version__
+from tests.policies.made_folders import read_every_folder
 
 RECORDINGS = ("home", "home", "home", "train", "car")
 
@@ -147,24 +152,8 @@ def test_seeds_that_no_episode_can_have_are_refused():
 @pytest.fixture
 def fake_folder(monkeypatch):
     """Let every folder be read as a trained policy, which plays BBA."""
-    from netllm_gym.policies.llm import checkpoint
-
     told = {"traces": "made", "recordings": ["home"], "validation_recordings": ["car", "train"]}
-
-    def load(folder, *, sampled, name, device):
-        def factory(env):
-            policy = BBA(env)
-            policy.name = name
-            return policy
-
-        factory.config, factory.trained_on = SimpleNamespace(problem="abr"), told
-        factory.sampled = factory.draws_by_default = False
-        factory.name = name
-        return factory
-
-    monkeypatch.setattr(checkpoint, "load_llm_policy", load)
-    schema = "netllm_gym.policies.checkpoint.read_schema"
-    monkeypatch.setattr(schema, lambda folder: checkpoint.SCHEMA)
+    read_every_folder(monkeypatch, lambda name: told)
     return told
 
 
@@ -274,7 +263,7 @@ def test_nothing_is_played_when_one_policy_is_unknown():
             "abr",
             ["lowest", "bb"],
             {"traces": made_set()},
-            on_episode=lambda *said: played.append(said),
+            on_progress=lambda *said: played.append(said),
         )
     assert not played
 
@@ -308,20 +297,138 @@ def test_a_limit_is_a_row_that_nobody_plays_and_nobody_is_compared_with():
         evaluate("cjs", ["bound"], case)
 
 
+SMALL_CLUSTER = {"workload": "synthetic", "num_executors": 4, "num_jobs": 1}
+
+
+class Idle:
+    """Commits no executor, ever."""
+
+    name = "idle"
+
+    def __init__(self, env):
+        self.rows = env.num_envs
+
+    def reset(self, rows, seeds):
+        pass
+
+    def act(self, observations, rewards, infos):
+        return np.full((self.rows, 2), (-1, 0))
+
+
+class Failing(Idle):
+    """Divides by zero."""
+
+    name = "failing"
+
+    def act(self, observations, rewards, infos):
+        return 1 // 0
+
+
+class Endless(Idle):
+    """Never returns its first decision, and catches every error."""
+
+    name = "endless"
+
+    def act(self, observations, rewards, infos):
+        while True:
+            with suppress(Exception):
+                time.sleep(0.01)
+
+
+def loaded(kind):
+    return LoadedPolicy(kind.name, kind)
+
+
 def test_a_policy_that_gets_stuck_has_no_row():
-    class Idle:
-        name = "idle"
-
-        def __init__(self, env):
-            self.rows = env.num_envs
-
-        def reset(self, rows, seeds):
-            pass
-
-        def act(self, observations, rewards, infos):
-            return np.full((self.rows, 2), (-1, 0))
-
-    idle = LoadedPolicy("idle", Idle)
-    case = {"workload": "synthetic", "num_executors": 4, "num_jobs": 1}
     with pytest.raises(InputError, match="idle must finish every episode to have a jct_s"):
-        evaluate("cjs", [idle], case)
+        evaluate("cjs", [loaded(Idle)], SMALL_CLUSTER)
+
+
+def test_a_policy_that_fails_costs_its_own_row():
+    alone = evaluate("cjs", ["fair", "srpt"], SMALL_CLUSTER)
+    policies = [loaded(Idle), "fair", loaded(Failing), "srpt", loaded(Endless)]
+    table = evaluate("cjs", policies, SMALL_CLUSTER, time_limit_s=2.0)
+    played = [replace(row, decision_ms=0.0) for row in table.rows]
+    assert played == [replace(row, decision_ms=0.0) for row in alone.rows]
+    assert "got stuck in 6 of 6" in table.failures["idle"]
+    said = table.failures["failing"]
+    assert said.startswith("raised ZeroDivisionError: ")
+    assert " by zero (test_evaluate.py, line " in said
+    assert table.failures["endless"] == "took longer than 2 s, 0 of 6 done"
+    assert "endless  no result: took longer than 2 s" in render_table(table)
+    assert "endless</span> has no result: took longer than 2 s" in render_report([table], [None])
+
+
+def test_if_no_policy_is_left_the_errors_are_raised():
+    with pytest.raises(ZeroDivisionError):
+        evaluate("cjs", [loaded(Failing), "bound"], SMALL_CLUSTER)
+    with pytest.raises(InputError, match=r"must finish, got idle: .*; failing: raised ZeroDiv"):
+        evaluate("cjs", [loaded(Idle), loaded(Failing)], SMALL_CLUSTER)
+    with pytest.raises(InputError, match=r"got endless: took longer than 0\.2 s, 0 of 6 done"):
+        evaluate("cjs", [loaded(Endless)], SMALL_CLUSTER, time_limit_s=0.2)
+
+
+def test_what_is_no_time_limit_is_refused():
+    with pytest.raises(InputError, match=r"time_limit_s must be above 0, got 0\.0"):
+        evaluate("cjs", ["fair"], SMALL_CLUSTER, time_limit_s=0.0)
+    with ThreadPoolExecutor() as threads:  # an alarm can only be set in the main thread
+        asked = threads.submit(evaluate, "cjs", ["fair"], SMALL_CLUSTER, time_limit_s=9.0)
+        with pytest.raises(InputError, match="time_limit_s must be left out"):
+            asked.result()
+
+
+def test_a_run_that_was_cut_goes_on_with_the_rows_that_it_has(tmp_path):
+    file, played = tmp_path / "table.json", []
+    policies = ["fair", "random", "srpt", "bound"]
+
+    def cut(policy, done, total, decisions):
+        played.append(policy)
+        if policy == "srpt" and decisions:
+            raise KeyboardInterrupt
+
+    def ask(on_progress, seed=3):
+        return evaluate(
+            "cjs", policies, SMALL_CLUSTER, on_progress=on_progress, seed=seed, file=file
+        )
+
+    whole = ask(None)
+    assert read_table(file) == whole
+    assert not whole.unfinished
+    file.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        ask(cut)
+    kept = read_table(file)
+    assert [row.policy for row in kept.rows] == ["fair", "random"]
+    played.clear()
+    went_on = ask(lambda *said: played.append(said))
+    told = {policy: (done, total) for policy, done, total, _ in reversed(played)}  # at first
+    assert told == {"fair": (6, 6), "random": (6, 6), "srpt": (0, 6), "bound": (0, 6)}
+    assert went_on.rows[0].decision_ms == kept.rows[0].decision_ms  # measured once
+    same = [[replace(row, decision_ms=0.0) for row in each.rows] for each in (went_on, whole)]
+    assert same[0] == same[1]
+    assert (went_on.members, went_on.unfinished) == (whole.members, "")
+    # Another seed is another run, and so is a table that is finished.
+    for seed in (4, 4):
+        played.clear()
+        ask(lambda *said: played.append(said[0]), seed)
+        assert set(played) == set(policies)
+
+
+def test_failed_policies_are_tried_again_and_policies_of_users_too(tmp_path):
+    file, played = tmp_path / "table.json", []
+    mine = replace(loaded(Failing), name="fair", made_by="mine:Fair", factory=load_fair)
+    policies = [mine, loaded(Failing), "srpt"]
+    assert evaluate("cjs", policies, SMALL_CLUSTER, file=file).failures
+    assert read_table(file).unfinished
+    evaluate(
+        "cjs",
+        policies,
+        SMALL_CLUSTER,
+        on_progress=lambda *said: played.append(said[:2]),
+        file=file,
+    )
+    assert {policy for policy, done in played if done < 6} == {"fair", "failing"}
+
+
+def load_fair(env):
+    return load_policy("fair", "cjs").factory(env)

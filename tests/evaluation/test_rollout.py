@@ -145,10 +145,11 @@ def test_policy_is_told_of_beginnings_and_ends_in_order():
         PlannedEpisode(41, {"trace": 2}),
         PlannedEpisode(42, {"trace": 1}),
     ]
-    ended = []
-    played = rollout(policy, env, plan, ended.append)
+    done = []
+    played = rollout(policy, env, plan, lambda *counts: done.append(counts))
     assert [episode.case["trace"][-1] for episode in played.episodes] == ["3", "2", "1"]
-    assert ended == [2, 1]
+    # After 47 steps of two rows two episodes are done, after 47 of one row the third.
+    assert (done[0], done[46], done[-1]) == ((0, 2), (2, 94), (3, 141))
     told = [note for note in policy.told if note[0] != "act"]
     assert told == [
         ("reset", [0, 1], [40, 41]),

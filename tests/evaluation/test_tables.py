@@ -72,8 +72,7 @@ def changed(place, value):
         (
             ("problem",),
             ...,
-            "the table must have problem, got ['case', 'commit', 'groups', 'members', 'remarks', "
-            "'rows']",
+            "the table must have problem, got ['case', 'commit', 'failures', 'groups', 'members', ",
         ),
         (("case",), {}, "case must say what was evaluated, got {}"),
         (("case", "video"), 3, "case.video must be a valid string, got 3"),

@@ -255,11 +255,19 @@ def test_only_a_broken_shard_is_written_anew(folder, damage):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"plan": PLAN | {"seed": 8}}, "same plan .* got seed 1 there and 8 asked for: choose"),
-        ({"plan": PLAN | {"seed": True}}, "same plan .* got seed 1 there and True asked for"),
-        ({"plan": PLAN | {"more": 1}}, "same plan .* got more None there and 1 asked for"),
-        ({"plan": {"num_shards": 3}}, "same plan .* got policies .* there and None asked for"),
-        ({"env_spec": ENV | {"traces": "fcc-test"}}, "same env_spec .* got traces 'synthetic'"),
+        (
+            {"plan": PLAN | {"seed": 8, "num_shards": 9}},
+            "same options .* got seed 1 in the pool and 8 asked for: choose another folder",
+        ),
+        ({"plan": PLAN | {"num_shards": 9}}, "got num_shards 3 in the pool and 9 asked for"),
+        ({"plan": PLAN | {"seed": True}}, "got seed 1 in the pool and True asked for"),
+        ({"plan": PLAN | {"more": 1}}, "got more none in the pool and 1 asked for"),
+        ({"plan": {"num_shards": 3}}, "got policies .* in the pool and none asked for"),
+        (
+            {"env_spec": {"sha256": "x", "arguments": ENV | {"traces": "fcc-test"}}},
+            "got arguments none in the pool and {.*} asked for",
+        ),
+        ({"env_spec": ENV | {"traces": "fcc-test"}}, "got traces 'synthetic' in the pool and 'fcc"),
         (
             {"problem": "cjs", "codec": RAGGED},
             "must be a pool of cjs to resume, got one of abr",

@@ -5,19 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netllm_gym.report.charts import (
-    area_path,
-    band_path,
-    cdf,
-    cdf_path,
-    fenced,
-    line_path,
-    nice_axis,
-    segments_path,
-    step_path,
-)
+from netllm_gym.envs.curves import bands, line, segments, staircase
+from netllm_gym.report.charts import Chart, cdf, cdf_line, fenced, nice_axis
 
 X, Y = nice_axis(0.0, 4.0, about=4), nice_axis(0.0, 1.0)
+path = Chart("made", X, Y, x_label="", y_label="", marks=()).path
 
 
 def labels(axis):
@@ -65,12 +57,12 @@ def test_distribution_of_four_values():
     assert value.tolist() == [1.0, 2.0, 3.0]
     assert share.tolist() == [0.25, 0.75, 1.0]
     # In the square of 1000: 1, 2, 3 of 4 are 250, 500, 750; up is 1000 less.
-    assert cdf_path(X, Y, [3.0, 1.0, 2.0, 2.0]) == "M0 1000H250V750H500V250H750V0H1000"
+    assert path(cdf_line("c0", [3.0, 1.0, 2.0, 2.0], X)) == "M0 1000H250V750H500V250H750V0H1000"
 
 
 def test_distribution_enters_at_the_share_that_lies_before_the_axis():
     # -9 and 0 are at or before the foot of the axis, 8 is beyond its end.
-    assert cdf_path(X, Y, [-9.0, 0.0, 2.0, 8.0]) == "M0 500H500V250H1000"
+    assert path(cdf_line("c0", [-9.0, 0.0, 2.0, 8.0], X)) == "M0 500H500V250H1000"
 
 
 def test_what_is_far_out_is_left_off():
@@ -82,9 +74,14 @@ def test_what_is_far_out_is_left_off():
 
 
 def test_paths():
-    assert step_path(X, Y, [0.0, 1.0, 3.0], [0.5, 1.0]) == "M0 500H250V0H750"
-    assert area_path(X, Y, [1.0, 2.0], [0.5]) == "M250 500H500V1000H250Z"
-    assert line_path(X, Y, [0.0, 4.0], [0.0, 1.0]) == "M0 1000L1000 0"
-    assert segments_path(X, Y, [0.0, 2.0], [1.0, 3.0], [0.5, 0.25]) == "M0 500H250M500 750H750"
-    assert band_path(X, [1.0], [2.0]) == "M250 0H500V1000H250Z"
-    assert band_path(X, [], []) == ""
+    assert path(staircase("s", [0.0, 1.0, 3.0], [0.5, 1.0])) == "M0 500H250V0H750"
+    assert path(staircase("s", [1.0, 2.0], [0.5], filled=True)) == "M250 500H500V1000H250Z"
+    assert path(line("s", [0.0, 4.0], [0.0, 1.0])) == "M0 1000L1000 0"
+    assert path(segments("s", [0.0, 2.0], [1.0, 3.0], [0.5, 0.25])) == "M0 500H250M500 750H750"
+    assert path(bands("s", [1.0], [2.0])) == "M250 0H500V1000H250Z"
+    assert path(bands("s", [], [])) == ""
+
+
+def test_a_place_is_not_drawn_twice_unless_it_is_a_dot():
+    assert path(staircase("s", [0.0, 1.0, 3.0], [0.5, 0.5])) == "M0 500H250H750"
+    assert path(line("s", [1.0, 1.0, 1.0], [0.5, 0.5, 0.5])) == "M250 500H250"

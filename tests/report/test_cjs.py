@@ -29,7 +29,7 @@ def made_replay(*records):
 
 
 def paths(charts):
-    return [mark.path for chart in charts for mark in chart.marks]
+    return [chart.path(mark) for chart in charts for mark in chart.marks]
 
 
 def test_the_made_episode_drawn():
@@ -52,9 +52,10 @@ def test_the_made_episode_drawn():
     assert paths([jobs]) == ["M0 500H500V0H700V500H1000"]
     # Nothing until 2 s, two executors until 5, one until 10; the first piece that is not 0 begins
     # at 48 of 240 pieces.
-    assert paths([executors])[0].startswith("M0 1000H4.2V1000H8.3")
-    assert "H200V0H204.2V0" in paths([executors])[0]
-    assert paths([executors])[0].endswith("V500H1000V1000H0Z")
+    assert paths([executors])[0].startswith("M0 1000H4.2H8.3")
+    assert "H200V0H204.2H208.3" in paths([executors])[0]
+    assert "H500V500H504.2" in paths([executors])[0]
+    assert paths([executors])[0].endswith("H995.8H1000V1000H0Z")
     assert (executors.y.low, executors.y.high) == (0.0, 2.0)
 
 

@@ -100,6 +100,16 @@ def test_leaks_and_the_bound_are_marked():
     assert '<span class="badge">compared with</span>' in page
 
 
+def test_a_long_case_has_a_short_title_and_is_told_in_the_notes():
+    paths = {"traces": "/data/" + "very/" * 30 + "mine", "video": "v" * 200}
+    page = render_report([replace(TABLE, case=paths), TABLE], [None, None])
+    title = f"mine x {'v' * 70}..."
+    assert len(title) == 80
+    assert f"<title>netllm-gym: {title} and 1 more</title>" in page
+    assert f"<h1>{title}</h1>" in page
+    assert f"{paths['traces']} x {paths['video']}: 2 episodes" in page
+
+
 def test_names_from_outside_are_text_and_nothing_else(table):
     played = play_episode(table, ["bba", "robust_mpc"], 0)
     assert played.described == "trace <i>t0 from row 1"

@@ -33,11 +33,11 @@ def test_the_made_window_drawn():
     assert shown.words.startswith("Window 3, as asked: person 1 watching video 2, from 6.0 s on. ")
     (paths,) = shown.charts
     assert (paths.x.low, paths.x.high, paths.y.low, paths.y.high) == (160.0, 190.0, 0.0, 10.0)
-    drawn = {mark.style: mark.path for mark in paths.marks}
-    assert drawn["past"] == "M0 1000L333.3 1000"
+    drawn = {mark.style: paths.path(mark) for mark in paths.marks}
+    assert drawn["past"] == "M0 1000H333.3"
     # From the last that was seen, 170, over 180 to 190: a third, two thirds, the whole axis.
     assert drawn["bound way"] == drawn["c0 d0 way"] == "M333.3 1000L666.7 500L1000 0"
-    assert drawn["c1 d0 way"] == "M333.3 1000L333.3 1000L333.3 1000"
+    assert drawn["c1 d0 way"] == "M333.3 1000H333.3"
     assert [key.text for key in shown.chart_keys] == [
         "what was seen",
         "what came",
@@ -52,7 +52,7 @@ def test_the_made_window_drawn():
     }
     (error,) = holds.charts
     # 0.2 and 0.4 of 0.4 s; errors of 5 and 10 of 10 degrees.
-    assert [mark.path for mark in error.marks] == ["M500 500L1000 0"]
+    assert [error.path(mark) for mark in error.marks] == ["M500 500L1000 0"]
     assert knows.charts[0].y == error.y
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 from netllm_gym.arrays import FloatArray
+from netllm_gym.envs.curves import staircase
 from netllm_gym.pools.episode import Episode
-from netllm_gym.report.charts import Axis, Chart, Mark, area_path, nice_axis, step_path
-from netllm_gym.report.replay import ControlPictures, Drawing, Key, Replay, Side
+from netllm_gym.report.replay import ControlPictures, Drawing, Key, Panel, Replay, Side
 
 from congestion_control.links import INTERVAL_S, NUM_INTERVALS
 
@@ -44,28 +44,26 @@ class CongestionPictures(ControlPictures):
 
     def draw(self, played: Replay) -> Drawing:
         """Draw rates and round-trip times of every policy."""
-        infos = [side.record for side in played.sides]
-        time = nice_axis(0.0, float(BORDERS_S[-1]), widen=False)
-        rate = nice_axis(0.0, max(float(each["capacity_mbps"].max()) for each in infos))
-        delay = nice_axis(0.0, max(float(each["delay_ms"].max()) for each in infos), 3)
         return Drawing(
-            [(_rates(side, time, rate), _delays(side, time, delay)) for side in played.sides],
-            note="The axes are the same for both.",
+            [_panels(side) for side in played.sides], note="The axes are the same for both."
         )
 
 
-def _rates(side: Side, time: Axis, rate: Axis) -> Chart:
+def _panels(side: Side) -> tuple[Panel, Panel]:
     infos = side.record
-    marks = (
-        Mark("area", "link", area_path(time, rate, BORDERS_S, infos["capacity_mbps"])),
-        Mark("line", "measured", step_path(time, rate, BORDERS_S, infos["throughput_mbps"])),
+    rates = Panel(
+        f"{side.policy}: capacity of the link and throughput over time",
+        y_label="Mbit/s",
+        marks=(
+            staircase("link", BORDERS_S, infos["capacity_mbps"], filled=True),
+            staircase("measured", BORDERS_S, infos["throughput_mbps"]),
+        ),
+        height="middle",
     )
-    title = f"{side.policy}: capacity of the link and throughput over time"
-    return Chart(title, time, rate, x_label="", y_label="Mbit/s", marks=marks, height="middle")
-
-
-def _delays(side: Side, time: Axis, delay: Axis) -> Chart:
-    marks = (Mark("line", "buffer", step_path(time, delay, BORDERS_S, side.record["delay_ms"])),)
-    title = f"{side.policy}: mean round-trip time of each interval"
-    x_label, y_label = "seconds since the episode began", "round trip, ms"
-    return Chart(title, time, delay, x_label=x_label, y_label=y_label, marks=marks, height="low")
+    delays = Panel(
+        f"{side.policy}: mean round-trip time of each interval",
+        y_label="round trip, ms",
+        marks=(staircase("buffer", BORDERS_S, infos["delay_ms"]),),
+        height="low",
+    )
+    return rates, delays

@@ -15,7 +15,7 @@ from netllm_gym.arrays import FloatArray
 from netllm_gym.data.abr.traces import Trace
 from netllm_gym.data.abr.video import Video
 from netllm_gym.envs.abr.player import PlayerConfig
-from netllm_gym.envs.curves import Line, Steps
+from netllm_gym.envs.curves import Line, Mark, Steps, bands, line, segments, staircase
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +92,23 @@ class Playback:
         value = [left_s, left_s, self.buffer_s + self.pause_s, self.buffer_s]
         line = Line(np.column_stack(time_s).ravel(), np.column_stack(value).ravel())
         return Line(np.append(0.0, line.time_s), np.append(0.0, line.value))
+
+    def rate_marks(self, link: Steps) -> tuple[Mark, ...]:
+        """Draw link capacity, measured throughput and bitrate over time."""
+        return (
+            staircase("link", *link, filled=True),
+            *self._waiting_marks(),
+            segments("measured", self.request_s, self.arrival_s, self.throughput_mbps),
+            staircase("bitrate", *self.bitrate()),
+        )
+
+    def buffer_marks(self) -> tuple[Mark, ...]:
+        """Draw the buffer over time."""
+        return (*self._waiting_marks(), line("buffer", *self.buffer()))
+
+    def _waiting_marks(self) -> tuple[Mark, Mark]:
+        """Draw when nothing played."""
+        return bands("startup", [0.0], [self.startup_s]), bands("stall", *self.stalls_s.T)
 
 
 def link_capacity(

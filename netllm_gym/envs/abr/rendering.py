@@ -1,6 +1,6 @@
 """`ABREnv.render`: an episode so far as a few lines of text, or as a picture."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +12,14 @@ from netllm_gym.envs.drawing import BLUE, GREEN, GREY, ORANGE, RED, TwoPanels
 
 LEVELS = "▁▂▃▄▅▆▇█"
 LONGEST = 60  # chunks in a line of text
-STALL_ALPHA = 0.45
+LOOKS: dict[str, dict[str, Any]] = {  # style of a mark -> what matplotlib is told of it
+    "link": {"color": GREY, "zorder": 0.5},
+    "startup": {"color": "#777777", "alpha": 0.25, "zorder": 1},
+    "stall": {"color": RED, "alpha": 0.45, "zorder": 1},
+    "measured": {"color": ORANGE, "lw": 2},
+    "bitrate": {"color": BLUE, "lw": 2.2, "zorder": 3},
+    "buffer": {"color": GREEN, "lw": 1.8},
+}
 
 
 class Scene(NamedTuple):
@@ -89,9 +96,9 @@ class Painter(TwoPanels):
             Patch(color=GREY, label="link capacity"),
             Line2D([], [], color=ORANGE, lw=2, label="measured"),
             Line2D([], [], color=BLUE, lw=2, label="bitrate"),
-            Patch(color=RED, alpha=STALL_ALPHA, label="stall"),
+            Patch(color=RED, alpha=LOOKS["stall"]["alpha"], label="stall"),
         ]
-        super().__init__(("Mbit/s", "buffer, s"), height_ratios=(3, 2), gap=0.1, legend=handles)
+        super().__init__(("Mbit/s", "buffer, s"), (3, 2), gap=0.1, legend=handles, looks=LOOKS)
 
     def paint(self, scene: Scene, link: Steps) -> NDArray[np.uint8]:
         """Draw the episode so far.
@@ -106,23 +113,9 @@ class Painter(TwoPanels):
         played, video = scene.playback, scene.video
         rates, buffer = self._axes
         self.clear()
-        for axes in self._axes:
-            axes.axvspan(0.0, played.startup_s, color="#777777", alpha=0.25, lw=0, zorder=1)
-            for begin_s, end_s in played.stalls_s:
-                axes.axvspan(begin_s, end_s, color=RED, alpha=STALL_ALPHA, lw=0, zorder=1)
-        chosen, filled = played.bitrate(), played.buffer()
-        rates.stairs(link.value, link.border_s, fill=True, color=GREY, zorder=0.5)
-        rates.hlines(
-            y=played.throughput_mbps,
-            xmin=played.request_s,
-            xmax=played.arrival_s,
-            colors=ORANGE,
-            lw=2,
-            zorder=2,
-        )
-        rates.stairs(chosen.value, chosen.border_s, baseline=None, color=BLUE, lw=2.2, zorder=3)
+        self.draw(0, played.rate_marks(link))
+        self.draw(1, played.buffer_marks())
         rates.set_ylim(0.0, 1.5 * float(video.ladder_mbps[-1]))  # what is faster is cut off
-        buffer.plot(filled.time_s, filled.value, color=GREEN, lw=1.8)
         buffer.set_ylim(0.0, scene.buffer_cap_s + video.chunk_s)
         buffer.set_xlim(0.0, max(video.num_chunks * video.chunk_s, float(played.clock_s[-1])))
         counted = played.qoe[1:]

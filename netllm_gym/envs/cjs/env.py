@@ -10,7 +10,7 @@ from netllm_gym.arrays import BoolArray, IntArray
 from netllm_gym.data.cjs.workload import Workload
 from netllm_gym.envs.cjs.batch import ClusterArguments, ClusterBatch, WorkloadLike
 from netllm_gym.envs.cjs.playback import Playback
-from netllm_gym.envs.cjs.rendering import Painter, Snapshot, cluster_text
+from netllm_gym.envs.cjs.rendering import Painter, cluster_text
 from netllm_gym.envs.rows import RowEnv
 
 Observation = dict[str, NDArray[Any]]
@@ -152,7 +152,7 @@ class CJSEnv(RowEnv[Observation, IntArray]):
 
     def render_text(self) -> str:
         """Return the cluster as it is now as a few lines of text."""
-        return cluster_text(Snapshot.of(self.batch))
+        return cluster_text(self.batch)
 
     def render_frame(self) -> NDArray[np.uint8]:
         """Return (480, 800, 3) uint8 pixels of the last ten minutes."""

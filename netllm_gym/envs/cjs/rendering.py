@@ -1,12 +1,13 @@
 """`CJSEnv.render`: a cluster as it is now as a few lines of text, or its last minutes drawn."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from netllm_gym.envs.cjs.batch import ClusterBatch
 from netllm_gym.envs.cjs.playback import Playback
+from netllm_gym.envs.curves import staircase
 from netllm_gym.envs.drawing import (
     BLUE,
     DARK_GREY,
@@ -22,92 +23,36 @@ SHOWN_S = 600.0  # of the time before now, in a picture
 JOB_COLOURS = (BLUE, ORANGE, GREEN, RED, *MORE_COLOURS)  # of a job, by its number
 
 
-class JobNow(NamedTuple):
-    """A job in the system."""
-
-    number: int
-    template: str  # its name
-    age_s: float
-    stages_done: int
-    num_stages: int
-    tasks_left: int  # that are not complete
-    executors: int  # that run its tasks, move to it or idle for it
-
-
-class Snapshot(NamedTuple):
-    """A cluster at one moment."""
-
-    workload: str  # its name
-    now_s: float
-    num_jobs: int
-    num_completed: int
-    committable: int  # executors to be committed now
-    busy: int  # executors that run a task
-    moving: int
-    idle: int
-    jobs: tuple[JobNow, ...]  # in order of arrival
-
-    @classmethod
-    def of(cls, batch: ClusterBatch, row: int = 0) -> "Snapshot":
-        """Read the state of a row of clusters that began an episode."""
-        state, stages, executors = (
-            batch.state.rows[row],
-            batch.state.stages[row],
-            batch.state.executors[row],
-        )
-        jobs, template_names = batch.job_records(row), batch.workload.template_names
-        moving = (executors["pool"] < 0) & ~executors["busy"]
-        # A moving executor has no job yet, but the stage that it moves to has one.
-        serves = np.where(moving, stages["job"][executors["stage"]], executors["job"])
-        now = []
-        for number in batch.state.active[row][: state["num_active"]].tolist():
-            job = jobs[number]
-            own = stages[job["first_stage"] : job["first_stage"] + job["num_stages"]]
-            now.append(
-                JobNow(
-                    number=number,
-                    template=template_names[job["template"]],
-                    age_s=float(state["now_ms"] - job["arrival_ms"]) / 1000.0,
-                    stages_done=int(job["num_stages"] - job["num_incomplete"]),
-                    num_stages=int(job["num_stages"]),
-                    tasks_left=int((own["num_tasks"] - own["completed"]).sum()),
-                    executors=int(np.count_nonzero(serves == number)),
-                )
-            )
-        busy = int(np.count_nonzero(executors["busy"]))
-        return cls(
-            workload=batch.workload.name,
-            now_s=float(state["now_ms"]) / 1000.0,
-            num_jobs=int(state["num_jobs"]),
-            num_completed=int(state["num_completed"]),
-            committable=int(batch.view().committable[row]),
-            busy=busy,
-            moving=int(np.count_nonzero(moving)),
-            idle=len(executors) - busy - int(np.count_nonzero(moving)),
-            jobs=tuple(now),
-        )
-
-
-def cluster_text(now: Snapshot) -> str:
+def cluster_text(batch: ClusterBatch, row: int = 0) -> str:
     """Return what a cluster does now: two lines, and a table of the jobs in the system."""
+    state, stages = batch.state.rows[row], batch.state.stages[row]
+    executors, jobs = batch.state.executors[row], batch.job_records(row)
+    active = batch.state.active[row][: state["num_active"]].tolist()
+    busy = np.count_nonzero(executors["busy"])
+    is_moving = (executors["pool"] < 0) & ~executors["busy"]
+    moving = np.count_nonzero(is_moving)
+    # A moving executor has no job yet, but the stage that it moves to has one.
+    serves = np.where(is_moving, stages["job"][executors["stage"]], executors["job"])
     lines = [
-        f"workload {now.workload}, {now.now_s:.1f} s: {len(now.jobs)} jobs in the system, "
-        f"{now.num_completed} of {now.num_jobs} complete",
-        f"executors: {now.busy} busy, {now.moving} moving, {now.idle} idle; "
-        f"{now.committable} to commit",
+        f"workload {batch.workload.name}, {state['now_ms'] / 1000.0:.1f} s: {len(active)} jobs in "
+        f"the system, {state['num_completed']} of {state['num_jobs']} complete",
+        f"executors: {busy} busy, {moving} moving, {len(executors) - busy - moving} idle; "
+        f"{batch.view().committable[row]} to commit",
     ]
-    if not now.jobs:
-        return "\n".join(lines)
-    names = [job.template for job in now.jobs[:LISTED]]
-    width = max(len("template"), *(len(name) for name in names))
-    lines.append(f" job  {'template':{width}}   age, s  stages done  tasks left  executors")
-    lines += [
-        f"{job.number:4}  {job.template:{width}}  {job.age_s:7.1f}  "
-        f"{f'{job.stages_done} of {job.num_stages}':>11}  {job.tasks_left:10}  {job.executors:9}"
-        for job in now.jobs[:LISTED]
-    ]
-    if len(now.jobs) > LISTED:
-        lines.append(f"and {len(now.jobs) - LISTED} younger jobs")
+    names = [batch.workload.template_names[jobs[number]["template"]] for number in active[:LISTED]]
+    width = max([len("template"), *(len(name) for name in names)])
+    if active:
+        lines.append(f" job  {'template':{width}}   age, s  stages done  tasks left  executors")
+    for number, name in zip(active, names, strict=False):
+        job = jobs[number]
+        own = stages[job["first_stage"] : job["first_stage"] + job["num_stages"]]
+        age_s = (state["now_ms"] - job["arrival_ms"]) / 1000.0
+        done = f"{job['num_stages'] - job['num_incomplete']} of {job['num_stages']}"
+        left = (own["num_tasks"] - own["completed"]).sum()  # tasks that are not complete
+        have = np.count_nonzero(serves == number)  # run its tasks, move to it or idle for it
+        lines.append(f"{number:4}  {name:{width}}  {age_s:7.1f}  {done:>11}  {left:10}  {have:9}")
+    if len(active) > LISTED:
+        lines.append(f"and {len(active) - LISTED} younger jobs")
     return "\n".join(lines)
 
 
@@ -128,7 +73,8 @@ class Painter(TwoPanels):
             Line2D([], [], marker="^", label="arrives", **mark),
             Line2D([], [], marker="o", label="is complete", **mark),
         ]
-        super().__init__(("jobs", "executor"), height_ratios=(1, 3), gap=0.08, legend=handles)
+        looks = {"jobs": {"color": DARK_GREY, "lw": 1.5}}
+        super().__init__(("jobs", "executor"), (1, 3), gap=0.08, legend=handles, looks=looks)
         for axes in self._axes:
             axes.yaxis.get_major_locator().set_params(integer=True)
 
@@ -160,7 +106,7 @@ class Painter(TwoPanels):
         shown = (-0.5, 4.5)
         if played.now_s > 0.0:
             count = played.in_system()
-            axes.stairs(count.value, count.border_s, baseline=None, color=DARK_GREY, lw=1.5)
+            self.draw(0, [staircase("jobs", *count)])
             now = count.value[count.border_s[1:] > since_s]
             shown = (-0.5, max(4.5, 1.25 * float(now.max())))
             for marker, times_s in (("^", played.arrival_s), ("o", played.completion_s)):
