@@ -15,6 +15,7 @@ from netllm_gym.envs.plan import check_seeds
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation.control import as_made
 from netllm_gym.evaluation.rollout import rollout
+from netllm_gym.files import locked
 from netllm_gym.policies.loading import LoadedPolicy, check_names, resolve_policy
 from netllm_gym.pools.pool import ExperiencePool, PoolWriter
 from netllm_gym.pools.shard import PackedShard, codec_of, pack_shard
@@ -120,17 +121,18 @@ def collect(
         "worlds": probe.provenance(probe.training_plan(range(seed, seed + episodes))),
         **_origin(dict(zip(names, teachers, strict=True)), others),
     }
-    writer = PoolWriter(out, problem, spec, plan)
-    _loaded.cache_clear()  # files may have changed since an earlier collection
-    missing = writer.missing()
-    total = episodes * len(teachers)
-    done = total - sum(len(shards[number].seeds) for number in missing)
-    with closing(map_in_order(_make, [shards[number] for number in missing], workers)) as made:
-        for number, packed in zip(missing, made, strict=True):
-            writer.write_packed(number, packed)
-            done += len(shards[number].seeds)
-            if on_episode is not None:
-                on_episode(done, total)
+    with locked(Path(out)):
+        writer = PoolWriter(out, problem, spec, plan)
+        _loaded.cache_clear()  # files may have changed since an earlier collection
+        missing = writer.missing()
+        total = episodes * len(teachers)
+        done = total - sum(len(shards[number].seeds) for number in missing)
+        with closing(map_in_order(_make, [shards[number] for number in missing], workers)) as made:
+            for number, packed in zip(missing, made, strict=True):
+                writer.write_packed(number, packed)
+                done += len(shards[number].seeds)
+                if on_episode is not None:
+                    on_episode(done, total)
     return ExperiencePool.load(out, problem)
 
 

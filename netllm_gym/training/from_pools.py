@@ -62,7 +62,8 @@ def training_data(request: TrainRequest, returns: ReturnSpec, *, imitates: bool)
             value = getattr(returns, each.name)
             option, rule = each.metadata["option"], "be left out where a policy is told no return"
             check(each.name == "kind" or value == each.default, option, rule, value)
-    episodes = PaddedEpisodes.from_pools(pools, policies)
+    source = ", ".join(str(pool.folder) for pool in pools)
+    episodes = replace(PaddedEpisodes.from_pools(pools, policies), source=source)
     for pool in pools:
         _check_env_spec(pool, problem)
     _check_alike(pools, problem)

@@ -203,7 +203,7 @@ def test_import_refuses_in_a_sentence_and_writes_nothing(capsys, tmp_path, playe
         assert said.count("\n") == 1
         assert sentence in said
         assert not out.exists()
-    assert run(["data", "import-pool", str(tmp_path / "none"), "--out", str(out)]) == 1
+    assert run(["data", "import-pool", str(tmp_path / "none"), "--out", str(out)]) == 2
     assert "No such file" in capsys.readouterr().err
 
 

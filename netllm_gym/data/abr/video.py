@@ -16,7 +16,7 @@ from netllm_gym.data.abr.synthetic import generate_chunk_sizes
 from netllm_gym.data.datasets import data_folder, find_data
 from netllm_gym.data.published import how_to_fetch
 from netllm_gym.errors import InputError
-from netllm_gym.files import errors_begin_with
+from netllm_gym.files import check_regular, errors_begin_with
 
 PENSIEVE_LADDER_MBPS = (0.3, 0.75, 1.2, 1.85, 2.85, 4.3)
 PLAYED_CHUNKS = 48  # of the reference videos
@@ -153,6 +153,7 @@ def read_mpd(path: Path) -> Video:
 
 
 def _read_sizes(path: Path) -> list[int]:
+    check_regular(path)
     sizes = []
     for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), start=1):
         fields = line.split()

@@ -18,12 +18,12 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from netllm_gym import randomness
 from netllm_gym.arrays import Float32Array, FloatArray, IntArray
+from netllm_gym.compiled import cached_njit, njit
 from netllm_gym.data.abr.traces import Trace
 from netllm_gym.data.abr.video import Video
 from netllm_gym.envs.abr.observation import (
@@ -46,8 +46,8 @@ NOISE_COUNTER = int(NOISE_DRAW) - 1  # `randomness.uniform` counts from 0
 
 # Nothing is allocated in here, so no reference need be counted.
 _OPTIONS: dict[str, Any] = {"_nrt": False}
-_inlined = numba.njit(inline="always", **_OPTIONS)
-_jit = numba.njit(cache=True, error_model="numpy", **_OPTIONS)
+_inlined = njit(inline="always", **_OPTIONS)
+_jit = cached_njit(error_model="numpy", **_OPTIONS)
 _mix64, _to_unit = _inlined(randomness.mix64), _inlined(randomness.to_unit)
 _GAMMA = randomness.GAMMA
 chunk_qoe = _inlined(linear_qoe)

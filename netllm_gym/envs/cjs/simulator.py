@@ -27,12 +27,12 @@ simulated); durations come from keyed random streams.
 import math
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from netllm_gym import randomness
 from netllm_gym.arrays import FloatArray, IntArray
+from netllm_gym.compiled import cached_njit, njit
 from netllm_gym.data.cjs.workload import FIRST, FRESH, LEVELS, MOST_STAGES, REST, Jobs, Workload
 from netllm_gym.envs.cjs.cluster import ClusterConfig
 
@@ -127,8 +127,8 @@ TASK = np.dtype(
 # Python calls are cached on disk. They take plain tuples, because numba's cache would otherwise
 # remember the classes `SimulatorArrays` and `State` by name, and fail to load after a renaming.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
-_jit, _inlined = numba.njit(**_OPTIONS), numba.njit(inline="always", **_OPTIONS)
-_cached_jit = numba.njit(cache=True, **_OPTIONS)
+_jit, _inlined = njit(**_OPTIONS), njit(inline="always", **_OPTIONS)
+_cached_jit = cached_njit(**_OPTIONS)
 _mix64, _to_unit = _jit(randomness.mix64), _jit(randomness.to_unit)
 _GAMMA = randomness.GAMMA
 

@@ -26,14 +26,14 @@ their sums are whole numbers for the usual ladders and hence exact.
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
 from netllm_gym.arrays import FloatArray
+from netllm_gym.compiled import cached_njit, njit
 from netllm_gym.envs.abr.simulator import chunk_qoe
 
 _OPTIONS: dict[str, Any] = {"_nrt": False}  # only `search_plans` allocates
-_inner = numba.njit(error_model="numpy", **_OPTIONS)
+_inner = njit(error_model="numpy", **_OPTIONS)
 # One node of the path from the root of the tree.
 _NODE = np.dtype(
     [
@@ -177,7 +177,7 @@ def _first_rung(planner, download_s, depths, rest, path, best, margin):  # type:
     return result
 
 
-@numba.njit(cache=True, error_model="numpy")
+@cached_njit(error_model="numpy")
 def search_plans(  # type: ignore[no-untyped-def]
     plain_planner, next_chunk, horizon, forecast_mbs, buffer_s, last_rung
 ):

@@ -50,11 +50,11 @@ The search and its proof are this package's own; no paper describes them.
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from netllm_gym.arrays import FloatArray, IntArray
+from netllm_gym.compiled import cached_njit, njit
 from netllm_gym.data.abr.traces import Trace, check_start_pointer
 from netllm_gym.data.abr.video import Video
 from netllm_gym.envs.abr import simulator
@@ -74,10 +74,10 @@ _PAUSE_SLACK_S = 1e-11  # off each pause of the proving run
 
 _carry, _wait, _pause_for = simulator.carry, simulator.wait, simulator.pause_for
 _chunk_qoe = simulator.chunk_qoe
-_jit = numba.njit(cache=True, error_model="numpy")
+_jit = cached_njit(error_model="numpy")
 # Without allocations there is nothing to count references for, which would take time in each call.
 _OPTIONS: dict[str, Any] = {"_nrt": False}
-_inner = numba.njit(error_model="numpy", **_OPTIONS)
+_inner = njit(error_model="numpy", **_OPTIONS)
 
 # One way to have downloaded the chunks so far, and what is known of its future.
 _LABEL = np.dtype(
