@@ -13,6 +13,7 @@ from netllm_gym.collection.lookahead import action_values
 from netllm_gym.configs import check
 from netllm_gym.envs.plan import check_seeds
 from netllm_gym.errors import InputError
+from netllm_gym.evaluation.control import as_made
 from netllm_gym.evaluation.rollout import rollout
 from netllm_gym.files import locked
 from netllm_gym.policies.loading import LoadedPolicy, check_names, resolve_policy
@@ -95,6 +96,7 @@ def collect(
         raise InputError("policies must name at least one, got none")
     case = {**found.default_case, **(case or {})}
     probe = found.make_env(1, **case)
+    case = as_made(probe, case)
     teachers = [resolve_policy(policy, found) for policy in policies]
     asked = {"lookahead": lookahead, "expert": expert}  # role -> who does not play
     asked = {role: policy for role, policy in asked.items() if policy is not None}

@@ -64,7 +64,7 @@ class PlayedCase:
             name = self._actors[0].name
             raise InputError(f"policies must name one that plays, got {name}, a limit")
         asked = {**problem.default_case, **case}
-        self.described = described({key: self._as_made(key, each) for key, each in asked.items()})
+        self.described = described(as_made(self._probe, asked))
         told = (_trained_otherwise(problem, policy, self._probe) for policy in policies)
         self.remarks = [*getattr(self._probe, "remarks", ()), *filter(None, told)]
         self.names = [actor.name for actor in self._actors]
@@ -110,10 +110,14 @@ class PlayedCase:
             upper_bound=float(np.mean(bounds)) if len(bounds) == len(values) else None,
         )
 
-    def _as_made(self, name: str, asked: Any) -> Any:
-        """Return what the environment made of a number in the case: it may have fewer jobs."""
-        made = getattr(self._probe, name, asked)
-        return made if isinstance(asked, int) and isinstance(made, int) else asked
+
+def as_made(env: Any, case: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a case with the numbers that its environment has: it may have fewer jobs."""
+    made = {name: getattr(env, name, asked) for name, asked in case.items()}
+    return {
+        name: made[name] if isinstance(asked, int | None) and isinstance(made[name], int) else asked
+        for name, asked in case.items()
+    }
 
 
 def score(

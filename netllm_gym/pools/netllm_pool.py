@@ -151,6 +151,8 @@ def _series(pool: Any) -> dict[str, list[Any]]:
     lengths = {len(values) if isinstance(values, list) else 0 for values in lists}
     if len(lengths) != 1 or lengths == {0}:
         raise InputError(f"{', '.join(rules)} must be lists of one length above 0")
+    if any(isinstance(each, dict) for values in lists for each in values or ()):
+        raise InputError("pools of NetLLM's CJS task are not read")
     plain: dict[str, list[Any]] = {}
     for name, (fits, rule) in rules.items():
         plain[name] = [one.values if isinstance(one, Array) else one for one in pool.fields[name]]

@@ -81,9 +81,7 @@ ABR = ControlProblem(
             takes_path=True,
         ),
         "noise": CaseOption(bool, "Multiply download times by 0.9 to 1.1."),
-        "qoe": CaseOption(
-            str, f"Measure of the reward: {', '.join(QOES)}. Usually linear.", is_rule=True
-        ),
+        "qoe": CaseOption(str, f"Measure of QoE: {', '.join(QOES)}. Usually linear.", is_rule=True),
         **case_options_of(LinearQoE(), is_rule=True),
         **_PLAYER,
         "first_rung": _PLAYER["first_rung"]._replace(is_rule=True),

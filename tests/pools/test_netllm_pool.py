@@ -71,6 +71,13 @@ def write(folder, content, protocol=4):
     return path
 
 
+def test_a_pool_of_the_cjs_task_is_refused_as_what_it_is(tmp_path):
+    state = {"dag": np.zeros((2, 5), np.float32), "edges": np.zeros((2, 1), np.int64)}
+    pool = Pool([state], [{"stage_idx": 0, "num_exec": 4}], [-1.5], [True])
+    with pytest.raises(InputError, match="pools of NetLLM's CJS task are not read"):
+        read_netllm_pool(write(tmp_path, pool), "any")
+
+
 @pytest.mark.parametrize("protocol", [3, 4])  # what Python 3.7 and later ones write
 def test_a_pool_is_read_to_the_bit(tmp_path, played, protocol):
     found = read_netllm_pool(write(tmp_path, pool_of(played), protocol), "bba")

@@ -81,7 +81,7 @@ def test_a_case_of_numbers_is_played_from_the_text_of_a_table():
         (["bound"], {}, "play must name policies that play, got bound, a limit"),
         (["fair"], {"num_jobs": "many"}, "num_jobs must be a whole number, got 'many'; --play"),
         (["fair"], {"num_jobs": "0"}, "num_jobs must be in 1..100000, got 0; --play none leaves"),
-        (["fair"], {"mean_gap_s": "1"}, "case must have no mean_gap_s to be played again"),
+        (["fair"], {"reoffer_idle": "1"}, "case must have no reoffer_idle to be played again"),
     ],
 )
 def test_a_cluster_that_cannot_be_played_is_refused(policies, changes, sentence):

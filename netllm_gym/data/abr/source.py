@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 
 from netllm_gym.arrays import BoolArray, FloatArray
 from netllm_gym.configs import check
-from netllm_gym.data.abr.opening import open_lines
 from netllm_gym.data.abr.units import FAST_MBPS, RATE_UNITS, TIME_UNITS, check_units, mean_rate
+from netllm_gym.data.opening import open_lines
 from netllm_gym.errors import InputError
 
 FORMATS = (

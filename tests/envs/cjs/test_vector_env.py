@@ -194,7 +194,7 @@ def test_same_seed_same_episode_in_any_batch_and_row():
 def test_named_arrivals_are_those_of_the_seed_and_begin_anew_with_each_row():
     vector = make("Disabled", num_envs=3)
     named, _ = vector.reset(seed=0, options={"arrival_seed": [9, 4, 9]})
-    assert vector.clusters.arrival_seeds.tolist() == [9, 4, 9]
+    assert vector.batch.arrival_seeds.tolist() == [9, 4, 9]
     by_seed, _ = make("Disabled", num_envs=1).reset(seed=9)
     for key, part in named.items():
         np.testing.assert_array_equal(part[0], by_seed[key][0])

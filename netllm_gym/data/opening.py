@@ -1,4 +1,4 @@
-"""Open trace files of other programs: regular files of bounded size, plain or packed by gzip."""
+"""Open files of other programs: regular files of bounded size, plain or packed by gzip."""
 
 import gzip
 import io
@@ -20,29 +20,41 @@ _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
 @contextmanager
+def open_unpacked(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file to read its bytes, unpacked if it is packed by gzip; its name does not matter.
+
+    Raises:
+        InputError: If it is no regular file, or is damaged.
+    """
+    with open_regular(path) as file:
+        is_packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        try:
+            yield cast(IO[bytes], gzip.GzipFile(fileobj=file)) if is_packed else file
+        except _DAMAGED as error:
+            raise InputError(f"{path} must be packed by gzip, got {error}") from None
+
+
+@contextmanager
 def open_lines(path: Path) -> Iterator[Iterator[str]]:
     """Open a text file, unpacked if it is packed by gzip, and give its lines.
 
     Raises:
         InputError: If it is no regular file, is damaged, is no UTF-8, or exceeds a bound.
     """
-    with open_regular(path) as file:
-        is_packed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        plain = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if is_packed else file
+    with (
+        open_unpacked(path) as plain,
         # Undecodable bytes are let through here, so that they can be refused with their line.
-        with io.TextIOWrapper(plain, encoding="utf-8-sig", errors="surrogateescape") as text:
-            yield _bounded(path, text)
+        io.TextIOWrapper(plain, encoding="utf-8-sig", errors="surrogateescape") as text,
+    ):
+        yield _bounded(path, text)
 
 
 def _bounded(path: Path, text: IO[str]) -> Iterator[str]:
     number = characters = 0
     while True:
         number += 1
-        try:
-            line = text.readline(LONGEST_LINE + 1)
-        except _DAMAGED as error:
-            raise InputError(f"{path} must be packed by gzip, got {error}") from None
+        line = text.readline(LONGEST_LINE + 1)
         if not line:
             return
         characters += len(line)
