@@ -12,7 +12,10 @@ class MissingDataError(InputError):
     """A named data set, weight file or optional package is not on this machine."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return what to add to an error about an unknown name: the known one most like it, if any."""
-    found = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {found[0]}?" if found else ""
+def nearest(name: str, known: Iterable[str], most: int = 1, cutoff: float = 0.6) -> str:
+    """Return what to add to an error about an unknown name: the known ones most like it, if any.
+
+    `cutoff` is how alike they must be, between 0 and 1.
+    """
+    found = difflib.get_close_matches(name, list(known), n=most, cutoff=cutoff)
+    return f"; did you mean {', '.join(found)}?" if found else ""

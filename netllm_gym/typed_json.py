@@ -150,6 +150,6 @@ def _place(steps: "Sequence[int | str]", values: Any, name: str) -> str:
 
 
 def short(value: object) -> str:
-    """Return a value as an error quotes it, in at most 80 characters."""
-    text = repr(value)
+    """Return a value as an error quotes it: one line of at most 80 characters."""
+    text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:77]}..."

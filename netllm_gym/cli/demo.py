@@ -96,7 +96,7 @@ def _has_minilm(say: Say) -> bool:
     from netllm_gym.policies.llm import backbone
 
     try:
-        backbone.minilm_folder()
+        backbone.packaged_folder("minilm")
     except InputError as error:
         say(f"   without the pretrained backbone: {error}")
         return False

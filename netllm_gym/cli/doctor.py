@@ -105,6 +105,6 @@ def _devices() -> str:
 
 
 def _minilm() -> str:
-    from netllm_gym.policies.llm.backbone import minilm_folder
+    from netllm_gym.policies.llm.backbone import packaged_folder
 
-    return str(minilm_folder())
+    return str(packaged_folder("minilm"))

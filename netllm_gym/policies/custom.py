@@ -26,6 +26,7 @@ from gymnasium import spaces
 from netllm_gym.arrays import Float32Array, FloatArray, IntArray
 from netllm_gym.envs.rows import row_of
 from netllm_gym.errors import InputError
+from netllm_gym.typed_json import short
 
 
 class _Role(NamedTuple):
@@ -94,7 +95,7 @@ class CustomFactory:
         elif is_class:
             raise InputError(f"{name} must have {role.method}, got a class without it")
         elif not callable(target):
-            raise InputError(f"{role.name} must be {role.kinds}, got {_short(target)}")
+            raise InputError(f"{role.name} must be {role.kinds}, got {short(target)}")
         elif not (self._is_factory or self._is_function(target)):
             rule = f"be a function of {role.of}, or of {role.parameter} to make a {role.name}"
             raise InputError(f"{name} must {rule}, got {called}{_signature_of(target)}")
@@ -151,7 +152,7 @@ class CustomFactory:
                     f"got {method.__name__}{_signature_of(method)}"
                 )
         elif (self.predicts or not hasattr(made, "limits")) and not self._is_function(made):
-            raise InputError(f"{called} must make a {role.name}, got {_short(made)}")
+            raise InputError(f"{called} must make a {role.name}, got {short(made)}")
 
 
 class CustomPolicy:
@@ -216,7 +217,7 @@ class ActionRule:
             actions = np.asarray(given)
         except (TypeError, ValueError):  # lists of different lengths
             actions = np.asarray(None)
-        got = _short(given)
+        got = short(given)
         if actions.dtype.kind in "iu":
             if actions.shape == shape:
                 outside = (actions < self.low) | (actions > self.high)
@@ -267,7 +268,7 @@ class _ModelPolicy:
             if known is not None and known != wanted:
                 raise InputError(
                     f"{part} of the model {type(model).__name__} must be that of the environment, "
-                    f"{_short(wanted)}, got {_short(known)}"
+                    f"{short(wanted)}, got {short(known)}"
                 )
         parameters = inspect.signature(model.predict).parameters
         self._model, self._masks = model, None
@@ -378,8 +379,3 @@ def _bounds(space: spaces.Space[Any]) -> tuple[IntArray, IntArray]:
     else:
         raise InputError(f"action_space must be Discrete or MultiDiscrete, got {space}")
     return low.astype(np.int64), (low + count - 1).astype(np.int64)
-
-
-def _short(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."

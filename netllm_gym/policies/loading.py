@@ -1,6 +1,5 @@
 """Find any policy: by its name, in the folder of a trained one, by an import, or as an object."""
 
-import difflib
 import importlib
 import os
 import re
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from netllm_gym.configs import check
-from netllm_gym.errors import InputError, MissingDataError
+from netllm_gym.errors import InputError, MissingDataError, nearest
 from netllm_gym.policies.custom import CustomFactory, own_name
 from netllm_gym.policies.policy import DECODINGS, decoding_of
 from netllm_gym.problems.index import add_policy, find_problem
@@ -129,7 +128,7 @@ def _found_policy(policy: Any, problem: Problem, device: str) -> LoadedPolicy:
         return _trained_policy(Path(plain), problem, suffix, device)
     if suffix and suffix not in DECODINGS:
         return _custom_policy(_imported(text), problem, spec=text)
-    hint = _hint(plain, problem.policies, most=3, cutoff=0.4)
+    hint = nearest(plain, problem.policies, most=3, cutoff=0.4)
     if "/" in text:
         hint = ", and there is no such folder"
     elif "." in text:  # as in my_rules.Middle or my_rules.py
@@ -137,12 +136,6 @@ def _found_policy(policy: Any, problem: Problem, device: str) -> LoadedPolicy:
     raise InputError(
         f"policy must be a folder or one of {', '.join(problem.policies)}, got {text!r}{hint}"
     )
-
-
-def _hint(word: str, known: Iterable[str], most: int, cutoff: float) -> str:
-    """Return the words that may have been meant, as the end of an error."""
-    nearest = difflib.get_close_matches(word, known, n=most, cutoff=cutoff)
-    return f"; did you mean {', '.join(nearest)}?" if nearest else ""
 
 
 def register_policy(
@@ -247,7 +240,7 @@ def _imported(text: str) -> Any:
         ) from None
     for part in name.split("."):
         if not hasattr(found, part):
-            hint = _hint(part, dir(found), most=1, cutoff=0.6)
+            hint = nearest(part, dir(found))
             raise InputError(
                 f"policy {text!r} must name what the module {module} has, got {part}{hint}"
             )

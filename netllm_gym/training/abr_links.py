@@ -10,7 +10,7 @@ sum; the policy that is measured takes its likeliest rung.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,40 +79,43 @@ def planned_env(
     return env, plan
 
 
+@dataclass
 class UDREpisodes(EpisodeSource):
     """Episodes over generated links, and over named traces if there are any.
 
-    All have the QoE; the player is that of the named traces, and those of generated links differ
-    from it in round trip and buffer.
+    Attributes:
+        traces: The named traces.
+        video: What is played.
+        config: Which links are generated, and how many.
+        qoe: The reward.
+        player: That of the named traces; those of generated links differ from it in round trip and
+            buffer.
     """
 
-    def __init__(
-        self,
-        traces: Sequence[Trace],
-        video: Video,
-        config: UDRConfig,
-        qoe: LinearQoE | None = None,
-        player: PlayerConfig | None = None,
-    ) -> None:
-        self._links = config.links()
-        cap_s, rule = self._links.buffer_cap_s, f"hold one chunk of {video.longest_s} s"
-        check(cap_s[0] >= video.longest_s, "buffer_cap_s", rule, cap_s)
-        self._traces, self._video, self._config = traces, video, config
-        self._qoe, self._player = qoe or LinearQoE(), player or PlayerConfig()
+    traces: Sequence[Trace]
+    video: Video
+    config: UDRConfig
+    qoe: LinearQoE = field(default_factory=LinearQoE)
+    player: PlayerConfig = field(default_factory=PlayerConfig)
+
+    def __post_init__(self) -> None:
+        self._links = self.config.links()
+        cap_s, rule = self._links.buffer_cap_s, f"hold one chunk of {self.video.longest_s} s"
+        check(cap_s[0] >= self.video.longest_s, "buffer_cap_s", rule, cap_s)
 
     def episodes(
         self, update: int, policy: Callable[[], TrainedPolicyFactory]
     ) -> tuple[ABRVectorEnv, list[PlannedEpisode]]:
         """Return the environment and the plan of an update."""
-        config = self._config
+        config = self.config
         rng = np.random.default_rng([config.seed, _LINKS, update])
         seeds = episode_seeds(config.seed, update, config.episodes).tolist()
-        num_real = round(config.real_fraction * config.episodes) if self._traces else 0
-        chosen = rng.integers(len(self._traces), size=num_real)
-        worlds = [(self._traces[index], self._player) for index in chosen]
+        num_real = round(config.real_fraction * config.episodes) if self.traces else 0
+        chosen = rng.integers(len(self.traces), size=num_real)
+        worlds = [(self.traces[index], self.player) for index in chosen]
         duration_s, generated = self._links.duration_s, range(config.episodes - num_real)
-        worlds += [self._link(rng).world(self._player, duration_s, rng) for _ in generated]
-        return planned_env(ForesightEnv, worlds, seeds, self._video, self._qoe, rng)
+        worlds += [self._link(rng).world(self.player, duration_s, rng) for _ in generated]
+        return planned_env(ForesightEnv, worlds, seeds, self.video, self.qoe, rng)
 
     def _link(self, rng: np.random.Generator) -> Link:
         """Draw a link and a player."""
@@ -124,29 +127,22 @@ class UDREpisodes(EpisodeSource):
         return Link(min_mbps, max_mbps, *rest)
 
 
+@dataclass
 class GenetEpisodes(UDREpisodes):
     """Uniform domain randomisation with a mixture that contains the links that searches found.
 
-    `finds` are the links that were found so far, oldest first.
+    Attributes:
+        finds: The links that were found so far, oldest first.
     """
 
-    def __init__(
-        self,
-        traces: Sequence[Trace],
-        video: Video,
-        config: GenetConfig,
-        qoe: LinearQoE | None = None,
-        player: PlayerConfig | None = None,
-    ) -> None:
-        super().__init__(traces, video, config, qoe, player)
-        self._genet = config
-        self.finds: list[Link] = []
+    config: GenetConfig
+    finds: list[Link] = field(default_factory=list)
 
     def episodes(
         self, update: int, policy: Callable[[], TrainedPolicyFactory]
     ) -> tuple[ABRVectorEnv, list[PlannedEpisode]]:
         """Return the environment and the plan of an update, after a search where one is due."""
-        due = min(self._genet.rounds, update // self._genet.round_updates)
+        due = min(self.config.rounds, update // self.config.round_updates)
         while len(self.finds) < due:
             self.finds.append(self._search(len(self.finds), policy()))
         return super().episodes(update, policy)
@@ -154,7 +150,7 @@ class GenetEpisodes(UDREpisodes):
     def _link(self, rng: np.random.Generator) -> Link:
         """Draw from the mixture, in which each find takes its weight from all others alike."""
         for find in reversed(self.finds):
-            if rng.random() < self._genet.find_weight:
+            if rng.random() < self.config.find_weight:
                 return find
         return super()._link(rng)
 
@@ -163,7 +159,7 @@ class GenetEpisodes(UDREpisodes):
         from bayes_opt import BayesianOptimization
         from bayes_opt.acquisition import UpperConfidenceBound
 
-        genet, links = self._genet, self._links
+        genet, links = self.config, self._links
         bounds = {name: getattr(links, name) for name in RANGES}
         bounds["max_mbps"] = (math.log(links.max_mbps[0]), math.log(links.max_mbps[1]))
         bounds = {name: (low, high) for name, (low, high) in bounds.items() if low < high}
@@ -192,12 +188,12 @@ class GenetEpisodes(UDREpisodes):
 
     def _gap(self, link: Link, number: int, policy: TrainedPolicyFactory) -> float:
         """Return the mean QoE of a chunk under the rule less that under the policy."""
-        genet = self._genet
+        genet = self.config
         rng = np.random.default_rng([genet.seed, _SEARCH, number])
         count = genet.gap_episodes
         duration_s = self._links.duration_s
-        worlds = [link.world(self._player, duration_s, rng) for _ in range(count)]
-        env, plan = planned_env(ABRVectorEnv, worlds, range(count), self._video, self._qoe, rng)
+        worlds = [link.world(self.player, duration_s, rng) for _ in range(count)]
+        env, plan = planned_env(ABRVectorEnv, worlds, range(count), self.video, self.qoe, rng)
         of_rule, of_policy = (
             np.mean([each.rewards.mean() for each in rollout(factory(env), env, plan).episodes])
             for factory in (HEURISTICS[genet.heuristic], policy)

@@ -1,15 +1,11 @@
 """Online RL in ABR: its network, and episodes over named traces or generated links."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from netllm_gym.configs import check
-from netllm_gym.data.abr.traces import Trace
-from netllm_gym.data.abr.video import Video
 from netllm_gym.envs.abr.observation import NUM_ROWS
-from netllm_gym.envs.abr.player import PlayerConfig
-from netllm_gym.envs.abr.qoe import LinearQoE
 from netllm_gym.errors import InputError
 from netllm_gym.policies.neural.abr_mlp import ABRNetwork, ABRNetworkConfig
 from netllm_gym.policies.neural.networks import Network
@@ -67,15 +63,14 @@ class ABROnline(OnlineParts):
 
     def make_env(self, num_envs: int) -> ForesightEnv:
         """Make an environment that shows the critic the future of the link."""
-        arguments = {**self.arguments, **self.env.loaded}
-        return ForesightEnv(num_envs, **arguments, autoreset_mode="Disabled")
+        return ForesightEnv(num_envs, **self.loaded_arguments, autoreset_mode="Disabled")
 
     def episode_source(self) -> EpisodeSource:
         """Return episodes over generated links, or over the traces of the case."""
         if isinstance(self.config, GenetConfig):
-            return GenetEpisodes(*self._played(), self.config, *self._rules())
+            return self._on_links(GenetEpisodes, self.config)
         if isinstance(self.config, UDRConfig):
-            return UDREpisodes(*self._played(), self.config, *self._rules())
+            return self._on_links(UDREpisodes, self.config)
         return super().episode_source()
 
     def pretraining_source(self) -> EpisodeSource:
@@ -86,19 +81,16 @@ class ABROnline(OnlineParts):
         if not isinstance(self.config, UDRConfig):
             return super().pretraining_source()
         config = replace(self.config, episodes=self.config.pretrain_episodes)
-        return UDREpisodes(*self._played(), config, *self._rules())
+        return self._on_links(UDREpisodes, config)
 
     def pretraining_teacher(self, teacher: PolicyFactory) -> PolicyFactory:
         """Return the teacher without foresight."""
         return lambda env: Shown(teacher(env), lambda observations: observations[:, :NUM_ROWS])
 
-    def _played(self) -> tuple[Sequence[Trace], Video]:
-        """Return the traces that the case names, and the video."""
-        return self.env.trace_set.traces if self._names_traces else (), self.env.video
-
-    def _rules(self) -> tuple[LinearQoE, PlayerConfig]:
-        """Return what the episodes share besides."""
-        return self.env.qoe, self.env.players[0]
+    def _on_links(self, kind: type[UDREpisodes], config: UDRConfig) -> UDREpisodes:
+        """Return episodes over generated links, and over the traces that the case names."""
+        traces = self.env.trace_set.traces if self._names_traces else ()
+        return kind(traces, self.env.video, config, self.env.qoe, self.env.players[0])
 
     def trained_on(self) -> dict[str, Any]:
         """Return the traces, their recordings and the video; generated links have no recordings."""

@@ -53,12 +53,11 @@ class CJSOnline(OnlineParts):
 
     def episode_source(self) -> "ArrivalEpisodes":
         """Return several rollouts of each of an update's arrivals."""
-        return ArrivalEpisodes({**self.arguments, **self.env.loaded}, self.config)
+        return ArrivalEpisodes(self.loaded_arguments, self.config)
 
     def pretraining_source(self) -> "ArrivalEpisodes":
         """Return one episode of each of an update's arrivals."""
-        case = {**self.arguments, **self.env.loaded}
-        return ArrivalEpisodes(case, self.config, pretraining=True)
+        return ArrivalEpisodes(self.loaded_arguments, self.config, pretraining=True)
 
     def advantages(self) -> RolloutAdvantages | None:
         """Return what compares rollouts at the same simulated time."""

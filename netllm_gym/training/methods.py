@@ -26,7 +26,7 @@ class TrainRequest:
     problem: Problem
     method: str
     out: Path  # exists, and no other process writes to it
-    case: Mapping[str, Any] = field(default_factory=dict)
+    case: Mapping[str, Any] = field(default_factory=dict)  # checked
     pools: Sequence[Path] = ()
     policies: Sequence[str] | None = None
     validate_on: str | None = None

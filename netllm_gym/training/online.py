@@ -94,9 +94,14 @@ class OnlineParts(ABC):
 
         return EpisodeLLM(model, critic)
 
+    @property
+    def loaded_arguments(self) -> dict[str, Any]:
+        """The arguments, with the data of `env` in place of their names."""
+        return {**self.arguments, **self.env.loaded}
+
     def make_env(self, num_envs: int) -> Any:
         """Make an environment to train in, of the same data as `env`."""
-        return self.problem.make_env(num_envs, **{**self.arguments, **self.env.loaded})
+        return self.problem.make_env(num_envs, **self.loaded_arguments)
 
     def episode_source(self) -> EpisodeSource:
         """Return which episodes each update plays."""
@@ -163,8 +168,7 @@ def train_online(request: TrainRequest, config: PPOConfig) -> TrainResult:
     problem = request.problem
     if not isinstance(problem, ControlProblem) or not problem.online:
         raise InputError(f"problem must be a control problem with online RL, got {problem.name}")
-    case = problem.checked_case(**request.case)
-    parts: OnlineParts = problem.part("online", OnlineParts, problem, case, config)
+    parts: OnlineParts = problem.part("online", OnlineParts, problem, request.case, config)
     if parts.baseline == "rollouts":
         where = f"with the baseline rollouts, where it has no effect in {problem.name}"
         defaults = problem.method_defaults.get(request.method, {})

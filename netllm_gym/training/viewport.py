@@ -24,7 +24,7 @@ from netllm_gym.pools.windows import draw_windows
 from netllm_gym.problems.index import find_prediction
 from netllm_gym.problems.problem import PredictionProblem
 from netllm_gym.training.methods import TrainRequest, TrainResult
-from netllm_gym.training.run import Learner, SupervisedLearner, TrainingRun, kept_of, run_of
+from netllm_gym.training.run import SupervisedLearner, TrainingRun, kept_of, run_of
 from netllm_gym.training.viewport_config import ViewportTraining
 
 _MIRRORED = np.array([-1.0, 1.0, -1.0])  # left for right: roll and yaw change their sign
@@ -59,7 +59,7 @@ def window_training_data(request: TrainRequest, train_stride: int) -> WindowTrai
     problem = find_prediction(request.problem.name)
     holds = 1 <= train_stride <= MOST_SAMPLES
     check(holds, "train_stride", f"be in 1..{MOST_SAMPLES}", train_stride)
-    arguments = {**problem.default_case, **problem.checked_case(**request.case)}
+    arguments = {**problem.default_case, **request.case}
     whole = problem.make_windows(**arguments)
     validated_on = problem.validation_dataset(arguments, request.validate_on)
     validation = problem.make_windows(**{**arguments, problem.dataset_option: validated_on})
@@ -142,41 +142,39 @@ def train_viewport_network(request: TrainRequest, config: ViewportTraining) -> T
         width=config.width,
         seed=config.seed,
     )
-    begin = partial(network_learner, data.windows, network_config, config)
+    begin = partial(NetworkLearner, data.windows, network_config, config)
     return data.run(request).train(begin, config)
 
 
-def network_learner(
-    windows: ViewportWindows,
-    config: ViewportNetworkConfig,
-    schedule: ViewportTraining,
-    last: Path | None,
-) -> Learner:
-    """Return what trains a network on windows, resumed from `last` if that is given."""
-    learner = _NetworkLearner()
-    if last is None:
-        network: Any = ViewportNetwork(config)
-    else:
-        network, values = load_network(last)
-        learner.kept = kept_of(network, values)
-    rate = schedule.learning_rate
-    learner.network, learner.schedule = network.to(schedule.device), schedule
-    groups = [{"params": [*network.parameters()], "initial_lr": rate}]
-    learner.optimizer = torch.optim.AdamW(
-        groups, lr=rate, weight_decay=schedule.weight_decay, fused=True
-    )
-    learner.config = to_json(config)
-    learner.learn_from(windows, schedule.batch_size)
-    return learner
+class NetworkLearner(ViewportLearner):
+    """Trains a small network on windows, resumed from `last` if that is given."""
 
-
-class _NetworkLearner(ViewportLearner):
-    """A network, kept as the others are."""
+    def __init__(
+        self,
+        windows: ViewportWindows,
+        config: ViewportNetworkConfig,
+        schedule: ViewportTraining,
+        last: Path | None,
+    ) -> None:
+        if last is None:
+            network: Any = ViewportNetwork(config)
+        else:
+            network, values = load_network(last)
+            self.kept = kept_of(network, values)
+        self.network, self.schedule = network.to(schedule.device), schedule
+        groups = [{"params": [*network.parameters()], "initial_lr": schedule.learning_rate}]
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
+        )
+        self.config = to_json(config)
+        self.learn_from(windows, schedule.batch_size)
 
     def policy(self, trained_on: Mapping[str, Any]) -> TrainedPolicyFactory:
+        """Return the factory of predictors; see the base."""
         network = self.network.eval()
         name = network.config.kind
         return network.factory(sampled=None, name=name, trained_on=trained_on)  # type: ignore[no-any-return]
 
     def write(self, folder: Path, trained_on: Mapping[str, Any]) -> None:
+        """Write the network's files."""
         write_network(folder, self.network, trained_on)

