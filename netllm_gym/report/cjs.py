@@ -60,8 +60,7 @@ class CJSPictures(ControlPictures):
         return Drawing(
             [_panels(side, end_s) for side in played.sides],
             charts=(_distribution(played),),
-            note="The axes are the same for both; executors in use are means of "
-            f"{end_s / PIECES:.3g} s.{_beyond(played)}",
+            note=f"Executors in use are means over {end_s / PIECES:.3g} s.{_beyond(played)}",
         )
 
 

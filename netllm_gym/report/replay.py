@@ -239,6 +239,8 @@ class Pictures(ABC):
             for side, charts in zip(played.sides, drawn.side_charts(), strict=True)
         )
         words = f"{sample.capitalize()} {played.number}, {played.chosen}: {played.described}. "
+        if len(sides) > 1:
+            words += "The axes of both policies are the same. "
         keys = [Key(side.style, side.policy) for side in played.sides] if drawn.charts else []
         return View(
             title=self.title,

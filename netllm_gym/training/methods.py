@@ -26,11 +26,14 @@ class TrainRequest:
     problem: Problem
     method: str
     out: Path  # exists, and no other process writes to it
-    case: Mapping[str, Any] = field(default_factory=dict)  # checked
+    case: Mapping[str, Any] = field(default_factory=dict)
     pools: Sequence[Path] = ()
     policies: Sequence[str] | None = None
     validate_on: str | None = None
     on_progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "case", self.problem.checked_case(**self.case))
 
 
 @dataclass(frozen=True)
@@ -256,32 +259,10 @@ def train(
     """
     row = find_problem(problem)
     found = find_method(method, row)
-    if config is None or isinstance(config, Mapping):
-        config = with_options(found.default_config(row), config or {})
-    elif type(config) is imported(found.config):
-        config = from_json(type(config), to_json(config))  # values of wrong types are refused
-    else:
-        wanted = found.config.partition(":")[2]
-        raise InputError(
-            f"config must be a {wanted} or a mapping of its options, got a {type(config).__name__}"
-        )
-    found.check_without(config, row)
+    config = _checked_config(found, row, config)
     policies = [policies] if isinstance(policies, str) else policies
     check(policies is None or len(policies) > 0, "policies", "name at least one", policies)
-    learns_from_pool = found.learns_from == "pool"
-    if learns_from_pool and pool is None:
-        raise InputError(f"pool must be given for the method {method}, got none")
-    for name, value, belongs in (
-        ("pool", pool, learns_from_pool),
-        ("policies", policies, learns_from_pool),
-        ("case", case, not learns_from_pool),
-    ):
-        if value is not None and not belongs:
-            source = {"pool": "pools", "playing": "episodes that it plays", "windows": "windows"}
-            raise InputError(
-                f"{name} must be left out for the method {method}, which learns from "
-                f"{source[found.learns_from]}, got {value!r}"
-            )
+    _check_sources(found, pool=pool, policies=policies, case=case)
     folders = [pool] if isinstance(pool, Path | str) else pool or ()
     out = Path(out)
     if out.resolve().name in row.policies and not (out / "last").exists():
@@ -293,7 +274,7 @@ def train(
         problem=row,
         method=method,
         out=out,
-        case=row.checked_case(**(case or {})),
+        case=case or {},
         pools=tuple(Path(each) for each in folders),
         policies=policies,
         validate_on=validate_on,
@@ -302,3 +283,36 @@ def train(
     with locked(request.out):
         result: TrainResult = imported(found.run)(request, config)
     return result
+
+
+def _checked_config(method: Method, problem: Problem, config: Any) -> Any:
+    """Return the config of a method, given as such, by some of its options, or not at all."""
+    if config is None or isinstance(config, Mapping):
+        config = with_options(method.default_config(problem), config or {})
+    elif type(config) is imported(method.config):
+        config = from_json(type(config), to_json(config))  # values of wrong types are refused
+    else:
+        wanted = method.config.partition(":")[2]
+        raise InputError(
+            f"config must be a {wanted} or a mapping of its options, got a {type(config).__name__}"
+        )
+    method.check_without(config, problem)
+    return config
+
+
+def _check_sources(method: Method, *, pool: Any, policies: Any, case: Any) -> None:
+    """Refuse a source from which a method does not learn, and a pool that is missing."""
+    learns_from_pool = method.learns_from == "pool"
+    if learns_from_pool and pool is None:
+        raise InputError(f"pool must be given for the method {method.name}, got none")
+    source = {"pool": "pools", "playing": "episodes that it plays", "windows": "windows"}
+    for name, value, belongs in (
+        ("pool", pool, learns_from_pool),
+        ("policies", policies, learns_from_pool),
+        ("case", case, not learns_from_pool),
+    ):
+        if value is not None and not belongs:
+            raise InputError(
+                f"{name} must be left out for the method {method.name}, which learns from "
+                f"{source[method.learns_from]}, got {value!r}"
+            )
