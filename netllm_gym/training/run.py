@@ -337,6 +337,15 @@ def run_of(request: TrainRequest, validate: Validate, trained_on: Mapping[str, A
     )
 
 
+def validated_on(dataset: str, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a policy's provenance says of the data on which it was chosen."""
+    return {
+        "validated_on": dataset,
+        "validation_recordings": provenance["recordings"],
+        "validation_sha256": provenance["sha256"],
+    }
+
+
 def check_place(out: Path) -> None:
     """Refuse a place that is neither new nor empty nor a run's."""
     if out.is_dir():

@@ -9,7 +9,7 @@ from netllm_gym.evaluation.control import score
 from netllm_gym.policies.policy import Policy
 from netllm_gym.problems.problem import ControlProblem
 from netllm_gym.training.methods import TrainRequest
-from netllm_gym.training.run import TrainingRun, run_of
+from netllm_gym.training.run import TrainingRun, run_of, validated_on
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,8 @@ class Validation:
 
     def run(self, request: TrainRequest, trained_on: Mapping[str, Any]) -> TrainingRun:
         """Return the run in a request's folder, whose best policy is chosen here."""
-        chosen_on = self.env.provenance(self.plan)
-        provenance = {
-            "validated_on": self.dataset,
-            "validation_recordings": chosen_on["recordings"],
-            "validation_sha256": chosen_on["sha256"],
-        }
-        return run_of(request, self.score, {**trained_on, **provenance})
+        chosen_on = validated_on(self.dataset, self.env.provenance(self.plan))
+        return run_of(request, self.score, {**trained_on, **chosen_on})
 
     def score(self, factory: Callable[[Any], Policy]) -> float:
         """Return how good a policy is; higher is better."""

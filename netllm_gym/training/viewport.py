@@ -24,7 +24,13 @@ from netllm_gym.pools.windows import draw_windows
 from netllm_gym.problems.index import find_prediction
 from netllm_gym.problems.problem import PredictionProblem
 from netllm_gym.training.methods import TrainRequest, TrainResult
-from netllm_gym.training.run import SupervisedLearner, TrainingRun, kept_of, run_of
+from netllm_gym.training.run import (
+    SupervisedLearner,
+    TrainingRun,
+    kept_of,
+    run_of,
+    validated_on,
+)
 from netllm_gym.training.viewport_config import ViewportTraining
 
 _MIRRORED = np.array([-1.0, 1.0, -1.0])  # left for right: roll and yaw change their sign
@@ -61,22 +67,19 @@ def window_training_data(request: TrainRequest, train_stride: int) -> WindowTrai
     check(holds, "train_stride", f"be in 1..{MOST_SAMPLES}", train_stride)
     arguments = {**problem.default_case, **request.case}
     whole = problem.make_windows(**arguments)
-    validated_on = problem.validation_dataset(arguments, request.validate_on)
-    validation = problem.make_windows(**{**arguments, problem.dataset_option: validated_on})
+    dataset = problem.validation_dataset(arguments, request.validate_on)
+    validation = problem.make_windows(**{**arguments, problem.dataset_option: dataset})
     learned_in, chosen_in = (each.dataset.euler_order for each in (whole, validation))
     if learned_in != chosen_in:
         raise InputError(
             f"validation must have the euler_order of {whole.dataset.name}, {learned_in}, "
-            f"got {chosen_in} of {validated_on}; name one for both"
+            f"got {chosen_in} of {dataset}; name one for both"
         )
     windows = ViewportWindows(whole.dataset, whole.config.dense(train_stride))
-    chosen_on = validation.dataset.provenance()
     trained_on = {
         **windows.dataset.provenance(),
         "windows": asdict(windows.config),
-        "validated_on": validated_on,
-        "validation_recordings": chosen_on["recordings"],
-        "validation_sha256": chosen_on["sha256"],
+        **validated_on(dataset, validation.dataset.provenance()),
         "validation_windows": asdict(validation.config),
     }
     return WindowTrainingData(
