@@ -22,6 +22,7 @@ from netllm_gym.files import replace_folder
 from netllm_gym.typed_json import read_checked
 
 DESCRIPTION = "trace-set.json"
+VIDEO_FILES = "video_size_"  # which NetLLM keeps beside its traces
 MOST_FILES = 100_000
 
 
@@ -29,11 +30,16 @@ class FolderFiles(NamedTuple):
     """What is in a folder and the folders in it, sorted by path."""
 
     files: list[Path]  # which may be traces
-    passed_over: list[Path]  # hidden, no regular file, or a folder that is hidden or a link
+    passed_over: list[
+        Path
+    ]  # hidden, of a video, no regular file, a folder that is hidden or a link
 
 
 def trace_files(folder: Path) -> FolderFiles:
-    """Return the files of a folder and the folders in it, but for its description."""
+    """Return the files of a folder and the folders in it, but for its description.
+
+    The sizes of the chunks of a video (`video.py`) would be read as times of packets.
+    """
     found = FolderFiles([], [])
     for place, folders, files in os.walk(folder):
         within = {each: Path(place, each) for each in folders}
@@ -41,7 +47,7 @@ def trace_files(folder: Path) -> FolderFiles:
         folders[:] = set(folders) - set(skipped)
         found.passed_over.extend(within[each] for each in skipped)
         for path in (Path(place, each) for each in files if each != DESCRIPTION):
-            may_be_one = path.is_file() and not path.name.startswith(".")
+            may_be_one = path.is_file() and not path.name.startswith((".", VIDEO_FILES))
             (found.files if may_be_one else found.passed_over).append(path)
         if len(found.files) + len(found.passed_over) > MOST_FILES:
             raise InputError(f"{folder} must hold at most {MOST_FILES:,} files, got more")

@@ -10,6 +10,7 @@ import json
 import re
 from array import array
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,7 @@ from typing import Annotated
 import numpy as np
 
 from netllm_gym.data.abr import tables
+from netllm_gym.data.abr.opening import open_lines
 from netllm_gym.data.abr.source import (
     Columns,
     NoTraceError,
@@ -41,7 +43,7 @@ WITHOUT_UNITS = ("cooked", "csv")  # the other formats say which they have
 LATENCIES = "files whose latencies are not used, because traces have none"
 
 _HSDPA_LINE = re.compile(
-    r"\d+\s+(?P<now_ms>\d{1,15})\s+-?[\d.]+\s+-?[\d.]+\s+"
+    r"\d+\s+(?P<now_ms>\d{1,15})\s+\S+\s+\S+\s+"
     r"(?P<bytes>\d{1,15})\s+(?P<elapsed_ms>\d{1,15})",
     re.ASCII,
 )
@@ -61,7 +63,8 @@ def read_columns(path: Path, reading: Reading, remarks: Remarks) -> list[Columns
     """
     source = Source(path, reading, remarks)
     try:
-        file_format = reading.format or ("csv" if reading.columns else _format_of(source))
+        first = _first_line(source)
+        file_format = reading.format or ("csv" if reading.columns else _format_of(source, first))
         if file_format not in WITHOUT_UNITS:
             source.units({"time_unit": file_format, "rate_unit": file_format})
         return READERS[file_format](source)
@@ -71,27 +74,49 @@ def read_columns(path: Path, reading: Reading, remarks: Remarks) -> list[Columns
         raise NoTraceError(str(error)) from None
 
 
-def _format_of(source: Source) -> str:
-    """Return the format of a file, which its first line that is not empty tells."""
-    with source.lines() as lines:
-        number, line = next(lines, (0, ""))
-    if not line:
-        raise InputError(f"{source.path} must hold a trace, got no line with anything on it")
+def _first_line(source: Source) -> str:
+    """Return the first line that is neither empty nor a comment.
+
+    A comment that names columns, as numpy writes it, is a header.
+    """
+    with open_lines(source.path) as lines:
+        for number, line in enumerate(lines):
+            text = line.strip().lstrip("# ")
+            if text and ("#" not in line[:1] or tables.names_columns(text)):
+                source.num_comments = number
+                return text
+    raise InputError(f"{source.path} must hold a trace, got no line with anything on it")
+
+
+def _format_of(source: Source, line: str) -> str:
+    """Return the format of a file, which its first line tells."""
     fields = line.split()
-    if all(map(is_number, fields)) and (len(fields) > 1 or fields[0].isdigit()):
-        found = {1: "mahimahi", 2: "cooked", 6: "hsdpa"}.get(len(fields))
-        if found:
-            return found
-    elif fields[0][0] == "[":
+    if _two_numbers(line):
+        return "cooked"
+    if all(map(is_number, fields)):
+        if len(fields) == 6:
+            return "hsdpa"
+        if len(fields) == 1 and line.isdigit():
+            return "mahimahi"
+    elif line[0] == "[":
         return "sabre"
     elif tables.delimiter_of(line):
         with errors_begin_with(source.path):
             return tables.format_of(line)
     raise InputError(
-        f"{source.path}:{number}: a trace must begin with two numbers (cooked), a whole number "
-        "(Mahimahi), six numbers (HSDPA), a header with commas (CSV, FCC, UCC, Lumos5G, Puffer) or "
-        f"a list in JSON (Sabre), got {line.strip()[:60]!r}"
+        f"{source.path}:{source.num_comments + 1}: a trace must begin with two numbers (cooked), a "
+        "whole number (Mahimahi), six numbers (HSDPA), a header (CSV, FCC, UCC, Lumos5G, Puffer) "
+        f"or a list in JSON (Sabre), got {line[:60]!r}"
     )
+
+
+def _two_numbers(line: str) -> list[float]:
+    """Return the two numbers of a line, with white space or one comma or semicolon between them."""
+    for fields in (line.split(), line.replace(";", ",").split(",")):
+        if len(fields) == 2 and "_" not in line:  # Python reads 1_000 as a thousand
+            with suppress(ValueError):
+                return [float(field) for field in fields]
+    return []
 
 
 # One reader per format ---------------------------------------------------------------------------
@@ -102,11 +127,10 @@ def _read_cooked(source: Source) -> list[Columns]:
     rows = Rows(source, source.name, {})
     with source.lines() as lines:
         for number, line in lines:
-            try:
-                time, rate = map(float, line.split())
-            except ValueError:
-                raise source.wrong(number, "two numbers, time and rate", line) from None
-            rows.add(number, time, rate)
+            found = _two_numbers(line)
+            if not found:
+                raise source.wrong(number, "two numbers, time and rate", line)
+            rows.add(number, *found)
     return [rows.columns()]
 
 

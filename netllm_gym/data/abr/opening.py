@@ -16,6 +16,14 @@ MOST_LINES = 20_000_000
 LONGEST_LINE = 2**24  # characters: other programs write JSON on one line
 
 _NO_UTF8 = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of other bytes
+_OTHERS = {  # how files begin that are no text
+    b"PK\x03\x04": "a zip archive",
+    b"BZh": "a file packed by bzip2",
+    b"\xfd7zXZ": "a file packed by xz",
+    b"\x28\xb5\x2f\xfd": "a file packed by zstd",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
 _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
@@ -27,7 +35,11 @@ def open_lines(path: Path) -> Iterator[Iterator[str]]:
         InputError: If it is no regular file, is damaged, is no UTF-8, or exceeds a bound.
     """
     with open_regular(path) as file:
-        is_packed = file.read(2) == b"\x1f\x8b"
+        begin = file.read(8)
+        is_packed = begin.startswith(b"\x1f\x8b")
+        for other, said in _OTHERS.items():
+            if begin.startswith(other):
+                raise InputError(f"{path} must be UTF-8 text, perhaps packed by gzip, got {said}")
         file.seek(0)
         plain = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if is_packed else file
         # Undecodable bytes are let through here, so that they can be refused with their line.
