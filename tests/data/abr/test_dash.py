@@ -245,9 +245,18 @@ def test_one_of_several_video_sets_is_read(tmp_path):
     assert found.remarks == ()
 
 
-def sidx(entries, version=0, timescale=1000, box=b"sidx"):
+def test_a_set_with_heights_is_the_video_if_none_says_what_it_is(tmp_path):
+    audio = video(rungs(9, inside=listed(1, 1)), "audioSamplingRate='48000'")
+    pictures = video(rungs(100, 200, inside=listed(5, 6)), "height='360'")
+    for text in (pictures, pictures.replace(" height='360'", "").replace("id=", "height='9' id=")):
+        found = read_manifest(manifest(tmp_path, whole(f"<Period>{audio}{text}</Period>")))
+        assert found.size_bytes.tolist() == [[5, 5], [6, 6]]
+
+
+def sidx(entries, version=0, timescale=1000, box=b"sidx", offset=0):
     """Return a box that lists segments of (bytes, length in units of the timescale)."""
-    body = struct.pack(">B3xII", version, 1, timescale) + bytes(16 if version else 8)
+    body = struct.pack(">B3xII", version, 1, timescale)
+    body += struct.pack(">QQ" if version else ">II", 0, offset)
     body += struct.pack(">HH", 0, len(entries))
     body += b"".join(struct.pack(">III", size, length, 0x90000000) for size, length in entries)
     return struct.pack(">I4s", len(body) + 8, box) + body
@@ -283,6 +292,47 @@ def test_sizes_and_lengths_come_from_the_index_of_the_media(tmp_path, version):
     assert len(read_manifest(manifest(tmp_path, first)).size_bytes) == 2
 
 
+INDEX = 2**31  # marks an entry that is an index
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_an_index_may_list_indexes(tmp_path, version):
+    # Each inner index stands before its segments: 500 and 600 bytes, then 700. The first one is
+    # 9 bytes behind the outer index.
+    one = sidx([(500, 2000), (600, 2000)], version)
+    other = sidx([(700, 1500)], version)
+    sizes = [(INDEX + len(one) + 1100, 4000), (INDEX + len(other) + 700, 1500)]
+    outer = sidx(sizes, version, offset=9)
+    media = outer + struct.pack(">I4sx", 9, b"free") + one + bytes(1100) + other + bytes(700)
+    # In a chain, the last entry of each index is the next one.
+    last = sidx([(700, 1500)], version)
+    chain = sidx([(500, 2000), (600, 2000), (INDEX + len(last) + 700, 1500)], version)
+    for begin, content in (
+        (len(outer), media),
+        (len(chain), chain + bytes(1100) + last + bytes(700)),
+    ):
+        for bits in (100, 200):
+            (tmp_path / f"{bits}.mp4").write_bytes(content)
+        for name in ("indexRange", "x"):
+            text = INDEXED.replace("indexRange", name).replace("{span}", f"0-{begin - 1}")
+            found = read_manifest(manifest(tmp_path, text))
+            assert found.size_bytes[:, 0].tolist() == [500, 600, 700]
+            assert found.chunk_s == 2.0
+
+
+def test_an_index_that_is_listed_twice_is_refused(tmp_path):
+    # Else a small file could ask for any number of segments. All boxes with one entry have 44
+    # bytes, so the outer one ends at 56, and the inner ones begin at 56 and 100.
+    last = sidx([(5, 2)])
+    twice = sidx([(INDEX + 44, 2), (INDEX + 44, 2)]) + sidx([(INDEX + 44, 2)]) + last
+    far = sidx([(INDEX + 44, 2)], version=1, offset=2**64 - 1)
+    for content in (twice, far):
+        for bits in (100, 200):
+            (tmp_path / f"{bits}.mp4").write_bytes(content)
+        with pytest.raises(InputError, match="which another lists, got none or one that was read"):
+            read_manifest(manifest(tmp_path, INDEXED.replace("{span}", "0-55")))
+
+
 @pytest.mark.parametrize(
     ("media", "sentence"),
     [
@@ -293,7 +343,8 @@ def test_sizes_and_lengths_come_from_the_index_of_the_media(tmp_path, version):
         (sidx([(5, 2)])[:20], "got a broken one"),
         (sidx([(5, 2)], timescale=0), "got a broken one"),
         (sidx([(5, 0)]), "segments longer than 0 s in 100.mp4, got one of 0 s"),
-        (sidx([(5 + 2**31, 2)]), "an index of segments in 100.mp4, got an index of indexes"),
+        (sidx([(5 + 2**31, 2)]), "an index .sidx box. at byte 44 of 100.mp4, which another lists"),
+        (sidx([(0, 0)]), "got one of 0 s"),
         (sidx([(5, 2)] * 60_000) * 2, "at most 100000 segments"),
     ],
 )
