@@ -88,6 +88,22 @@ def test_template_files_beside_the_manifest(tmp_path):
     assert video.chunk_s == 4.0
 
 
+def test_a_last_segment_that_only_the_sound_has_may_be_missing(tmp_path):
+    # 8.1 s in segments of 4 s are three, but the third one would last 0.1 s, 2.5 % of a segment.
+    text = TEMPLATE.replace("PT0M9.5S", "PT8.1S").replace("<BaseURL>media/", "<BaseURL>x/../media/")
+    names = [
+        f"media/{rung}/{number:03d}-{bits}.m4s"
+        for rung, bits in (("a", 100), ("b", 200))
+        for number in (5, 6)
+    ]
+    segments(tmp_path, dict(zip(names, (11, 12, 21, 22), strict=True)))
+    assert load_video(manifest(tmp_path, text)).size_bytes.tolist() == [[11, 21], [12, 22]]
+    with pytest.raises(InputError, match="must lie beside its segments, got no file"):
+        load_video(manifest(tmp_path, text.replace("PT8.1S", "PT8.3S")))
+    segments(tmp_path, {"media/a/007-100.m4s": 13, "media/b/007-200.m4s": 23})
+    assert load_video(manifest(tmp_path, text)).size_bytes[2].tolist() == [13, 23]
+
+
 def test_timeline_files_beside_the_manifest(tmp_path):
     # Begins at 500, 2500 and 4500; the last one is shorter.
     names = [f"{rung}_{begin}.m4s" for rung in "ab" for begin in (500, 2500, 4500)]
@@ -396,7 +412,7 @@ def test_counts_are_bounded(tmp_path, monkeypatch):
         (LAUGHS, r"must have no document type \(no entity is expanded\)"),
         ('<!DOCTYPE MPD SYSTEM "file:///etc/passwd"><MPD/>', "must have no document type"),
         ("<MPD>" * 3, "must be XML, got no element found"),
-        ("<MPD/>".encode("utf-16"), "must be UTF-8 text, got byte 0 not"),
+        ("<MPD/>".encode("utf-16"), "must be UTF-8 text, got another byte"),
         ("<html/>", "must begin with an element MPD, got 'html'"),
         ("<MPD/>", "must hold 1 to 1000 elements Period, got 0"),
         (RANGES.replace("<Period>", "<Period/><Period>"), "must hold a video AdaptationSet in eac"),
