@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from netllm_gym.data.abr.source import PASSED_OVER, NoTraceError, Reading, Remarks
+from netllm_gym.data.abr.source import PASSED_OVER, SHOWN, NoTraceError, Reading, Remarks
 from netllm_gym.data.abr.traces import Trace, TraceSet, read_traces, write_cooked_trace
 from netllm_gym.data.abr.units import is_doubtful
 from netllm_gym.errors import InputError
@@ -82,7 +82,11 @@ def read_trace_folder(folder: Path, name: str = "", reading: Reading | None = No
         first = found.files[0]
         read_traces(first, readings[first.parent])  # says why it is no trace
     if not traces:
-        raise InputError(f"traces must hold a trace file, got the empty folder {folder}")
+        others = [path.name for path in found.passed_over]
+        got = (
+            f"{folder} with {', '.join(others[:SHOWN])}" if others else f"the empty folder {folder}"
+        )
+        raise InputError(f"traces must hold a trace file, got {got}")
     return TraceSet(name or folder.name, tuple(traces), remarks=remarks.sentences())
 
 
@@ -94,7 +98,7 @@ def _traces_within(folder: Path, path: Path, reading: Reading, remarks: Remarks)
         remarks.add_file(PASSED_OVER, path)
         return []
     above = "".join(f"{part}-" for part in path.relative_to(folder).parts[:-1])
-    return [replace(trace, name=above + trace.name) for trace in found]
+    return [replace(trace, name=above + trace.name) for trace in found] if above else found
 
 
 def read_trace_files(

@@ -10,16 +10,16 @@ import json
 import re
 from array import array
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
 from netllm_gym.data.abr import tables
 from netllm_gym.data.abr.opening import open_lines
 from netllm_gym.data.abr.source import (
+    COMMENTED,
     Columns,
     NoTraceError,
     Reading,
@@ -29,7 +29,7 @@ from netllm_gym.data.abr.source import (
     held,
     of_intervals,
 )
-from netllm_gym.data.abr.tables import is_number, whole
+from netllm_gym.data.abr.tables import is_number, number_of, whole
 from netllm_gym.errors import InputError
 from netllm_gym.files import check_regular, errors_begin_with, one_line
 from netllm_gym.typed_json import checked, in_range
@@ -64,27 +64,40 @@ def read_columns(path: Path, reading: Reading, remarks: Remarks) -> list[Columns
     source = Source(path, reading, remarks)
     try:
         first = _first_line(source)
-        file_format = reading.format or ("csv" if reading.columns else _format_of(source, first))
+        file_format = reading.format or (
+            "csv" if reading.columns else _format_of(source, first.line)
+        )
         if file_format not in WITHOUT_UNITS:
             source.units({"time_unit": file_format, "rate_unit": file_format})
-        return READERS[file_format](source)
+        source.delimiter = tables.delimiter_of(first.line) or ","
+        found = READERS[file_format](source)
     except InputError as error:
         if source.is_trace:
             raise
         raise NoTraceError(str(error)) from None
+    if first.is_below_comments:
+        source.remark(COMMENTED)
+    return found
 
 
-def _first_line(source: Source) -> str:
-    """Return the first line that is neither empty nor a comment.
+class _First(NamedTuple):
+    """The first line of a file that is neither empty nor a comment."""
 
-    A comment that names columns, as numpy writes it, is a header.
-    """
+    line: str
+    is_below_comments: bool
+
+
+def _first_line(source: Source) -> _First:
+    """Find where a trace begins. A comment that names columns, as numpy writes it, is a header."""
+    is_below_comments = False
     with open_lines(source.path) as lines:
         for number, line in enumerate(lines):
             text = line.strip().lstrip("# ")
-            if text and ("#" not in line[:1] or tables.names_columns(text)):
+            if line[:1] == "#" and not tables.is_header_in_comment(text):
+                is_below_comments = True
+            elif text:
                 source.num_comments = number
-                return text
+                return _First(text, is_below_comments)
     raise InputError(f"{source.path} must hold a trace, got no line with anything on it")
 
 
@@ -110,13 +123,17 @@ def _format_of(source: Source, line: str) -> str:
     )
 
 
-def _two_numbers(line: str) -> list[float]:
-    """Return the two numbers of a line, with white space or one comma or semicolon between them."""
-    for fields in (line.split(), line.replace(";", ",").split(",")):
-        if len(fields) == 2 and "_" not in line:  # Python reads 1_000 as a thousand
-            with suppress(ValueError):
-                return [float(field) for field in fields]
-    return []
+def _two_numbers(line: str) -> tuple[float, float] | None:
+    """Return the two numbers of a line, with white space, a comma or a semicolon between them."""
+    if "_" in line:  # Python reads 1_000 as a thousand
+        return None
+    try:
+        time, rate = line.split()
+        return float(time), float(rate)
+    except ValueError:
+        fields = line.replace(";", ",").split(",")
+        both = [number for field in fields if (number := number_of(field)) is not None]
+        return (both[0], both[1]) if len(both) == len(fields) == 2 else None
 
 
 # One reader per format ---------------------------------------------------------------------------
@@ -125,12 +142,13 @@ def _two_numbers(line: str) -> list[float]:
 def _read_cooked(source: Source) -> list[Columns]:
     """Read two columns: the time, and the capacity since the row before."""
     rows = Rows(source, source.name, {})
+    add = rows.add
     with source.lines() as lines:
         for number, line in lines:
             found = _two_numbers(line)
-            if not found:
+            if found is None:
                 raise source.wrong(number, "two numbers, time and rate", line)
-            rows.add(number, *found)
+            add(number, *found)
     return [rows.columns()]
 
 

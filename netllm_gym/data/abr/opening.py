@@ -2,9 +2,10 @@
 
 import gzip
 import io
+import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
@@ -44,7 +45,19 @@ def open_lines(path: Path) -> Iterator[Iterator[str]]:
         plain = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if is_packed else file
         # Undecodable bytes are let through here, so that they can be refused with their line.
         with io.TextIOWrapper(plain, encoding="utf-8-sig", errors="surrogateescape") as text:
-            yield _bounded(path, text)
+            size_bytes = os.fstat(file.fileno()).st_size
+            is_small = not is_packed and size_bytes <= min(LONGEST_LINE, MOST_LINES)
+            yield _readable(path, text if is_small else _bounded(path, text))
+
+
+def _readable(path: Path, lines: Iterable[str]) -> Iterator[str]:
+    for number, line in enumerate(lines, start=1):
+        if not line.isascii() and (wrong := _NO_UTF8.search(line)):
+            byte = ord(wrong.group()) - 0xDC00
+            raise InputError(
+                f"{path}:{number}: a line must be UTF-8 text, got the byte 0x{byte:02x}"
+            )
+        yield line
 
 
 def _bounded(path: Path, text: IO[str]) -> Iterator[str]:
@@ -66,10 +79,5 @@ def _bounded(path: Path, text: IO[str]) -> Iterator[str]:
             raise InputError(
                 f"{path} must have at most {MOST_LINES:,} lines and {MOST_BYTES:,} characters, "
                 "got more: split it"
-            )
-        if not line.isascii() and (wrong := _NO_UTF8.search(line)):
-            byte = ord(wrong.group()) - 0xDC00
-            raise InputError(
-                f"{path}:{number}: a line must be UTF-8 text, got the byte 0x{byte:02x}"
             )
         yield line

@@ -38,6 +38,7 @@ UNNAMED = "files that name no units"
 REPEATED = "rows left out because they repeat the time of the row before"
 PAUSED = f"rows that stand for more than {LONGEST_STEP_S:g} s, because the row before is older"
 JOINED = "rows joined with the row before because they repeat its time"
+COMMENTED = "files with comments (lines that begin with #), which are not read"
 PASSED_OVER = "files passed over because they are no traces"
 
 
@@ -130,6 +131,7 @@ class Source:
         remarks: What is to be said of it.
         is_trace: Whether more was seen than a first line that may be anything.
         num_comments: Lines before the trace: they are empty, or begin with #.
+        delimiter: What separates the fields of a table.
     """
 
     def __init__(self, path: Path, reading: Reading, remarks: Remarks) -> None:
@@ -137,28 +139,31 @@ class Source:
         self.name = path.name.removesuffix(".gz")
         self.is_trace = False
         self.num_comments = 0
+        self.delimiter = ","
 
     @contextmanager
     def lines(self) -> Iterator[Iterator[tuple[int, str]]]:
         """Open the file and give its lines that are not empty, with their numbers."""
         with self._opened() as lines:
-            yield ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
+            yield (
+                (number, line) for number, line in enumerate(lines, start=1) if not line.isspace()
+            )
 
     @contextmanager
     def _opened(self) -> Iterator[Iterator[str]]:
         """Open the file and give its lines; comments before the trace are empty lines then."""
         with open_lines(self.path) as lines:
-            comments = ["" for _ in islice(lines, self.num_comments)]
+            comments = ["\n" for _ in islice(lines, self.num_comments)]
             first = [line.lstrip("# ") for line in islice(lines, 1)]  # numpy's headers begin with #
             yield chain(comments, first, lines)
 
     @contextmanager
-    def table(self, delimiter: str = ",") -> Iterator[Iterator[tuple[int, list[str]]]]:
+    def table(self) -> Iterator[Iterator[tuple[int, list[str]]]]:
         """Open the file and give the rows of a table; fields may be in quotes."""
         with self._opened() as lines:
-            if delimiter == " ":
+            if self.delimiter == " ":
                 lines = map(str.strip, lines)
-            yield self._rows(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
+            yield self._rows(csv.reader(lines, delimiter=self.delimiter, skipinitialspace=True))
 
     def _rows(self, rows: Any) -> Iterator[tuple[int, list[str]]]:
         try:

@@ -72,15 +72,18 @@ _RATE_ADJECTIVES = {  # beside such a name or a unit; speed alone may be that of
 
 def delimiter_of(header: str) -> str:
     """Return what separates the fields of a table whose header this is, or nothing."""
+    for each in (*DELIMITERS, " "):
+        if each in header and _names_columns(header.split(each)):
+            return each
     found = max(DELIMITERS, key=header.count)
-    if found in header:
-        return found
-    return " " if _names_columns(header.split()) else ""
+    return found if found in header else ""
 
 
-def names_columns(line: str) -> bool:
-    """Say whether a line is the header of a table with times and rates or bytes."""
-    return bool(delimiter_of(line)) and _names_columns(_fields(line))
+def is_header_in_comment(line: str) -> bool:
+    """Say whether a comment names the columns of a table. Of words with spaces, two may do so."""
+    fields = _fields(line)
+    is_prose = delimiter_of(line) in ("", " ") and len(fields) != 2
+    return _names_columns(fields) and not is_prose
 
 
 def _names_columns(fields: Iterable[str]) -> bool:
@@ -112,18 +115,14 @@ class _Column(NamedTuple):
 
 def read_csv(source: Source) -> list[Columns]:
     """Read two columns of a table: the time, and the rate or bytes since the row before."""
-    with source.lines() as lines:
-        delimiter = delimiter_of(next(lines, (0, ""))[1]) or ","
-    with source.table(delimiter) as table:
+    with source.table() as table:
         number, header = next(table, (1, []))
         time, amount = _csv_columns(source, number, header)
         named = {"time_unit": time.unit, "rate_unit": amount.unit}
         rows: Rows | None = None
         for number, fields in table:
-            _check_width(source, number, fields, header)
-            line = delimiter.join(fields)
-            if delimiter == ";":  # where a comma is the decimal point
-                fields = [field.replace(",", ".") for field in fields]
+            line = source.delimiter.join(fields)
+            fields = _fitting(source, number, fields, header)
             when, value = _seconds(fields[time.place]), number_of(fields[amount.place])
             if when is None or value is None:
                 rule = (
@@ -352,15 +351,18 @@ def _named_rows(source: Source, needed: Iterable[str]) -> Iterator[tuple[int, di
             rule = f"a header with {', '.join(needed)}, no name twice"
             raise source.wrong(number, rule, ",".join(header))
         for number, fields in table:
-            _check_width(source, number, fields, header)
-            yield number, dict(zip(header, fields, strict=False))
+            yield number, dict(zip(header, _fitting(source, number, fields, header), strict=True))
 
 
-def _check_width(source: Source, number: int, fields: list[str], header: list[str]) -> None:
-    """Refuse a row of other columns than the header's; empty ones at its end are no columns."""
+def _fitting(source: Source, number: int, fields: list[str], header: list[str]) -> list[str]:
+    """Return the fields of a row, one for each column; empty ones behind them are left out."""
     if len(fields) < len(header) or any(fields[len(header) :]):
         rule = f"{len(header)} fields, as the header has"
         raise source.wrong(number, rule, f"{len(fields)} fields")
+    fields = fields[: len(header)]
+    if source.delimiter == ";":  # beside semicolons, a comma is the decimal point
+        return [field.replace(",", ".") for field in fields]
+    return fields
 
 
 def _add_first_step(rows: Rows, number: int, time: float, rate: float, step: float) -> None:

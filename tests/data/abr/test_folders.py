@@ -71,6 +71,8 @@ def test_sizes_of_a_video_beside_traces_are_no_times_of_packets(tmp_path):
     traces = load_trace_set(tmp_path)
     assert [trace.name for trace in traces.traces] == ["traces-a"]
     assert "passed over because they are no traces: 1 (video1/video_size_0)" in str(traces.remarks)
+    with pytest.raises(InputError, match=r"must hold a trace file, got .*video1 with video_size_0"):
+        load_trace_set(tmp_path / "video1")
 
 
 def test_a_recording_is_found_in_a_folder_within(tmp_path):

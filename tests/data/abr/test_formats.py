@@ -76,11 +76,11 @@ def test_csv_columns_and_units(tmp_path, text, mbps, num_bytes):
     [
         "0,1\n1.5,2\n3,0.5\n",
         "0; 1\r\n1.5; 2\r\n3; 0.5\r\n",
-        "# of a bus\n\n# in Mbit/s\n0 1\n1.5 2\n3 0.5\n",
+        "# time and rate of a bus\n\n# time in s, rate in Mbit/s\n0 1\n1.5 2\n3 0.5\n",
         "# time_s mbps\n0 1\n1.5 2\n3 0.5\n",  # as numpy.savetxt writes a header
         "#time_ms,kbps\n0,1000\n1500,2000\n3000,500\n",
         "time  bandwidth \n0  1 \n1.5  2\n 3 0.5\n",
-        "\ufeff# Sheet\ntime_s;Throughput, mean (kbit/s);\n0,0;1000,0;\n1,5;2000,0;\n3;500;\n",
+        "\ufeff# Sheet\ntime_s;Throughput, mean (kbit/s)\n0,0;1000,0;\n1,5;2000,0\n3;500\n",
     ],
 )
 def test_numbers_stand_apart_in_many_ways_and_comments_may_stand_above(tmp_path, text):

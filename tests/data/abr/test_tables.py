@@ -68,6 +68,17 @@ def test_each_set_is_read_as_it_is_defined(tmp_path, file_format):
             np.testing.assert_allclose(trace.capacity_mbps[1:], EXPECTED[file_format][1])
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+@pytest.mark.parametrize("file_format", ["ucc", "lumos5g", "puffer", "fcc-httpgetmt"])
+def test_each_set_may_be_saved_with_other_delimiters(tmp_path, file_format, delimiter):
+    text = "# saved by a spreadsheet\n" + MADE[file_format].replace(",", delimiter)
+    ((trace,), said) = read(write(tmp_path, text))
+    np.testing.assert_allclose(trace.time_s, EXPECTED[file_format][0])
+    np.testing.assert_allclose(trace.capacity_mbps[1:], EXPECTED[file_format][1])
+    comments = "files with comments (lines that begin with #), which are not read: 1 (log)"
+    assert comments in said
+
+
 def test_speed_tests_of_a_unit_and_target_follow_each_other(tmp_path):
     row = "{unit},2020-10-01 0{hour}:00:00,sp{target},-,{us},1,1,{rate},1,1,0,8,{good},0,1"
     rows = [
