@@ -131,6 +131,28 @@ def in_words(kind: Any) -> str:
     return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[kind]
 
 
+def from_text(kind: Any, text: str) -> Any:
+    """Return what a text says of a value of some type; values of a tuple are between commas.
+
+    Raises:
+        ValueError: If it says none.
+    """
+    if get_origin(kind) is tuple:
+        parts = [part.strip() for part in text.split(",")]
+        return tuple(from_text(get_args(kind)[0], part) for part in parts if part)
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(text)
+        return text.lower() == "true"
+    return kind(text)
+
+
+def without_none(kind: Any) -> Any:
+    """Return the type of an option that may be left out, without the None that stands for that."""
+    kinds = [each for each in get_args(kind) if each is not type(None)]
+    return kinds[0] if get_origin(kind) in (Union, UnionType) and len(kinds) == 1 else kind
+
+
 def _replaced(config: Any, changes: Mapping[str, Any]) -> Any:
     """Return a config with changed fields; a mapping holds the changes of a config within it."""
     anew = {each.name: each.default for each in dataclasses.fields(config) if _is_resolved(each)}

@@ -1,4 +1,4 @@
-"""Write files and folders whole or not at all, and read JSON files.
+"""Write files and folders whole or not at all, one process at a time, and read files of anybody.
 
 A file is first written as `.NAME.part` in its folder and then renamed. The name is always the same,
 so that the next process finds and removes what a killed one has left.
@@ -6,19 +6,28 @@ Failures of the machine, such as a full disk or a folder without write permissio
 and the error names the file or folder that was to be written.
 """
 
+import errno
 import json
 import os
 import shutil
 import stat
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+from zipfile import ZipFile
 
 from netllm_gym.errors import InputError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 MOST_BYTES = 2**32  # of a file, and of what is inflated from an archive
 MOST_JSON_BYTES = 2**30
+_NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
 
 
 def open_regular(path: Path, most_bytes: int = MOST_BYTES) -> BinaryIO:
@@ -46,6 +55,20 @@ def read_regular(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
     """Return the bytes of a file of anybody, at most `most_bytes`; see `open_regular`."""
     with open_regular(path, most_bytes) as file:
         return file.read(os.fstat(file.fileno()).st_size)  # `read` makes room for all it is told
+
+
+def check_archive(archive: ZipFile, most_bytes: int) -> None:
+    """Refuse an archive that inflates to too much, or that has two members of one name.
+
+    Reading a member never gives more bytes than its entry says, so the entries can be trusted here.
+    """
+    members = archive.infolist()
+    names = {member.filename for member in members}
+    if len(names) < len(members):
+        raise InputError(f"members must have different names, got {len(members)} of {len(names)}")
+    inflated = sum(member.file_size for member in members)
+    if inflated > most_bytes:
+        raise InputError(f"members must have at most {most_bytes} bytes, got {inflated}")
 
 
 def read_json(path: Path) -> Any:
@@ -113,6 +136,46 @@ def recover_folder(folder: Path) -> None:
         old.replace(folder)
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing to a folder, which is made if it does not exist.
+
+    The lock is the system's, on the folder itself: any death of this process frees it, and nothing
+    is left behind. A folder that was made and is still empty at the end is removed.
+
+    Raises:
+        InputError: If another process has the lock, or the path is that of a file.
+    """
+    check_can_be_folder("out", folder)
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = None if fcntl is None else os.open(folder, os.O_RDONLY)
+    try:
+        if handle is not None:
+            _lock(folder, handle)
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+        for each in made:
+            with suppress(OSError):  # it holds something
+                each.rmdir()
+
+
+def _lock(folder: Path, handle: int) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(
+            f"out must be written by one command at a time, got {folder}, "
+            "which is in use by another process"
+        ) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        warnings.warn(f"{folder} cannot be locked: run no other command on it", stacklevel=4)
+
+
 def part_of(path: Path) -> Path:
     """Return the path under which a file or folder is written before it is renamed."""
     return path.with_name(f".{path.name}.part")
@@ -152,6 +215,17 @@ def naming(path: Path) -> Iterator[None]:
 def one_line(error: Exception) -> str:
     """Return the message of an error of another library as one line."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Return text from outside as one line that does nothing to a terminal but show letters.
+
+    Line breaks, escape codes, marks that turn the direction of writing, and bytes of file names
+    that are not UTF-8 become backslash escapes.
+    """
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
 
 
 def _old(folder: Path) -> Path:

@@ -6,7 +6,7 @@ Python's annotations cannot say. pydantic does the checking; the sentences are o
 """
 
 import json
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -87,6 +87,23 @@ def read_checked(path: Path, kind: type[T], name: str = "", *, ignore_unknown: b
     values = read_json(path)
     with errors_begin_with(path):
         return checked(kind, values, name, ignore_unknown=ignore_unknown)
+
+
+def as_json(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a dict as it comes back from a JSON file, so that what is compared is what is written.
+
+    Raises:
+        InputError: If it is not one of JSON values, or its text cannot be written as UTF-8, such as
+            the name of a folder that is in another encoding.
+    """
+    try:
+        text = json.dumps(dict(values), sort_keys=True, allow_nan=False, ensure_ascii=False)
+        return dict(json.loads(text.encode()))
+    except UnicodeEncodeError as error:
+        got = error.object[max(error.start - 60, 0) : error.end]
+        raise InputError(f"{name} must be of UTF-8 text, got {got!r}") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{name} must be a dict of JSON values: {error}") from None
 
 
 @cache

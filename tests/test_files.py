@@ -1,14 +1,22 @@
 """Files appear whole or not at all, whatever ends the process; a failing machine names them."""
 
+import errno
+import io
 import os
+import subprocess
+import sys
+import zipfile
 
 import pytest
 
-from netllm_gym import files
+from netllm_gym import collect, files, train
 from netllm_gym.errors import InputError
 from netllm_gym.files import (
+    check_archive,
     check_can_be_folder,
+    locked,
     read_json,
+    read_regular,
     recover_folder,
     replace_folder,
     write_whole,
@@ -79,3 +87,80 @@ def test_a_file_in_the_way_is_named(tmp_path):
     for path in (tmp_path / "thesis", tmp_path / "thesis" / "run"):
         with pytest.raises(InputError, match=r"out must be a folder, got .*thesis is a file"):
             check_can_be_folder("out", path)
+
+
+HOLDS = """
+import sys
+from pathlib import Path
+from netllm_gym.files import locked
+with locked(Path(sys.argv[1])):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_folder_is_locked_for_other_processes_until_its_own_dies(tmp_path):
+    folder = tmp_path / "runs/first"
+    command = [sys.executable, "-c", HOLDS, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"locked\n"
+        with pytest.raises(InputError, match=r"first, which is in use by another process"):  # noqa: SIM117
+            with locked(folder):
+                pass
+        assert os.listdir(folder) == []
+        process.kill()
+    with locked(folder):
+        (folder / "a").touch()
+    with locked(folder):
+        pass
+    assert os.listdir(folder) == ["a"]
+
+
+def test_collect_and_train_write_to_no_folder_that_another_command_writes_to(tmp_path):
+    with locked(tmp_path):
+        with pytest.raises(InputError, match="in use by another process"):
+            collect("abr", ["lowest"], 1, tmp_path)
+        with pytest.raises(InputError, match="in use by another process"):
+            train("abr", "ppo", tmp_path)
+
+
+def test_a_locked_folder_in_which_nothing_was_written_is_taken_away(tmp_path):
+    with pytest.raises(InputError, match="no such policy"), locked(tmp_path / "runs/first"):
+        raise InputError("no such policy")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
+    def refuse(handle, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files.fcntl, "flock", refuse)
+    with pytest.warns(UserWarning, match="cannot be locked"), locked(tmp_path):
+        pass
+
+
+def test_only_regular_files_of_bounded_size_are_read(tmp_path):
+    (tmp_path / "file").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to("file")
+    assert read_regular(tmp_path / "link", 5) == b"12345"
+    with pytest.raises(InputError, match=r"file must have at most 4 bytes, got 5"):
+        read_regular(tmp_path / "file", 4)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    for name, kind in (("pipe", "a pipe"), ("zeros", "a pipe or a device"), ("", "a folder")):
+        with pytest.raises(InputError, match=f"must be a file, got {kind}"):
+            read_regular(tmp_path / name)
+
+
+def test_archives_that_inflate_beyond_their_bound_or_repeat_a_name_are_refused():
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", bytes(1000))
+        archive.writestr("b", bytes(1000))
+        check_archive(archive, 2000)
+        with pytest.raises(InputError, match="at most 1999 bytes, got 2000"):
+            check_archive(archive, 1999)
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("a", b"")
+        with pytest.raises(InputError, match="must have different names"):
+            check_archive(archive, 2000)

@@ -106,8 +106,9 @@ def read_video(folder, again):
     assert 2 <= video.num_chunks <= len(video.size_bytes)
     for rung, sizes in enumerate(video.size_bytes.T):
         (again / f"video_size_{rung}").write_text("\n".join(map(str, sizes)))
+    (again / "video.json").write_bytes((folder / "video/video.json").read_bytes())
     np.testing.assert_array_equal(load_video(again).size_bytes, video.size_bytes)
-    env = ROW.make_env(1, traces=folder / "traces", video=video)
+    env = ROW.make_env(1, traces=folder / "traces", video=video, buffer_cap_s=np.inf)
     env.reset(seed=0)
     reward = env.step(np.array([1]))[1]
     assert math.isfinite(reward[0])
@@ -153,7 +154,7 @@ READERS = {  # what is read: (how, files that are harmed)
     "pool": (read_pool, ("pool/meta.json", "pool/shard-00000.npz")),
     "traces": (read_traces, ("traces/one",)),
     "start pointers": (read_pointers, ("abr/start_pointers.json",)),
-    "video": (read_video, ("video/video_size_0", "video/video_size_5")),
+    "video": (read_video, ("video/video_size_0", "video/video_size_5", "video/video.json")),
     "actor": (read_published_actor, ("actor.npz",)),
     "policy": (
         read_policy,
@@ -181,6 +182,7 @@ def outside(tmp_path_factory):
     pointers = {"split": "published", "start_pointers": {"one": 7}}
     (folder / "abr/start_pointers.json").write_text(json.dumps(pointers))
     (folder / "video").mkdir()
+    (folder / "video/video.json").write_text('{"chunk_s": 1.5, "num_chunks": 8}')
     for rung in range(6):
         sizes = rng.integers(100_000, 200_000, 9) * (rung + 1)
         (folder / f"video/video_size_{rung}").write_text("\n".join(map(str, sizes)))

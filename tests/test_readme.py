@@ -5,6 +5,7 @@ of its options; the slow ones run them.
 """
 
 import ast
+import importlib.util
 import json
 import re
 import shlex
@@ -46,6 +47,7 @@ class Snippet(NamedTuple):
 
     page: str
     text: str
+    heading: str = ""
 
 
 def blocks_of(page, language):
@@ -59,7 +61,13 @@ def commands_of(page):
     return [line for line in lines if line.startswith("netllm-gym ")]
 
 
-SNIPPETS = [Snippet(page.name, text) for page in PAGES for text in blocks_of(page, "python")]
+SNIPPETS = [
+    Snippet(page.name, text, heading=part.partition("\n")[0])
+    for page in PAGES
+    for part in re.split(r"^##+ ", page.read_text("utf-8"), flags=re.MULTILINE)
+    for named, text in BLOCK.findall(part)
+    if named == "python"
+]
 COMMANDS = [Snippet(page.name, line) for page in PAGES for line in commands_of(page)]
 CARD_COMMANDS = [
     Snippet(str(card.parent.name), " ".join(line.split()))
@@ -74,6 +82,7 @@ def desk(tmp_path, monkeypatch):
     (tmp_path / "my-traces").mkdir()
     write_cooked_trace(tmp_path / "my-traces" / "walk", np.arange(100.0), np.full(100, 2.0))
     (tmp_path / "my-video").mkdir()
+    (tmp_path / "my-video" / "video.json").write_text('{"chunk_s": 4}')
     for rung, kbps in enumerate((300, 750, 1200)):
         sizes = "".join(f"{kbps * 500}\n" for _ in range(49))
         (tmp_path / "my-video" / f"video_size_{rung}").write_text(sizes)
@@ -87,23 +96,34 @@ def desk(tmp_path, monkeypatch):
 
 
 def test_there_is_something_to_run():
-    assert {"README.md", "abr.md", "cjs.md", "vp.md", "policies.md", "training.md"} == {
-        each.page for each in SNIPPETS
+    assert {each.page for each in SNIPPETS} == {
+        *("README.md", "abr.md", "cjs.md", "vp.md", "policies.md", "training.md", "libraries.md")
     }
     named = {each.text.split()[1] for each in COMMANDS}
     assert {"bench", "collect", "train", "report", "data"} <= named
 
 
 def with_marks(snippet):
-    """Return a program as a parameter; one that trains a language model is slow."""
-    marks = [pytest.mark.slow] if "train(" in snippet.text else []
-    return pytest.param(snippet, id=snippet.page, marks=marks)
+    """Return a program as a parameter; slow are language models that train, and other libraries."""
+    is_slow = "train(" in snippet.text or snippet.page == "libraries.md"
+    named = f"{snippet.page} {snippet.heading}"
+    return pytest.param(snippet, id=named, marks=[pytest.mark.slow] if is_slow else [])
+
+
+def skip_without_its_libraries(program):
+    """Skip if a library that a program imports is not installed."""
+    imports = re.findall(r"^(?:from|import) (\w+)", program, flags=re.MULTILINE)
+    for name in set(imports):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} must be installed")
 
 
 @pytest.mark.usefixtures("desk")
 @pytest.mark.parametrize("snippet", [with_marks(each) for each in SNIPPETS])
-def test_python_programs_run(snippet):
+def test_python_programs_run(snippet, tmp_path, monkeypatch):
     text = snippet.text
+    skip_without_its_libraries(text)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     for pattern, small in LESS_WORK.items():
         text = re.sub(pattern, small, text)
     exec(compile(text, snippet.page, "exec"), {"__name__": "page"})

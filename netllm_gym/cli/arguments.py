@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand
 
 from netllm_gym.cli.options import read_options
-from netllm_gym.configs import Option
+from netllm_gym.configs import Option, from_text
 from netllm_gym.errors import InputError
 from netllm_gym.problems.index import problems
 from netllm_gym.problems.problem import CaseOption
@@ -116,7 +116,7 @@ def case_parameters(
         plain_parameter(
             name,
             f"{', '.join(whose)}: {each.help}",
-            each.kind,
+            _plain_kind(each.kind),
             is_hidden=each.is_advanced and short,
         )
         for name, (each, whose) in found.items()
@@ -145,10 +145,8 @@ def parsed(each: Option, value: Any) -> Any:
         return value
     if str in kinds and value in ("default", "all-linear"):  # the words that stand alone
         return value
-    kind = get_args(tuples[0])[0]
-    parts = [part.strip() for part in value.split(",") if part.strip()]
     try:
-        return tuple(kind(part) for part in parts)
+        return from_text(tuples[0], value)
     except ValueError:
         return value  # refused by the config's own rule, with its name
 

@@ -1,5 +1,6 @@
 """What a command says of an error: one sentence and an exit status."""
 
+import errno
 import re
 import site
 import sysconfig
@@ -14,6 +15,9 @@ from netllm_gym.cli.train import methods_with_option
 from netllm_gym.errors import InputError, nearest
 from netllm_gym.files import one_line
 
+# What Python and torch say, as a RuntimeError, of a machine that gives no memory.
+STARVED = ("can't start new thread", "can't allocate memory", "not enough memory")
+WRONG_NAMES = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENOENT)
 PACKAGE = Path(__file__).parents[1]
 _NOT_THE_USERS = (
     str(PACKAGE),
@@ -40,11 +44,15 @@ def failure(error: Exception) -> Failure | None:
         return Failure(_without_module(error), 2)
     if sentence := _of_a_users_policy(error):
         return Failure(sentence, 2)
-    if isinstance(error, MemoryError):
+    if isinstance(error, ImportError):
+        return Failure(f"a library cannot be loaded on this machine: {one_line(error)}", 1)
+    is_starved = isinstance(error, RuntimeError) and any(told in str(error) for told in STARVED)
+    if isinstance(error, MemoryError) or is_starved:
         return Failure(f"this machine has too little memory for that: {one_line(error)}", 1)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename is not None else ""
-        return Failure(f"{where}{error.strerror or one_line(error)}", 1)
+        status = 2 if error.errno in WRONG_NAMES else 1
+        return Failure(f"{where}{error.strerror or one_line(error)}", status)
     return None
 
 

@@ -21,10 +21,11 @@ from netllm_gym.cli.data import data_app
 from netllm_gym.cli.doctor import examine
 from netllm_gym.cli.failures import failure
 from netllm_gym.cli.options import check_json_file, names_in
+from netllm_gym.cli.output import plain_output
 from netllm_gym.cli.progress import Progress
 from netllm_gym.cli.train import train_app
 from netllm_gym.errors import InputError
-from netllm_gym.files import write_whole
+from netllm_gym.files import printable, write_whole
 from netllm_gym.problems.index import find_control, find_problem, problems
 from netllm_gym.problems.problem import ControlProblem
 
@@ -301,13 +302,15 @@ def run(arguments: list[str]) -> int:
     """Run one command; whatever goes wrong is one sentence on stderr.
 
     Returns:
-        The exit status: 0; 1 if the machine failed (full disk, no permission, killed process); 2 if
-        the input is wrong; 130, which is how shells show a process that died of Ctrl-C.
+        The exit status: 0; 1 if the machine failed (full disk, no memory, no permission, killed
+        process); 2 if the input is wrong; 130, which is how shells show a process that died of
+        Ctrl-C.
     """
     try:
-        status = int(
-            app(arguments or ["--help"], prog_name="netllm-gym", standalone_mode=False) or 0
-        )
+        with plain_output():
+            status = int(
+                app(arguments or ["--help"], prog_name="netllm-gym", standalone_mode=False) or 0
+            )
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     except Exception as error:
@@ -325,5 +328,5 @@ def run(arguments: list[str]) -> int:
 
 
 def _fail(sentence: str, status: int) -> int:
-    typer.echo(f"netllm-gym: {sentence}", err=True)
+    typer.echo(f"netllm-gym: {printable(sentence)}", err=True)
     return status

@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from netllm_gym.errors import InputError, nearest
+from netllm_gym.files import one_line, read_regular
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+MOST_CONFIG_BYTES = 2**20
 
 
 def names_in(text: str) -> tuple[str, ...]:
@@ -51,13 +55,15 @@ def read_options(path: Path, known: Mapping[str, str]) -> dict[str, str]:
         refused as it is there. A list becomes its values separated by commas.
     """
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        data = read_regular(path, MOST_CONFIG_BYTES)
     except OSError as error:
         raise InputError(f"config must be a file, got {path}: {error.strerror}") from None
-    except ValueError as error:  # of TOML, or of UTF-8
-        raise InputError(f"{path} must be TOML, got {error}") from None
+    try:
+        content = [*_flat(tomllib.loads(data.decode()))]
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or nested without end
+        raise InputError(f"{path} must be TOML, got {one_line(error)}") from None
     found: dict[str, str] = {}
-    for key, value in _flat(content):
+    for key, value in content:
         name = key.replace("_", "-")
         if name not in known:
             raise InputError(

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from netllm_gym.files import printable
+
 PLAIN_EVERY_S = 10.0
 
 
@@ -37,7 +39,7 @@ class Progress:
                 TextColumn("{task.completed:.0f}/{task.total:.0f} " + unit),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 console=self._console,
                 transient=True,
             )
@@ -80,7 +82,7 @@ class Progress:
         if self._interrupted:
             raise KeyboardInterrupt
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=total, description=detail)
+            self._bar.update(self._task, completed=done, total=total, description=printable(detail))
             return
         now_s = time.monotonic()
         if done == total or now_s - self._last_line_s >= PLAIN_EVERY_S:
@@ -109,8 +111,9 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
+        line = f"{self.what}: {printable(text)}"
         if self._bar is not None:
-            self._bar.console.print(f"{self.what}: {text}", highlight=False, markup=False)
+            self._bar.console.print(line, highlight=False, markup=False)
         else:
-            sys.stderr.write(f"{self.what}: {text}\n")
+            sys.stderr.write(f"{line}\n")
             sys.stderr.flush()

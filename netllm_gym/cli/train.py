@@ -81,7 +81,11 @@ def _command_of(name: str) -> Any:
     methods = [each for each in METHODS if each.name == name]
     names = [problem for each in methods for problem in _problems_of(each)]
 
-    @with_parameters(_data_parameters(methods), _config_parameters(name, names, methods))
+    of_config = _config_parameters(name, names, methods)
+    taken = {each.name for each in of_config}  # a range of `udr` counts before a part of the case
+    of_data = [each for each in _data_parameters(methods) if each.name not in taken]
+
+    @with_parameters(of_data, of_config)
     def command(
         problem: problem_argument(names),  # type: ignore[valid-type]
         out: Out,

@@ -13,7 +13,9 @@ from netllm_gym.collection.lookahead import action_values
 from netllm_gym.configs import check
 from netllm_gym.envs.plan import check_seeds
 from netllm_gym.errors import InputError
+from netllm_gym.evaluation.control import as_made
 from netllm_gym.evaluation.rollout import rollout
+from netllm_gym.files import locked
 from netllm_gym.policies.loading import LoadedPolicy, check_names, resolve_policy
 from netllm_gym.pools.pool import ExperiencePool, PoolWriter
 from netllm_gym.pools.shard import PackedShard, codec_of, pack_shard
@@ -94,6 +96,7 @@ def collect(
         raise InputError("policies must name at least one, got none")
     case = {**found.default_case, **(case or {})}
     probe = found.make_env(1, **case)
+    case = as_made(probe, case)
     teachers = [resolve_policy(policy, found) for policy in policies]
     asked = {"lookahead": lookahead, "expert": expert}  # role -> who does not play
     asked = {role: policy for role, policy in asked.items() if policy is not None}
@@ -114,21 +117,22 @@ def collect(
     }
     spec = {
         "id": found.env_id,
-        "arguments": _arguments(case),
+        "arguments": named_arguments(case),
         "worlds": probe.provenance(probe.training_plan(range(seed, seed + episodes))),
         **_origin(dict(zip(names, teachers, strict=True)), others),
     }
-    writer = PoolWriter(out, problem, spec, plan)
-    _loaded.cache_clear()  # files may have changed since an earlier collection
-    missing = writer.missing()
-    total = episodes * len(teachers)
-    done = total - sum(len(shards[number].seeds) for number in missing)
-    with closing(map_in_order(_make, [shards[number] for number in missing], workers)) as made:
-        for number, packed in zip(missing, made, strict=True):
-            writer.write_packed(number, packed)
-            done += len(shards[number].seeds)
-            if on_episode is not None:
-                on_episode(done, total)
+    with locked(Path(out)):
+        writer = PoolWriter(out, problem, spec, plan)
+        _loaded.cache_clear()  # files may have changed since an earlier collection
+        missing = writer.missing()
+        total = episodes * len(teachers)
+        done = total - sum(len(shards[number].seeds) for number in missing)
+        with closing(map_in_order(_make, [shards[number] for number in missing], workers)) as made:
+            for number, packed in zip(missing, made, strict=True):
+                writer.write_packed(number, packed)
+                done += len(shards[number].seeds)
+                if on_episode is not None:
+                    on_episode(done, total)
     return ExperiencePool.load(out, problem)
 
 
@@ -246,8 +250,8 @@ def _loaded(setting: _Setting) -> dict[str, Any]:
     return {**case, **setting.problem.make_env(1, **case).loaded}
 
 
-def _arguments(case: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the case as JSON values; only what a command can name may make a pool."""
+def named_arguments(case: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the case as JSON values; only what a command can name may make a pool or a run."""
     for key, value in case.items():
         if not isinstance(value, str | int | float | bool | tuple | list):
             raise InputError(f"{key} must be a name or a number to collect from, got {value!r}")

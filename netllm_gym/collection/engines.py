@@ -101,8 +101,11 @@ def _run_worker(function: Callable[[Any], Any], connection: "Connection[Any, Any
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=exit_with_parent, daemon=True).start()
-    with suppress(EOFError, OSError):  # the parent has closed the pipe
+    with suppress(EOFError, OSError, MemoryError):  # the parent has closed the pipe, or sees it
+        try:
+            threading.Thread(target=exit_with_parent, daemon=True).start()
+        except RuntimeError:  # the machine has no more threads
+            return
         while True:
             connection.send_bytes(_answer_of(function, connection.recv()))
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from netllm_gym.data.published import how_to_fetch
 from netllm_gym.errors import InputError, MissingDataError
+from netllm_gym.files import read_regular
 
 DATA_VARIABLE = "NETLLM_GYM_DATA"
 
@@ -90,7 +91,7 @@ def has_sha256(path: Path, expected: str) -> bool:
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_regular(path)).hexdigest()
 
 
 def check_sha256(path: Path, expected: str) -> None:

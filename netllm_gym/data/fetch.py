@@ -16,9 +16,9 @@ from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from netllm_gym.data.datasets import has_sha256
-from netllm_gym.data.published import PublishedFile, PublishedSet, published
+from netllm_gym.data.published import PublishedFile, PublishedSet, folders_of, published
 from netllm_gym.errors import InputError, MissingDataError
-from netllm_gym.files import one_line, read_json, write_whole
+from netllm_gym.files import check_can_be_folder, one_line, read_json, read_regular, write_whole
 
 CONNECTIONS = 8  # at a time; the files are small, so a fetch is mostly waiting
 ATTEMPTS = 3
@@ -46,14 +46,13 @@ def fetch(
     source: str = "",
     on_file: Callable[[int, int, str], None] = lambda done, total, file: None,
 ) -> Fetched:
-    """Download or copy one published set to a data folder.
+    """Download or copy one published set to a data folder, which is made if it does not exist.
 
     Args:
         wanted: The set.
-        folder: The data folder, which is made if it does not exist.
+        folder: The data folder.
         source: Address of another copy of the repository, or the folder of a clone.
-        on_file: Called with the number of files that are there, the number of all files, and the
-            name of the last one.
+        on_file: Called with the numbers of files that are there and of all, and a file's name.
 
     Raises:
         InputError: If `folder` holds something else under the set's names, or a clone lacks a file
@@ -84,19 +83,9 @@ def _check_places(folder: Path, wanted: PublishedSet) -> None:
     """Raise `InputError` if something else in the data folder has a name of the set."""
     for place, names in wanted.folders.items():
         path = folder / place
-        above = next((each for each in (path, *path.parents) if each.exists()), path)
-        if above.exists() and not above.is_dir():
-            raise InputError(f"{place} must be in a folder, got {above}, which is a file")
-        others = (
-            sorted(
-                each.name
-                for each in path.iterdir()
-                if each.name not in names and each.name[0] != "."
-            )
-            if path.is_dir()
-            else []
-        )
-        if others:
+        check_can_be_folder(place, path)
+        here = {each.name for each in path.iterdir()} if path.is_dir() else set()
+        if others := [name for name in sorted(here - names) if name[0] != "."]:
             raise InputError(
                 f"{path} must hold the published files only, got {others[0]}: move it elsewhere"
             )
@@ -122,7 +111,7 @@ def _bringer(source: str, staging: Path, wanted: PublishedSet) -> Callable[[Publ
             raise MissingDataError(
                 f"{path} must be on this machine, got no such file: {_clone_words()}"
             )
-        data = path.read_bytes()
+        data = read_regular(path)
         if hashlib.sha256(data).hexdigest() != file.sha256:
             raise InputError(f"{path} must be the published file, got another: {_clone_words()}")
         (staging / file.target).parent.mkdir(parents=True, exist_ok=True)
@@ -206,11 +195,7 @@ def _bring_all(
 
 def _put_in_place(missing: list[PublishedFile], staging: Path, folder: Path) -> None:
     """Move complete folders to their places, or single files into folders that exist."""
-    names: dict[str, set[str]] = {}
-    for file in missing:
-        target = Path(file.target)
-        names.setdefault(str(target.parent), set()).add(target.name)
-    for place, here in names.items():
+    for place, here in folders_of(missing).items():
         if (folder / place).exists():
             for name in sorted(here):
                 (staging / place / name).replace(folder / place / name)

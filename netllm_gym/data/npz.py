@@ -1,5 +1,6 @@
 """Read arrays of numbers from `.npz` files, which are checked and never unpickled."""
 
+import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from netllm_gym.arrays import Float32Array
 from netllm_gym.errors import InputError
-from netllm_gym.files import one_line
+from netllm_gym.files import MOST_BYTES, check_archive, check_regular, one_line
 
 
 def read_npz(path: Path, wanted: Mapping[str, tuple[str, int]]) -> dict[str, NDArray[Any]]:
@@ -56,12 +57,15 @@ def _read(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
     """Return those of the named arrays that are in the file."""
     if not path.is_file():
         raise InputError(f"{path} must be an .npz file, got no such file")
+    check_regular(path)
     try:
+        with zipfile.ZipFile(path) as archive:
+            check_archive(archive, MOST_BYTES)
         with np.load(path, allow_pickle=False) as file:
             return {name: np.asarray(file[name]) for name in names if name in file}
     except (MemoryError, OSError):  # the machine's fault, not the file's
         raise
     except Exception as error:  # damaged zip and npy headers can raise nearly anything
-        raise InputError(
-            f"{path} must be a .npz archive of plain arrays, got {one_line(error)}"
-        ) from None
+        said = one_line(error)
+        got = "an array of Python objects" if "allow_pickle" in said else said
+        raise InputError(f"{path} must be a .npz archive of plain arrays, got {got}") from None

@@ -11,7 +11,8 @@ allocate gigabytes, because it reserves a table as large as the file says.
 
 import pickletools
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,44 +29,31 @@ ARRAY_NAMES = (
 SCALAR_NAMES = tuple((module, "scalar") for module in _MODULES)
 
 
+@dataclass(eq=False)
 class Instance:
-    """An object of a class that the reader allows, as plain data.
+    """An object of a class that the reader allows, as plain data: its class's name, its fields."""
 
-    Attributes:
-        name: Name of the class.
-        fields: The attributes of the object.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.fields: dict[str, Any] = {}
+    name: str
+    fields: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(eq=False)
 class Array:
-    """A NumPy array, which a pickle makes empty and fills afterwards.
+    """A NumPy array, which a pickle makes empty and fills with numbers, or a list of objects."""
 
-    Attributes:
-        values: The numbers, or a list of the objects of an array of objects. None until it is
-            filled.
-    """
-
-    def __init__(self) -> None:
-        self.values: NDArray[Any] | list[Any] | None = None
+    values: NDArray[Any] | list[Any] | None = None
 
 
 class _Name(str):
     """One of the allowed names of a module."""
 
 
+@dataclass(eq=False)
 class _DType:
     """A NumPy type, which a pickle makes from a code and gives its byte order afterwards."""
 
-    def __init__(self, code: str) -> None:
-        self.code, self.order = code, "="
-
-    @property
-    def is_object(self) -> bool:
-        return self.code in ("O", "O8")
+    code: str
+    order: str = "="
 
     def numpy(self) -> np.dtype[Any]:
         """Return the type, which must be a type of numbers."""
@@ -74,25 +62,6 @@ class _DType:
         return np.dtype(self.order + self.code)
 
 
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_CONTAINERS: dict[str, Callable[[], Any]] = {
-    "EMPTY_TUPLE": tuple,
-    "EMPTY_LIST": list,
-    "EMPTY_DICT": dict,
-}
-_LITERALS = {
-    "BININT",
-    "BININT1",
-    "BININT2",
-    "LONG1",
-    "BINFLOAT",
-    "SHORT_BINSTRING",
-    "BINUNICODE",
-    "SHORT_BINUNICODE",
-    "BINBYTES",
-    "SHORT_BINBYTES",
-}
-_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _MARK = object()
 _NUMPY = {attribute for _, attribute in (*ARRAY_NAMES, *SCALAR_NAMES)}
 
@@ -100,9 +69,8 @@ _NUMPY = {attribute for _, attribute in (*ARRAY_NAMES, *SCALAR_NAMES)}
 def replay(data: bytes, names: Collection[tuple[str, str]]) -> Any:
     """Return the content of a pickle, with `Instance` and `Array` in place of objects and arrays.
 
-    Args:
-        data: The pickle, of protocol 2, 3 or 4, which Python 2.3 to 3.13 write by default.
-        names: Modules and names that it may refer to: `ARRAY_NAMES`, `SCALAR_NAMES` and classes.
+    Protocols 2, 3 and 4 are known, which Python 2.3 to 3.13 write by default. The modules and names
+    that it may refer to are `ARRAY_NAMES`, `SCALAR_NAMES` and classes.
 
     Raises:
         InputError: If it has another instruction or refers to another name.
@@ -111,54 +79,66 @@ def replay(data: bytes, names: Collection[tuple[str, str]]) -> Any:
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     for instruction, argument, _ in pickletools.genops(data):
-        name = instruction.name
-        if name in _LITERALS:
-            stack.append(argument)
-        elif name in _CONSTANTS:
-            stack.append(_CONSTANTS[name])
-        elif name in _CONTAINERS:
-            stack.append(_CONTAINERS[name]())
-        elif name == "MARK":
-            stack.append(_MARK)
-        elif name in ("BINGET", "LONG_BINGET"):
-            stack.append(memo[_typed(argument, int)])
-        elif name in ("BINPUT", "LONG_BINPUT"):
-            memo[_typed(argument, int)] = stack[-1]
-        elif name == "MEMOIZE":
-            memo[len(memo)] = stack[-1]
-        elif name in _TUPLES:
-            stack.append(tuple(_pop(stack, _TUPLES[name])))
-        elif name == "TUPLE":
-            stack.append(tuple(_pop_to_mark(stack)))
-        elif name in ("APPEND", "APPENDS"):
-            items = _pop(stack, 1) if name == "APPEND" else _pop_to_mark(stack)
-            _typed(stack[-1], list).extend(items)
-        elif name in ("SETITEM", "SETITEMS"):
-            items = _pop(stack, 2) if name == "SETITEM" else _pop_to_mark(stack)
-            keys = [_typed(key, str, int) for key in items[::2]]
-            _typed(stack[-1], dict).update(zip(keys, items[1::2], strict=True))
-        elif name in ("GLOBAL", "STACK_GLOBAL"):
-            module, _, attribute = _typed(argument or "", str).partition(" ")
-            if name == "STACK_GLOBAL":
-                module, attribute = (_typed(one, str) for one in _pop(stack, 2))
-            if (module, attribute) not in names:
-                allowed = ", ".join(sorted({attribute for _, attribute in names}))
-                raise InputError(
-                    f"it must ask for no name but {allowed}, got {f'{module}.{attribute}'[:80]!r}"
-                )
-            stack.append(_Name(attribute))
-        elif name in ("REDUCE", "NEWOBJ"):
-            made, arguments = _pop(stack, 2)
-            stack.append(_make(_typed(made, _Name), _typed(arguments, tuple), name == "NEWOBJ"))
-        elif name == "BUILD":
-            (state,) = _pop(stack, 1)
-            _fill(stack[-1], state)
-        elif name == "STOP":
-            (made,) = _pop(stack, 1)
-            return made
-        elif name not in ("PROTO", "FRAME"):
-            raise InputError(f"it must hold plain instructions only, got {name}")
+        match instruction.name:
+            case "PROTO" | "FRAME":
+                pass
+            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "SHORT_BINSTRING":
+                stack.append(argument)
+            case "BINUNICODE" | "SHORT_BINUNICODE" | "BINBYTES" | "SHORT_BINBYTES":
+                stack.append(argument)
+            case "NONE":
+                stack.append(None)
+            case "NEWTRUE" | "NEWFALSE" as name:
+                stack.append(name == "NEWTRUE")
+            case "EMPTY_LIST":
+                stack.append([])
+            case "EMPTY_DICT":
+                stack.append({})
+            case "EMPTY_TUPLE":
+                stack.append(())
+            case "TUPLE1" | "TUPLE2" | "TUPLE3" as name:
+                stack.append(tuple(_pop(stack, int(name[-1]))))
+            case "TUPLE":
+                stack.append(tuple(_pop_to_mark(stack)))
+            case "MARK":
+                stack.append(_MARK)
+            case "BINGET" | "LONG_BINGET":
+                stack.append(memo[_typed(argument, int)])
+            case "BINPUT" | "LONG_BINPUT":
+                memo[_typed(argument, int)] = stack[-1]
+            case "MEMOIZE":
+                memo[len(memo)] = stack[-1]
+            case "APPEND" | "APPENDS" as name:
+                items = _pop(stack, 1) if name == "APPEND" else _pop_to_mark(stack)
+                _typed(stack[-1], list).extend(items)
+            case "SETITEM" | "SETITEMS" as name:
+                items = _pop(stack, 2) if name == "SETITEM" else _pop_to_mark(stack)
+                keys = [_typed(key, str, int) for key in items[::2]]
+                _typed(stack[-1], dict).update(zip(keys, items[1::2], strict=True))
+            case "GLOBAL":
+                stack.append(_allowed(names, *_typed(argument, str).split(" ", 1)))
+            case "STACK_GLOBAL":
+                stack.append(_allowed(names, *(_typed(one, str) for one in _pop(stack, 2))))
+            case "REDUCE" | "NEWOBJ" as name:
+                made, arguments = _pop(stack, 2)
+                stack.append(_make(_typed(made, _Name), _typed(arguments, tuple), name == "NEWOBJ"))
+            case "BUILD":
+                (state,) = _pop(stack, 1)
+                _fill(stack[-1], state)
+            case "STOP":
+                return _pop(stack, 1)[0]
+            case other:
+                raise InputError(f"it must hold plain instructions only, got {other}")
     raise InputError("it must end, got no STOP")
+
+
+def _allowed(names: Collection[tuple[str, str]], module: str, attribute: str) -> _Name:
+    if (module, attribute) not in names:
+        allowed = ", ".join(sorted({attribute for _, attribute in names}))
+        raise InputError(
+            f"it must ask for no name but {allowed}, got {f'{module}.{attribute}'[:80]!r}"
+        )
+    return _Name(attribute)
 
 
 def _make(name: _Name, arguments: tuple[Any, ...], is_object: bool) -> Any:
@@ -185,7 +165,7 @@ def _fill(made: Any, state: Any) -> None:
         made.order = _typed(state[1], str)
     elif isinstance(made, Array):
         _, shape, dtype, by_columns, data = state
-        if _typed(dtype, _DType).is_object:
+        if _typed(dtype, _DType).code in ("O", "O8"):
             made.values = _typed(data, list)
             return
         values = np.frombuffer(_typed(data, bytes), dtype.numpy())
@@ -210,10 +190,9 @@ def _pop(stack: list[Any], count: int) -> Sequence[Any]:
 
 
 def _pop_to_mark(stack: list[Any]) -> Sequence[Any]:
-    places = range(len(stack) - 1, -1, -1)
-    place = next((place for place in places if stack[place] is _MARK), None)
-    if place is None:
-        raise InputError("a mark must stand before what is gathered, got none")
-    taken = stack[place + 1 :]
-    del stack[place:]
-    return taken
+    for place in range(len(stack) - 1, -1, -1):
+        if stack[place] is _MARK:
+            taken = stack[place + 1 :]
+            del stack[place:]
+            return taken
+    raise InputError("a mark must stand before what is gathered, got none")

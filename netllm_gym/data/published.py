@@ -5,6 +5,7 @@ also contains the start pointers of `fcc-test`, which the repository has as a pi
 """
 
 import json
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from importlib import resources
@@ -22,6 +23,15 @@ class PublishedFile(NamedTuple):
     sha256: str
 
 
+def folders_of(files: Iterable[PublishedFile]) -> dict[str, set[str]]:
+    """Return the folders below the data folder, and the names of those of the files in each."""
+    folders: dict[str, set[str]] = {}
+    for file in files:
+        target = PurePosixPath(file.target)
+        folders.setdefault(str(target.parent), set()).add(target.name)
+    return folders
+
+
 class PublishedSet(NamedTuple):
     """What `data fetch NAME` downloads."""
 
@@ -35,11 +45,7 @@ class PublishedSet(NamedTuple):
     @property
     def folders(self) -> dict[str, set[str]]:
         """Return the folders below the data folder, and the names of the files of each."""
-        folders: dict[str, set[str]] = {}
-        for file in self.files:
-            target = PurePosixPath(file.target)
-            folders.setdefault(str(target.parent), set()).add(target.name)
-        return folders
+        return folders_of(self.files)
 
 
 class Published(NamedTuple):
@@ -64,14 +70,8 @@ def published() -> Published:
             for file, sha256 in manifest["sha256"][source].items()
             if fnmatchcase(file, entry["only"])
         )
-        sets[name] = PublishedSet(
-            name=name,
-            title=entry["title"],
-            cite=tuple(entry["cite"]),
-            size_bytes=entry["size_bytes"],
-            files=files,
-            writes=entry["writes"],
-        )
+        told = {key: entry[key] for key in ("title", "size_bytes", "writes")}
+        sets[name] = PublishedSet(name=name, cite=tuple(entry["cite"]), files=files, **told)
     return Published(manifest["repository"], manifest["commit"], manifest["licence"], sets)
 
 

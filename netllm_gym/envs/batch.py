@@ -52,15 +52,21 @@ class RowBatch(ABC):
     option_names: tuple[str, ...] = ()
 
     def __init__(self, num_rows: int) -> None:
-        if num_rows < 1:
-            raise InputError(f"num_envs must be at least 1, got {num_rows}")
-        self.num_rows = num_rows
+        self.num_rows = whole_from("num_envs", num_rows, 1)
         self.keys: NDArray[np.uint64] = np.zeros(num_rows, np.uint64)
 
     @property
     @abstractmethod
     def done(self) -> BoolArray:
         """(N,) whether each row's episode is over, or has not begun."""
+
+    def stop(self, rows: BoolArray) -> None:
+        """End the episodes of some rows before their time, so that `done` says so.
+
+        Raises:
+            InputError: If the batch cannot; one that can overrides this.
+        """
+        raise InputError("max_episode_steps must be left out where episodes cannot be cut short")
 
     @abstractmethod
     def begin(
@@ -132,6 +138,15 @@ class RowBatch(ABC):
             )
         check_within(f"{name} must be in", numbers.ravel(), low, high)
         return np.broadcast_to(numbers.astype(np.int64), self.num_rows)
+
+
+def whole_from(name: str, value: Any, low: int) -> int:
+    """Return a whole number that is at least `low`; refuse others, and what is no whole number."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool):
+        raise InputError(f"{name} must be a whole number, got {value!r}")
+    if value < low:
+        raise InputError(f"{name} must be at least {low}, got {value}")
+    return int(value)
 
 
 def whole_actions(actions: ArrayLike, shape: tuple[int, ...]) -> IntArray:

@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from netllm_gym.arrays import BoolArray, FloatArray
-from netllm_gym.envs.batch import Outcome, RowBatch
+from netllm_gym.envs.batch import Outcome, RowBatch, whole_from
 from netllm_gym.envs.drawing import check_can_draw
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
@@ -34,7 +34,6 @@ class RowEnv(gym.Env[ObsType, ActType]):
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012  # Gymnasium reads a plain class attribute
-    num_envs = 1
 
     def __init__(self, batch: RowBatch, render_mode: str | None = None) -> None:
         modes = ["None", *self.metadata["render_modes"]]
@@ -58,6 +57,7 @@ class RowEnv(gym.Env[ObsType, ActType]):
             seed: Of the episode; None continues the sequence of episodes of the last seed.
             options: Which episode to play, see the section Starting State of the environment.
         """
+        seed = None if seed is None else whole_from("seed", seed, 0)
         super().reset(seed=seed)
         if options and "reset_mask" in options:
             known = " or ".join(self.batch.option_names)
@@ -75,6 +75,8 @@ class RowEnv(gym.Env[ObsType, ActType]):
         if self.batch.done[0]:
             raise InputError("step must follow reset, got a step after the episode's end")
         actions = np.asarray(action)
+        if actions.dtype.kind not in "iu" and not self.action_space.shape:
+            raise InputError(f"action must be a whole number, got {action!r}")
         if actions.shape != (1, *self.action_space.shape):
             actions = actions[None]
         outcome = self.batch.step(actions)
@@ -120,6 +122,7 @@ class RowVectorEnv(VectorEnv[Any, Any, Any]):
             resets the row and ignores its action. `SAME_STEP`: the row is reset at once;
             `final_obs` and `final_info` of the info are those of the episode that ended.
             `DISABLED`: the row stays as it is, with reward 0, until `reset` names it.
+        max_episode_steps: Steps after which an episode is truncated; None for no such limit.
         render_mode: None; a vector environment of scalar environments
             (`gym.make_vec(..., vectorization_mode="sync")`) can render.
     """
@@ -131,6 +134,7 @@ class RowVectorEnv(VectorEnv[Any, Any, Any]):
         batch: RowBatch,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
+        max_episode_steps: int | None = None,
     ) -> None:
         if render_mode is not None:
             raise InputError(
@@ -140,7 +144,16 @@ class RowVectorEnv(VectorEnv[Any, Any, Any]):
         self.render_mode = render_mode
         self.batch: Any = batch
         self.num_envs = batch.num_rows
+        modes = [mode.value for mode in AutoresetMode]
+        if autoreset_mode not in (*modes, *AutoresetMode):
+            raise InputError(f"autoreset_mode must be {', '.join(modes)}, got {autoreset_mode!r}")
         self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self._limit = None
+        if max_episode_steps is not None:
+            self._limit = whole_from("max_episode_steps", max_episode_steps, 1)
+        self._steps = np.zeros(self.num_envs, np.int64)  # of each row's episode
+        self._late = np.zeros(self.num_envs, np.bool_)  # rows that the limit stopped
+        self._has_begun = False
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = batch.observation_space
         self.single_action_space = batch.action_space
@@ -154,6 +167,7 @@ class RowVectorEnv(VectorEnv[Any, Any, Any]):
         options: dict[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode in every row, or in those of `options["reset_mask"]`."""
+        seeds = self._row_seeds(seed)
         if seed is None or isinstance(seed, int | np.integer):
             super().reset(seed=None if seed is None else int(seed))
         begins = np.ones(self.num_envs, np.bool_)
@@ -163,13 +177,16 @@ class RowVectorEnv(VectorEnv[Any, Any, Any]):
                 raise InputError(
                     f"reset_mask must be {self.num_envs} booleans, one of them true, got {begins!r}"
                 )
-        outcome = self.batch.begin(begins, self._row_seeds(seed), options, self.np_random)
+        outcome = self._begin(begins, seeds, options)
         return outcome.observation, _infos(outcome, begins)
 
     def step(self, actions: Any) -> tuple[Any, FloatArray, BoolArray, BoolArray, dict[str, Any]]:
         """Take one step in every row."""
+        # A batch that took the state of another one (`stand_as`) has begun, too.
+        if not self._has_begun and not self.batch.keys.any():
+            raise InputError("step must follow reset, got a step before any episode")
         ended_before = self.batch.done
-        outcome = self.batch.step(actions)
+        outcome = self._limited(self.batch.step(actions), ~ended_before)
         terminated, truncated, infos = outcome.terminated, outcome.truncated, {}
         reward = outcome.reward
         begins = np.zeros(self.num_envs, np.bool_)
@@ -181,10 +198,31 @@ class RowVectorEnv(VectorEnv[Any, Any, Any]):
         if begins.any():
             if self.autoreset_mode is AutoresetMode.SAME_STEP:
                 infos = _final(outcome, begins)
-            begun = self.batch.begin(begins, [None] * self.num_envs, None, self.np_random)
+            begun = self._begin(begins, [None] * self.num_envs, None)
             outcome = _merge(outcome, begun, begins)
         infos |= _infos(outcome, np.ones(self.num_envs, np.bool_))
         return outcome.observation, reward, terminated, truncated, infos
+
+    def _begin(
+        self, begins: BoolArray, seeds: Sequence[int | None], options: dict[str, Any] | None
+    ) -> Outcome:
+        outcome: Outcome = self.batch.begin(begins, seeds, options, self.np_random)
+        self._steps[begins], self._late[begins] = 0, False
+        self._has_begun = True
+        return outcome
+
+    def _limited(self, outcome: Outcome, moved: BoolArray) -> Outcome:
+        """Count a step of the rows that moved, and truncate those that are at the limit."""
+        if self._limit is None:
+            return outcome
+        self._steps += moved
+        over = self._late | outcome.terminated | outcome.truncated
+        newly = (self._steps >= self._limit) & ~over
+        self.batch.stop(newly)
+        self._late |= newly
+        return outcome._replace(
+            terminated=outcome.terminated & ~self._late, truncated=outcome.truncated | self._late
+        )
 
     def training_plan(self, seeds: Sequence[int]) -> list[PlannedEpisode]:
         """Return training episodes: one per seed, which draws all that there is to draw."""
@@ -194,10 +232,13 @@ class RowVectorEnv(VectorEnv[Any, Any, Any]):
         if seed is None:
             return [None] * self.num_envs
         if isinstance(seed, int | np.integer):
-            return [int(seed) + row for row in range(self.num_envs)]
+            first = whole_from("seed", seed, 0)
+            return [first + row for row in range(self.num_envs)]
+        if not isinstance(seed, Sequence | np.ndarray) or isinstance(seed, str):
+            raise InputError(f"seed must be one number or {self.num_envs}, got {seed!r}")
         if len(seed) != self.num_envs:
             raise InputError(f"seed must be one number or {self.num_envs}, got {len(seed)}")
-        return seed
+        return [None if each is None else whole_from("seed", each, 0) for each in seed]
 
 
 def _infos(outcome: Outcome, present: BoolArray) -> dict[str, Any]:
@@ -242,12 +283,17 @@ def _final(outcome: Outcome, ended: BoolArray) -> dict[str, Any]:
 
 
 def scalar_info(outcome: Outcome) -> dict[str, Any]:
-    """Return the info of a batch of one row, as plain numbers or arrays."""
-    return {
-        key: column[0].item() if column.ndim == 1 else column[0]
-        for key, column in outcome.info.items()
-        if key not in outcome.where or outcome.where[key][0]
-    }
+    """Return the info of a batch of one row, as numbers or arrays of numpy.
+
+    The keys are always the same, and each value has a type of numpy, as libraries that stack infos
+    need it. A column that is not valid yet has the value that its batch gives it.
+    """
+    return {key: column[0] for key, column in outcome.info.items()}
+
+
+def num_rows_of(env: Any) -> int:
+    """Return how many episodes an environment plays at once; a scalar one has no `num_envs`."""
+    return int(getattr(env, "num_envs", 1))
 
 
 def row_of(observation: Any, row: int) -> Any:

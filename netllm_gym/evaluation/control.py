@@ -64,8 +64,9 @@ class PlayedCase:
             name = self._actors[0].name
             raise InputError(f"policies must name one that plays, got {name}, a limit")
         asked = {**problem.default_case, **case}
-        self.described = described({key: self._as_made(key, each) for key, each in asked.items()})
-        self.remarks = [*getattr(self._probe, "remarks", ())]
+        self.described = described(as_made(self._probe, asked))
+        told = (_trained_otherwise(problem, policy, self._probe) for policy in policies)
+        self.remarks = [*getattr(self._probe, "remarks", ()), *filter(None, told)]
         self.names = [actor.name for actor in self._actors]
         self.num_samples = len(self._plan)
         self.groups: tuple[IntArray, ...] = ()
@@ -109,10 +110,14 @@ class PlayedCase:
             upper_bound=float(np.mean(bounds)) if len(bounds) == len(values) else None,
         )
 
-    def _as_made(self, name: str, asked: Any) -> Any:
-        """Return what the environment made of a number in the case: it may have fewer jobs."""
-        made = getattr(self._probe, name, asked)
-        return made if isinstance(asked, int) and isinstance(made, int) else asked
+
+def as_made(env: Any, case: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a case with the numbers that its environment has: it may have fewer jobs."""
+    made = {name: getattr(env, name, asked) for name, asked in case.items()}
+    return {
+        name: made[name] if isinstance(asked, int | None) and isinstance(made[name], int) else asked
+        for name, asked in case.items()
+    }
 
 
 def score(
@@ -130,6 +135,23 @@ def score(
 
 def _metric(problem: ControlProblem, episodes: Sequence[Episode]) -> FloatArray:
     return np.array([problem.metric_of(episode.infos) for episode in episodes])
+
+
+def _trained_otherwise(problem: ControlProblem, policy: LoadedPolicy, env: Any) -> str:
+    """Say in which rules the case is not that of a policy's training, if that is known."""
+    played = getattr(env, "unusual", {})
+    names = [
+        name
+        for name, option in problem.case_options.items()
+        if option.is_rule and played.get(name) != policy.unusual.get(name)
+    ]
+    if not names or not policy.sha256:
+        return ""
+    was, now = (
+        ", ".join(f"{each} {how[each]}" if each in how else f"the default {each}" for each in names)
+        for how in (policy.unusual, played)
+    )
+    return f"{policy.name} was trained with {was} and plays with {now}"
 
 
 def _group_names(problem: ControlProblem, episodes: Sequence[Episode]) -> list[str]:

@@ -31,10 +31,13 @@ def training_text(
 
 def described(case: dict[str, Any]) -> dict[str, str]:
     """Return the parts of a case as text: a data set or a video says its own name."""
-    return {
-        key: str(value) if isinstance(value, str | Path) else str(getattr(value, "name", value))
-        for key, value in case.items()
-    }
+    return {key: _text(value) for key, value in case.items()}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return ",".join(map(_text, value))
+    return str(value) if isinstance(value, str | Path) else str(getattr(value, "name", value))
 
 
 def code_version(package: Path = PACKAGE) -> str:

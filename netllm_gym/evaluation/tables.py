@@ -11,7 +11,7 @@ from typing_extensions import TypedDict  # pydantic asks for it before Python 3.
 
 from netllm_gym.arrays import FloatArray
 from netllm_gym.errors import InputError
-from netllm_gym.files import errors_begin_with
+from netllm_gym.files import errors_begin_with, printable
 from netllm_gym.problems.index import find_problem
 from netllm_gym.problems.problem import Problem
 from netllm_gym.typed_json import Line, Name, Rule, read_checked, short
@@ -71,6 +71,14 @@ class Row:
     upper_bound: Number | None = None
     by_step: Numbers | None = None
 
+    def __post_init__(self) -> None:
+        """Make names that come from outside fit to be printed, written and read again."""
+        object.__setattr__(self, "policy", printable(self.policy))
+        object.__setattr__(self, "trained_on", printable(self.trained_on))
+        if self.versus is not None:
+            versus: Versus = {**self.versus, "policy": printable(self.versus["policy"])}
+            object.__setattr__(self, "versus", versus)
+
 
 @dataclass(frozen=True)
 class Table:
@@ -99,6 +107,13 @@ class Table:
     members: list[list[int]] = field(default_factory=list)
     failures: dict[Name, Line] = field(default_factory=dict)
     unfinished: Line = ""
+
+    def __post_init__(self) -> None:
+        """Make text that comes from outside fit to be printed, written and read again."""
+        for name in ("case", "failures"):
+            texts = {printable(key): printable(text) for key, text in getattr(self, name).items()}
+            object.__setattr__(self, name, texts)
+        object.__setattr__(self, "remarks", [printable(remark) for remark in self.remarks])
 
     def to_json(self) -> str:
         """Return the table as JSON text; equal tables give equal text."""

@@ -25,6 +25,8 @@ from netllm_gym.errors import InputError
 from netllm_gym.files import errors_begin_with, one_line, read_json
 from netllm_gym.typed_json import checked
 
+LARGEST_WEIGHT = 1e9  # products of larger ones soon are no finite float32; masks have 1e9
+
 
 def write_config(
     folder: Path,
@@ -158,6 +160,11 @@ def check_tensors(path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, 
             )
         if not got.isfinite().all():
             raise InputError(f"{name} of {path} must be finite, got inf or nan")
+        largest = got.abs().max() if got.is_floating_point() and got.numel() else 0.0
+        if largest > LARGEST_WEIGHT:
+            raise InputError(
+                f"{name} of {path} must be within +-{LARGEST_WEIGHT:g}, got {largest:g}"
+            )
 
 
 def file_sha256(path: Path) -> str:

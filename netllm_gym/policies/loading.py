@@ -6,8 +6,8 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class LoadedPolicy:
         recordings: Names and contents of the recordings that its training saw, as far as is known.
         selected_on: Recordings on which it was chosen as the best.
         sha256: Of a trained policy's files.
+        unusual: Options of the case, apart from data, that were not the default in training.
         spec: Name, folder or "module:Name" by which another process finds it; empty if none can.
         made_by: "module:Name" or class name of a user's policy; empty for policies of the problem.
         problem: Short name of the problem that it was loaded for; empty if it may be any.
@@ -63,6 +64,7 @@ class LoadedPolicy:
     recordings: frozenset[str] = frozenset()
     selected_on: frozenset[str] = frozenset()
     sha256: str = ""
+    unusual: Mapping[str, str] = field(default_factory=dict)
     spec: str = ""
     made_by: str = ""
     problem: str = ""
@@ -326,5 +328,10 @@ def _read_policy(folder: Path, text: str, problem: Problem, device: str) -> Load
         recordings=recordings,
         selected_on=selected_on,
         sha256=policy_sha256(folder),
+        unusual={
+            name: str(provenance[name])
+            for name in problem.case_options
+            if name in provenance and name not in problem.default_case
+        },
         spec=text,
     )

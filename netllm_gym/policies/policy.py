@@ -157,7 +157,12 @@ def choose(scores: FloatArray, draws: FloatArray | None) -> IntArray:
     Args:
         scores: (N, A) logits, -inf where an action is not allowed; each row allows at least one.
         draws: (N,) uniform in [0, 1), to draw from the softmax; None takes the greatest logit.
+
+    Raises:
+        InputError: If a score is NaN, as of a network whose weights or settings are no good.
     """
+    if np.isnan(scores).any():
+        raise InputError("scores of the policy's actions must be numbers, got nan")
     if draws is None:
         return np.asarray(scores.argmax(axis=1), np.int64)
     weights = np.exp(scores - scores.max(axis=1, keepdims=True)).cumsum(axis=1)

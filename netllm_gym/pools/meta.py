@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from netllm_gym.errors import InputError
-from netllm_gym.typed_json import checked, in_range, read_checked, short
+from netllm_gym.typed_json import as_json, checked, in_range, read_checked, short
 
 SCHEMA_VERSION = 1
 META = "meta.json"
@@ -78,7 +78,7 @@ class Meta(_Format):
         Raises:
             InputError: If the plan does not say how many shards, or something is no JSON.
         """
-        env_spec, plan = _json_dict("env_spec", env_spec), _json_dict("plan", plan)
+        env_spec, plan = as_json("env_spec", env_spec), as_json("plan", plan)
         return cls("netllm-gym experience pool", SCHEMA_VERSION, problem, env_spec, plan, ())
 
     @property
@@ -110,11 +110,3 @@ class Meta(_Format):
                 "the pool belongs to another version of netllm-gym"
             )
         return read_checked(path, cls, name, ignore_unknown=True)
-
-
-def _json_dict(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a dict as it comes back from JSON, so that what is compared is what is written."""
-    try:
-        return dict(json.loads(json.dumps(dict(value), sort_keys=True, allow_nan=False)))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{name} must be a dict of JSON values: {error}") from None

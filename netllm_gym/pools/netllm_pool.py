@@ -21,7 +21,7 @@ from netllm_gym.arrays import Float32Array
 from netllm_gym.data.pickled import ARRAY_NAMES, SCALAR_NAMES, Array, Instance, replay
 from netllm_gym.envs.abr.observation import SIZES
 from netllm_gym.errors import InputError
-from netllm_gym.files import errors_begin_with
+from netllm_gym.files import errors_begin_with, locked, read_regular
 from netllm_gym.pools import abr
 from netllm_gym.pools.episode import Episode
 from netllm_gym.pools.pool import ExperiencePool, PoolWriter
@@ -75,15 +75,16 @@ def import_netllm_pool(
         spec = {"id": problem.env_id, "arguments": arguments, "worlds": env.provenance([])}
     plan = {
         "imported": "pickled pool of NetLLM; seeds number the episodes",
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": hashlib.sha256(read_regular(path)).hexdigest(),
         "policies": [policy],
         "episodes": len(episodes),
         "num_shards": -(-len(episodes) // problem.shard_episodes),
     }
-    writer = PoolWriter(out, problem.name, spec, plan)
-    for number in writer.missing():
-        begin = number * problem.shard_episodes
-        writer.write(number, episodes[begin : begin + problem.shard_episodes])
+    with locked(out):
+        writer = PoolWriter(out, problem.name, spec, plan)
+        for number in writer.missing():
+            begin = number * problem.shard_episodes
+            writer.write(number, episodes[begin : begin + problem.shard_episodes])
     return ExperiencePool.load(out, problem.name)
 
 
@@ -101,7 +102,7 @@ def read_netllm_pool(path: Path, policy: str) -> list[Episode]:
     Raises:
         InputError: If the file is no such pool, or asks for a name that is not allowed.
     """
-    data = path.read_bytes()
+    data = read_regular(path)
     try:
         series = _series(replay(data, (_POOL, *ARRAY_NAMES, *SCALAR_NAMES)))
     except Exception as error:  # the file may hold any bytes
@@ -150,6 +151,8 @@ def _series(pool: Any) -> dict[str, list[Any]]:
     lengths = {len(values) if isinstance(values, list) else 0 for values in lists}
     if len(lengths) != 1 or lengths == {0}:
         raise InputError(f"{', '.join(rules)} must be lists of one length above 0")
+    if any(isinstance(each, dict) for values in lists for each in values or ()):
+        raise InputError("pools of NetLLM's CJS task are not read")
     plain: dict[str, list[Any]] = {}
     for name, (fits, rule) in rules.items():
         plain[name] = [one.values if isinstance(one, Array) else one for one in pool.fields[name]]

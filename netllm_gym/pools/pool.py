@@ -24,7 +24,13 @@ import numpy as np
 
 from netllm_gym.arrays import IntArray
 from netllm_gym.errors import InputError
-from netllm_gym.files import check_can_be_folder, part_of, write_whole
+from netllm_gym.files import (
+    MOST_BYTES,
+    check_can_be_folder,
+    part_of,
+    read_regular,
+    write_whole,
+)
 from netllm_gym.pools.episode import Episode
 from netllm_gym.pools.meta import META, Meta, ShardEntry
 from netllm_gym.pools.shard import (
@@ -38,6 +44,8 @@ from netllm_gym.pools.shard import (
 )
 from netllm_gym.problems.index import find_control
 from netllm_gym.typed_json import short
+
+MOST_STEP_BYTES = 2**16  # inflated, of an observation and all that is kept beside it
 
 
 def shard_name(number: int) -> str:
@@ -235,7 +243,8 @@ class ExperiencePool:
     def _read(self, place: int) -> Shard:
         entry = self._meta.shards[place]
         path = self.folder / shard_name(entry.number)
-        shard = parse_shard(_read_whole(path, entry), path)
+        most_bytes = min(2**20 + entry.num_steps * MOST_STEP_BYTES, MOST_BYTES)
+        shard = parse_shard(_read_whole(path, entry), path, most_bytes)
         here = (len(shard), int(shard.arrays["lengths"].sum()), shard.policies)
         if here != (entry.num_episodes, entry.num_steps, entry.policies):
             raise InputError(
@@ -364,7 +373,7 @@ def _read_whole(path: Path, entry: ShardEntry) -> bytes:
     """Return the bytes of a shard, after their hash was checked."""
     advice = "run the command that made the pool once more, it writes only this shard anew"
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except FileNotFoundError:
         raise InputError(f"{path} must be in the pool, got no such file: {advice}") from None
     if len(data) < entry.num_bytes:

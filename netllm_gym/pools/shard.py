@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from netllm_gym.arrays import IntArray
 from netllm_gym.errors import InputError
+from netllm_gym.files import MOST_BYTES, check_archive
 from netllm_gym.pools import arrays
 from netllm_gym.pools.episode import Episode
 from netllm_gym.problems.problem import ControlProblem, imported
@@ -225,14 +226,19 @@ class Shard:
         return self.group("info")
 
 
-def parse_shard(data: bytes, path: Path) -> Shard:
+def parse_shard(data: bytes, path: Path, most_bytes: int = MOST_BYTES) -> Shard:
     """Turn the bytes of a shard into arrays.
+
+    Args:
+        data: The bytes.
+        path: Where they were read.
+        most_bytes: What it may inflate to.
 
     Raises:
         InputError: If the bytes are not those of a shard; the sentence names `path`.
     """
     try:
-        return _parsed(_unzip(data), path)
+        return _parsed(_unzip(data, most_bytes), path)
     except MemoryError:  # the machine's fault, not the file's
         raise
     except Exception as error:  # crafted zip, npy and JSON headers can raise nearly anything
@@ -353,10 +359,11 @@ def _zip(arrays: Mapping[str, Column]) -> bytes:
     return buffer.getvalue()
 
 
-def _unzip(data: bytes) -> dict[str, Column]:
+def _unzip(data: bytes, most_bytes: int) -> dict[str, Column]:
     """Return the arrays of an `.npz`, read-only, over the bytes as they were inflated."""
     arrays = {}
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        check_archive(archive, most_bytes)
         for member in archive.infolist():
             raw = archive.read(member)  # checks the CRC
             content = io.BytesIO(raw)

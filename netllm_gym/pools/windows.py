@@ -42,6 +42,7 @@ class PaddedEpisodes:
         expert_actions: The action of the expert in each step, shaped as `actions`. In episodes in
             which no expert was asked it is the action that was taken. None if no expert was asked
             in any episode.
+        source: What errors call them.
     """
 
     observations: Any
@@ -54,6 +55,7 @@ class PaddedEpisodes:
     cases: tuple[Mapping[str, str | int], ...]
     values: FloatArray | None = None
     expert_actions: IntArray | None = None
+    source: str = "the episodes"
 
     @classmethod
     def of(cls, episodes: Sequence[Episode]) -> "PaddedEpisodes":

@@ -1,10 +1,21 @@
 """Adaptive bitrate streaming."""
 
-from netllm_gym.problems.problem import CaseOption, ControlProblem, Demo, DemoRun, PolicyEntry
+from netllm_gym.data.abr.video import VideoOptions
+from netllm_gym.envs.abr.player import PlayerConfig
+from netllm_gym.envs.abr.qoe import QOES, LinearQoE
+from netllm_gym.problems.problem import (
+    CaseOption,
+    ControlProblem,
+    Demo,
+    DemoRun,
+    PolicyEntry,
+    case_options_of,
+)
 
 _RULES = "netllm_gym.policies.baselines.abr"
 _SMOOTHED = "netllm_gym.policies.baselines.abr_throughput"
 _MPC = "netllm_gym.policies.baselines.abr_mpc"
+_PLAYER = case_options_of(PlayerConfig())
 _ACTORS = PolicyEntry(
     "netllm_gym.policies.neural.abr:reference_actor",
     by_name=True,
@@ -51,6 +62,7 @@ ABR = ControlProblem(
         "netllm": PolicyEntry("weights/abr/netllm", learned=True),
         "optimum": PolicyEntry("netllm_gym.policies.baselines.abr_optimum:OptimumPolicy"),
     },
+    measure_option="qoe",
     bound="optimum",
     case_options={
         "traces": CaseOption(
@@ -69,6 +81,14 @@ ABR = ControlProblem(
             takes_path=True,
         ),
         "noise": CaseOption(bool, "Multiply download times by 0.9 to 1.1."),
+        "qoe": CaseOption(str, f"Measure of QoE: {', '.join(QOES)}. Usually linear.", is_rule=True),
+        **case_options_of(LinearQoE(), is_rule=True),
+        **_PLAYER,
+        "first_rung": _PLAYER["first_rung"]._replace(is_rule=True),
+        "start_row": CaseOption(
+            int, "Row of its trace in which every episode begins.", is_advanced=True
+        ),
+        **case_options_of(VideoOptions(), is_rule=True),
     },
     validation_case={"noise": False},
     default_policies=("lowest", "random", "rate_based", "bba", "bola", "robust_mpc", "optimum"),
@@ -76,7 +96,7 @@ ABR = ControlProblem(
     online="netllm_gym.training.abr_online:ABROnline",
     language_model="netllm_gym.policies.llm.abr:ABRParts",
     offline="netllm_gym.policies.offline.abr:ABRParts",
-    action_meaning="netllm_gym.envs.abr.vector_env:ladder_in_words",
+    action_meaning="netllm_gym.envs.abr.vector_env:case_in_words",
     codec="netllm_gym.pools.abr",
     pictures="netllm_gym.report.abr:ABRPictures",
     demo=Demo(

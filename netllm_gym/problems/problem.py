@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import gymnasium as gym
 
 from netllm_gym.arrays import BoolArray, FloatArray
+from netllm_gym.configs import from_text, in_words, options_of, without_none
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
 
@@ -115,7 +116,7 @@ class PolicyEntry(NamedTuple):
 class CaseOption(NamedTuple):
     """One part of a case that the command line can set."""
 
-    kind: type  # type of its value
+    kind: Any  # type of its value: str, bool, int, float or a tuple of one of these
     help: str  # what it is, for `--help`
     is_advanced: bool = False  # whether the short help of `train` leaves it out
     title: str = ""  # what its named values are, in the plural, for `netllm-gym data list`
@@ -123,6 +124,25 @@ class CaseOption(NamedTuple):
     # what is known of it on this machine. Empty if there are no named values.
     names: str = ""
     takes_path: bool = False  # whether a path is a value, too
+    # whether a policy is trained for one value; a table says where it is played with another one
+    is_rule: bool = False
+
+    def value(self, name: str, given: Any) -> Any:
+        """Return the value that was given; a text says it as the command line and tables do."""
+        if not isinstance(given, str) or self.kind is str:
+            return given
+        try:
+            return from_text(self.kind, given)
+        except ValueError:
+            raise InputError(f"{name} must be {in_words(self.kind)}, got {given!r}") from None
+
+
+def case_options_of(config: Any, *, is_rule: bool = False) -> dict[str, CaseOption]:
+    """Return the fields of a config as parts of a case, with their help."""
+    return {
+        name: CaseOption(without_none(each.kind), each.help, is_advanced=True, is_rule=is_rule)
+        for name, each in options_of(config).items()
+    }
 
 
 class DemoRun(NamedTuple):
@@ -164,6 +184,8 @@ class Problem:
         policies: Name -> entry of each named policy.
         default_policies: Policies that `bench` runs by default.
         case_options: Name -> each part of a case that a command can set.
+        measure_option: Which part of a case gives the metric another measure, without the unit;
+            empty if there is one measure.
         bound: Name of the policy that no other can beat; empty if there is none.
         higher_is_better: Whether a higher metric is better.
         groups: What confidence intervals are bootstrapped over, in words.
@@ -190,6 +212,7 @@ class Problem:
     policies: Mapping[str, PolicyEntry]
     default_policies: tuple[str, ...]
     case_options: Mapping[str, CaseOption]
+    measure_option: str = ""
     bound: str = ""
     higher_is_better: bool = True
     groups: str = ""
@@ -224,6 +247,11 @@ class Problem:
         """Return the case that policies are compared on unless another one is named."""
         return {**self.default_case, self.dataset_option: self.test_dataset}
 
+    def unit_in(self, case: Mapping[str, str]) -> str:
+        """Return the unit of the metric in a case, or what takes its place."""
+        measure = case.get(self.measure_option)
+        return self.metric_unit if measure is None else f"the measure {measure}"
+
     def score(self, value: float) -> float:
         """Return a number that grows as the metric gets better."""
         return value if self.higher_is_better else -value
@@ -239,7 +267,7 @@ class Problem:
         return self.one_sample
 
     def checked_case(self, **options: Any) -> dict[str, Any]:
-        """Return the options that were given (not None); refuse those of another problem."""
+        """Return the options that were given (not None), typed; refuse those of another problem."""
         given = {name: value for name, value in options.items() if value is not None}
         for name in given:
             if name not in self.case_options:
@@ -248,18 +276,11 @@ class Problem:
                     f"{name.replace('_', '-')} must be left out for {self.name}, "
                     f"which has {known}, got {given[name]!r}"
                 )
-        return given
+        return {name: self.case_options[name].value(name, it) for name, it in given.items()}
 
     def case_from_text(self, case: Mapping[str, str]) -> dict[str, Any]:
         """Return a case whose values were written as text, as tables do, with their own types."""
-        arguments: dict[str, Any] = {}
-        for name, text in case.items():
-            kind = self.case_options[name].kind
-            try:
-                arguments[name] = kind(text)
-            except ValueError:
-                raise InputError(f"{name} must be {kind.__name__}, got {text!r}") from None
-        return arguments
+        return {name: self.case_options[name].value(name, text) for name, text in case.items()}
 
     def validation_dataset(self, arguments: Mapping[str, Any], named: str | None) -> str:
         """Return the data set on which the best policy is chosen: the named one, or its own.
@@ -323,9 +344,9 @@ class ControlProblem(Problem):
             of `policies/offline/parts.py`; empty if they cannot learn this problem.
         online: Class with what online RL needs, a subclass of `OnlineParts` of
             `training/online.py`; empty if it cannot learn this problem.
-        action_meaning: Function that says in words what the actions of an environment mean, as
-            "module:attribute"; empty if they mean the same in every case. Nothing learns from
-            pools together in which actions mean different things.
+        action_meaning: Function that says in words what the actions and rewards of an environment
+            mean, as "module:attribute"; empty if they mean the same in every case. Nothing learns
+            from pools together in which they mean different things.
     """
 
     env_id: str

@@ -32,7 +32,7 @@ VP = PredictionProblem(
             str,
             "A set by name, a folder, or several joined by +.",
             title="head movements",
-            names="netllm_gym.data.vp.catalogue:list_viewport_sets",
+            names="netllm_gym.data.vp.sets:list_viewport_sets",
             takes_path=True,
         ),
         "history": CaseOption(int, "Samples that are seen, 5 a second."),

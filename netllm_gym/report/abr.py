@@ -1,5 +1,6 @@
 """Charts of ABR for a report: one trace over time, for each policy."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from netllm_gym.envs.abr.playback import Playback, link_capacity
 from netllm_gym.envs.curves import Steps
 from netllm_gym.pools.episode import Episode
+from netllm_gym.problems.problem import Problem
 from netllm_gym.report.replay import ControlPictures, Drawing, Key, Panel, Replay, Side
 
 
@@ -47,9 +49,13 @@ class ABRPictures(ControlPictures):
         Key("startup", "start-up", is_line=False),
     )
 
+    def replayable(self, problem: Problem) -> Collection[str]:
+        """Return all parts of a case but the noise, which depends on the table's seed."""
+        return [name for name in problem.case_options if name != "noise"]
+
     def record(self, env: Any, episode: Episode) -> PlayedTrace:
         """Return the episode and the link under it; see the base."""
-        playback = Playback.after_reset(episode.infos, env.video)
+        playback = Playback.after_reset(episode.infos, env.video, env.players[0].first_rung)
         trace, pointer = env.trace_set.traces[env.trace_index[0]], int(env.start_pointer[0])
         return PlayedTrace(playback, link_capacity(playback, trace, pointer, env.players[0]))
 

@@ -1,6 +1,6 @@
 """Charts of CJS for a report: one episode over time, and how long its jobs took."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from netllm_gym.envs.cjs.playback import Playback
 from netllm_gym.envs.curves import staircase
 from netllm_gym.pools.episode import Episode
-from netllm_gym.problems.problem import ControlProblem
+from netllm_gym.problems.problem import ControlProblem, Problem
 from netllm_gym.report.charts import Axis, Chart, cdf_line, fenced, nice_axis
 from netllm_gym.report.replay import ControlPictures, Drawing, Key, Panel, Replay, Side
 
@@ -24,18 +24,22 @@ class CJSPictures(ControlPictures):
     def open(self, problem: ControlProblem, arguments: Mapping[str, Any]) -> Any:
         """Make the environment, which notes when each task ran; see the base."""
         env = super().open(problem, arguments)
-        env.clusters.notes_tasks = True
+        env.batch.notes_tasks = True
         return env
+
+    def replayable(self, problem: Problem) -> Collection[str]:
+        """Return all parts of a case; a table names each that is not the default."""
+        return problem.case_options
 
     def record(self, env: Any, episode: Episode) -> Playback:
         """Return when tasks ran and jobs were complete; see the base."""
-        return Playback.of(env.clusters)
+        return Playback.of(env.batch)
 
     def describe(self, case: Any, episode: Any) -> str:
         """Name the recording, or the workload and the seed of its arrivals; see the base."""
         if case.workload.is_recording:
             return f"recording {case.workload.name}"
-        seed = int(case.clusters.arrival_seeds[0])
+        seed = int(case.batch.arrival_seeds[0])
         return f"workload {case.workload.name}, arrival seed {seed}"
 
     def facts(self, side: Side) -> tuple[tuple[str, str], ...]:

@@ -101,8 +101,9 @@ class Section:
         self.number, self.table = number, table
         self.problem, rows = find_problem(table.problem), ranked(table)
         self.title, self.notes, versus = title_text(table), table_notes(table), compared_with(table)
+        unit = self.problem.unit_in(table.case)
         self.heads = [
-            Head(self.problem.metric, self.problem.metric_unit),
+            Head(self.problem.metric, unit),
             *([Head(f"vs {versus}", "paired")] if versus else []),
             *(quantity(name) for name in self.problem.components),
             Head("decision", "ms"),
@@ -116,7 +117,7 @@ class Section:
             _row(place, row, styles[place], self.problem, versus, axis)
             for place, row in enumerate(rows)
         ]
-        self.cdf, self.cdf_note = _cdf(self.problem, rows, styles)
+        self.cdf, self.cdf_note = _cdf(self.problem, unit, rows, styles)
         self.by_step = None
         if isinstance(self.problem, PredictionProblem):
             self.by_step = _by_step(self.problem, rows, styles)
@@ -210,7 +211,9 @@ def _whisker(axis: Axis, low: float, mean: float, high: float) -> Whisker:
     )
 
 
-def _cdf(problem: Problem, rows: Sequence[Row], styles: Sequence[str]) -> tuple[Chart, str]:
+def _cdf(
+    problem: Problem, unit: str, rows: Sequence[Row], styles: Sequence[str]
+) -> tuple[Chart, str]:
     """Return the chart of distributions over episodes, and a note on values beyond the axis."""
     values = np.concatenate([row.per_episode for row in rows])
     x, y = nice_axis(*fenced(values), about=6), nice_axis(0.0, 1.0)
@@ -226,7 +229,7 @@ def _cdf(problem: Problem, rows: Sequence[Row], styles: Sequence[str]) -> tuple[
         title=f"Distribution of {problem.metric} over {problem.sample}s, a staircase per policy",
         x=x,
         y=y,
-        x_label=f"{problem.metric} of {problem.one_sample}, {problem.metric_unit}",
+        x_label=f"{problem.metric} of {problem.one_sample}, {unit}",
         y_label=f"share of {problem.sample}s at or below",
         marks=tuple(reversed(lines)),  # the best is drawn last, on top
     )

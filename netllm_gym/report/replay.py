@@ -212,8 +212,8 @@ class Pictures(ABC):
         """Return the case of a table and its episodes, if this machine has the same."""
         may_name, count = self.replayable(problem), table.rows[0].n
         for name in sorted(set(table.case) - set(may_name)):
-            parts = " and ".join(may_name)
-            raise InputError(f"case must be {parts} alone to be played again, got {name}")
+            value = table.case[name]
+            raise InputError(f"case must have no {name} to be played again, got {value!r}")
         case = self.open(problem, problem.case_from_text(table.case))
         episodes = self.episodes(case, count)
         if len(episodes) != count:

@@ -49,7 +49,7 @@ def table_notes(table: Table) -> list[str]:
     beat = "exceed" if problem.higher_is_better else "fall below"
     return [
         f"{problem.title}, {case_text(table)}: {rows[0].n} {problem.sample}s, the same for every "
-        f"policy; {problem.metric} in {problem.metric_unit}.",
+        f"policy; {problem.metric} in {problem.unit_in(table.case)}.",
         f"Intervals: bootstrap over {table.groups or problem.groups}; "
         f"differences are paired by {problem.sample}.",
         *(f"Input: {remark}." for remark in table.remarks),
@@ -63,7 +63,10 @@ def table_notes(table: Table) -> list[str]:
 
 def case_text(table: Table) -> str:
     """Return a table's case in one line, as "synthetic x 20 jobs"."""
-    return " x ".join(_part_text(name, str(value)) for name, value in table.case.items())
+    usual = find_problem(table.problem).default_case
+    return " x ".join(
+        _part_text(name, str(value), name in usual) for name, value in table.case.items()
+    )
 
 
 def title_text(table: Table) -> str:
@@ -76,10 +79,10 @@ def title_text(table: Table) -> str:
     return title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 3]}..."
 
 
-def _part_text(name: str, value: str) -> str:
+def _part_text(name: str, value: str, is_usual: bool) -> str:
     if name.startswith("num_"):
         return f"{value} {name.removeprefix('num_')}"
-    says_nothing_alone = value.isdigit() or name == "euler_order"
+    says_nothing_alone = value.isdigit() or not is_usual
     return f"{name.replace('_', ' ')} {value}" if says_nothing_alone else value
 
 

@@ -10,6 +10,7 @@ sum; the policy that is measured takes its likeliest rung.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from netllm_gym.data.abr.synthetic import UniformHold
 from netllm_gym.data.abr.traces import Trace
 from netllm_gym.data.abr.video import Video
 from netllm_gym.envs.abr.player import PlayerConfig
+from netllm_gym.envs.abr.qoe import LinearQoE
 from netllm_gym.envs.abr.vector_env import ABRVectorEnv
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
@@ -47,15 +49,15 @@ class Link(NamedTuple):
     rtt_s: float
     buffer_cap_s: float
 
-    def world(self, duration_s: float, rng: np.random.Generator) -> World:
-        """Draw a trace of the link; return it with the player."""
+    def world(self, player: PlayerConfig, duration_s: float, rng: np.random.Generator) -> World:
+        """Draw a trace of the link; return it with its player, which is otherwise like `player`."""
         family = UniformHold(
             min(self.min_mbps, self.max_mbps),
             self.max_mbps,
             max_hold=max(1, round(self.max_hold)),
             duration_s=duration_s,
         )
-        player = PlayerConfig(rtt_s=self.rtt_s, buffer_cap_s=self.buffer_cap_s)
+        player = replace(player, rtt_s=self.rtt_s, buffer_cap_s=self.buffer_cap_s)
         return Trace("link", *family.generate(rng)), player
 
 
@@ -64,11 +66,12 @@ def planned_env(
     worlds: Sequence[World],
     seeds: Sequence[int],
     video: Video,
+    qoe: LinearQoE,
     rng: np.random.Generator,
 ) -> tuple[ABRVectorEnv, list[PlannedEpisode]]:
     """Return an environment in which each row has its trace and its player, and its plan."""
     traces, players = [trace for trace, _ in worlds], [player for _, player in worlds]
-    env = kind(len(worlds), traces, video, player=players, autoreset_mode="Disabled")
+    env = kind(len(worlds), traces, video, qoe, players, autoreset_mode="Disabled")
     plan = []
     for row, (seed, trace) in enumerate(zip(seeds, traces, strict=True)):
         start = int(rng.integers(1, len(trace.time_s)))
@@ -77,13 +80,25 @@ def planned_env(
 
 
 class UDREpisodes(EpisodeSource):
-    """Episodes over generated links, and over named traces if there are any."""
+    """Episodes over generated links, and over named traces if there are any.
 
-    def __init__(self, traces: Sequence[Trace], video: Video, config: UDRConfig) -> None:
+    All have the QoE; the player is that of the named traces, and those of generated links differ
+    from it in round trip and buffer.
+    """
+
+    def __init__(
+        self,
+        traces: Sequence[Trace],
+        video: Video,
+        config: UDRConfig,
+        qoe: LinearQoE | None = None,
+        player: PlayerConfig | None = None,
+    ) -> None:
         self._links = config.links()
-        cap_s, rule = self._links.buffer_cap_s, f"hold one chunk of {video.chunk_s} s"
-        check(cap_s[0] >= video.chunk_s, "buffer_cap_s", rule, cap_s)
+        cap_s, rule = self._links.buffer_cap_s, f"hold one chunk of {video.longest_s} s"
+        check(cap_s[0] >= video.longest_s, "buffer_cap_s", rule, cap_s)
         self._traces, self._video, self._config = traces, video, config
+        self._qoe, self._player = qoe or LinearQoE(), player or PlayerConfig()
 
     def episodes(
         self, update: int, policy: Callable[[], TrainedPolicyFactory]
@@ -94,10 +109,10 @@ class UDREpisodes(EpisodeSource):
         seeds = episode_seeds(config.seed, update, config.episodes).tolist()
         num_real = round(config.real_fraction * config.episodes) if self._traces else 0
         chosen = rng.integers(len(self._traces), size=num_real)
-        worlds = [(self._traces[index], PlayerConfig()) for index in chosen]
+        worlds = [(self._traces[index], self._player) for index in chosen]
         duration_s, generated = self._links.duration_s, range(config.episodes - num_real)
-        worlds += [self._link(rng).world(duration_s, rng) for _ in generated]
-        return planned_env(ForesightEnv, worlds, seeds, self._video, rng)
+        worlds += [self._link(rng).world(self._player, duration_s, rng) for _ in generated]
+        return planned_env(ForesightEnv, worlds, seeds, self._video, self._qoe, rng)
 
     def _link(self, rng: np.random.Generator) -> Link:
         """Draw a link and a player."""
@@ -115,8 +130,15 @@ class GenetEpisodes(UDREpisodes):
     `finds` are the links that were found so far, oldest first.
     """
 
-    def __init__(self, traces: Sequence[Trace], video: Video, config: GenetConfig) -> None:
-        super().__init__(traces, video, config)
+    def __init__(
+        self,
+        traces: Sequence[Trace],
+        video: Video,
+        config: GenetConfig,
+        qoe: LinearQoE | None = None,
+        player: PlayerConfig | None = None,
+    ) -> None:
+        super().__init__(traces, video, config, qoe, player)
         self._genet = config
         self.finds: list[Link] = []
 
@@ -173,8 +195,9 @@ class GenetEpisodes(UDREpisodes):
         genet = self._genet
         rng = np.random.default_rng([genet.seed, _SEARCH, number])
         count = genet.gap_episodes
-        worlds = [link.world(self._links.duration_s, rng) for _ in range(count)]
-        env, plan = planned_env(ABRVectorEnv, worlds, range(count), self._video, rng)
+        duration_s = self._links.duration_s
+        worlds = [link.world(self._player, duration_s, rng) for _ in range(count)]
+        env, plan = planned_env(ABRVectorEnv, worlds, range(count), self._video, self._qoe, rng)
         of_rule, of_policy = (
             np.mean([each.rewards.mean() for each in rollout(factory(env), env, plan).episodes])
             for factory in (HEURISTICS[genet.heuristic], policy)

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from netllm_gym.configs import check
 from netllm_gym.data.abr.traces import Trace
+from netllm_gym.data.abr.video import Video
 from netllm_gym.envs.abr.observation import NUM_ROWS
+from netllm_gym.envs.abr.player import PlayerConfig
+from netllm_gym.envs.abr.qoe import LinearQoE
 from netllm_gym.errors import InputError
 from netllm_gym.policies.neural.abr_mlp import ABRNetwork, ABRNetworkConfig
 from netllm_gym.policies.neural.networks import Network
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from netllm_gym.policies.llm.model import LLMModel
 
 
+_OF_LINKS = ("rtt_s", "buffer_cap_s", "start_row")  # drawn for each generated link
+
+
 class ABROnline(OnlineParts):
     """What PPO needs of ABR; with a `UDRConfig`, links are generated."""
 
@@ -30,6 +36,9 @@ class ABROnline(OnlineParts):
         noise = case.get("noise", False)
         check(noise is False, "noise", "be left out or False in training", noise)
         case = {name: value for name, value in case.items() if name != "noise"}
+        for name in _OF_LINKS if isinstance(config, UDRConfig) else ():
+            value, rule = case.get(name), "be left out of the case where links are generated"
+            check(value is None, name, rule, value)
         super().__init__(problem, case, config)
         check(self.baseline == "critic", "baseline", "be critic for abr", self.baseline)
         self._names_traces = "traces" in case
@@ -64,9 +73,9 @@ class ABROnline(OnlineParts):
     def episode_source(self) -> EpisodeSource:
         """Return episodes over generated links, or over the traces of the case."""
         if isinstance(self.config, GenetConfig):
-            return GenetEpisodes(self._real_traces(), self.env.video, self.config)
+            return GenetEpisodes(*self._played(), self.config, *self._rules())
         if isinstance(self.config, UDRConfig):
-            return UDREpisodes(self._real_traces(), self.env.video, self.config)
+            return UDREpisodes(*self._played(), self.config, *self._rules())
         return super().episode_source()
 
     def pretraining_source(self) -> EpisodeSource:
@@ -77,21 +86,26 @@ class ABROnline(OnlineParts):
         if not isinstance(self.config, UDRConfig):
             return super().pretraining_source()
         config = replace(self.config, episodes=self.config.pretrain_episodes)
-        return UDREpisodes(self._real_traces(), self.env.video, config)
+        return UDREpisodes(*self._played(), config, *self._rules())
 
     def pretraining_teacher(self, teacher: PolicyFactory) -> PolicyFactory:
         """Return the teacher without foresight."""
         return lambda env: Shown(teacher(env), lambda observations: observations[:, :NUM_ROWS])
 
-    def _real_traces(self) -> Sequence[Trace]:
-        """Return the traces that the case names."""
-        return self.env.trace_set.traces if self._names_traces else ()
+    def _played(self) -> tuple[Sequence[Trace], Video]:
+        """Return the traces that the case names, and the video."""
+        return self.env.trace_set.traces if self._names_traces else (), self.env.video
+
+    def _rules(self) -> tuple[LinearQoE, PlayerConfig]:
+        """Return what the episodes share besides."""
+        return self.env.qoe, self.env.players[0]
 
     def trained_on(self) -> dict[str, Any]:
         """Return the traces, their recordings and the video; generated links have no recordings."""
         if not isinstance(self.config, UDRConfig):
             return super().trained_on()
         if not self._names_traces:
-            return {"traces": "generated links", "recordings": [], "video": self.env.video.name}
+            drawn = {"traces": "generated links", "recordings": [], "video": self.env.video.name}
+            return {**drawn, **self.env.unusual}
         named = super().trained_on()
         return {**named, "traces": f"{named['traces']} + generated links"}

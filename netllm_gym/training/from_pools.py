@@ -62,7 +62,8 @@ def training_data(request: TrainRequest, returns: ReturnSpec, *, imitates: bool)
             value = getattr(returns, each.name)
             option, rule = each.metadata["option"], "be left out where a policy is told no return"
             check(each.name == "kind" or value == each.default, option, rule, value)
-    episodes = PaddedEpisodes.from_pools(pools, policies)
+    source = ", ".join(str(pool.folder) for pool in pools)
+    episodes = replace(PaddedEpisodes.from_pools(pools, policies), source=source)
     for pool in pools:
         _check_env_spec(pool, problem)
     _check_alike(pools, problem)
@@ -125,14 +126,16 @@ def default_returns(pools: Sequence[ExperiencePool], policies: Sequence[str]) ->
 
 
 def _check_alike(pools: Sequence[ExperiencePool], problem: ControlProblem) -> None:
-    """Refuse pools in which an action does not mean the same."""
+    """Refuse pools in which an action or a reward does not mean the same."""
     cases = {json.dumps(pool.env_spec["arguments"]): None for pool in pools}
     if len(cases) == 1 or not problem.action_meaning:
         return
     meaning_of = imported(problem.action_meaning)
     found = {meaning_of(problem.make_env(1, **json.loads(case))): None for case in cases}
     if len(found) > 1:
-        raise InputError(f"actions must mean the same in all pools, got {' and '.join(found)}")
+        raise InputError(
+            f"actions and rewards must mean the same in all pools, got {' and '.join(found)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -185,10 +188,12 @@ def _check_baseline(
 def _provenance(pools: Sequence[ExperiencePool], policies: Sequence[str]) -> dict[str, Any]:
     """Return what is learned from, as JSON; a run is resumed only with an equal one."""
     recordings, names = set[str](), defaultdict[str, list[str]](list)
+    told = dict.fromkeys(option for pool in pools for option in pool.env_spec["worlds"])
     for spec in (pool.env_spec for pool in pools):
         # A policy that imitates a teacher has indirectly seen what the teacher was trained on.
         recordings |= {*spec["worlds"]["recordings"], *spec.get("teachers_recordings", ())}
-        for option, value in spec["worlds"].items():
+        for option in told:  # what a pool does not tell is as usual
+            value = spec["worlds"].get(option, "default")
             if option != "recordings" and value not in names[option]:
                 names[option].append(value)
     plans = [pool.plan for pool in pools]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from netllm_gym.configs import to_json
 from netllm_gym.data.vp.viewport import ViewportWindows
 from netllm_gym.errors import InputError
+from netllm_gym.files import errors_begin_with
 from netllm_gym.policies.llm.checkpoint import load_model, write_policy
 from netllm_gym.policies.llm.config import LLMConfig
 from netllm_gym.policies.llm.model import LLMModel, inputs_of, on_device
@@ -58,7 +59,8 @@ def fit_llm(
     """
     parts = parts_of(config.problem)
     parts.check_config(config)
-    parts.check_episodes(config, episodes)
+    with errors_begin_with(episodes.source):
+        parts.check_episodes(config, episodes)
     if train.objective == "imitate":
         episodes = replace(episodes, values=None)
     elif episodes.values is None:

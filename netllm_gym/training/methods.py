@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from netllm_gym.configs import check, from_json, options_of, to_json, with_options
 from netllm_gym.errors import InputError, nearest
+from netllm_gym.files import locked
 from netllm_gym.problems.index import find_problem
 from netllm_gym.problems.problem import PredictionProblem, Problem, imported
 
@@ -24,7 +25,7 @@ class TrainRequest:
 
     problem: Problem
     method: str
-    out: Path
+    out: Path  # exists, and no other process writes to it
     case: Mapping[str, Any] = field(default_factory=dict)
     pools: Sequence[Path] = ()
     policies: Sequence[str] | None = None
@@ -298,5 +299,6 @@ def train(
         validate_on=validate_on,
         on_progress=on_progress,
     )
-    result: TrainResult = imported(found.run)(request, config)
+    with locked(request.out):
+        result: TrainResult = imported(found.run)(request, config)
     return result

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from netllm_gym.arrays import BoolArray, Float32Array, IntArray
 from netllm_gym.errors import InputError
+from netllm_gym.files import errors_begin_with
 from netllm_gym.policies.offline.config import OfflineConfig
 from netllm_gym.policies.offline.parts import parts_of
 from netllm_gym.policies.offline.policy import timesteps_of
@@ -55,7 +56,8 @@ class Examples:
         is_exact, is_allowed = np.empty((2, len(decisions)), np.bool_)
         for begin in range(0, len(decisions), ROWS_AT_ONCE):
             rows = np.arange(begin, min(begin + ROWS_AT_ONCE, len(decisions)))
-            told = parts.taught(config, seen[rows], decisions[rows])
+            with errors_begin_with(episodes.source):
+                told = parts.taught(config, seen[rows], decisions[rows])
             features[rows], actions[rows] = told.features, told.actions
             is_exact[rows], is_allowed[rows] = told.is_exact, told.is_allowed
         rewards = episodes.rewards[mask]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from netllm_gym.arrays import FloatArray
-from netllm_gym.collection.collect import check_answers_anywhere
+from netllm_gym.collection.collect import check_answers_anywhere, named_arguments
 from netllm_gym.configs import check, to_json
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.errors import InputError
@@ -192,7 +192,7 @@ def train_online(request: TrainRequest, config: PPOConfig) -> TrainResult:
         parts.episode_source(),
         advantages=parts.advantages(),
         pretraining=pretraining,
-        settings={"case": parts.arguments},
+        settings={"case": named_arguments(parts.arguments)},
         warm_start=config.init_from is not None,
     )
     return train_ppo(task, config, validation.run(request, trained_on))

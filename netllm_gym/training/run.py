@@ -37,7 +37,7 @@ from netllm_gym.policies.checkpoint import check_device, file_sha256, read_tenso
 from netllm_gym.policies.policy import TrainedPolicyFactory
 from netllm_gym.schedules import Schedule, SupervisedSchedule
 from netllm_gym.training.methods import Progress, TrainRequest, TrainResult
-from netllm_gym.typed_json import Rule, checked, read_checked
+from netllm_gym.typed_json import Rule, as_json, checked, read_checked
 
 STATE_SCHEMA: Literal["netllm-gym run 2"] = "netllm-gym run 2"
 OPTIMIZER_FILE = "optimizer.safetensors"
@@ -172,7 +172,7 @@ class TrainingRun:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", Path(self.out))
-        object.__setattr__(self, "trained_on", as_json(self.trained_on))
+        object.__setattr__(self, "trained_on", as_json("trained_on", self.trained_on))
 
     @property
     def last(self) -> Path:
@@ -282,10 +282,9 @@ class TrainingRun:
             progress = checked(_RunState, state, "the state", ignore_unknown=True)
             for name, value in learner.settings.items():
                 checked(type(value), state.get(name), name)
-        asked = as_json(
-            {**learner.settings, "config": learner.config, "trained_on": self.trained_on}
-        )
-        found = as_json({**state, "config": kept["config"], "trained_on": kept["trained_on"]})
+        origin = {"config": learner.config, "trained_on": self.trained_on}
+        asked = as_json("settings", {**learner.settings, **origin})
+        found = as_json("settings", {**state, **{name: kept[name] for name in origin}})
         for name, value in asked.items():
             if value != found[name]:
                 differs = _difference(value, found[name])
@@ -300,7 +299,10 @@ class TrainingRun:
             )
         learner.restore(state, path)
         optimizer_file = self.last / OPTIMIZER_FILE
-        tensors = read_tensors(optimizer_file, progress.optimizer_sha256)
+        try:
+            tensors = read_tensors(optimizer_file, progress.optimizer_sha256)
+        except InputError as error:
+            raise InputError(f"{error}; name another out to begin a new run") from None
         learner.load_optimizer_state(tensors, optimizer_file)
         self._cut_metrics(progress.update)
         return progress
@@ -317,7 +319,7 @@ class TrainingRun:
             if update is None:
                 raise InputError(
                     f"{path}:{number}: a line must be JSON with the number of an update, "
-                    f"got {reprlib.repr(line)}"
+                    f"got {reprlib.repr(line)}: delete the line, and the run can be resumed"
                 )
             if update <= last_update:
                 kept.append(line + b"\n")
@@ -356,11 +358,6 @@ def cpu_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values as they come back from a JSON file: tuples as lists."""
-    return dict(json.loads(json.dumps(values)))
 
 
 @contextmanager

@@ -85,6 +85,41 @@ def test_a_recording_is_played(capsys, tmp_path):
     assert "3.0090" in printed
 
 
+def test_a_long_recording_is_played_whole(capsys, tmp_path):
+    file = tmp_path / "jobs.json"
+    file.write_text(json.dumps({**JOBS, "jobs": [job(arrival_ms=each) for each in range(201)]}))
+    assert run(["bench", "cjs", "--workload", str(file), "--policies", "fair"]) == 0
+    assert "x 201 jobs: 1 episodes" in capsys.readouterr().out
+
+
+def test_jobs_that_were_left_out_are_said_in_the_table(capsys, tmp_path):
+    jobs, file = tmp_path / "jobs.csv", tmp_path / "table.json"
+    jobs.write_text("M1,2,a,1,Terminated,5,9,1,1\nM1,2,b,1,Failed,5,9,1,1\n")
+    asked = ["bench", "cjs", *SMALL, "--workload", str(jobs), "--policies", "fair"]
+    assert run([*asked, "--json", str(file)]) == 0
+    remark = "1 of 2 jobs left out: 1 not wholly Terminated"
+    assert f"Input: {remark}." in capsys.readouterr().out
+    assert json.loads(file.read_text())["remarks"] == [remark]
+
+
+def test_a_case_with_other_gaps_is_played_and_replayed(capsys, tmp_path):
+    file, html = tmp_path / "table.json", tmp_path / "table.html"
+    asked = ["bench", "cjs", *SMALL, "--policies", "fair,srpt", "--mean-gap-s", "0.5"]
+    assert run([*asked, "--json", str(file)]) == 0
+    case = json.loads(file.read_text())["case"]
+    assert (case["mean_gap_s"], case["num_jobs"]) == ("0.5", "3")
+    assert run(["report", str(file), "--out", str(html)]) == 0
+    assert "0.5" in capsys.readouterr().out
+
+
+def test_a_pool_says_how_many_jobs_were_played(tmp_path):
+    out, jobs = tmp_path / "pool", tmp_path / "jobs.json"
+    jobs.write_text(json.dumps({**JOBS, "jobs": [job(), job(arrival_ms=7)]}))
+    asked = ["collect", "cjs", "--workload", str(jobs), "--policies", "fair", "--episodes", "1"]
+    assert run([*asked, "--out", str(out)]) == 0
+    assert ExperiencePool.load(out, "cjs").env_spec["arguments"]["num_jobs"] == 2
+
+
 def test_a_missing_data_folder_is_one_sentence(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("NETLLM_GYM_DATA", str(tmp_path))
     told = refused(capsys, "bench", "cjs", "--workload", "tpch", "--policies", "fair")

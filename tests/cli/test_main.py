@@ -1,6 +1,8 @@
 """The command line: what it prints, and one sentence with exit status 2 for whatever is wrong."""
 
+import errno
 import json
+import os
 import sys
 
 import pytest
@@ -237,7 +239,83 @@ def test_no_arguments_show_the_help(capsys):
 
 def test_an_option_of_another_problem_is_answered_with_what_the_command_takes(capsys, tmp_path):
     bench = ("bench", "abr", "--policies", "bba", "--num-jobs", 3)
-    assert "left out for abr, which has traces, video, noise, got 3" in refused(capsys, *bench)
+    assert "left out for abr, which has traces, video, noise, " in refused(capsys, *bench)
     collect = ("collect", "abr", "--policies", "bba", "--episodes", 1, "--num-jobs", 3)
     said = refused(capsys, *collect, "--out", tmp_path / "pool")
-    assert "left out for abr, which has traces, video, noise, got 3" in said
+    assert "left out for abr, which has traces, video, noise, " in said
+
+
+RED = "\x1b[31m"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "sentence"),
+    [
+        (ImportError("libtorch_cpu.so: failed to map"), 1, "a library cannot be loaded on this"),
+        (RuntimeError("can't start new thread"), 1, "this machine has too little memory for that"),
+        (RuntimeError("[enforce] DefaultCPUAllocator: can't allocate memory"), 1, "too little"),
+        (MemoryError(), 1, "this machine has too little memory for that: MemoryError"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "aa"), 2, "aa: File name too long"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "a"), 2, "a: Is a directory"),
+        (OSError(errno.ENOSPC, "No space left on device", "a"), 1, "a: No space left on device"),
+    ],
+)
+def test_what_the_system_or_a_library_refuses_is_one_sentence(
+    error, status, sentence, capsys, monkeypatch
+):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("netllm_gym.evaluation.evaluate.evaluate", fail)
+    assert run(["bench", "abr", "--policies", "lowest"]) == status
+    (line,) = capsys.readouterr().err.splitlines()
+    assert sentence in line
+
+
+def test_a_runtime_error_of_our_own_is_a_bug_and_keeps_its_traceback(monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr("netllm_gym.evaluation.evaluate.evaluate", fail)
+    with pytest.raises(RuntimeError, match="odd"):
+        run(["bench", "abr", "--policies", "lowest"])
+
+
+def test_text_from_outside_does_nothing_to_the_terminal(tmp_path, capsys):
+    folder = tmp_path / f"{RED}a\nb"
+    folder.mkdir()
+    for number in range(2):
+        lines = [f"{second} {1 + number + second % 3}\n" for second in range(200)]
+        (folder / f"trace{number}\u202e{RED}").write_text("".join(lines))
+    assert run(["data", "inspect", str(folder)]) == 0
+    assert run(["bench", "abr", "--traces", str(folder), "--policies", "lowest"]) == 0
+    assert run(["bench", "abr", "--policies", f"{RED}x\ny"]) == 2
+    out, error = capsys.readouterr()
+    assert "\x1b" not in out + error
+    assert "\u202e" not in out
+    assert r"\x1b[31ma" in out
+    assert error.splitlines()[-1].startswith("netllm-gym: policy must be")
+    assert r"\x1b[31mx\ny" in error.splitlines()[-1]
+
+
+def test_report_reads_what_bench_wrote_of_a_folder_in_another_encoding(tmp_path, capsys):
+    folder = tmp_path / os.fsdecode(b"caf\xe9\x1b")
+    folder.mkdir()
+    (folder / "trace").write_text("".join(f"{second} 1.5\n" for second in range(200)))
+    table, page = tmp_path / "table.json", tmp_path / "page.html"
+    arguments = ["--policies", "lowest,bba", "--json", str(table)]
+    assert run(["bench", "abr", "--traces", str(folder), *arguments]) == 0
+    assert r"caf\udce9\x1b x" in capsys.readouterr().out
+    assert json.loads(table.read_text())["case"]["traces"].endswith(r"caf\udce9\x1b")
+    assert run(["report", str(table), "--play", "none", "--out", str(page)]) == 0
+    assert r"caf\udce9\x1b" in page.read_text()
+
+
+def test_what_could_not_be_read_again_is_refused_before_anything_is_written(tmp_path, capsys):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    (folder / "trace").write_text("".join(f"{second} 1.5\n" for second in range(200)))
+    asked = ["--traces", str(folder), "--policies", "lowest", "--episodes", "1"]
+    assert run(["collect", "abr", *asked, "--out", str(tmp_path / "pool")]) == 2
+    assert "env_spec must be of UTF-8 text, got" in capsys.readouterr().err
+    assert not (tmp_path / "pool").exists()

@@ -1,6 +1,7 @@
 """Options from a file: what they mean, what overrides them, and what is refused."""
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,16 @@ from netllm_gym.cli.options import read_options
 from netllm_gym.errors import InputError
 
 KNOWN = {"updates": "updates", "batch-episodes": "batch_episodes", "policies": "policies"}
+
+
+def test_options_that_are_nested_without_end_or_in_no_file_are_refused(tmp_path):
+    path = tmp_path / "options.toml"
+    for text in ("a = " + "[" * 5000 + "]" * 5000, f"[{'a.' * 5000}b]\nepisodes = 1"):
+        path.write_text(text)
+        with pytest.raises(InputError, match=r"options\.toml must be TOML, got maximum recursion"):
+            read_options(path, {"episodes": "episodes"})
+    with pytest.raises(InputError, match="must be a file, got a pipe or a device"):
+        read_options(Path("/dev/zero"), {})
 
 
 def test_tables_group_and_lists_are_joined(tmp_path):

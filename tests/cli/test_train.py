@@ -94,7 +94,7 @@ class ToyConfig:
 
 
 def train_toy(request, config):
-    request.out.mkdir()
+    request.out.mkdir(exist_ok=True)
     told = {"mood": config.mood, "sizes": config.sizes, "problem": request.problem.name}
     (request.out / "told.json").write_text(json.dumps(told | {"case": dict(request.case)}))
     for update in range(config.updates):

@@ -260,7 +260,7 @@ def test_an_altered_file_is_mended_alone(server, home):
         ("abr/traces/made/mine", "0 1\n1 1\n", "must hold the published files only, got mine"),
         ("abr/start_pointers.json", '{"split": "mine"}', "must be the published one, got another"),
         ("abr/start_pointers.json", "{", "must be JSON"),
-        ("abr/traces", "", "must be in a folder"),
+        ("abr/traces", "", "must be a folder, got .*traces is a file"),
     ],
 )
 def test_what_a_user_has_there_is_left_alone(server, home, place, text, sentence):

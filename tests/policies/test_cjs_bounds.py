@@ -143,7 +143,8 @@ def scattered(num_jobs=12, seed=0):
 @pytest.mark.parametrize("num_executors", [1, 3, 12])
 def test_no_job_of_any_run_beats_its_sure_bound(rule, num_executors):
     load = scattered()
-    env = CJSVectorEnv(*(4, load, num_executors, 30, 10.0), padded=False, autoreset_mode="Disabled")
+    case = {"num_executors": num_executors, "num_jobs": 30, "mean_gap_s": 10.0}
+    env = CJSVectorEnv(4, load, **case, padded=False, autoreset_mode="Disabled")
     policy = rule(env)
     seeds = np.arange(4)
     view, info = env.reset(options={"arrival_seed": seeds})

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from netllm_gym.data.cjs.workload import Workload
+from netllm_gym.data.cjs.workload import LEVELS, JobTemplate, Waves, Workload
 from netllm_gym.envs.cjs.vector_env import CJSVectorEnv
 from netllm_gym.policies.cjs_graph import NUM_JOB, NUM_ROW, NUM_STAGE, choices_of, graph_of
 from tests.policies.llm.made_cjs import concatenate, empty_row
@@ -129,50 +129,29 @@ def test_sizes_are_those_that_the_encoders_expect():
         assert np.abs(features).max() < 20.0
 
 
-def random_workload(seed, num_templates=6, most_stages=8):
+def random_workload(rng, num_templates=6, most_stages=8):
     """Return jobs whose stages depend on each other in any way."""
-    rng = np.random.default_rng(seed)
-    counts = rng.integers(1, most_stages + 1, num_templates)
-    offset = np.concatenate([[0], np.cumsum(counts)])
-    parents = [[] for _ in range(offset[-1])]
-    children = [[] for _ in range(offset[-1])]
-    for template, count in enumerate(counts):
-        for j in range(count):
-            for i in range(j):
-                if rng.random() < 1.0 / count:
-                    parents[offset[template] + j].append(i)
-                    children[offset[template] + i].append(j)
-    return offset, parents, children, rng
 
+    def wave():
+        return {level: rng.integers(1, 4000, rng.integers(1, 4)) for level in LEVELS}
 
-def ends_of(lists):
-    return np.concatenate([[0], np.cumsum([len(each) for each in lists])])
+    jobs = []
+    for template, count in enumerate(rng.integers(1, most_stages + 1, num_templates)):
+        edges = [(i, j) for j in range(count) for i in range(j) if rng.random() < 1.0 / count]
+        durations = [Waves(wave(), wave(), wave()) for _ in range(count)]
+        rough_ms = rng.uniform(100.0, 3000.0, count)
+        tasks = rng.integers(1, 9, count)
+        jobs.append(JobTemplate(f"job {template}", tasks, edges, durations, rough_ms))
+    return Workload.of_jobs("made", jobs)
 
 
 @pytest.mark.parametrize("seed", [4, 5, 9])
 def test_whoever_always_waits_where_it_may_still_finishes(seed):
-    offset, parents, children, rng = random_workload(seed)
-    stages = int(offset[-1])
-    lengths = rng.integers(1, 4, (stages, 3, 8))
-    workload = Workload(
-        name="made",
-        choices=(len(offset) - 1,),
-        template_names=tuple(f"job {i}" for i in range(len(offset) - 1)),
-        stage_offset=offset,
-        num_tasks=rng.integers(1, 9, stages),
-        rough_ms=rng.uniform(100.0, 3000.0, stages),
-        parent_offset=ends_of(parents),
-        parents=np.array([i for each in parents for i in each], np.int64),
-        child_offset=ends_of(children),
-        children=np.array([i for each in children for i in each], np.int64),
-        list_start=np.cumsum(lengths).reshape(lengths.shape) - lengths,
-        list_length=lengths,
-        durations_ms=rng.integers(1, 4000, lengths.sum()).astype(np.float64),
-    )
+    rng = np.random.default_rng(seed)
+    workload = random_workload(rng)
     num_envs = 30
-    env = CJSVectorEnv(
-        num_envs, workload, 3 + 4 * seed, 6, 3.0, padded=False, autoreset_mode="Disabled"
-    )
+    case = {"num_executors": 3 + 4 * seed, "num_jobs": 6, "mean_gap_s": 3.0}
+    env = CJSVectorEnv(num_envs, workload, **case, padded=False, autoreset_mode="Disabled")
     view, _ = env.reset(seed=100 * seed)
     over, stuck, waited, rows = np.zeros(num_envs, bool), np.zeros(num_envs, bool), 0, np.arange(30)
     while not over.all():

@@ -115,6 +115,15 @@ def test_altered_or_absent_weights_are_refused(tmp_path):
         load_policy(str(tmp_path / "mine"))
 
 
+def test_weights_whose_products_would_not_be_finite_are_refused(tmp_path):
+    network = made_folder(tmp_path / "mine")
+    with torch.no_grad():
+        network.actor[-1].weight[0, 0] = 3e38
+    write_network(tmp_path / "mine", network, None)
+    with pytest.raises(InputError, match=r"weights\.safetensors must be within \+-1e\+09, got 3e"):
+        load_policy(str(tmp_path / "mine"))
+
+
 def test_a_folder_is_benchmarked_and_collected_with_and_says_what_it_saw(tmp_path):
     first = load_trace_set("synthetic-test").traces[0]
     saw = {"traces": "made", "recordings": [first.content], "validation_recordings": ["chosen on"]}

@@ -1,7 +1,9 @@
 """One way to choose from scores, for every network."""
 
 import numpy as np
+import pytest
 
+from netllm_gym.errors import InputError
 from netllm_gym.policies.policy import choose
 
 
@@ -25,3 +27,9 @@ def test_what_is_not_allowed_is_never_drawn():
     scores = np.tile([-np.inf, 0.0, -np.inf, 1.0, -np.inf], (1001, 1))
     drawn = choose(scores, np.linspace(0.0, np.nextafter(1.0, 0.0), 1001))
     assert set(drawn.tolist()) == {1, 3}
+
+
+@pytest.mark.parametrize("draws", [None, np.zeros(2)])
+def test_scores_that_are_no_numbers_are_refused_and_not_taken_for_the_first_action(draws):
+    with pytest.raises(InputError, match="scores of the policy's actions must be numbers, got nan"):
+        choose(np.array([[0.0, 1.0], [np.nan, np.nan]]), draws)

@@ -71,6 +71,13 @@ def write(folder, content, protocol=4):
     return path
 
 
+def test_a_pool_of_the_cjs_task_is_refused_as_what_it_is(tmp_path):
+    state = {"dag": np.zeros((2, 5), np.float32), "edges": np.zeros((2, 1), np.int64)}
+    pool = Pool([state], [{"stage_idx": 0, "num_exec": 4}], [-1.5], [True])
+    with pytest.raises(InputError, match="pools of NetLLM's CJS task are not read"):
+        read_netllm_pool(write(tmp_path, pool), "any")
+
+
 @pytest.mark.parametrize("protocol", [3, 4])  # what Python 3.7 and later ones write
 def test_a_pool_is_read_to_the_bit(tmp_path, played, protocol):
     found = read_netllm_pool(write(tmp_path, pool_of(played), protocol), "bba")
@@ -181,6 +188,7 @@ def test_an_imported_pool_can_be_trained_on_only_when_what_was_played_is_named(
 def test_import_refuses_in_a_sentence_and_writes_nothing(capsys, tmp_path, played):
     file, out = write(tmp_path, pool_of(played)), tmp_path / "pool"
     (tmp_path / "video").mkdir()
+    (tmp_path / "video/video.json").write_text('{"chunk_s": 4}')
     for rung in range(6):
         (tmp_path / "video" / f"video_size_{rung}").write_text(f"{rung + 1}\n" * 48)
     other = str(tmp_path / "video")
@@ -196,7 +204,7 @@ def test_import_refuses_in_a_sentence_and_writes_nothing(capsys, tmp_path, playe
         assert said.count("\n") == 1
         assert sentence in said
         assert not out.exists()
-    assert run(["data", "import-pool", str(tmp_path / "none"), "--out", str(out)]) == 1
+    assert run(["data", "import-pool", str(tmp_path / "none"), "--out", str(out)]) == 2
     assert "No such file" in capsys.readouterr().err
 
 

@@ -1,6 +1,8 @@
 """A trace in the report: what is drawn of it, and on which axes."""
 
+from netllm_gym.evaluation.evaluate import evaluate
 from netllm_gym.report.abr import ABRPictures
+from netllm_gym.report.text import table_notes
 from tests.made_tables import abr_table
 
 
@@ -12,3 +14,13 @@ def test_both_sides_have_the_same_axes(tmp_path):
     assert [name for name, _ in shown.sides[0].facts][:2] == ["qoe", "bitrate, Mbit/s"]
     assert dict(shown.sides[0].facts)["switches"] == "0"  # it stays on the lowest rung
     assert shown.words.startswith("Episode 1, as asked: trace <i>t1 from row 1. ")
+
+
+def test_an_episode_of_any_case_is_played_again_alike():
+    case = {"qoe": "log", "first_rung": 2, "start_row": 4, "rtt_s": 0.2, "ladder_mbps": (0.5, 1, 3)}
+    table = evaluate("abr", ["bba", "optimum"], {"traces": "synthetic-valid", **case})
+    assert table.case["ladder_mbps"] == "0.5,1,3"
+    assert "qoe in the measure log." in table_notes(table)[0]
+    played = ABRPictures().play(table, ["bba", "optimum"], 3)
+    assert not any(side.differs for side in played.sides)
+    assert played.sides[0].record.playback.bitrate_mbps[0] == 3

@@ -55,7 +55,7 @@ def test_policies_that_can_be_named():
         (["bba"], 5, {}, "episode must be in 0..4, got 5"),
         (["bba"], -1, {}, "episode must be in 0..4, got -1"),
         (["bba"], 0, {"traces": "none"}, "got 'none'; --play none leaves the played episode out"),
-        (["bba"], 0, {"noise": "True"}, "case must be traces and video alone to be played again"),
+        (["bba"], 0, {"noise": "True"}, "case must have no noise to be played again, got 'True'"),
         (["bba"], 0, {"traces": "synthetic-test"}, "the table's 5 episodes, got 100 on this"),
     ],
 )
@@ -79,9 +79,9 @@ def test_a_case_of_numbers_is_played_from_the_text_of_a_table():
     ("policies", "changes", "sentence"),
     [
         (["bound"], {}, "play must name policies that play, got bound, a limit"),
-        (["fair"], {"num_jobs": "many"}, "num_jobs must be int, got 'many'; --play none leaves"),
+        (["fair"], {"num_jobs": "many"}, "num_jobs must be a whole number, got 'many'; --play"),
         (["fair"], {"num_jobs": "0"}, "num_jobs must be in 1..100000, got 0; --play none leaves"),
-        (["fair"], {"mean_gap_s": "1"}, "case must be workload and num_executors and num_jobs"),
+        (["fair"], {"reoffer_idle": "1"}, "case must have no reoffer_idle to be played again"),
     ],
 )
 def test_a_cluster_that_cannot_be_played_is_refused(policies, changes, sentence):

@@ -101,8 +101,8 @@ def test_the_page_shows_the_error_by_horizon_and_speaks_of_windows(table):
         (["hold_last", "hold_last"], None, {}, "policies must have different names"),
         (["hold_last"], 10_000, {}, "episode must be in 0.."),
         (["hold_last"], 0, {"dataset": "none"}, "--play none leaves the played episode out"),
-        (["hold_last"], 0, {"future": "many"}, "future must be int, got 'many'"),
-        (["hold_last"], 0, {"traces": "x"}, "alone to be played again, got traces"),
+        (["hold_last"], 0, {"future": "many"}, "future must be a whole number, got 'many'"),
+        (["hold_last"], 0, {"traces": "x"}, "case must have no traces to be played again, got 'x'"),
         (["hold_last"], 0, {"dataset": "synthetic"}, "on this machine"),
     ],
 )

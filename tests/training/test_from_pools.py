@@ -15,7 +15,7 @@ from netllm_gym.errors import InputError
 from netllm_gym.policies.llm.config import BackboneConfig, LLMConfig
 from netllm_gym.policies.loading import load_policy
 from netllm_gym.policies.returns import ReturnSpec
-from netllm_gym.pools.pool import ExperiencePool
+from netllm_gym.pools.pool import ExperiencePool, PoolWriter
 from netllm_gym.pools.windows import PaddedEpisodes
 from netllm_gym.training.from_pools import best_teacher
 from netllm_gym.training.llm_config import LLMTraining, TrainConfig
@@ -217,6 +217,7 @@ def test_pools_that_do_not_go_together_are_one_sentence(tmp_path, pools):
         train("abr", [pools[0], plain], tmp_path / "run", gains, ONE, ["bba"])
     video = tmp_path / "video"
     video.mkdir()
+    (video / "video.json").write_text('{"chunk_s": 4}')
     for rung in range(6, 13):  # seven rungs have a ladder of their own
         sizes = "".join(f"{rung * 100_000}\n" for _ in range(48))
         (video / f"video_size_{rung - 6}").write_text(sizes)
@@ -226,6 +227,7 @@ def test_pools_that_do_not_go_together_are_one_sentence(tmp_path, pools):
         train("abr", [pools[0], other], tmp_path / "run", CONFIG, ONE, ["bba"])
     shutil.rmtree(video)
     video.mkdir()
+    (video / "video.json").write_text('{"chunk_s": 4}')
     for rung in range(5):  # as wide an observation as six rungs have
         sizes = "".join(f"{(rung + 1) * 100_000}\n" for _ in range(48))
         (video / f"video_size_{rung}").write_text(sizes)
@@ -234,4 +236,16 @@ def test_pools_that_do_not_go_together_are_one_sentence(tmp_path, pools):
         InputError, match=r"must mean the same in all pools, got .* 0.3, .* and .* 0.2, 0.4,"
     ):
         train("abr", [pools[0], other], tmp_path / "run", CONFIG, ONE, ["bba"])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("method", ["llm", "bc", "cql"])
+def test_actions_that_there_are_not_are_refused_with_the_name_of_the_pool(tmp_path, pool, method):
+    played = ExperiencePool.load(pool, "abr")
+    plan = {**played.plan, "num_shards": 1}
+    wrong = [dataclasses.replace(each, actions=each.actions + 3) for each in played.episodes]
+    PoolWriter(tmp_path / "wrong", "abr", played.env_spec, plan).write(0, wrong)
+    config = {"updates": 1, **({"backbone": "tiny"} if method == "llm" else {})}
+    with pytest.raises(InputError, match=r"wrong: actions must be in 0\.\.5, got 3\.\."):
+        train_by("abr", method, tmp_path / "run", pool=tmp_path / "wrong", config=config)
     assert not (tmp_path / "run").exists()

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -21,7 +20,7 @@ from netllm_gym.policies.neural.networks import ActionEvaluation, Network
 from netllm_gym.policies.policy import choose
 from netllm_gym.problems import index
 from netllm_gym.problems.index import find_problem, register_problem
-from netllm_gym.problems.problem import ControlProblem, PolicyEntry
+from netllm_gym.problems.problem import CaseOption, ControlProblem, PolicyEntry
 from netllm_gym.training.abr_links import GenetEpisodes
 from netllm_gym.training.methods import TrainRequest
 from netllm_gym.training.online import OnlineParts, train_online
@@ -315,7 +314,7 @@ def guess(monkeypatch):
         interval_over="item",
         policies={"knowing": PolicyEntry(f"{__name__}:Knowing")},
         default_policies=("knowing",),
-        case_options={"data": SimpleNamespace(kind=str, help="")},
+        case_options={"data": CaseOption(str, "")},
         networks={"guess-linear": f"{__name__}:GuessNetwork"},
         online=f"{__name__}:GuessOnline",
     )

@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element
 from pydantic import TypeAdapter, ValidationError
 
 from netllm_gym.errors import InputError
+from netllm_gym.files import read_regular
 
 MOST_BYTES = 64_000_000
 _ISO_DURATION = TypeAdapter(timedelta)
@@ -26,7 +27,7 @@ def parse(path: Path) -> Element:
     if path.stat().st_size > MOST_BYTES:
         raise InputError(f"must have at most {MOST_BYTES} bytes, got {path.stat().st_size}")
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_regular(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"must be UTF-8 text, got another byte at place {error.start}") from None
     if "<!DOCTYPE" in text:  # nothing else can declare an entity

@@ -17,7 +17,6 @@ from typing import Annotated, NamedTuple
 import numpy as np
 
 from netllm_gym.data.abr import tables
-from netllm_gym.data.abr.opening import open_lines
 from netllm_gym.data.abr.source import (
     COMMENTED,
     Columns,
@@ -30,6 +29,7 @@ from netllm_gym.data.abr.source import (
     of_intervals,
 )
 from netllm_gym.data.abr.tables import is_number, number_of, whole
+from netllm_gym.data.opening import open_lines
 from netllm_gym.errors import InputError
 from netllm_gym.files import check_regular, errors_begin_with, one_line
 from netllm_gym.typed_json import checked, in_range

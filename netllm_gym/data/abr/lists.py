@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 from netllm_gym.configs import check
-from netllm_gym.data.abr.opening import open_lines
 from netllm_gym.data.datasets import data_folder, find_data
+from netllm_gym.data.opening import open_lines
 from netllm_gym.errors import InputError
 from netllm_gym.files import write_whole
 from netllm_gym.typed_json import Line, Name, Rule, read_checked

@@ -15,6 +15,7 @@ import numpy as np
 
 from netllm_gym.arrays import FloatArray
 from netllm_gym.errors import InputError
+from netllm_gym.files import check_regular
 
 
 class LogReward(NamedTuple):
@@ -65,6 +66,7 @@ def read_rewards(folder: str | Path, skip_first_line: bool = True) -> dict[str, 
 
 
 def _read(path: Path, skip_first_line: bool) -> FloatArray:
+    check_regular(path)
     rewards: list[float] = []
     width = 0
     for number, line in enumerate(path.read_text("utf-8", errors="replace").split("\n"), start=1):

@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike
 
 from netllm_gym.arrays import BoolArray, FloatArray
 from netllm_gym.configs import check
-from netllm_gym.data.abr.opening import open_lines
 from netllm_gym.data.abr.units import (
     FAST_MBPS,
     LONGEST_STEP_S,
@@ -23,6 +22,7 @@ from netllm_gym.data.abr.units import (
     check_units,
     mean_rate,
 )
+from netllm_gym.data.opening import open_lines
 from netllm_gym.errors import InputError
 
 FORMATS = (

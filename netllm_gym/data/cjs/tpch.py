@@ -2,8 +2,8 @@
 
 `<size>/adj_mat_<q>.npy` is the graph of query q at one size of the data, (n, n) of 0 and 1 with
 parents in rows. `<size>/task_duration_<q>.npy` is a pickled dict: stage -> wave -> level -> list of
-durations in ms. There are 22 queries at 7 sizes. Every file must have its published SHA-256, and
-`pickled.py` reads the pickles without running them.
+durations in ms. There are 22 queries at 7 sizes. Every file must have its published SHA-256, so its
+content needs no further check; `pickled.py` reads the pickles without running them all the same.
 
 The result is kept as arrays in the user's cache folder, because reading the pickles takes seconds.
 """
@@ -11,8 +11,8 @@ The result is kept as arrays in the user's cache folder, because reading the pic
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from functools import lru_cache
 from hashlib import sha256
@@ -21,18 +21,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from netllm_gym.data.cjs.workload import MOST_MS, JobTemplate, Waves, Workload, mean_ms
-from netllm_gym.data.datasets import cache_folder, find_data
-from netllm_gym.data.pickled import ARRAY_NAMES, Array, replay
-from netllm_gym.errors import InputError, MissingDataError
-from netllm_gym.files import one_line, write_whole
+from netllm_gym.data.cjs.workload import JobTemplate, Waves, Workload, mean_ms
+from netllm_gym.data.datasets import cache_folder, check_sha256, find_data
+from netllm_gym.data.pickled import ARRAY_NAMES, replay
+from netllm_gym.files import errors_begin_with, write_whole
 
 SIZES = ("2g", "5g", "10g", "20g", "50g", "80g", "100g")  # in the order in which they are drawn
 NUM_QUERIES = 22
 WAVES = ("fresh_durations", "first_wave", "rest_wave")  # as `Waves` has them
-CACHE_FORMAT = 1  # changes whenever the conversion gives other arrays
+CACHE_FORMAT = 2  # changes whenever the conversion gives other arrays
 
 
 def published_tpch() -> Workload:
@@ -47,11 +45,12 @@ def read_tpch(folder: Path) -> Workload:
         MissingDataError: If a file is not there.
         InputError: If a file does not have the published bytes.
     """
-    contents = _checked_contents(folder, file_hashes())
+    for name, expected in file_hashes().items():
+        check_sha256(folder / name, expected)
     cached = cache_file()
     with suppress(Exception):  # whatever is wrong with it, it can be made again
         return _read_cache(cached)
-    workload = Workload.of_jobs("tpch", _templates(folder, contents), (NUM_QUERIES, len(SIZES)))
+    workload = Workload.of_jobs("tpch", _templates(folder), (NUM_QUERIES, len(SIZES)))
     with suppress(OSError):  # a cache only saves time
         cached.parent.mkdir(parents=True, exist_ok=True)
         write_whole(cached, _cache_bytes(workload))
@@ -73,113 +72,50 @@ def cache_file() -> Path:
 
 
 def read_durations(data: bytes) -> list[dict[str, dict[int, list[int]]]]:
-    """Return, for each stage, wave -> level -> durations of a `task_duration` file.
+    """Return, for each stage, wave -> level -> durations of a published `task_duration` file.
 
     Raises:
-        InputError: If it is not such a file, or its pickle refers to other names than NumPy's.
+        InputError: If its pickle refers to other names than NumPy's.
     """
-    try:
-        header, body = _npy(data)
-        if not header.dtype.hasobject:
-            raise InputError(f"it must hold objects, got {header.dtype}")
-        made = replay(body, ARRAY_NAMES)
-        if not (isinstance(made, Array) and isinstance(made.values, list)):
-            raise InputError(f"an array of objects must come out of it, got {type(made).__name__}")
-        (stages,) = made.values
-        if not isinstance(stages, dict) or set(stages) != set(range(len(stages))) or not stages:
-            raise InputError(f"it must be a dict of stages, got {stages!r:.40}")
-        for number, stage in stages.items():
-            _check_stage(stage, number)
-        return [stages[number] for number in range(len(stages))]
-    except Exception as error:  # any bytes may stand there
-        raise InputError(f"must be durations of TPC-H: {one_line(error)}") from None
+    made = replay(_npy(data).body, ARRAY_NAMES)
+    (stages,) = made.values
+    return [stages[number] for number in range(len(stages))]
 
 
 def read_edges(data: bytes) -> list[tuple[int, int]]:
-    """Return (parent, child) of an `adj_mat` file, by rows, and check that it is one."""
-    try:
-        header, body = _npy(data)
-        matrix = np.frombuffer(body, header.dtype).reshape(header.shape)
-        if matrix.dtype != np.float64 or matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-            raise InputError(f"it must be a square of float64, got {matrix.dtype} {matrix.shape}")
-        if not np.isin(matrix, (0.0, 1.0)).all():
-            raise InputError("it must hold 0 and 1, got other numbers")
-    except Exception as error:  # any bytes may stand there
-        raise InputError(f"must be a graph of TPC-H: {one_line(error)}") from None
+    """Return (parent, child) of a published `adj_mat` file, by rows."""
+    file = _npy(data)
+    matrix = np.frombuffer(file.body, file.dtype).reshape(file.shape)
     return [(int(parent), int(child)) for parent, child in np.argwhere(matrix)]
 
 
-class _Header(NamedTuple):
-    """The shape and type of the array of a `.npy` file."""
+class _Npy(NamedTuple):
+    """A `.npy` file."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    body: bytes
 
 
-def _npy(data: bytes) -> tuple[_Header, bytes]:
-    """Split a `.npy` file. NumPy's reader would unpickle, or allocate what the header claims."""
+def _npy(data: bytes) -> _Npy:
+    """Split a `.npy` file; NumPy's own reader would unpickle it."""
     file = io.BytesIO(data)
-    if np.lib.format.read_magic(file) != (1, 0):
-        raise InputError("it must be a .npy file of version 1.0, got another version")
-    shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
-    if by_columns:
-        raise InputError("it must be laid out by rows, got columns")
-    return _Header(shape, dtype), file.read()
+    np.lib.format.read_magic(file)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    return _Npy(shape, dtype, file.read())
 
 
-def _check_stage(stage: Any, number: int) -> None:
-    if not isinstance(stage, dict) or set(stage) != set(WAVES):
-        raise InputError(f"stage {number} must have {', '.join(WAVES)}, got {stage!r:.40}")
-    levels = stage["first_wave"]
-    for wave in stage.values():
-        if not isinstance(wave, dict) or not wave or set(wave) != set(levels):
-            raise InputError(f"waves of stage {number} must have the same levels, got {wave!r:.40}")
-        for level, durations in wave.items():
-            if type(level) is not int or not isinstance(durations, list):
-                raise InputError(f"levels of stage {number} must be lists, got {durations!r:.40}")
-            if not all(type(each) is int and 0 < each <= MOST_MS for each in durations):
-                raise InputError(
-                    f"durations of stage {number} must be whole ms, got {durations!r:.40}"
-                )
-
-
-def _checked_contents(folder: Path, hashes: Mapping[str, str]) -> dict[str, bytes]:
-    """Read all files, and check that they are the published ones."""
-    contents = {}
-    for name, expected in hashes.items():
-        path = folder / name
-        if not path.is_file():
-            raise MissingDataError(
-                f"{path} must be there, since a workload's folder holds TPC-H, got no such file"
-            )
-        contents[name] = path.read_bytes()
-        found = sha256(contents[name]).hexdigest()
-        if found != expected:
-            raise InputError(f"{path} must have SHA-256 {expected}, got {found}: get it again")
-    return contents
-
-
-def _templates(folder: Path, contents: Mapping[str, bytes]) -> list[JobTemplate]:
+def _templates(folder: Path) -> list[JobTemplate]:
     """Convert the files. The order is that in which decima-sim draws the queries and sizes."""
     templates = []
     for query in range(1, NUM_QUERIES + 1):
         for size in SIZES:
-            graph, durations = f"{size}/adj_mat_{query}.npy", f"{size}/task_duration_{query}.npy"
-            with _named(folder / graph):
-                edges = read_edges(contents[graph])
-            with _named(folder / durations):
-                stages = read_durations(contents[durations])
+            edges = read_edges((folder / size / f"adj_mat_{query}.npy").read_bytes())
+            durations = folder / size / f"task_duration_{query}.npy"
+            with errors_begin_with(durations):
+                stages = read_durations(durations.read_bytes())
             templates.append(template_of(f"q{query}-{size}", edges, stages))
     return templates
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Let an `InputError` begin with the file."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{path} {error}") from None
 
 
 def template_of(
@@ -227,12 +163,15 @@ def _without(values: Sequence[int], taken: Sequence[int]) -> list[int]:
     return kept
 
 
+_CACHED = [
+    each.name
+    for each in fields(Workload)
+    if each.name not in ("name", "arrival_ms", "remarks")  # which are the same for all
+]
+
+
 def _cache_bytes(workload: Workload) -> bytes:
-    arrays: dict[str, NDArray[Any]] = {
-        each.name: np.asarray(getattr(workload, each.name))
-        for each in fields(Workload)
-        if each.name not in ("name", "arrival_ms")
-    }
+    arrays = {name: np.asarray(getattr(workload, name)) for name in _CACHED}
     arrays["durations_ms"] = arrays["durations_ms"].astype(np.int32)  # whole ms; half the size
     file = io.BytesIO()
     np.savez_compressed(file, allow_pickle=False, **arrays)
@@ -241,6 +180,7 @@ def _cache_bytes(workload: Workload) -> bytes:
 
 def _read_cache(path: Path) -> Workload:
     with np.load(path, allow_pickle=False) as arrays:
-        values: dict[str, Any] = {name: arrays[name] for name in arrays.files}
-    values |= {name: values[name].tolist() for name in ("choices", "template_names")}
+        values: dict[str, Any] = {name: arrays[name] for name in _CACHED}
+    values |= {name: tuple(values[name].tolist()) for name in ("choices", "template_names")}
+    values["durations_ms"] = values["durations_ms"].astype(np.float64)
     return Workload(name="tpch", **values)

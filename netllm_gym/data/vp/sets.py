@@ -16,8 +16,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from netllm_gym.configs import check
 from netllm_gym.data.datasets import data_folder, find_data
-from netllm_gym.data.vp.formats import find_recordings, read_packed, read_recording
+from netllm_gym.data.vp.formats import read_folder, read_packed
 from netllm_gym.data.vp.synthetic import HeadMotion, generate_viewports
 from netllm_gym.data.vp.video_features import read_features
 from netllm_gym.data.vp.viewport import (
@@ -60,31 +61,27 @@ def load_viewports(
             between them, to train on all.
         euler_order: Of the angles; None takes that of the files ("zxy" in NetLLM's, "yxz" where
             there are quaternions, or nothing but a generator).
-        features: Folder of features of the videos' frames; not of generated sets, where video 1 of
-            one is not that of another, nor of several sets.
+        features: Folder of features of the videos' frames; neither of generated sets nor of several
+            sets, where video 1 of one is not that of another.
 
     Raises:
         InputError: If there is no such set, or a file is broken.
     """
     text = str(name)
     if text in SYNTHETIC:
-        if features is not None:
-            raise InputError(
-                f"features must be left out for generated sets, whose videos are numbered anew "
-                f"in each, got {str(features)!r} for {text}"
-            )
+        rule = "be left out for generated sets, whose videos are numbered anew in each"
+        check(features is None, "features", rule, str(features))
         found = _generated(text)
     elif text in viewport_set_names():
         found = _recorded(text)
     elif text and Path(name).is_dir():
-        found = _folder(Path(name), euler_order)
+        found = read_folder(Path(name), euler_order)
+        _check_differ(text, found.traces)
     elif "+" in text:
         parts = text.split("+")
-        if not all(parts):
-            raise InputError(f"dataset must name a set on each side of a +, got {text!r}")
+        check(all(parts), "dataset", "name a set on each side of a +", text)
         found = _joined(text, [load_viewports(part, euler_order) for part in parts])
-        if features is not None:
-            raise InputError(f"features must be left out for several sets, got {str(features)!r}")
+        check(features is None, "features", "be left out for several sets", str(features))
     else:
         raise InputError(
             f"dataset must be a folder or one of {', '.join(viewport_set_names())}, got {text!r}"
@@ -96,20 +93,34 @@ def load_viewports(
 
 def load_windows(
     dataset: str | Path,
-    history: int = WindowConfig.history,
-    future: int = WindowConfig.future,
-    trim_tail: int = WindowConfig.trim_tail,
-    trim_head: int = WindowConfig.trim_head,
-    stride: int = WindowConfig.stride,
+    *,
     euler_order: str | None = None,
     features: str | Path | None = None,
+    **config: int,
 ) -> ViewportWindows:
     """Load a set and cut its windows; see `load_viewports` and `WindowConfig`."""
-    config = WindowConfig(history, future, trim_head, trim_tail, stride)
-    windows = ViewportWindows(load_viewports(dataset, euler_order, features), config)
+    cut = WindowConfig(**config)  # refused before anything is read
+    windows = ViewportWindows(load_viewports(dataset, euler_order, features), cut)
     if windows.dataset.features is not None:
         windows.dataset.features.check_has(windows.video)
     return windows
+
+
+def list_viewport_sets() -> list[tuple[str, str]]:
+    """Return the name of each set of head movements, and what and where it is."""
+    return [(name, _in_words(name)) for name in viewport_set_names()]
+
+
+def _in_words(name: str) -> str:
+    if name in SYNTHETIC:
+        videos, users = SYNTHETIC[name]
+        return f"{users} people watch {videos} videos, generated"
+    place = where_packed(name)
+    data, _, part = name.rpartition("-")
+    ids = published_splits()[data][part]
+    words = f"{len(ids['videos'])} videos and {len(ids['users'])} people"
+    belongs = data_folder() / "vp"
+    return f"{words}, in {place}" if place else f"not here; its file belongs in {belongs}"
 
 
 def where_packed(name: str) -> Path | None:
@@ -172,29 +183,3 @@ def _check_differ(name: str, traces: Sequence[ViewportTrace]) -> None:
                 f"video {first.video % MOST_NUMBERS} user {first.user % MOST_NUMBERS} and "
                 f"video {trace.video % MOST_NUMBERS} user {trace.user % MOST_NUMBERS}"
             )
-
-
-def _folder(folder: Path, euler_order: str | None) -> ViewportSet:
-    found = find_recordings(folder)
-    if not found:
-        raise InputError(
-            f"dataset must be a folder with video<v>/5Hz/simple_5Hz_user<u>.csv, "
-            f"Experiment_<e>/<u>/video_<v>.csv or V2 (<u>)/<a>_<b>_<v>.csv, got none in {folder}"
-        )
-    cooked = any(kind == "cooked" for kind, _, _ in found.values())
-    order = "zxy" if cooked else euler_order or "yxz"
-    traces: list[ViewportTrace] = []
-    report = InputReport()
-    read: dict[tuple[int, int], Path] = {}
-    for path, (kind, video, user) in found.items():
-        first = read.setdefault((video, user), path)
-        if first is not path:
-            raise InputError(
-                f"dataset must hold one file for video {video} and user {user}, "
-                f"got {first} and {path}"
-            )
-        recording = read_recording(path, kind, video, user, order)
-        traces += recording.pieces
-        report += recording.report
-    _check_differ(str(folder), traces)
-    return ViewportSet(str(folder), order, tuple(traces), report)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from netllm_gym.arrays import FloatArray
+from netllm_gym.configs import check
 from netllm_gym.data.vp.angles import PITCH, ROLL, YAW, wrapped_deg
 from netllm_gym.data.vp.viewport import FREQUENCY_HZ, ViewportTrace
 from netllm_gym.errors import InputError
@@ -45,17 +46,14 @@ class HeadMotion:
     scene_s: float = 12.0
 
     def __post_init__(self) -> None:
-        for name in ("duration_s", "pursuit_s", "scene_s"):
-            if not STEP_S <= getattr(self, name) <= 3600.0:
-                raise InputError(f"{name} must be in {STEP_S}..3600, got {getattr(self, name)}")
-        for name in ("pursuit_deg_s", "saccades_per_s", "saccade_deg", "attraction_per_s"):
-            if not 0.0 <= getattr(self, name) <= 1000.0:
-                raise InputError(f"{name} must be in 0..1000, got {getattr(self, name)}")
-        low, high = self.saccade_s
-        if not STEP_S <= low <= high <= self.duration_s:
-            raise InputError(
-                f"saccade_s must be a range of {STEP_S}..{self.duration_s}, got {self.saccade_s}"
-            )
+        bounds = dict.fromkeys(("duration_s", "pursuit_s", "scene_s"), (STEP_S, 3600))
+        others = ("pursuit_deg_s", "saccades_per_s", "saccade_deg", "attraction_per_s")
+        for name, (low, high) in {**bounds, **dict.fromkeys(others, (0, 1000))}.items():
+            value = getattr(self, name)
+            check(low <= value <= high, name, f"be in {low}..{high}", value)
+        shortest, longest = self.saccade_s
+        holds = STEP_S <= shortest <= longest <= self.duration_s
+        check(holds, "saccade_s", f"be a range of {STEP_S}..{self.duration_s}", self.saccade_s)
 
     @property
     def samples(self) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from netllm_gym.arrays import Float32Array, FloatArray, IntArray
+from netllm_gym.configs import check
 from netllm_gym.data.npz import read_npz
 from netllm_gym.errors import InputError
 
@@ -54,14 +55,11 @@ class VideoFeatures:
                 raise InputError(f"features must have video {video}, got {sorted(self.rows)}")
 
     def at(self, video: IntArray, time_s: FloatArray) -> Float32Array:
-        """Return the features of the frames on the screen. The last frame stays after the end.
+        """Return (B, T, D) features of the frames on the screen; the last stays after the end.
 
         Args:
             video: (B,) numbers of videos.
             time_s: (B, T) seconds since the video began.
-
-        Returns:
-            (B, T, D).
         """
         found = np.empty((*time_s.shape, self.size), np.float32)
         for number in np.unique(video).tolist():
@@ -94,16 +92,13 @@ def read_features(folder: Path) -> VideoFeatures:
             )
         arrays = read_npz(path, {"features": ("fiu", 2), "frequency_hz": ("fiu", 0)})
         features, frequency = arrays["features"].astype(np.float32), float(arrays["frequency_hz"])
-        if not features.size or not np.isfinite(features).all():
-            raise InputError(f"features of {path} must be finite numbers, got {features.shape}")
-        if not 0.0 < frequency <= 1000.0:
-            raise InputError(f"frequency_hz of {path} must be in 0..1000, got {frequency}")
+        is_finite = features.size > 0 and bool(np.isfinite(features).all())
+        check(is_finite, f"features of {path}", "be finite numbers", features.shape)
+        check(0.0 < frequency <= 1000.0, f"frequency_hz of {path}", "be in 0..1000", frequency)
         rows[int(named[1])], frequency_hz[int(named[1])] = features, frequency
         width = next(iter(rows.values())).shape[1]
-        if features.shape[1] != width:
-            raise InputError(
-                f"features of {path} must have {width} columns, got {features.shape[1]}"
-            )
+        columns = features.shape[1]
+        check(columns == width, f"features of {path}", f"have {width} columns", columns)
     if not rows:
         raise InputError(f"features must be a folder of video<v>.npz, got none in {folder}")
     return VideoFeatures(rows, frequency_hz)

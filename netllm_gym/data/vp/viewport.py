@@ -10,7 +10,6 @@ The default windows and trims are those of NetLLM (SIGCOMM 2024).
 import dataclasses
 import hashlib
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -19,11 +18,13 @@ from typing import Any
 import numpy as np
 
 from netllm_gym.arrays import Float32Array, FloatArray, IntArray
+from netllm_gym.configs import check
 from netllm_gym.data.vp.angles import angles_of, check_order, matrices
 from netllm_gym.data.vp.video_features import VideoFeatures
 from netllm_gym.errors import InputError
 
 FREQUENCY_HZ = 5
+LONGEST_PAUSE_S = 1.0  # a longer one is a gap, which no window crosses
 MOST_SAMPLES = 1_000_000  # two days and more
 STRETCH = 10  # consecutive samples with movement; two people never have so many in common
 STRETCHES_KEPT = 8  # pieces kept of a trace; a half of it shares about 4 of them
@@ -80,10 +81,14 @@ class InputReport:
     Attributes:
         traces_back_in_time: Traces in which the time goes backwards or stands still.
         rows_back_in_time: Rows left out because they are not later than all rows before them.
-        rows_not_finite: Rows left out because they are NaN, infinite, or a quaternion of length 0.
+        rows_not_finite: Rows left out because they hold no finite angles.
         rows_out_of_range: Rows with angles beyond -180..180, or pitch beyond -90..90, which were
             replaced by the same orientation within the range.
         gaps: Pauses above 1 s, at which a trace was cut in two.
+        files_in_milliseconds: Recordings whose times were taken as milliseconds.
+        files_in_radians: Recordings whose angles were taken as radians.
+        files_thinned: Cooked recordings with more rows a second than `FREQUENCY_HZ`, of which only
+            so many were kept.
     """
 
     traces_back_in_time: int = 0
@@ -91,6 +96,9 @@ class InputReport:
     rows_not_finite: int = 0
     rows_out_of_range: int = 0
     gaps: int = 0
+    files_in_milliseconds: int = 0
+    files_in_radians: int = 0
+    files_thinned: int = 0
 
     def __add__(self, other: "InputReport") -> "InputReport":
         pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
@@ -98,16 +106,21 @@ class InputReport:
 
     def sentences(self) -> list[str]:
         """Return a sentence for each count above 0."""
-        said = {
-            f"{self.rows_back_in_time} rows left out of {self.traces_back_in_time} traces whose "
-            "time goes backwards": self.rows_back_in_time,
-            f"{self.rows_not_finite} rows without finite angles left out": self.rows_not_finite,
-            f"{self.rows_out_of_range} rows of angles out of range turned back into it": (
-                self.rows_out_of_range
-            ),
-            f"traces cut at {self.gaps} gaps above 1 s": self.gaps,
-        }
-        return [sentence for sentence, count in said.items() if count]
+        counts = dataclasses.asdict(self)
+        return [said.format(**counts) for name, said in _SAID.items() if counts[name]]
+
+
+_SAID = {
+    "rows_back_in_time": "{rows_back_in_time} rows left out of {traces_back_in_time} traces whose "
+    "time goes backwards",
+    "rows_not_finite": "{rows_not_finite} rows without finite angles left out",
+    "rows_out_of_range": "{rows_out_of_range} rows of angles out of range turned back into it",
+    "gaps": "traces cut at {gaps} gaps above 1 s",
+    "files_in_milliseconds": "times of {files_in_milliseconds} recordings taken as milliseconds",
+    "files_in_radians": "angles of {files_in_radians} recordings taken as radians, because all are "
+    "within +-pi or 0 to 2 pi",
+    "files_thinned": f"{{files_thinned}} recordings thinned to {FREQUENCY_HZ} rows a second",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,37 +194,26 @@ class WindowConfig:
     stride: int = 15
 
     def __post_init__(self) -> None:
-        for each in dataclasses.fields(self):
-            value = getattr(self, each.name)
-            if value > MOST_SAMPLES:
-                raise InputError(f"{each.name} must be at most {MOST_SAMPLES}, got {value}")
-        rules = {
-            "history": (self.history >= 2, "be at least 2"),
-            "future": (self.future >= 1, "be at least 1"),
-            "trim_head": (self.trim_head >= self.history, f"be at least history, {self.history}"),
-            "trim_tail": (self.trim_tail >= self.future, f"be at least future, {self.future}"),
-            "stride": (self.stride >= 1, "be at least 1"),
-        }
-        for name, (holds, rule) in rules.items():
-            if not holds:
-                raise InputError(f"{name} must {rule}, got {getattr(self, name)}")
+        for name, least, called in (
+            ("history", 2, ""),
+            ("future", 1, ""),
+            ("trim_head", self.history, "history, "),
+            ("trim_tail", self.future, "future, "),
+            ("stride", 1, ""),
+        ):
+            value = getattr(self, name)
+            check(value <= MOST_SAMPLES, name, f"be at most {MOST_SAMPLES}", value)
+            check(value >= least, name, f"be at least {called}{least}", value)
 
     def dense(self, stride: int) -> "WindowConfig":
-        """Return the windows to train on: every `stride` samples of a whole trace.
-
-        The last possible window may be left out, because every future begins below n - trim_tail.
-        """
+        """Return the windows to train on: every `stride` samples of a whole trace."""
         return dataclasses.replace(
             self, trim_head=self.history, trim_tail=self.future, stride=stride
         )
 
 
 class ViewportWindows:
-    """All windows of a set. Windows share the memory of the samples that they have in common.
-
-    Args:
-        dataset: The traces.
-        config: Which windows.
+    """All windows of a set, cut as `config` says; they share the memory of common samples.
 
     Attributes:
         trace: (N,) the trace of each window.
@@ -304,22 +306,11 @@ class ViewportWindows:
 
 
 def cut_at_gaps(
-    video: int,
-    user: int,
-    time_s: FloatArray,
-    angles_deg: FloatArray,
-    most_s: float = 1.0,
-) -> Sequence[ViewportTrace]:
-    """Return the pieces of a recording between pauses of more than `most_s` seconds.
-
-    Args:
-        video: Number of the video.
-        user: Number of the person.
-        time_s: (n,) rising.
-        angles_deg: (n, 3).
-        most_s: A longer pause is a gap.
-    """
-    borders = [0, *(np.flatnonzero(np.diff(time_s) > most_s) + 1).tolist(), len(time_s)]
+    video: int, user: int, time_s: FloatArray, angles_deg: FloatArray
+) -> list[ViewportTrace]:
+    """Return the pieces of a recording, (n,) rising times and (n, 3) angles, between its gaps."""
+    gaps = np.flatnonzero(np.diff(time_s) > LONGEST_PAUSE_S)
+    borders = [0, *(gaps + 1).tolist(), len(time_s)]
     return [
         ViewportTrace(
             video=video,

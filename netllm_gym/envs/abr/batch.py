@@ -3,11 +3,13 @@
 The simulator, and numba with it, is imported when the first episode begins, so `gym.make` is fast.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -16,16 +18,22 @@ from numpy.typing import ArrayLike, NDArray
 from netllm_gym.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from netllm_gym.data.abr.sets import load_trace_set
 from netllm_gym.data.abr.traces import Trace, TraceSet, check_start_pointer
-from netllm_gym.data.abr.video import Video, load_video
+from netllm_gym.data.abr.video import (
+    PENSIEVE_CHUNK_S,
+    PENSIEVE_LADDER_MBPS,
+    Video,
+    VideoOptions,
+    load_video,
+)
 from netllm_gym.envs.abr.observation import HISTORY, NUM_ROWS
-from netllm_gym.envs.abr.player import DownloadNoise, PlayerConfig
-from netllm_gym.envs.abr.qoe import LinearQoE
+from netllm_gym.envs.abr.player import DownloadNoise, PlayerConfig, noises_of, players_of
+from netllm_gym.envs.abr.qoe import LinearQoE, qoe_of
 from netllm_gym.envs.batch import Outcome, RowBatch, check_within, whole_actions
 from netllm_gym.errors import InputError
 
-T = TypeVar("T")
 TracesLike = str | Path | TraceSet | Sequence[Trace]
-PlayerLike = PlayerConfig | Sequence[PlayerConfig]
+QoELike = LinearQoE | str | Mapping[str, Any]
+PlayerLike = PlayerConfig | Mapping[str, Any] | Sequence[PlayerConfig | Mapping[str, Any]]
 NoiseLike = bool | tuple[float, float] | DownloadNoise | Sequence[DownloadNoise]
 
 
@@ -43,9 +51,12 @@ class PlayerBatch(RowBatch):
         num_rows: N.
         traces: Set name, folder, `TraceSet` or traces.
         video: Name, folder or `Video`.
-        qoe: Weights of the reward.
+        qoe: Measure of the reward, by its name or as an object.
         player: Constants of player and link, one for all rows or one per row.
         noise: Off (False), the reference's (True: 0.9, 1.1), a range, or one per row.
+        start_row: Row of its trace in which every episode begins whose `reset` names none.
+        options: Fields of `VideoOptions`, of `PlayerConfig` and of `LinearQoE`, by which a case
+            differs from what `video`, `player` and `qoe` say; None has no effect.
     """
 
     option_names = ("trace", "start_pointer")
@@ -55,28 +66,77 @@ class PlayerBatch(RowBatch):
         num_rows: int,
         traces: TracesLike,
         video: str | Path | Video,
-        qoe: LinearQoE | None,
+        qoe: QoELike | None,
         player: PlayerLike | None,
         noise: NoiseLike,
+        start_row: int | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(num_rows)
+        of_video, of_player, of_qoe = (
+            {each.name: options.pop(each.name) for each in fields(kind) if each.name in options}
+            for kind in (VideoOptions, PlayerConfig, LinearQoE)
+        )
+        if options:  # as Python says it of any function
+            raise TypeError(f"got an unexpected keyword argument '{next(iter(options))}'")
         self.trace_set = load_trace_set(traces)
-        self.video = load_video(video)
-        if not isinstance(qoe, LinearQoE | None):
-            raise InputError(f"qoe must be a LinearQoE, got {qoe!r}")
-        self.qoe = LinearQoE() if qoe is None else qoe
-        self.players = _per_row("player", player or PlayerConfig(), PlayerConfig, num_rows)
-        self.noises = _per_row("noise", _noise(noise), DownloadNoise, num_rows)
-        for config in self.players:
-            if config.buffer_cap_s < self.video.chunk_s:
-                raise InputError(
-                    f"buffer_cap_s must hold one chunk of {self.video.chunk_s} s, "
-                    f"got {config.buffer_cap_s}"
-                )
+        self.video = load_video(video, VideoOptions(**of_video))
+        self.qoe = qoe_of(qoe, of_qoe)
+        self.players = players_of(player, of_player, num_rows)
+        self.noises = noises_of(noise, num_rows)
+        self.start_row = start_row
+        self._check()
         width = max(HISTORY, self.video.num_rungs)
         self.observation_space = spaces.Box(0.0, np.inf, (NUM_ROWS, width), np.float32)
         self.action_space = spaces.Discrete(self.video.num_rungs)
         self._observation = np.zeros((num_rows, NUM_ROWS, width), np.float32)
+        self._startup_s = np.full(num_rows, np.nan)
+
+    def _check(self) -> None:
+        """Refuse parts that do not fit each other."""
+        self.qoe.quality_of(self.video)
+        for config in set(self.players):
+            if config.buffer_cap_s < self.video.longest_s:
+                raise InputError(
+                    f"buffer_cap_s must hold one chunk of {self.video.longest_s} s, "
+                    f"got {config.buffer_cap_s}"
+                )
+            if config.first_rung >= self.video.num_rungs:
+                raise InputError(
+                    f"first_rung must be a rung of the ladder, in 0..{self.video.num_rungs - 1}, "
+                    f"got {config.first_rung}"
+                )
+        if self.start_row is None:
+            return
+        if not isinstance(self.start_row, int | np.integer) or isinstance(self.start_row, bool):
+            raise InputError(f"start_row must be a whole number, got {self.start_row!r}")
+        for trace in self.trace_set.traces:
+            last = len(trace.time_s) - 1
+            if not 1 <= self.start_row <= last:
+                raise InputError(
+                    f"start_row must be in 1..{last} for trace {trace.name}, got {self.start_row}"
+                )
+
+    @property
+    def unusual(self) -> dict[str, str]:
+        """Say in which options of the case, apart from data, these episodes are not the default."""
+        found = dict(self.qoe.unusual)
+        if self.qoe.kind == "table":
+            table = self.qoe.quality_of(self.video)
+            found["quality_file"] = f"sha256 {hashlib.sha256(table.tobytes()).hexdigest()[:12]}"
+        if len(set(self.players)) == 1:
+            found |= self.players[0].unusual
+        if len(set(self.noises)) == 1:
+            found |= self.noises[0].unusual
+        video = self.video
+        if not np.array_equal(video.ladder_mbps, PENSIEVE_LADDER_MBPS):
+            found["ladder_mbps"] = ",".join(f"{each:g}" for each in video.ladder_mbps)
+        if (video.lengths_s != PENSIEVE_CHUNK_S).any():
+            low, high = video.lengths_s.min(), video.lengths_s.max()
+            found["chunk_s"] = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        if self.start_row is not None:
+            found["start_row"] = str(self.start_row)
+        return found
 
     @cached_property
     def _arrays(self) -> tuple[Any, ...]:
@@ -108,6 +168,10 @@ class PlayerBatch(RowBatch):
         """(N,) whether each row's episode is over, or has not begun."""
         return np.array(self.rows["done"])
 
+    def stop(self, rows: BoolArray) -> None:
+        """End the episodes of some rows before their time; see `RowBatch`."""
+        self.rows["done"][rows] = True
+
     def stand_as(self, other: "PlayerBatch", rows: IntArray) -> Float32Array:
         """Copy the state of rows of another batch, which has the same traces, video and players.
 
@@ -120,6 +184,7 @@ class PlayerBatch(RowBatch):
         """
         self.rows[:] = other.rows[rows]
         self.keys[:] = other.keys[rows]
+        self._startup_s[:] = other._startup_s[rows]
         self._observation[:] = other._observation[rows]
         return self._observation.copy()
 
@@ -140,13 +205,8 @@ class PlayerBatch(RowBatch):
         _simulator().begin_rows(
             self._arrays, self._packed_players, self.rows, begins, self._observation, info
         )
-        outcome = self._outcome(info)
-        startup_s = np.where(begins, outcome.info["download_s"], 0.0)
-        return outcome._replace(
-            reward=np.zeros(self.num_rows),
-            info={**outcome.info, "startup_s": startup_s},
-            where={"startup_s": begins},
-        )
+        self._startup_s[begins] = info["download_s"][begins]
+        return self._outcome(info)._replace(reward=np.zeros(self.num_rows))
 
     def step(self, actions: ArrayLike) -> Outcome:
         """Download the next chunk of every row that is not done; see `RowBatch`."""
@@ -169,8 +229,15 @@ class PlayerBatch(RowBatch):
             reward=info["qoe"].copy(),
             terminated=np.array(self.rows["done"]),
             truncated=np.zeros(self.num_rows, np.bool_),
-            info={name: info[name] for name in info.dtype.names or ()},
+            info={
+                **{name: info[name] for name in info.dtype.names or ()},
+                "startup_s": self._startup_s.copy(),
+            },
         )
+
+    def first_row(self, trace: int) -> int:
+        """Return the row of a trace in which its episode begins if nothing else is asked for."""
+        return self.trace_set.start_pointer(trace) if self.start_row is None else self.start_row
 
     def _chosen_episodes(self, options: Mapping[str, Any]) -> tuple[IntArray, IntArray]:
         """Return (N,) trace and start pointer from reset's options; -1 lets the kernel draw."""
@@ -179,12 +246,11 @@ class PlayerBatch(RowBatch):
         if "trace" not in options:
             if "start_pointer" in options:
                 raise InputError("start_pointer must come with trace, got start_pointer alone")
-            return drawn, drawn
+            return drawn, drawn if self.start_row is None else np.full_like(drawn, self.start_row)
         last = len(self.trace_set.traces) - 1
         trace = self.whole_per_row("trace", options["trace"], 0, last)
         if "start_pointer" not in options:
-            published = [self.trace_set.start_pointer(int(index)) for index in trace]
-            return trace, np.array(published, np.int64)
+            return trace, np.array([self.first_row(int(index)) for index in trace], np.int64)
         pointer = self.whole_per_row("start_pointer", options["start_pointer"])
         for index, start in zip(trace, pointer, strict=True):
             check_start_pointer(int(start), self.trace_set.traces[index])
@@ -197,9 +263,14 @@ class PlayerRows:
     batch: PlayerBatch
 
     @property
+    def unusual(self) -> dict[str, str]:
+        """In which options of the case, apart from data, the episodes are not the default."""
+        return self.batch.unusual
+
+    @property
     def remarks(self) -> tuple[str, ...]:
-        """What was assumed or left out when the data were read, a sentence each."""
-        return self.trace_set.remarks
+        """What was assumed, inferred or left out when the data were read, a sentence each."""
+        return (*self.trace_set.remarks, *self.video.remarks)
 
     @property
     def trace_set(self) -> TraceSet:
@@ -235,26 +306,3 @@ class PlayerRows:
     def start_pointer(self) -> IntArray:
         """(N,) trace row in which each row's episode began."""
         return self.batch.start_pointer
-
-
-def _noise(noise: NoiseLike) -> DownloadNoise | Sequence[DownloadNoise]:
-    if noise is True:
-        return DownloadNoise(0.9, 1.1)
-    if noise is False:
-        return DownloadNoise()
-    if isinstance(noise, tuple) and len(noise) == 2 and not isinstance(noise[0], DownloadNoise):
-        return DownloadNoise(float(noise[0]), float(noise[1]))
-    if not isinstance(noise, DownloadNoise | list | tuple):
-        raise InputError(f"noise must be True, False or (low, high), got {noise!r}")
-    return cast(Sequence[DownloadNoise], noise)  # checked row by row
-
-
-def _per_row(name: str, value: T | Sequence[T], kind: type[T], num_rows: int) -> tuple[T, ...]:
-    if isinstance(value, kind):
-        return (value,) * num_rows
-    rows = tuple(value) if isinstance(value, Sequence) else ()
-    if len(rows) != num_rows or not all(isinstance(row, kind) for row in rows):
-        raise InputError(
-            f"{name} must be one {kind.__name__} or one per row, {num_rows} in all, got {value!r}"
-        )
-    return rows

@@ -8,9 +8,15 @@ from numpy.typing import NDArray
 
 from netllm_gym.arrays import Float32Array
 from netllm_gym.data.abr.video import Video
-from netllm_gym.envs.abr.batch import NoiseLike, PlayerBatch, PlayerLike, PlayerRows, TracesLike
+from netllm_gym.envs.abr.batch import (
+    NoiseLike,
+    PlayerBatch,
+    PlayerLike,
+    PlayerRows,
+    QoELike,
+    TracesLike,
+)
 from netllm_gym.envs.abr.playback import Playback, link_capacity
-from netllm_gym.envs.abr.qoe import LinearQoE
 from netllm_gym.envs.abr.rendering import Painter, Scene, episode_text
 from netllm_gym.envs.rows import RowEnv
 
@@ -52,13 +58,22 @@ class ABREnv(PlayerRows, RowEnv[Observation, np.int64]):
     | 5 | chunks left | share of the video |
 
     ## Rewards
-    The linear QoE of the chunk in Mbit/s: bitrate - 4.3 x stall in seconds - |change of bitrate|.
-    The mean over an episode is the published QoE.
+    The QoE of the chunk: quality - rebuffer_penalty x stall in seconds - smoothness_penalty x
+    |change of quality|. The mean over an episode is the published QoE. By default it is linear in
+    the bitrate: bitrate - 4.3 x stall - |change of bitrate|, in Mbit/s.
+
+    | `qoe` | quality of a chunk | rebuffer_penalty |
+    | --- | --- | --- |
+    | `"linear"` | its bitrate in Mbit/s | 4.3 |
+    | `"log"` | ln(bitrate / lowest bitrate) | 2.66 |
+    | `"hd"` | 1, 2, 3, 12, 15, 20 on the rungs of Pensieve's ladder (no other has numbers) | 8 |
+    | `"table"` | what the video states, such as VMAF, see `quality_file` | must be given |
 
     ## Starting State
     A trace and a row of it, drawn from the episode's seed or chosen by
     `reset(options={"trace": i, "start_pointer": p})`. With `trace` alone the published start
-    pointer is used, or row 1 if there is none. `reset` downloads chunk 0 at the lowest bitrate.
+    pointer is used, or row 1 if there is none. `start_row` sets one row for all episodes. `reset`
+    downloads chunk 0 on `first_rung`, the lowest bitrate.
 
     ## Episode End
     The episode terminates after the last chunk: 47 steps for a video of 48 chunks. It is never
@@ -69,16 +84,21 @@ class ABREnv(PlayerRows, RowEnv[Observation, np.int64]):
     `smoothness_mbps` (change of bitrate), `download_s` (with round trip and noise),
     `throughput_mbps` (size / download time), `buffer_s` (after the chunk and the pause), `pause_s`,
     `size_bytes`, `chunk` (index of the chunk), `clock_s` (since the episode began: downloads and
-    pauses). `reset` adds `startup_s`, the download time of chunk 0.
+    pauses), `startup_s` (the download time of chunk 0). `reset` has the same.
 
     ## Arguments
     - `traces`: name of a trace set (`"synthetic"`, `"fcc-test"`, `"clean-train"`), folder of trace
       files (`docs/formats.md`), `TraceSet` or list of `Trace`. Default: `"synthetic"`.
     - `video`: name of a video, folder of chunk sizes, DASH manifest `x.mpd` or `Video`. Default:
       `"synthetic"`.
-    - `qoe`: weights of the reward. Default: `LinearQoE(rebuffer_penalty=4.3,
-      smoothness_penalty=1.0)`.
+    - `qoe`: measure of the reward, one of the names above or a `LinearQoE`. Default: `"linear"`.
+    - `rebuffer_penalty`, `smoothness_penalty`: its weights. Default: those of the measure, and 1.
     - `player`: round-trip time, buffer limit and the switches above. Default: `PlayerConfig()`.
+    - `rtt_s`, `buffer_cap_s`, `first_rung` and the other fields of `PlayerConfig`: replace those of
+      `player`.
+    - `chunk_s`, `ladder_mbps`, `quality_file`: what the files of a video folder do not say
+      (`docs/formats.md`): length of a chunk, bitrates, and the qualities of the chunks.
+    - `start_row`: row of the trace in which every episode begins. Default: None, see above.
     - `noise`: `(low, high)`, every download time is multiplied by a factor drawn from this range;
       True for (0.9, 1.1), False (default) for none.
     - `render_mode`: `"ansi"` renders the episode so far as six lines of text, `"rgb_array"` as a
@@ -100,12 +120,13 @@ class ABREnv(PlayerRows, RowEnv[Observation, np.int64]):
         self,
         traces: TracesLike = "synthetic",
         video: str | Path | Video = "synthetic",
-        qoe: LinearQoE | None = None,
+        qoe: QoELike | None = None,
         player: PlayerLike | None = None,
         noise: NoiseLike = False,
         render_mode: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(PlayerBatch(1, traces, video, qoe, player, noise), render_mode)
+        super().__init__(PlayerBatch(1, traces, video, qoe, player, noise, **options), render_mode)
         self._played: list[dict[str, Any]] = []  # infos of the episode, only if it is rendered
         self._painter: Painter | None = None
 
@@ -141,14 +162,12 @@ class ABREnv(PlayerRows, RowEnv[Observation, np.int64]):
     def _scene(self) -> Scene:
         return Scene(
             playback=Playback.of(
-                {
-                    key: [info[key] for info in self._played]
-                    for key in self._played[0]
-                    if key != "startup_s"  # of the first chunk alone
-                }
+                {key: [info[key] for info in self._played] for key in self._played[0]}
             ),
             video=self.video,
             buffer_cap_s=self.players[0].buffer_cap_s,
             trace=self.trace_set.traces[self.trace_index[0]].name,
             start_pointer=int(self.start_pointer[0]),
+            top_qoe=float(self.qoe.quality_of(self.video).max()),
+            qoe_unit=self.qoe.unit,
         )

@@ -38,21 +38,23 @@ class Playback:
         return cls(**{name: np.asarray(infos[name], np.float64) for name in names})
 
     @classmethod
-    def after_reset(cls, infos: Mapping[str, FloatArray], video: Video) -> "Playback":
+    def after_reset(
+        cls, infos: Mapping[str, FloatArray], video: Video, first_rung: int
+    ) -> "Playback":
         """Return the episode from infos of its steps, which do not include chunk 0.
 
-        Chunk 0 is known without them: it has the lowest bitrate, ends with the first request, and
+        Chunk 0 is known without them: it has the first rung, ends with the first request, and
         leaves one chunk in the buffer.
         """
-        lowest_mbps = float(video.ladder_mbps[0])
+        first_mbps = float(video.ladder_mbps[first_rung])
         startup_s = float(infos["clock_s"][0] - infos["pause_s"][0] - infos["download_s"][0])
         first = {
-            "qoe": lowest_mbps,
-            "bitrate_mbps": lowest_mbps,
+            "qoe": first_mbps,
+            "bitrate_mbps": first_mbps,
             "rebuffer_s": startup_s,
             "download_s": startup_s,
-            "throughput_mbps": float(video.size_bytes[0, 0]) * 8e-6 / startup_s,
-            "buffer_s": video.chunk_s,
+            "throughput_mbps": float(video.size_bytes[0, first_rung]) * 8e-6 / startup_s,
+            "buffer_s": float(video.lengths_s[0]),
             "pause_s": 0.0,
             "clock_s": startup_s,
         }

@@ -30,6 +30,8 @@ class Scene(NamedTuple):
     buffer_cap_s: float
     trace: str  # its name
     start_pointer: int
+    top_qoe: float  # of a chunk without stall or change
+    qoe_unit: str  # empty if it has none
 
     @property
     def title(self) -> str:
@@ -65,20 +67,24 @@ def episode_text(scene: Scene) -> str:
         "throughput": sparkline(rate_mbps, 0.0, rate_mbps.max(initial=0.0)),
         "buffer": sparkline(buffer_s, 0.0, scene.buffer_cap_s),
         "stall": stall_bars,
-        "QoE": sparkline(qoe, min(0.0, qoe.min(initial=0.0)), top_mbps),
+        "QoE": sparkline(qoe, min(0.0, qoe.min(initial=0.0)), scene.top_qoe),
     }
     newest = [
         f"{played.bitrate_mbps[-1]:.2f} Mbit/s",
         f"{played.throughput_mbps[-1]:.2f} Mbit/s",
         f"{played.buffer_s[-1]:.2f} s",
         f"{stall_s.sum():.2f} s in all, start-up {played.startup_s:.2f} s",
-        f"{qoe[-1]:.2f} Mbit/s, mean {qoe.mean():.3f}" if len(qoe) else "none yet",
+        f"{qoe[-1]:.2f}{_unit(scene)}, mean {qoe.mean():.3f}" if len(qoe) else "none yet",
     ]
     rows = [
         " ".join(filter(None, [name.ljust(10), bars[name], text]))
         for name, text in zip(bars, newest, strict=True)
     ]
     return "\n".join([scene.title, *rows])
+
+
+def _unit(scene: Scene) -> str:
+    return f" {scene.qoe_unit}" if scene.qoe_unit else ""
 
 
 class Painter(TwoPanels):
@@ -116,9 +122,11 @@ class Painter(TwoPanels):
         self.draw(0, played.rate_marks(link))
         self.draw(1, played.buffer_marks())
         rates.set_ylim(0.0, 1.5 * float(video.ladder_mbps[-1]))  # what is faster is cut off
-        buffer.set_ylim(0.0, scene.buffer_cap_s + video.chunk_s)
-        buffer.set_xlim(0.0, max(video.num_chunks * video.chunk_s, float(played.clock_s[-1])))
+        buffer.set_ylim(0.0, scene.buffer_cap_s + video.longest_s)
+        buffer.set_xlim(0.0, max(video.duration_s, float(played.clock_s[-1])))
         counted = played.qoe[1:]
-        mean_qoe = f"{counted.mean():.3f} Mbit/s per chunk" if len(counted) else "none yet"
+        mean_qoe = "none yet"
+        if len(counted):
+            mean_qoe = f"{counted.mean():.3f}{_unit(scene)} per chunk"
         stalled_s = played.rebuffer_s[1:].sum()
         return self.frame(scene.title, f"QoE {mean_qoe}, stalled {stalled_s:.2f} s")

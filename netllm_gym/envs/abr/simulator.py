@@ -16,14 +16,15 @@ are in seconds (the reference's are in milliseconds), so values agree up to roun
 
 import math
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from netllm_gym import randomness
 from netllm_gym.arrays import Float32Array, FloatArray, IntArray
+from netllm_gym.compiled import cached_njit, njit
 from netllm_gym.data.abr.traces import Trace
 from netllm_gym.data.abr.video import Video
 from netllm_gym.envs.abr.observation import (
@@ -46,8 +47,8 @@ NOISE_COUNTER = int(NOISE_DRAW) - 1  # `randomness.uniform` counts from 0
 
 # Nothing is allocated in here, so no reference need be counted.
 _OPTIONS: dict[str, Any] = {"_nrt": False}
-_inlined = numba.njit(inline="always", **_OPTIONS)
-_jit = numba.njit(cache=True, error_model="numpy", **_OPTIONS)
+_inlined = njit(inline="always", **_OPTIONS)
+_jit = cached_njit(error_model="numpy", **_OPTIONS)
 _mix64, _to_unit = _inlined(randomness.mix64), _inlined(randomness.to_unit)
 _GAMMA = randomness.GAMMA
 chunk_qoe = _inlined(linear_qoe)
@@ -66,8 +67,8 @@ class SimulatorArrays(NamedTuple):
     size_bytes: FloatArray  # (chunks, rungs)
     next_sizes_mb: Float32Array  # (chunks + 1, W) as observed; past the last chunk those of chunk 0
     ladder_mbps: FloatArray  # (rungs,)
-    chunk_s: float
-    quality: FloatArray  # (rungs,) this and the next two: of the QoE
+    chunk_s: FloatArray  # (chunks,)
+    quality: FloatArray  # (chunks, rungs) this and the next two: of the QoE
     rebuffer_penalty: float
     smoothness_penalty: float
 
@@ -82,6 +83,7 @@ PLAYER = np.dtype(
         ("noise_low", np.float64),
         ("noise_high", np.float64),
         ("rtt_moves_clock", np.bool_),
+        ("first_rung", np.int64),
     ],
     align=True,
 )
@@ -97,6 +99,7 @@ ROW = np.dtype(
         ("clock_s", np.float64),  # since the episode began
         ("chunk", np.int64),  # chunks downloaded so far
         ("rung", np.int64),  # of the last chunk
+        ("quality", np.float64),  # of the last chunk
         ("done", np.bool_),
     ],
     align=True,
@@ -124,8 +127,8 @@ def pack_arrays(traces: Sequence[Trace], video: Video, qoe: LinearQoE) -> Simula
         size_bytes=size_bytes,
         next_sizes_mb=next_sizes_mb,
         ladder_mbps=video.ladder_mbps,
-        chunk_s=float(video.chunk_s),
-        quality=qoe.quality(video.ladder_mbps),
+        chunk_s=np.array(video.lengths_s),
+        quality=qoe.quality_of(video),
         rebuffer_penalty=float(qoe.rebuffer_penalty),
         smoothness_penalty=float(qoe.smoothness_penalty),
     )
@@ -136,8 +139,8 @@ def pack_players(
 ) -> NDArray[np.void]:
     """Lay the constants of N players out as (N,) records of `PLAYER`."""
     packed = np.zeros(len(players), PLAYER)
-    for name in ("rtt_s", "buffer_cap_s", "pause_step_s", "payload_fraction", "rtt_moves_clock"):
-        packed[name] = [getattr(player, name) for player in players]
+    for each in fields(PlayerConfig):
+        packed[each.name] = [getattr(player, each.name) for player in players]
     packed["noise_low"] = [noise.low for noise in noises]
     packed["noise_high"] = [noise.high for noise in noises]
     return packed
@@ -234,18 +237,18 @@ def _download(arrays, player, row, rung, i, observation, info):  # type: ignore[
         share = _unit(row.key, NOISE_DRAW + np.uint64(chunk))
         download_s *= player.noise_low + (player.noise_high - player.noise_low) * share
     rebuffer_s = max(download_s - row.buffer_s, 0.0)
-    buffer_s = max(row.buffer_s - download_s, 0.0) + arrays.chunk_s
+    buffer_s = max(row.buffer_s - download_s, 0.0) + arrays.chunk_s[chunk]
     pause_s = pause_for(buffer_s, player.buffer_cap_s, player.pause_step_s)
     if pause_s > 0.0:
         buffer_s -= pause_s
         pointer, trace_s = wait(arrays, first, end, pointer, trace_s, pause_s)
 
     bitrate_mbps, last_mbps = arrays.ladder_mbps[rung], arrays.ladder_mbps[row.rung]
-    quality, last_quality = arrays.quality[rung], arrays.quality[row.rung]
+    quality, last_quality = arrays.quality[chunk, rung], row.quality
     num_chunks, num_rungs = arrays.size_bytes.shape
     row.pointer, row.trace_s, row.buffer_s = pointer, trace_s, buffer_s
     row.clock_s += download_s + pause_s
-    row.chunk, row.rung = chunk + 1, rung
+    row.chunk, row.rung, row.quality = chunk + 1, rung, quality
     row.done = chunk + 1 == num_chunks
 
     newest = observation.shape[2] - 1
@@ -302,7 +305,7 @@ def step_rows(plain_arrays, players, rows, actions, observations, info):  # type
 
 @_jit
 def begin_rows(plain_arrays, players, rows, begins, observations, info):  # type: ignore[no-untyped-def]
-    """Begin an episode in the rows of `begins` and download its first chunk at the lowest rung.
+    """Begin an episode in the rows of `begins` and download its chunk 0 on the first rung.
 
     Args:
         plain_arrays: `SimulatorArrays` as a plain tuple.
@@ -325,6 +328,8 @@ def begin_rows(plain_arrays, players, rows, begins, observations, info):  # type
             row.start_pointer = 1 + int(_unit(row.key, POINTER_DRAW) * (end - first - 1))
         row.pointer = first + row.start_pointer
         row.trace_s = arrays.time_s[row.pointer - 1]
-        row.buffer_s, row.clock_s, row.chunk, row.rung = 0.0, 0.0, 0, 0
+        rung = players[i].first_rung
+        row.buffer_s, row.clock_s, row.chunk, row.rung = 0.0, 0.0, 0, rung
+        row.quality = arrays.quality[0, rung]  # so that chunk 0 changes nothing
         observations[i] = 0.0
-        _download(arrays, players[i], row, 0, i, observations, info)
+        _download(arrays, players[i], row, rung, i, observations, info)

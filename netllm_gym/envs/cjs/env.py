@@ -1,16 +1,14 @@
 """`NetLLM-CJS-v0`: the scalar environment of CJS. The dynamics are in `simulator.py`."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Unpack
 
 from netllm_gym.arrays import BoolArray, IntArray
 from netllm_gym.data.cjs.workload import Workload
-from netllm_gym.envs.cjs.cluster import ClusterConfig
-from netllm_gym.envs.cjs.padded_batch import PaddedClusterBatch
-from netllm_gym.envs.cjs.padding import PaddedSize
+from netllm_gym.envs.cjs.batch import ClusterArguments, ClusterBatch, WorkloadLike
 from netllm_gym.envs.cjs.playback import Playback
 from netllm_gym.envs.cjs.rendering import Painter, cluster_text
 from netllm_gym.envs.rows import RowEnv
@@ -54,7 +52,8 @@ class CJSEnv(RowEnv[Observation, IntArray]):
     executors that cannot be committed or used are not taken. A stage that is not schedulable counts
     as "no stage" and sets `info["invalid_action"]`; with `strict_actions=True` it raises an error
     that names the legal stages. `action_masks()` returns the masks of both parts in one array, as
-    `MaskablePPO` of sb3-contrib expects them.
+    `MaskablePPO` of sb3-contrib expects them. It allows "no stage" only where another decision
+    follows, so that an episode whose actions keep to the masks is never truncated.
 
     ## Observation Space
     A `Dict` of `Box`es whose sizes do not depend on the number of jobs. It shows the unfinished
@@ -74,7 +73,11 @@ class CJSEnv(RowEnv[Observation, IntArray]):
 
     ## Rewards
     Minus the job-seconds spent in the system since the last decision. The sum over an episode is
-    minus the sum of the job completion times in seconds.
+    minus the sum of the job completion times in seconds. The last decision of a truncated episode
+    costs so much that the sum is that of all jobs completing at a time by which every schedule has
+    completed them: all tasks one after the other, with the longest durations that are listed. No
+    schedule of the same arrivals has a smaller return. A time limit (`max_episode_steps`) truncates
+    without such a cost.
 
     ## Starting State
     All executors are idle in the common pool, and the first job has just arrived. `reset(seed=s)`
@@ -85,25 +88,26 @@ class CJSEnv(RowEnv[Observation, IntArray]):
 
     ## Episode End
     The episode terminates when all jobs are complete. It is truncated when nothing will ever happen
-    again, which only answers of "no stage" can bring about; `info["reason"]` says so.
+    again (a deadlock), which only answers of "no stage" can bring about; `info["deadlock"]` is
+    then 1.
 
     ## Information
-    Floats: `clock_s`, `jobs_in_system`, `hidden_stages`, `invalid_action`. At the end also `jct_s`
-    (mean job completion time; inf if a job is unfinished), `jct_p95_s`, `makespan_s` (last
-    completion), `utilisation` (share of executor time in which tasks ran), `deadlock`, and the
-    array `jct_list_s`.
+    Floats: `clock_s`, `jobs_in_system`, `hidden_stages`, `invalid_action`. Known at the end: `jct_s`
+    (mean job completion time; inf if a job is unfinished, and before the end), `jct_p95_s` and
+    `makespan_s` (last completion) likewise, the array `jct_list_s` likewise, `utilisation` (share
+    of executor time in which tasks ran; 0 before the end), `deadlock`.
 
     ## Arguments
     - `workload`: `"synthetic"` (generated, the default), `"tpch"`, a file or folder
       (`docs/formats.md`) or a `Workload`.
     - `num_executors`: of the cluster. Default: 50.
-    - `num_jobs`: of an episode. Default: 200; a recording has no more than its own.
+    - `num_jobs`: of an episode. Default: 200, or all of a recording, which has no more.
     - `mean_gap_s`: mean time between two arrivals. Default: 25 s.
     - `cluster`: delays and the switches above. Default: `ClusterConfig()`.
     - `duration_seed`: of the durations. Default: 0.
     - `max_stages`, `max_jobs`, `max_edges`: sizes of the observation. Default: 1024, 256, and twice
       `max_stages`.
-    - `strict_actions`: raise an error for a stage that is not schedulable. Default: False.
+    - `strict_actions`: raise an error for a stage that the masks do not allow. Default: False.
     - `render_mode`: `"ansi"` renders the cluster as it is now as a few lines of text, `"rgb_array"`
       the last ten minutes as a (480, 800, 3) uint8 picture (needs matplotlib, in the extra
       `report`): jobs in the system, arrivals and completions, and which executor ran tasks of which
@@ -118,35 +122,17 @@ class CJSEnv(RowEnv[Observation, IntArray]):
 
     # A frame is a decision, and many decisions are made at the same time.
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 10}  # noqa: RUF012
-    batch: PaddedClusterBatch
+    batch: ClusterBatch
 
     def __init__(
         self,
-        workload: str | Path | Workload = "synthetic",
-        num_executors: int = 50,
-        num_jobs: int | None = None,
-        mean_gap_s: float = 25.0,
-        cluster: ClusterConfig | None = None,
-        duration_seed: int = 0,
-        max_stages: int = 1024,
-        max_jobs: int = 256,
-        max_edges: int | None = None,
-        strict_actions: bool = False,
+        workload: WorkloadLike = "synthetic",
+        *,
         render_mode: str | None = None,
+        **arguments: Unpack[ClusterArguments],
     ) -> None:
-        batch = PaddedClusterBatch(
-            num_rows=1,
-            workload=workload,
-            num_executors=num_executors,
-            num_jobs=num_jobs,
-            mean_gap_s=mean_gap_s,
-            cluster=cluster,
-            duration_seed=duration_seed,
-            size=PaddedSize(max_stages, max_jobs, max_edges),
-            strict_actions=strict_actions,
-        )
-        super().__init__(batch, render_mode)
-        batch.notes_tasks = render_mode == "rgb_array"
+        super().__init__(ClusterBatch(1, workload, padded=True, **arguments), render_mode)
+        self.batch.notes_tasks = render_mode == "rgb_array"
         self._painter: Painter | None = None
 
     @property
@@ -154,16 +140,9 @@ class CJSEnv(RowEnv[Observation, IntArray]):
         """What jobs are drawn from."""
         return self.batch.workload
 
-    def step(self, action: IntArray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Commit executors to a stage, or none; time advances when all are committed."""
-        observation, reward, terminated, truncated, info = super().step(action)
-        if truncated:
-            info["reason"] = "every executor idles and nothing is left to happen"
-        return observation, reward, terminated, truncated, info
-
     def action_masks(self) -> BoolArray:
         """Return (max_stages + 1 + num_executors,) what each part of an action may be."""
-        return np.asarray(self.batch.padder.action_masks()[0])
+        return np.asarray(self.batch.action_masks()[0])
 
     def render_text(self) -> str:
         """Return the cluster as it is now as a few lines of text."""

@@ -14,31 +14,20 @@ from numpy.typing import NDArray
 
 from netllm_gym.arrays import BoolArray, Float32Array, FloatArray, Int32Array, IntArray
 
-ROW_FIELDS = {
-    "clock_ms": np.float64,
-    "committable": np.int32,
-    "source_job": np.int32,
-    "num_executors": np.int32,
-    "num_stages": np.int32,
-    "num_jobs": np.int32,
-    "num_edges": np.int32,
-}
-STAGE_FIELDS = {
-    "remaining": np.int32,
-    "demand": np.int32,
+_WHOLE = ("committable", "source_job", "num_executors", "num_stages", "num_jobs", "num_edges")
+_WHOLE_OF_STAGE = ("remaining", "demand", "stage_id", "stage_job", "num_tasks")
+ROW_FIELDS: dict[str, type] = {"clock_ms": np.float64, **dict.fromkeys(_WHOLE, np.int32)}
+STAGE_FIELDS: dict[str, type] = {
+    **dict.fromkeys(_WHOLE_OF_STAGE, np.int32),
     "duration_ms": np.float32,
     "schedulable": np.bool_,
-    "stage_id": np.int32,
-    "stage_job": np.int32,
-    "num_tasks": np.int32,
 }
-JOB_FIELDS = {
-    "job_id": np.int32,
-    "supply": np.int32,
+JOB_FIELDS: dict[str, type] = {
+    **dict.fromkeys(("job_id", "supply"), np.int32),
     "arrival_ms": np.float64,
     "work_ms": np.float32,
 }
-EDGE_FIELDS = {"edges": np.int32}
+EDGE_FIELDS: dict[str, type] = {"edges": np.int32}
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,35 +61,14 @@ class ClusterView:
     def __len__(self) -> int:
         return len(self.clock_ms)
 
-    @cached_property
-    def stage_ptr(self) -> IntArray:
-        """(N + 1,) where each row's stages begin."""
-        return _offsets(self.num_stages)
-
-    @cached_property
-    def job_ptr(self) -> IntArray:
-        """(N + 1,) where each row's jobs begin."""
-        return _offsets(self.num_jobs)
-
-    @cached_property
-    def edge_ptr(self) -> IntArray:
-        """(N + 1,) where each row's edges begin."""
-        return _offsets(self.num_edges)
-
-    @cached_property
-    def stage_row(self) -> IntArray:
-        """(M,) row of each stage."""
-        return np.repeat(np.arange(len(self)), self.num_stages)
-
-    @cached_property
-    def job_row(self) -> IntArray:
-        """(J,) row of each job."""
-        return np.repeat(np.arange(len(self)), self.num_jobs)
-
-    @cached_property
-    def edge_row(self) -> IntArray:
-        """(L,) row of each edge."""
-        return np.repeat(np.arange(len(self)), self.num_edges)
+    # (N + 1,) where the stages, jobs and edges of each row begin
+    stage_ptr = cached_property(lambda self: _offsets(self.num_stages))
+    job_ptr = cached_property(lambda self: _offsets(self.num_jobs))
+    edge_ptr = cached_property(lambda self: _offsets(self.num_edges))
+    # (M,), (J,) and (L,) row of each
+    stage_row = cached_property(lambda self: _rows(self.num_stages))
+    job_row = cached_property(lambda self: _rows(self.num_jobs))
+    edge_row = cached_property(lambda self: _rows(self.num_edges))
 
     def __getitem__(self, rows: NDArray[np.integer[Any]] | Sequence[int] | int) -> "ClusterView":
         return self.take(np.atleast_1d(rows))
@@ -131,6 +99,10 @@ class ClusterView:
 
 def _offsets(counts: Int32Array) -> IntArray:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
+
+
+def _rows(counts: Int32Array) -> IntArray:
+    return np.repeat(np.arange(len(counts)), counts)
 
 
 def _places(begins: IntArray, counts: IntArray) -> IntArray:

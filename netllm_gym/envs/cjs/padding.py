@@ -5,11 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from netllm_gym.arrays import BoolArray, IntArray
 from netllm_gym.data.cjs.workload import Workload
-from netllm_gym.envs.batch import check_within, whole_actions
 from netllm_gym.envs.cjs.cluster import whole_number
 from netllm_gym.envs.cjs.observation import ClusterView
 from netllm_gym.errors import InputError
@@ -145,60 +144,3 @@ def _fitting_jobs(
         upto = np.concatenate([[0], np.cumsum(np.bincount(jobs, minlength=num_jobs))])
         fits &= upto[1:] - upto[begins] <= most
     return np.asarray(fits, np.bool_)
-
-
-class Padder:
-    """Pads the views of N clusters, and reads the actions that answer them.
-
-    Args:
-        num_rows: N.
-        num_executors: E of each cluster.
-        size: How much of the clusters is shown.
-        strict_actions: Raise an error for an action that names a stage that is not schedulable.
-    """
-
-    def __init__(
-        self, num_rows: int, num_executors: int, size: PaddedSize, strict_actions: bool
-    ) -> None:
-        self.size, self.strict_actions = size, strict_actions
-        self._stage_mask = np.zeros((num_rows, size.max_stages), np.int32)
-        self._executor_mask = np.zeros((num_rows, num_executors), np.int32)
-
-    def observe(self, view: ClusterView) -> Padded:
-        """Return a view padded; `action_masks` and `native_actions` then belong to it."""
-        padded = pad(view, self.size, self._executor_mask.shape[1])
-        self._stage_mask = padded.observation["stage_mask"].copy()
-        self._executor_mask = padded.observation["executor_mask"].copy()
-        return padded
-
-    def native_actions(self, actions: ArrayLike, done: BoolArray, illegal: int) -> IntArray:
-        """Return (N, 2) the same decisions as actions of `ClusterBatch`.
-
-        Args:
-            actions: (N, 2) of the padded action space.
-            done: (N,) rows whose episode is over.
-            illegal: Replaces a stage that is not schedulable.
-        """
-        native, no_stage = whole_actions(actions, (len(done), 2)), self.size.max_stages
-        slots = native[:, 0].copy()
-        check_within("stage of an action must be in", slots, 0, no_stage)
-        named = slots < no_stage
-        wrong = named & (self._stage_mask[np.arange(len(done)), slots * named] == 0)
-        if self.strict_actions and (wrong & ~done).any():
-            self._refuse(int(np.flatnonzero(wrong & ~done)[0]), slots)
-        native[:, 0] = np.where(named, np.where(wrong, illegal, slots), -1)
-        return native
-
-    def action_masks(self) -> BoolArray:
-        """Return (N, max_stages + 1 + num_executors) what each part of an action may be."""
-        always = np.ones((len(self._stage_mask), 1), np.bool_)  # "no stage"
-        executors = self._executor_mask.astype(np.bool_)
-        executors[:, 0] = True  # of a finished row, where nothing is asked
-        return np.concatenate([self._stage_mask.astype(np.bool_), always, executors], axis=1)
-
-    def _refuse(self, row: int, slots: IntArray) -> None:
-        legal = [*np.flatnonzero(self._stage_mask[row]).tolist(), self.size.max_stages]
-        raise InputError(
-            f"stage of an action must be schedulable, one of {', '.join(map(str, legal))} "
-            f"(the last: no stage), got {slots[row]}"
-        )

@@ -23,16 +23,17 @@ assertion error); an episode ends with the last completion (there the remaining 
 simulated); durations come from keyed random streams.
 """
 
+# mypy: allow-untyped-defs
 import math
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from netllm_gym import randomness
 from netllm_gym.arrays import FloatArray, IntArray
-from netllm_gym.data.cjs.workload import FIRST, FRESH, LEVELS, REST, Workload
+from netllm_gym.compiled import cached_njit, njit
+from netllm_gym.data.cjs.workload import FIRST, FRESH, LEVELS, MOST_STAGES, REST, Jobs, Workload
 from netllm_gym.envs.cjs.cluster import ClusterConfig
 
 NOWHERE = -1  # the pool of a moving executor; the source when no scheduler is asked
@@ -126,8 +127,8 @@ TASK = np.dtype(
 # Python calls are cached on disk. They take plain tuples, because numba's cache would otherwise
 # remember the classes `SimulatorArrays` and `State` by name, and fail to load after a renaming.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
-_jit, _inlined = numba.njit(**_OPTIONS), numba.njit(inline="always", **_OPTIONS)
-_cached_jit = numba.njit(cache=True, **_OPTIONS)
+_jit, _inlined = njit(**_OPTIONS), njit(inline="always", **_OPTIONS)
+_cached_jit = cached_njit(**_OPTIONS)
 _mix64, _to_unit = _jit(randomness.mix64), _jit(randomness.to_unit)
 _GAMMA = randomness.GAMMA
 
@@ -231,12 +232,12 @@ def new_state(
 
 
 @_inlined
-def _set(event, time_ms, order, executor):  # type: ignore[no-untyped-def]
+def _set(event, time_ms, order, executor):
     event.time_ms, event.order, event.executor = time_ms, order, executor
 
 
 @_inlined
-def _replace_first_event(state, i, time_ms, order, executor):  # type: ignore[no-untyped-def]
+def _replace_first_event(state, i, time_ms, order, executor):
     """Put an event in place of the first one."""
     heap, num_events = state.events, state.rows[i].num_events
     place, child = 0, 1
@@ -256,7 +257,7 @@ def _replace_first_event(state, i, time_ms, order, executor):  # type: ignore[no
 
 
 @_jit
-def _put_event(state, i, time_ms, executor):  # type: ignore[no-untyped-def]
+def _put_event(state, i, time_ms, executor):
     """Add an event of now or later to the queue; it comes after others of the same time."""
     row, heap = state.rows[i], state.events
     place = row.num_events
@@ -272,7 +273,7 @@ def _put_event(state, i, time_ms, executor):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _drop_first_event(state, i):  # type: ignore[no-untyped-def]
+def _drop_first_event(state, i):
     row = state.rows[i]
     row.num_events -= 1
     last = state.events[i, row.num_events]
@@ -283,13 +284,13 @@ def _drop_first_event(state, i):  # type: ignore[no-untyped-def]
 
 
 @_inlined
-def _demand(each):  # type: ignore[no-untyped-def]
+def _demand(each):
     """Return how many executors a stage can still use; 0 or less: it is saturated."""
     return each.remaining - each.moving - each.committed
 
 
 @_jit
-def _committable(state, i):  # type: ignore[no-untyped-def]
+def _committable(state, i):
     """Return how many executors of the source are not committed yet."""
     source = state.rows[i].source
     return (
@@ -298,7 +299,7 @@ def _committable(state, i):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _job_of_pool(state, i, pool):  # type: ignore[no-untyped-def]
+def _job_of_pool(state, i, pool):
     """Return the job that a pool belongs to, or -1."""
     if pool <= COMMON:
         return -1
@@ -307,7 +308,7 @@ def _job_of_pool(state, i, pool):  # type: ignore[no-untyped-def]
 
 
 @_inlined
-def _is_schedulable(arrays, state, i, stage):  # type: ignore[no-untyped-def]
+def _is_schedulable(arrays, state, i, stage):
     """Whether a stage wants executors, all its parents have enough, and it was not chosen yet."""
     each = state.stages[i, stage]
     wanted = each.selected != state.rows[i].round and _demand(each) > 0
@@ -322,38 +323,33 @@ def _is_schedulable(arrays, state, i, stage):  # type: ignore[no-untyped-def]
     return wanted
 
 
-@_inlined
-def _refresh_job(arrays, state, i, number, source_job):  # type: ignore[no-untyped-def]
-    """Update which stages of a job are schedulable.
+@_jit
+def _refresh(arrays, state, i, only):
+    """Update which stages are schedulable: those of the job `only`, or of all jobs (-1).
 
     A job may be given its own executors, and others' as long as it does not have all of them.
     """
-    row, job, count = state.rows[i], state.jobs[i, number], 0
-    may = number == source_job or job.supply < state.executors.shape[1]
-    for stage in range(job.first_stage, job.first_stage + job.num_stages):
-        schedulable = may and _is_schedulable(arrays, state, i, stage)
-        state.stages[i, stage].schedulable = schedulable
-        count += schedulable
-    row.num_schedulable += count - job.num_schedulable
-    job.num_schedulable = count
-
-
-@_jit
-def _refresh(arrays, state, i, only):  # type: ignore[no-untyped-def]
-    """Update which stages are schedulable: those of the job `only`, or of all jobs (-1)."""
-    row = state.rows[i]
+    row, num_executors = state.rows[i], state.executors.shape[1]
     source_job = _job_of_pool(state, i, row.source)
     for place in range(row.num_active):
         number = state.active[i, place]
-        if only in (-1, number):
-            _refresh_job(arrays, state, i, number, source_job)
+        if only not in (-1, number):
+            continue
+        job, count = state.jobs[i, number], 0
+        may = number == source_job or job.supply < num_executors
+        for stage in range(job.first_stage, job.first_stage + job.num_stages):
+            schedulable = may and _is_schedulable(arrays, state, i, stage)
+            state.stages[i, stage].schedulable = schedulable
+            count += schedulable
+        row.num_schedulable += count - job.num_schedulable
+        job.num_schedulable = count
 
 
 # Where executors go ------------------------------------------------------------------------------
 
 
 @_jit
-def _move_to_pool(state, i, executor, pool):  # type: ignore[no-untyped-def]
+def _move_to_pool(state, i, executor, pool):
     each = state.executors[i, executor]
     if each.pool != NOWHERE:
         state.pools[i, each.pool].size -= 1
@@ -363,7 +359,7 @@ def _move_to_pool(state, i, executor, pool):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _detach(state, i, executor):  # type: ignore[no-untyped-def]
+def _detach(state, i, executor):
     """Let an executor belong to no job."""
     each = state.executors[i, executor]
     if each.job >= 0:
@@ -372,7 +368,7 @@ def _detach(state, i, executor):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _release(arrays, state, i, executor):  # type: ignore[no-untyped-def]
+def _release(arrays, state, i, executor):
     """Send an executor to its job's pool, or to the common pool if the job is saturated."""
     each = state.executors[i, executor]
     if each.pool == COMMON:
@@ -388,7 +384,7 @@ def _release(arrays, state, i, executor):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _commit(state, i, stage, count):  # type: ignore[no-untyped-def]
+def _commit(state, i, stage, count):
     """Commit executors of the source to a stage, or to the common pool (stage -1)."""
     if count <= 0:
         return
@@ -412,7 +408,7 @@ def _commit(state, i, stage, count):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _oldest_commitment(state, i, pool):  # type: ignore[no-untyped-def]
+def _oldest_commitment(state, i, pool):
     """Return the place of a pool's oldest commitment, or -1."""
     for place in range(state.rows[i].num_commitments):
         if state.commitments[i, place].pool == pool:
@@ -421,7 +417,7 @@ def _oldest_commitment(state, i, pool):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _fulfil(arrays, state, i, executor, place):  # type: ignore[no-untyped-def]
+def _fulfil(arrays, state, i, executor, place):
     """Send an executor where the commitment at `place` promised one."""
     row, stages, commitments = state.rows[i], state.stages, state.commitments
     pool, stage = commitments[i, place].pool, commitments[i, place].stage
@@ -441,7 +437,7 @@ def _fulfil(arrays, state, i, executor, place):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _backup_of_job(arrays, state, i, job, source_job):  # type: ignore[no-untyped-def]
+def _backup_of_job(arrays, state, i, job, source_job):
     """Return a schedulable stage of a job for an executor whose own has no task left, or -1."""
     found, first = NO_STAGE, state.jobs[i, job].first_stage
     if job == source_job or state.jobs[i, job].supply < state.executors.shape[1]:
@@ -454,7 +450,7 @@ def _backup_of_job(arrays, state, i, job, source_job):  # type: ignore[no-untype
 
 
 @_jit
-def _backup(arrays, state, i, executor):  # type: ignore[no-untyped-def]
+def _backup(arrays, state, i, executor):
     """Return a stage for an executor whose own has no task left: of its job, else of any."""
     own = state.executors[i, executor].job
     if own >= 0 and state.jobs[i, own].num_incomplete > 0:
@@ -472,7 +468,7 @@ def _backup(arrays, state, i, executor):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _go(arrays, state, i, executor, stage):  # type: ignore[no-untyped-def]
+def _go(arrays, state, i, executor, stage):
     """Send an executor to a stage: it moves there, waits for it, or begins a task."""
     row, jobs, stages = state.rows[i], state.jobs, state.stages
     each = state.executors[i, executor]
@@ -502,13 +498,13 @@ def _go(arrays, state, i, executor, stage):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _begin_task(arrays, state, i, executor, stage):  # type: ignore[no-untyped-def]
+def _begin_task(arrays, state, i, executor, stage):
     """Begin the stage's next task on an executor that is there; return how long it will take."""
     return _begin(arrays, state, i, executor, stage)
 
 
 @_inlined
-def _begin(arrays, state, i, executor, stage):  # type: ignore[no-untyped-def]
+def _begin(arrays, state, i, executor, stage):
     """Begin the stage's next task; inlined where it takes most of the time.
 
     A duration comes from the stage's own random stream, or is the one that was recorded.
@@ -551,7 +547,7 @@ def _begin(arrays, state, i, executor, stage):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _run_tasks(arrays, state, i):  # type: ignore[no-untyped-def]
+def _run_tasks(arrays, state, i):
     """Process the ends of tasks as long as their executors continue with the stage's next task.
 
     Nearly all events are of this kind. None of them changes a pool or needs a scheduler.
@@ -576,7 +572,7 @@ def _run_tasks(arrays, state, i):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _arrive_job(state, i):  # type: ignore[no-untyped-def]
+def _arrive_job(state, i):
     row = state.rows[i]
     row.now_ms = state.jobs[i, row.num_arrived].arrival_ms
     state.active[i, row.num_active] = row.num_arrived
@@ -587,7 +583,7 @@ def _arrive_job(state, i):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _arrive_executor(arrays, state, i, executor):  # type: ignore[no-untyped-def]
+def _arrive_executor(arrays, state, i, executor):
     each = state.executors[i, executor]
     stage = each.stage
     each.job = state.stages[i, stage].job
@@ -598,7 +594,7 @@ def _arrive_executor(arrays, state, i, executor):  # type: ignore[no-untyped-def
 
 
 @_jit
-def _complete_stage(arrays, state, i, stage):  # type: ignore[no-untyped-def]
+def _complete_stage(arrays, state, i, stage):
     """Record that a stage is complete; return whether other stages may begin because of that."""
     each = state.stages[i, stage]
     job, changed = state.jobs[i, each.job], False
@@ -611,7 +607,7 @@ def _complete_stage(arrays, state, i, stage):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _complete_job(arrays, state, i, job):  # type: ignore[no-untyped-def]
+def _complete_job(arrays, state, i, job):
     row, active = state.rows[i], state.active
     for executor in range(state.executors.shape[1]):
         if state.executors[i, executor].pool == 1 + job:
@@ -628,7 +624,7 @@ def _complete_job(arrays, state, i, job):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _finish_task(arrays, state, i, executor):  # type: ignore[no-untyped-def]
+def _finish_task(arrays, state, i, executor):
     """Handle the end of an executor's task where its stage has no further task to begin."""
     row, stages, each = state.rows[i], state.stages, state.executors[i, executor]
     stage, pool = each.stage, each.pool
@@ -651,7 +647,7 @@ def _finish_task(arrays, state, i, executor):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _next_event(arrays, state, i):  # type: ignore[no-untyped-def]
+def _next_event(arrays, state, i):
     """Process the next event; return False if there is none."""
     row, heap = state.rows[i], state.events
     if row.num_arrived < row.num_jobs and (
@@ -686,7 +682,7 @@ def _next_event(arrays, state, i):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _advance(arrays, state, i):  # type: ignore[no-untyped-def]
+def _advance(arrays, state, i):
     """Process events until there is something to decide, or nothing will ever happen again."""
     row = state.rows[i]
     while row.num_completed < row.num_jobs:
@@ -708,7 +704,7 @@ def _advance(arrays, state, i):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _finish_round(arrays, state, i):  # type: ignore[no-untyped-def]
+def _finish_round(arrays, state, i):
     """Commit the rest to the common pool and send the source's idle executors on their way."""
     row = state.rows[i]
     source = row.source
@@ -725,7 +721,7 @@ def _finish_round(arrays, state, i):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _stage_at(state, i, slot):  # type: ignore[no-untyped-def]
+def _stage_at(state, i, slot):
     """Return the row's stage at a place of the view, or -1 if there is none."""
     if slot < 0:
         return NO_STAGE
@@ -743,7 +739,7 @@ def _stage_at(state, i, slot):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _decide(arrays, state, i, slot, count):  # type: ignore[no-untyped-def]
+def _decide(arrays, state, i, slot, count):
     """Take a decision; if it ends the round, advance to the next one and set the reward."""
     row, jobs, stages = state.rows[i], state.jobs, state.stages
     started_ms, arrived_before, num_before = row.now_ms, row.num_arrived, row.num_active
@@ -775,7 +771,7 @@ def _decide(arrays, state, i, slot, count):  # type: ignore[no-untyped-def]
 
 
 @_cached_jit
-def step_rows(plain_arrays, plain_state, slots, counts):  # type: ignore[no-untyped-def]
+def step_rows(plain_arrays, plain_state, slots, counts):
     """Take one decision in every row that is not done; done rows stay as they are.
 
     Args:
@@ -791,62 +787,47 @@ def step_rows(plain_arrays, plain_state, slots, counts):  # type: ignore[no-unty
             _decide(arrays, state, i, slots[i], counts[i])
 
 
-@_jit
-def _clear_row(state, i, key, num_jobs):  # type: ignore[no-untyped-def]
-    """Put a row's own record, its executors and its pools back to the beginning of an episode."""
-    row, num_executors = state.rows[i], state.executors.shape[1]
-    row.key, row.now_ms, row.reward_ms, row.busy_ms, row.round = key, 0.0, 0.0, 0.0, 1
-    row.num_jobs, row.num_arrived, row.num_completed, row.num_active = num_jobs, 0, 0, 0
-    row.num_schedulable, row.num_events, row.next_order, row.num_commitments = 0, 0, 0, 0
-    row.num_noted = 0
-    row.invalid, row.done, row.deadlock = False, False, False
-    for pool in range(state.pools.shape[1]):
-        state.pools[i, pool].size, state.pools[i, pool].committed = 0, 0
-    for executor in range(num_executors):
-        each = state.executors[i, executor]
-        each.pool, each.job, each.stage, each.last_stage = COMMON, -1, NO_STAGE, NO_STAGE
-        each.busy = False
-    state.pools[i, COMMON].size = num_executors
-
-
-@_jit
-def _lay_out_jobs(arrays, state, i, key, template, arrival_ms):  # type: ignore[no-untyped-def]
-    """Write the jobs of an episode and their stages, none of which has begun."""
-    stage = 0
-    for number in range(len(template)):
-        job, first = state.jobs[i, number], arrays.stage_offset[template[number]]
-        job.template, job.first_stage = template[number], stage
-        job.num_stages = arrays.stage_offset[template[number] + 1] - first
-        job.num_incomplete, job.num_unstarted = job.num_stages, job.num_stages
-        job.num_schedulable, job.supply, job.attached = 0, 0, 0
-        job.arrival_ms, job.completion_ms, job.work_ms = arrival_ms[number], math.inf, 0.0
-        for nth in range(job.num_stages):
-            each, origin = state.stages[i, stage], first + nth
-            each.key = _mix64(key + np.uint64(number * 65536 + nth + 1) * _GAMMA)
-            each.template, each.job, each.num_tasks = origin, number, arrays.num_tasks[origin]
-            each.remaining, each.completed = each.num_tasks, 0
-            each.moving, each.committed, each.selected = 0, 0, 0
-            each.waits_for = arrays.parent_offset[origin + 1] - arrays.parent_offset[origin]
-            each.recent_ms, each.schedulable = arrays.rough_ms[origin], False
-            job.work_ms += each.num_tasks * each.recent_ms
-            stage += 1
-
-
-@_cached_jit
-def begin_row(plain_arrays, plain_state, i, key, template, arrival_ms):  # type: ignore[no-untyped-def]
+def begin_row(arrays: SimulatorArrays, state: State, i: int, key: np.uint64, jobs: Jobs) -> None:
     """Begin an episode in one row and advance to its first decision.
 
     Args:
-        plain_arrays: `SimulatorArrays` as a plain tuple.
-        plain_state: `State` as a plain tuple, changed in place.
+        arrays: What all rows share.
+        state: Changed in place.
         i: The row.
         key: Of the episode's durations.
-        template: (J,) of each job.
-        arrival_ms: (J,) rising.
+        jobs: Of the episode.
     """
+    for records in (state.rows, state.jobs, state.stages, state.pools):
+        records[i] = 0
+    state.executors[i] = (COMMON, -1, NO_STAGE, NO_STAGE, False)
+    state.pools["size"][i, COMMON] = state.executors.shape[1]
+    row, job = state.rows[i], state.jobs[i, : len(jobs.template)]
+    row["key"], row["round"], row["num_jobs"] = key, 1, len(job)
+    origin = arrays.stage_offset[jobs.template]
+    job["num_stages"] = arrays.stage_offset[jobs.template + 1] - origin
+    job["num_incomplete"] = job["num_unstarted"] = job["num_stages"]
+    job["first_stage"] = np.cumsum(job["num_stages"]) - job["num_stages"]
+    job["template"], job["arrival_ms"] = jobs.template, jobs.arrival_ms
+    job["completion_ms"] = math.inf
+    number = np.repeat(np.arange(len(job)), job["num_stages"])  # job of each stage
+    nth = np.arange(len(number)) - job["first_stage"][number]
+    template = origin[number] + nth
+    stage = state.stages[i, : len(number)]
+    stage["key"] = randomness.mix64(
+        key + (number * (MOST_STAGES + 1) + nth + 1).astype(np.uint64) * _GAMMA
+    )
+    stage["template"], stage["job"] = template, number
+    stage["num_tasks"] = stage["remaining"] = arrays.num_tasks[template]
+    stage["waits_for"] = np.diff(arrays.parent_offset)[template]
+    stage["recent_ms"] = arrays.rough_ms[template]
+    job["work_ms"] = np.bincount(number, stage["num_tasks"] * stage["recent_ms"])
+    _start_row(tuple(arrays), tuple(state), i)
+
+
+@_cached_jit
+def _start_row(plain_arrays, plain_state, i):
+    """Let the first jobs arrive in a row, and advance to its first decision."""
     arrays, state = SimulatorArrays(*plain_arrays), State(*plain_state)
-    _clear_row(state, i, key, len(template))
-    _lay_out_jobs(arrays, state, i, key, template, arrival_ms)
     row = state.rows[i]
     while row.num_arrived < row.num_jobs and state.jobs[i, row.num_arrived].arrival_ms <= 0.0:
         _arrive_job(state, i)
@@ -860,25 +841,24 @@ def begin_row(plain_arrays, plain_state, i, key, template, arrival_ms):  # type:
 
 
 @_cached_jit
-def count_view(plain_arrays, plain_state, counts):  # type: ignore[no-untyped-def]
-    """Write (N, 3) stages, jobs and edges of each row's view; the edges are an upper limit."""
+def count_view(plain_arrays, plain_state):
+    """Return how many stages, jobs and edges are in view in all rows; of the edges, at most."""
     arrays, state = SimulatorArrays(*plain_arrays), State(*plain_state)
+    num_stages, num_jobs, num_edges = 0, 0, 0
     for i in range(len(state.rows)):
-        counts[i] = 0
-        if state.rows[i].done:
-            continue
-        counts[i, 1] = state.rows[i].num_active
-        for nth in range(state.rows[i].num_active):
-            job = state.jobs[i, state.active[i, nth]]
-            first = arrays.stage_offset[job.template]
-            counts[i, 0] += job.num_incomplete
-            counts[i, 2] += arrays.child_offset[first + job.num_stages] - arrays.child_offset[first]
+        if not state.rows[i].done:
+            num_jobs += state.rows[i].num_active
+            for nth in range(state.rows[i].num_active):
+                job = state.jobs[i, state.active[i, nth]]
+                first = arrays.stage_offset[job.template]
+                end = first + job.num_stages
+                num_stages += job.num_incomplete
+                num_edges += arrays.child_offset[end] - arrays.child_offset[first]
+    return num_stages, num_jobs, num_edges
 
 
 @_cached_jit
-def fill_view(  # type: ignore[no-untyped-def]
-    plain_arrays, plain_state, per_row, per_stage, per_job, edges, place_of
-):
+def fill_view(plain_arrays, plain_state, per_row, per_stage, per_job, edges, place_of):
     """Write what the rows' schedulers see, row after row; return how many edges there are.
 
     Args:
@@ -892,7 +872,7 @@ def fill_view(  # type: ignore[no-untyped-def]
     """
     arrays, state = SimulatorArrays(*plain_arrays), State(*plain_state)
     clock_ms, committable, source_job, num_executors, num_stages, num_jobs, num_edges = per_row
-    remaining, demand, duration_ms, schedulable, stage_id, stage_job, stage_tasks = per_stage
+    remaining, demand, stage_id, stage_job, stage_tasks, duration_ms, schedulable = per_stage
     job_id, supply, arrival_ms, work_ms = per_job
     at_stage, at_job, at_edge = 0, 0, 0
     for i in range(len(state.rows)):

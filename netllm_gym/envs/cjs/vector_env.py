@@ -3,21 +3,18 @@
 import copy
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import ArrayLike, NDArray
+from typing_extensions import Unpack
 
 from netllm_gym.arrays import BoolArray, FloatArray, IntArray
 from netllm_gym.data.cjs.named import VALID
 from netllm_gym.data.cjs.workload import Workload
-from netllm_gym.envs.cjs.batch import ClusterBatch
-from netllm_gym.envs.cjs.cluster import ClusterConfig
+from netllm_gym.envs.cjs.batch import DEFAULT_GAP_S, ClusterArguments, ClusterBatch, WorkloadLike
 from netllm_gym.envs.cjs.observation import ClusterView
-from netllm_gym.envs.cjs.padded_batch import PaddedClusterBatch
-from netllm_gym.envs.cjs.padding import PaddedSize
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.envs.rows import RowVectorEnv
 from netllm_gym.errors import InputError
@@ -43,18 +40,8 @@ class CJSVectorEnv(RowVectorEnv):
     no stage.
 
     ## Observation Space
-    A `Dict` of `Box`es that stacks the observations of N `CJSEnv`. With `padded=False`
-    observations are a `ClusterView` instead, which hides nothing; the package's own policies use
-    it.
-
-    | part | shape |
-    | --- | --- |
-    | stages | (N, max_stages, 3) float32 |
-    | stage_job, stage_mask | (N, max_stages) int32 |
-    | edges | (N, max_edges, 2) int32 |
-    | job_executors | (N, max_jobs) int32 |
-    | committable, source_job | (N, 1) int32 |
-    | executor_mask | (N, num_executors) int32 |
+    A `Dict` of `Box`es: the observations of N `CJSEnv`, stacked. With `padded=False` observations
+    are a `ClusterView` instead, which hides nothing; the package's own policies use it.
 
     ## Rewards
     (N,) float64, minus the job-seconds spent in each row's system since its last decision; 0 in
@@ -72,6 +59,7 @@ class CJSVectorEnv(RowVectorEnv):
     - `num_envs`: N.
     - `padded`: False for observations that are a `ClusterView`. Default: True.
     - `autoreset_mode`: `NEXT_STEP` (default), `SAME_STEP` or `DISABLED`.
+    - `max_episode_steps`: steps after which an episode is truncated. Default: None.
     - `render_mode`: only None. To render, make scalar environments with
       `gym.make_vec(..., vectorization_mode="sync", render_mode="rgb_array")`.
     - All others: as in `CJSEnv`, the same for all rows.
@@ -85,39 +73,17 @@ class CJSVectorEnv(RowVectorEnv):
     def __init__(
         self,
         num_envs: int = 1,
-        workload: str | Path | Workload = "synthetic",
-        num_executors: int = 50,
-        num_jobs: int | None = None,
-        mean_gap_s: float = 25.0,
-        cluster: ClusterConfig | None = None,
-        duration_seed: int = 0,
-        max_stages: int = 1024,
-        max_jobs: int = 256,
-        max_edges: int | None = None,
-        strict_actions: bool = False,
+        workload: WorkloadLike = "synthetic",
+        *,
         padded: bool = True,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
+        max_episode_steps: int | None = None,
+        **arguments: Unpack[ClusterArguments],
     ) -> None:
         self.padded = padded
-        kind = PaddedClusterBatch if padded else ClusterBatch
-        batch = kind(
-            num_rows=num_envs,
-            workload=workload,
-            num_executors=num_executors,
-            num_jobs=num_jobs,
-            mean_gap_s=mean_gap_s,
-            cluster=cluster,
-            duration_seed=duration_seed,
-            size=PaddedSize(max_stages, max_jobs, max_edges),
-            strict_actions=strict_actions,
-        )
-        super().__init__(batch, autoreset_mode, render_mode)
-
-    @property
-    def clusters(self) -> ClusterBatch:
-        """The batch, which has the state of the clusters."""
-        return self.batch
+        batch = ClusterBatch(num_envs, workload, padded=padded, **arguments)
+        super().__init__(batch, autoreset_mode, render_mode, max_episode_steps)
 
     @property
     def workload(self) -> Workload:
@@ -128,6 +94,11 @@ class CJSVectorEnv(RowVectorEnv):
     def loaded(self) -> dict[str, Any]:
         """Arguments that make another environment of the same data without reading it again."""
         return {"workload": self.workload}
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences on what was left out or assumed when the workload was read."""
+        return self.workload.remarks
 
     @property
     def num_executors(self) -> int:
@@ -145,6 +116,7 @@ class CJSVectorEnv(RowVectorEnv):
         It has the same clusters and `action_masks`. It is not meant to be stepped where this
         environment has `padded=False`.
         """
+        self.batch.size.check_holds(self.workload)
         public = copy.copy(self)
         public.padded = True
         return self if self.padded else public
@@ -153,7 +125,7 @@ class CJSVectorEnv(RowVectorEnv):
         self, view: ClusterView
     ) -> tuple[dict[str, NDArray[Any]], dict[str, FloatArray]]:
         """Return the padded observations of a view, and the info columns that come with them."""
-        padded = self.batch.padder.observe(view)
+        padded = self.batch.padded_view(view)
         return padded.observation, {"hidden_stages": padded.hidden_stages.astype(np.float64)}
 
     def native_actions(self, actions: ArrayLike) -> IntArray:
@@ -161,13 +133,13 @@ class CJSVectorEnv(RowVectorEnv):
 
         A stage that is not schedulable becomes -1, "no stage", which is what it counts as.
         """
-        return self.batch.padder.native_actions(actions, self.batch.done, illegal=-1)
+        return self.batch.native_actions(actions, illegal=-1)
 
     def action_masks(self) -> BoolArray:
         """Return (N, max_stages + 1 + num_executors) what each part of an action may be."""
         if not self.padded:
             raise InputError("padded must be True where masks are asked for, got False")
-        return self.batch.padder.action_masks()
+        return self.batch.action_masks()
 
     def case(self, row: int) -> dict[str, str | int]:
         """Describe the episode that a row plays."""
@@ -228,4 +200,8 @@ class CJSVectorEnv(RowVectorEnv):
 
     def _arrivals(self, seed: int) -> str:
         """Name the arrivals of a seed; the same templates under another name are the same."""
-        return f"{self.workload.content[:12]}-{0 if self.workload.is_recording else seed}"
+        content = self.workload.content[:12]
+        if self.workload.is_recording:
+            return f"{content}-0"
+        gap_s = self.batch.mean_gap_s
+        return f"{content}-{seed}" + (f"-{gap_s:g}s" if gap_s != DEFAULT_GAP_S else "")

@@ -152,6 +152,8 @@ class BOLA(Rule):
     when the buffer is one chunk below its limit, which each row has its own. Of rungs with equal
     scores the lowest is taken.
 
+    The utility is the rule's own, whatever the QoE of the case is.
+
     Difference from the paper: where every score is negative, the paper's player waits. Ours cannot,
     so it takes the rung with the highest score, which is a high one if the buffer limit is low.
     """
@@ -165,7 +167,7 @@ class BOLA(Rule):
         check(math.isfinite(highest), "buffer_cap_s", "be finite for bola", highest)
         ladder_mbps = env.video.ladder_mbps
         utility = np.log(ladder_mbps / ladder_mbps[0])
-        vp_s = (cap_s - env.video.chunk_s) / (utility[-1] + gp)
+        vp_s = (cap_s - np.mean(env.video.chunk_s)) / (utility[-1] + gp)
         self._ladder_mbps = ladder_mbps
         self._worth_s = vp_s[:, None] * (utility + gp)  # (N, rungs)
 

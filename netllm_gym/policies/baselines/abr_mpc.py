@@ -19,6 +19,7 @@ import numpy as np
 
 from netllm_gym.arrays import FloatArray, IntArray
 from netllm_gym.configs import check
+from netllm_gym.envs.rows import num_rows_of
 from netllm_gym.policies.baselines.abr import (
     AnyABREnv,
     Observations,
@@ -71,7 +72,7 @@ class RobustMPC(Rule):
         self._plans = _PlanSearch(
             env, horizon, step_limit=env.video.num_rungs, size_bytes=env.video.size_bytes
         )
-        self._forecast = ThroughputForecast(env.num_envs)
+        self._forecast = ThroughputForecast(num_rows_of(env))
 
     def reset(self, rows: IntArray, seeds: IntArray) -> None:
         """Forget the rows' throughput forecasts and errors."""
@@ -100,7 +101,7 @@ class NetLLMMPC(Rule):
 
     def __init__(self, env: AnyABREnv) -> None:
         rule = "be 1 for netllm_mpc, which carries its history from episode to episode"
-        check(env.num_envs == 1, "num_envs", rule, env.num_envs)
+        check(num_rows_of(env) == 1, "num_envs", rule, num_rows_of(env))
         video = env.video
         listed, wanted = len(video.size_bytes), video.num_chunks + 1
         rule = f"list the sizes of {wanted} chunks for netllm_mpc, one more than it plays"
@@ -127,14 +128,14 @@ class _PlanSearch:
     def __init__(self, env: AnyABREnv, horizon: int, step_limit: int, size_bytes: IntArray) -> None:
         self._num_chunks, self._horizon = env.video.num_chunks, horizon
         self._ladder_mbps = env.video.ladder_mbps
-        milli_quality = env.qoe.quality(self._ladder_mbps) * 1000.0
+        milli_quality = env.qoe.quality_of(env.video) * 1000.0
         whole = np.rint(milli_quality)
         is_whole = np.abs(milli_quality - whole) < 1e-9
         self._planner = (  # in the order of `Planner`, whose module loads numba
             size_bytes.astype(np.float64),
             np.where(is_whole, whole, milli_quality),
             step_limit,
-            env.video.chunk_s,
+            np.array(env.video.lengths_s),
             env.qoe.rebuffer_penalty,
             env.qoe.smoothness_penalty,
             _PRICES * env.qoe.rebuffer_penalty,

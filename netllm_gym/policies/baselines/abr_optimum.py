@@ -48,13 +48,13 @@ ahead of the true clock even where the link stops; sums may be off by a share of
 The search and its proof are this package's own; no paper describes them.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from netllm_gym.arrays import FloatArray, IntArray
+from netllm_gym.compiled import cached_njit, njit
 from netllm_gym.data.abr.traces import Trace, check_start_pointer
 from netllm_gym.data.abr.video import Video
 from netllm_gym.envs.abr import simulator
@@ -62,6 +62,7 @@ from netllm_gym.envs.abr.env import ABREnv
 from netllm_gym.envs.abr.player import PlayerConfig
 from netllm_gym.envs.abr.qoe import LinearQoE, linear_qoe
 from netllm_gym.envs.abr.vector_env import ABRVectorEnv
+from netllm_gym.envs.rows import num_rows_of
 from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.rule import Rule
 
@@ -74,10 +75,10 @@ _PAUSE_SLACK_S = 1e-11  # off each pause of the proving run
 
 _carry, _wait, _pause_for = simulator.carry, simulator.wait, simulator.pause_for
 _chunk_qoe = simulator.chunk_qoe
-_jit = numba.njit(cache=True, error_model="numpy")
+_jit = cached_njit(error_model="numpy")
 # Without allocations there is nothing to count references for, which would take time in each call.
 _OPTIONS: dict[str, Any] = {"_nrt": False}
-_inner = numba.njit(error_model="numpy", **_OPTIONS)
+_inner = njit(error_model="numpy", **_OPTIONS)
 
 # One way to have downloaded the chunks so far, and what is known of its future.
 _LABEL = np.dtype(
@@ -116,12 +117,13 @@ class _Episode(NamedTuple):
     rate: FloatArray  # (rows,) bytes/s
     bytes_to: FloatArray  # (rows,) video bytes carried from 0 to the end of each row
     size_bytes: FloatArray  # (chunks, R)
-    quality: FloatArray  # (R,) of the QoE
+    quality: FloatArray  # (chunks, R) of the QoE
     due_s: FloatArray  # (chunks,) trace time from which chunk n stalls, had nothing stalled before
     price: FloatArray  # (P,) rising from 0, reward per byte
     to_go: FloatArray  # (chunks, R, P) most reward less price of the chunks after n
     stall_gain: FloatArray  # (rows, P) most that a stall from the end of each row on can earn
-    chunk_s: float
+    chunk_s: FloatArray  # (chunks,)
+    first_rung: int  # of chunk 0
     rebuffer_penalty: float
     smoothness_penalty: float
     cap_s: float
@@ -135,14 +137,17 @@ def _most_to_go(
     size_bytes: FloatArray, quality: FloatArray, smoothness_penalty: float, price: FloatArray
 ) -> FloatArray:
     """Return (chunks, R, P): most quality - smoothness - price * bytes of the chunks after n."""
-    earned = np.array(
-        [
-            [linear_qoe(each, 0.0, abs(each - last), 0.0, smoothness_penalty) for each in quality]
-            for last in quality
-        ]
-    )
     most = np.zeros((*size_bytes.shape, len(price)))
     for chunk in range(len(size_bytes) - 2, -1, -1):
+        change = np.abs(quality[chunk + 1] - quality[chunk][:, None])  # (R, R) from row to column
+        # One function computes the QoE, of numbers and of arrays.
+        earned: Any = linear_qoe(
+            quality=cast(Any, quality[chunk + 1]),
+            rebuffer_s=0.0,
+            quality_change=cast(Any, change),
+            rebuffer_penalty=0.0,
+            smoothness_penalty=smoothness_penalty,
+        )
         onward = most[chunk + 1] - size_bytes[chunk + 1, :, None] * price  # (R, P)
         most[chunk] = (earned[:, :, None] + onward).max(axis=1)
     return most
@@ -246,21 +251,22 @@ def _reach(plain_episode, labels, chunk, floor):  # type: ignore[no-untyped-def]
     """Return the labels after `chunk` that may end above `floor`, dominated ones included."""
     episode = _Episode(*plain_episode)
     quality, due_s = episode.quality, episode.due_s
-    found = np.empty(len(labels) * len(quality) + 1, _LABEL)
+    found = np.empty(len(labels) * quality.shape[1] + 1, _LABEL)
     n = 0
-    dry_s = due_s[chunk] + episode.chunk_s  # trace time at which the buffer ends, less stalls
+    # Trace time at which the buffer ends, less stalls.
+    dry_s = due_s[chunk] + episode.chunk_s[chunk]
     for i in range(len(labels)):
         last = labels[i]
-        for rung in range(len(quality)):
+        for rung in range(quality.shape[1]):
             pointer, trace_s, clock_s = _download(
                 episode, last.pointer, last.trace_s, last.clock_s, episode.size_bytes[chunk, rung]
             )
             late_s = clock_s - due_s[chunk]
             stall_s = max(last.stall_s, late_s)
             value = last.value + _chunk_qoe(
-                quality[rung],
+                quality[chunk, rung],
                 stall_s - last.stall_s,
-                abs(quality[rung] - quality[last.rung]),
+                abs(quality[chunk, rung] - quality[chunk - 1, last.rung]),
                 episode.rebuffer_penalty,
                 episode.smoothness_penalty,
             )
@@ -345,7 +351,7 @@ def _extend(
     if np.bincount(kept["rung"], minlength=1).max() <= limit:
         return kept, False
     parts = []
-    for rung in range(len(episode.quality)):
+    for rung in range(episode.quality.shape[1]):
         part = kept[kept["rung"] == rung]
         if len(part) > limit:
             if episode.proving:
@@ -357,15 +363,19 @@ def _extend(
 
 
 @_jit
-def _first_label(plain_episode, start_pointer, size_bytes):  # type: ignore[no-untyped-def]
+def _first_label(plain_episode, start_pointer):  # type: ignore[no-untyped-def]
     """Download chunk 0; return when it came, on the trace's clock, and the label after it."""
     episode = _Episode(*plain_episode)
+    rung = episode.first_rung
     trace_s = episode.time_s[start_pointer - 1]
-    pointer, trace_s, clock_s = _download(episode, start_pointer, trace_s, trace_s, size_bytes)
+    pointer, trace_s, clock_s = _download(
+        episode, start_pointer, trace_s, trace_s, episode.size_bytes[0, rung]
+    )
     labels = np.zeros(1, _LABEL)
     label = labels[0]
     label.pointer, label.trace_s, label.clock_s = pointer, trace_s, clock_s
-    _pause(episode, label, episode.chunk_s)
+    label.rung = rung
+    _pause(episode, label, episode.chunk_s[0])
     return clock_s, labels
 
 
@@ -376,7 +386,7 @@ def _planning_episode(
     # numba compiles again for each memory layout of its arguments, hence the copies.
     time_s, rate = np.array(trace.time_s), simulator.pack_arrays([trace], video, qoe).rate
     size_bytes = np.array(video.size_bytes[: video.num_chunks], np.float64, order="C")
-    quality = np.array(qoe.quality(video.ladder_mbps))
+    quality, lengths_s = np.array(qoe.quality_of(video)), np.array(video.lengths_s)
     rebuffer_penalty = float(qoe.rebuffer_penalty)
     lead_s = float(player.rtt_s) if player.rtt_moves_clock else 0.0
     sent = np.diff(time_s) * rate[1:] * player.payload_fraction
@@ -394,7 +404,8 @@ def _planning_episode(
         price=price,
         to_go=_most_to_go(size_bytes + passed_by, quality, qoe.smoothness_penalty, price),
         stall_gain=_gain_of_stalling(time_s, bytes_to, price, rebuffer_penalty),
-        chunk_s=float(video.chunk_s),
+        chunk_s=lengths_s,
+        first_rung=int(player.first_rung),
         rebuffer_penalty=rebuffer_penalty,
         smoothness_penalty=float(qoe.smoothness_penalty),
         cap_s=float(player.buffer_cap_s),
@@ -403,11 +414,13 @@ def _planning_episode(
         lead_s=lead_s,
         proving=False,
     )
-    first_s, _ = _first_label(tuple(episode), start_pointer, size_bytes[0, 0])
+    first_s, _ = _first_label(tuple(episode), start_pointer)
     # Each chunk postpones the end of the buffer by its length, less the round trip where the trace
     # does not advance meanwhile.
-    gap_s = video.chunk_s - (player.rtt_s - lead_s)
-    return episode._replace(due_s=first_s + gap_s * np.arange(video.num_chunks))
+    gap_s = lengths_s - (player.rtt_s - lead_s)
+    # Written so that chunks of one length are due at exact multiples of it.
+    unequal_s = np.append(0.0, np.cumsum(gap_s - gap_s[0])[:-1])
+    return episode._replace(due_s=first_s + gap_s[0] * np.arange(video.num_chunks) + unequal_s)
 
 
 def _proving_episode(planning: _Episode) -> _Episode:
@@ -425,10 +438,11 @@ def _prices(
     The mean rate is that of the trace, in bytes/s.
     """
     dearest = rebuffer_penalty / mean_rate * (1.0 - 1e-9)  # above, stalling for ever would pay
-    more_quality = quality[None, :] - quality[:, None]  # (R, R) of [j] over [i]
-    more_bytes = size_bytes[1:, None, :] - size_bytes[1:, :, None]  # (chunks - 1, R, R)
+    # (chunks - 1, R, R) of [j] over [i]
+    more_quality = quality[1:, None, :] - quality[1:, :, None]
+    more_bytes = size_bytes[1:, None, :] - size_bytes[1:, :, None]
     gains = (more_quality > 0) & (more_bytes > 0)
-    worth = np.broadcast_to(more_quality, gains.shape)[gains] / more_bytes[gains]
+    worth = more_quality[gains] / more_bytes[gains]
     usual = min(dearest, float(np.quantile(worth, 0.95)) if len(worth) else dearest)
     if usual == 0.0:
         return np.zeros(1)
@@ -445,7 +459,7 @@ class _Run(NamedTuple):
 
 def _run(episode: _Episode, start_pointer: int, floor: float, limit: int) -> _Run:
     """Search with at most `limit` labels per chunk and rung for sums above `floor`."""
-    _, labels = _first_label(tuple(episode), start_pointer, episode.size_bytes[0, 0])
+    _, labels = _first_label(tuple(episode), start_pointer)
     history: list[tuple[IntArray, IntArray]] = []
     any_thinned = False
     for chunk in range(1, len(episode.size_bytes)):
@@ -468,7 +482,7 @@ def offline_optimum(
 ) -> Optimum:
     """Return the best action sequence of one episode without noise, and a bound on every other.
 
-    The episode begins in the row `start_pointer` of the trace, with chunk 0 on the lowest rung.
+    The episode begins in the row `start_pointer` of the trace, with chunk 0 on the first rung.
     """
     check_start_pointer(start_pointer, trace)
     env = ABREnv([trace], video, qoe, player)
@@ -524,10 +538,10 @@ class OptimumPolicy(Rule):
                 )
         self._env = env
         self._solved: dict[tuple[int, int, PlayerConfig], Optimum] = {}
-        self._plans = np.zeros((env.num_envs, env.video.num_chunks - 1), np.int64)
-        self._played = np.zeros(env.num_envs, np.int64)
+        self._plans = np.zeros((num_rows_of(env), env.video.num_chunks - 1), np.int64)
+        self._played = np.zeros(num_rows_of(env), np.int64)
         self.upper_bounds: list[float] = []
-        self.exact = np.zeros(env.num_envs, np.bool_)
+        self.exact = np.zeros(num_rows_of(env), np.bool_)
 
     def reset(self, rows: IntArray, seeds: IntArray) -> None:
         """Plan the episodes that these rows have begun."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from netllm_gym.arrays import FloatArray, IntArray
 from netllm_gym.envs.abr.observation import BITRATE, DOWNLOAD, TENS_S, THROUGHPUT
+from netllm_gym.envs.rows import num_rows_of
 from netllm_gym.policies.baselines.abr import (
     AnyABREnv,
     Observations,
@@ -43,7 +44,7 @@ class Festive(Rule):
 
     def __init__(self, env: AnyABREnv) -> None:
         self._ladder_mbps = env.video.ladder_mbps
-        self._up_votes = np.zeros(env.num_envs, np.int64)
+        self._up_votes = np.zeros(num_rows_of(env), np.int64)
 
     def reset(self, rows: IntArray, seeds: IntArray) -> None:
         """Forget how often the rows wanted a higher rung; switches are in the observation."""
@@ -93,8 +94,8 @@ class ThroughputRule(Rule):
 
     def __init__(self, env: AnyABREnv) -> None:
         self._ladder_mbps = env.video.ladder_mbps
-        self._sum_mbps = np.zeros((env.num_envs, len(HALF_LIVES_S)))
-        self._weight = np.zeros((env.num_envs, len(HALF_LIVES_S)))
+        self._sum_mbps = np.zeros((num_rows_of(env), len(HALF_LIVES_S)))
+        self._weight = np.zeros((num_rows_of(env), len(HALF_LIVES_S)))
 
     def reset(self, rows: IntArray, seeds: IntArray) -> None:
         """Forget what the rows measured."""

@@ -27,17 +27,17 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
 from netllm_gym.arrays import FloatArray, IntArray
+from netllm_gym.compiled import cached_njit
 from netllm_gym.configs import check
 from netllm_gym.data.cjs.workload import FIRST, FRESH, LEVELS, REST, Jobs, Workload
 from netllm_gym.envs.cjs.vector_env import CJSVectorEnv
 from netllm_gym.envs.plan import PlannedEpisode
 from netllm_gym.policies.baselines.cjs import longest_paths
 
-_jit = numba.njit(cache=True, error_model="numpy")
+_jit = cached_njit(error_model="numpy")
 
 
 class LowerBound(NamedTuple):

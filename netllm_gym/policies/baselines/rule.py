@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from netllm_gym.arrays import FloatArray, IntArray
+from netllm_gym.envs.rows import num_rows_of
 from netllm_gym.randomness import EpisodeDraws
 
 
@@ -37,7 +38,7 @@ class DrawingRule(Rule):
     name = "random"
 
     def __init__(self, env: Any) -> None:
-        self.draws = EpisodeDraws(env.num_envs)
+        self.draws = EpisodeDraws(num_rows_of(env))
 
     def reset(self, rows: IntArray, seeds: IntArray) -> None:
         """Restart the draws of the (K,) rows from the seeds of their episodes."""

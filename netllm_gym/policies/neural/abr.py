@@ -31,6 +31,7 @@ from netllm_gym.envs.abr.observation import (
     SIZES,
     THROUGHPUT,
 )
+from netllm_gym.envs.rows import num_rows_of
 from netllm_gym.errors import InputError
 from netllm_gym.policies.baselines.abr import AnyABREnv, Observations, last_rungs
 from netllm_gym.policies.policy import decoding_of
@@ -142,7 +143,7 @@ class ReferenceActorPolicy:
         self.actor = read_actor(find_data("abr", "weights", ACTOR_FILES[actor]))
         self._sampled = sampled
         self._ladder_mbps = env.video.ladder_mbps
-        self._draws = EpisodeDraws(env.num_envs)
+        self._draws = EpisodeDraws(num_rows_of(env))
 
     def reset(self, rows: IntArray, seeds: IntArray) -> None:
         """Start the rows' draws anew; the network has no memory."""

@@ -93,8 +93,7 @@ class ABRNetwork(Network):
                 f"observations must have gone through the memory, got {read.shape[1]} rows"
             )
         observations = read[:, :NUM_ROWS]
-        share = observations[:, BITRATE, -1].astype(np.float64)
-        rung = np.abs(share[:, None] - self._shares).argmin(axis=1)
+        rung = self._rungs_of(observations[:, BITRATE, -1].astype(np.float64))
         seen = np.array(observations, np.float32)
         seen[:, _LOGARITHMIC] = _logarithm(seen[:, _LOGARITHMIC])
         last = np.eye(self.rungs, dtype=np.float32)[rung]
@@ -126,9 +125,22 @@ class ABRNetwork(Network):
         """Return actor and critic."""
         return self.actor, self.critic
 
+    def _rungs_of(self, shares: FloatArray) -> IntArray:
+        """Return the rungs of bitrates, which are shares of the highest one."""
+        return np.asarray(np.abs(shares[:, None] - self._shares).argmin(axis=1), np.int64)
+
     def check_env(self, env: Any) -> None:
-        """Refuse a video with another number of rungs."""
+        """Refuse a video with another number of rungs, or whose rungs look like others."""
         check_trained_for(env, self.rungs)
+        ladder_mbps = env.video.ladder_mbps
+        if not np.array_equal(self._rungs_of(ladder_mbps / ladder_mbps[-1]), range(self.rungs)):
+            of_env, own = (
+                ", ".join(f"{each:g}" for each in ladder)
+                for ladder in (ladder_mbps, self.config.ladder_mbps)
+            )
+            raise InputError(
+                f"env must have a ladder like {own} Mbit/s, as in training, got {of_env}"
+            )
 
 
 class LinkMemory:

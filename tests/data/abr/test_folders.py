@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netllm_gym.cli.main import run
-from netllm_gym.data.abr import opening
+from netllm_gym.data import opening
 from netllm_gym.data.abr.folders import convert_traces, read_trace_folder
 from netllm_gym.data.abr.sets import load_trace_set
 from netllm_gym.data.abr.source import Reading

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from netllm_gym.data.abr.sets import load_trace_set
 from netllm_gym.data.abr.synthetic import FAMILIES, FCCLike, MarkovLevels, UniformHold
 from netllm_gym.data.abr.traces import Trace, read_cooked_trace, recording_of, write_cooked_trace
-from netllm_gym.data.abr.video import load_video, read_video_folder
 from netllm_gym.data.datasets import clean_split
 from netllm_gym.errors import InputError, MissingDataError
 
@@ -235,55 +234,3 @@ def test_markov_levels_dwell_as_long_as_asked():
 def test_nonsense_families_are_refused(make):
     with pytest.raises(InputError):
         make()
-
-
-def sizes_folder(tmp_path, columns):
-    for rung, column in enumerate(columns):
-        (tmp_path / f"video_size_{rung}").write_text("".join(f"{size}\n" for size in column))
-    return tmp_path
-
-
-def test_video_folder(tmp_path):
-    video = read_video_folder(sizes_folder(tmp_path, [[100, 200, 300], [1000, 2000, 3000]]))
-    assert video.size_bytes.tolist() == [[100, 1000], [200, 2000], [300, 3000]]
-    # Mean of 200 and 2,000 bytes in 4 s.
-    np.testing.assert_allclose(video.ladder_mbps, [0.0004, 0.004])
-    assert video.num_chunks == 3
-
-
-@pytest.mark.parametrize(
-    ("columns", "sentence"),
-    [
-        (
-            [[1, 2, 3], [1, 2]],
-            "video_size_1 must list as many chunks as video_size_0, got 2 instead",
-        ),
-        (
-            [["1", "two"], [1, 2]],
-            r"video_size_0:2: a line must be one whole number of bytes, got 'two'",
-        ),
-        ([["1", "-2"], [1, 2]], r"video_size_0:2: a line must be one whole number"),
-        ([["1", "9" * 23], [1, 2]], r"video_size_0:2: a line must be one whole number"),
-        ([[0, 5], [7, 7]], "size_bytes must be above 0, got 0 for chunk 0 on rung 0"),
-        ([[1, 2]], "must hold video_size_0, video_size_1 and so on, got video_size_0"),
-    ],
-)
-def test_broken_videos_are_refused(tmp_path, columns, sentence):
-    with pytest.raises(InputError, match=sentence):
-        read_video_folder(sizes_folder(tmp_path, columns))
-
-
-def test_published_video_plays_48_of_49_listed_chunks(shared_data):
-    video = load_video("video1")
-    assert video.size_bytes.shape == (49, 6)
-    assert video.num_chunks == 48
-    # Computed from NetLLM's video1: mean bytes of the lowest rung.
-    assert video.size_bytes[:48, 0].mean() == pytest.approx(151_913, abs=1)
-
-
-def test_synthetic_video_varies_and_rises():
-    video = load_video("synthetic")
-    assert (np.diff(video.size_bytes, axis=1) > 0).all()
-    bitrates_mbps = video.size_bytes[:48] * 8e-6 / 4
-    np.testing.assert_allclose(bitrates_mbps.mean(axis=0), video.ladder_mbps, rtol=0.03)
-    assert bitrates_mbps[:, 5].std() > 0.3

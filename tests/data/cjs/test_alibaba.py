@@ -1,10 +1,12 @@
 """Tables of the Alibaba trace; all rows here are made up."""
 
+import gzip
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netllm_gym.data.cjs.alibaba import read_alibaba, read_alibaba_jobs
+from netllm_gym.data.cjs.alibaba import COLUMNS, read_alibaba
 from netllm_gym.data.cjs.named import workload
 from netllm_gym.errors import InputError
 from tests.test_readers import FEW, MANY, harmed_bytes
@@ -87,10 +89,10 @@ def test_a_name_says_what_a_stage_waits_for(table, name, parents):
     ],
 )
 def test_a_job_that_cannot_be_used_is_left_out_and_counted(table, rows, reason):
-    found = read_alibaba_jobs(table([*rows, *ROWS, rows[0].replace(",j,", ",j_3,")]))
-    assert "j" not in found.workload.template_names
-    assert found.skipped[reason] >= 1
-    assert found.workload.num_templates + sum(found.skipped.values()) == 4
+    assert read_alibaba(table(ROWS)).remarks == ()
+    load = read_alibaba(table([*rows, *ROWS]))
+    assert load.template_names == ("j_1", "j_2")
+    assert load.remarks == (f"1 of 3 jobs left out: 1 {reason}",)
     with pytest.raises(InputError, match=f"must hold a job that can be used, got 1 {reason}"):
         read_alibaba(table(rows))
 
@@ -100,6 +102,8 @@ def test_reading_stops_at_the_most_jobs_but_keeps_all_their_rows(table):
     load = read_alibaba(table(rows), most_jobs=2)
     assert load.template_names == ("a", "b")
     assert load.stage_offset.tolist() == [0, 2, 3]
+    assert load.remarks == ("only the first 2 jobs of the table are read",)
+    assert read_alibaba(table(rows), most_jobs=3).remarks == ()
     with pytest.raises(InputError, match="most_jobs must be at least 1, got 0"):
         read_alibaba(table(rows), most_jobs=0)
 
@@ -107,16 +111,19 @@ def test_reading_stops_at_the_most_jobs_but_keeps_all_their_rows(table):
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("", "line 2 must have 9 columns, got 1"),
+        ("", "line 2 must have 9 columns, got 0"),
         ("M1,1,j,1,Terminated,1,2,100", "line 2 must have 9 columns, got 8"),
         (row("", "j"), "line 2 must name task and job, got '', 'j'"),
         (row("M1", "\x1b"), r"line 2 must name task and job, got 'M1', '\\x1b'"),
-        (row("M1", "j", instances="two"), "instance_num in .* line 2 must be a whole number up to"),
+        (row("M1", "j", instances="two"), "instance_num in .* line 2 must be a number up to"),
+        (row("M1", "j", instances=1.5), r"instance_num in .* line 2 must be whole, got '1\.5'"),
         (row("M1", "j", instances=-1), "instance_num in .* line 2 must be .*got '-1'"),
         (row("M1", "j", instances=10**9), "instance_num in .* line 2 must be .*got '1000000000'"),
-        (row("M1", "j", start=1.5), r"start_time in .* line 2 must be .*got '1\.5'"),
-        (row("M1", "j", end="٣"), "end_time in .* line 2 must be a whole number"),
-        (row("M1", "j", end="9" * 5000), "end_time in .* line 2 must be a whole number"),
+        (row("M1", "j", start="1e5"), r"start_time in .* line 2 must be .*got '1e5'"),
+        (row("M1", "j", start="nan"), r"start_time in .* line 2 must be .*got 'nan'"),
+        (row("M1", "j", end="٣"), "end_time in .* line 2 must be a number"),
+        (row("M1", "j", end="9" * 5000), "end_time in .* line 2 must be a number"),
+        (row("M1", "j" * 200_000), "line 2 must be a row of a table, got field larger than"),
     ],
 )
 def test_a_broken_line_is_named(table, line, sentence):
@@ -126,10 +133,32 @@ def test_a_broken_line_is_named(table, line, sentence):
     assert str(path) in str(refusal.value)
 
 
+def test_other_programs_write_the_table_in_other_ways(tmp_path, table):
+    plain = read_alibaba(table(ROWS))
+    quoted = "\r\n".join(",".join(f'"{cell}"' for cell in each.split(",")) for each in ROWS)
+    floats = "\n".join(
+        ",".join(f"{cell}.0" if cell.isdigit() else cell for cell in each.split(","))
+        for each in ROWS
+    )
+    named = "\n".join([",".join(COLUMNS), *ROWS])
+    path = tmp_path / "jobs.csv.gz"
+    for text in (quoted, floats, named):
+        path.write_bytes(gzip.compress(text.encode()))
+        assert workload(path).content == plain.content
+    path.write_bytes(gzip.compress(quoted.encode())[:-20])
+    with pytest.raises(InputError, match=r"jobs\.csv\.gz must be packed by gzip, got"):
+        workload(path)
+
+
+def test_times_may_have_parts_of_a_second(table):
+    load = read_alibaba(table([row("M1", "j", start=100.25, end=102.75)]))
+    assert load.durations_ms.tolist() == [2500.0]
+
+
 def test_what_is_no_text_is_refused(tmp_path):
     path = tmp_path / "batch_task.csv"
-    path.write_bytes(b"\xff\xfe\n")
-    with pytest.raises(InputError, match="line 1 must be UTF-8"):
+    path.write_bytes(b"1\xff\n")
+    with pytest.raises(InputError, match=":1: a line must be UTF-8 text"):
         read_alibaba(path)
     path.write_bytes(b"")
     with pytest.raises(InputError, match="must hold a job that can be used, got no job"):
@@ -138,13 +167,17 @@ def test_what_is_no_text_is_refused(tmp_path):
 
 @pytest.mark.parametrize("examples", [10 * FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 def test_whatever_comes_is_read_or_refused(table, examples):
-    path = table(ROWS)
-    whole = path.read_bytes()
+    plain = table(ROWS)
+    path = plain.with_name("jobs.csv.gz")
+    whole = plain.read_bytes()
 
     @settings(max_examples=examples)
     @given(st.data())
     def body(data):
-        path.write_bytes(harmed_bytes(data, whole))
+        if data.draw(st.booleans()):
+            path.write_bytes(harmed_bytes(data, gzip.compress(whole)))
+        else:
+            path.write_bytes(harmed_bytes(data, whole))
         try:
             said = str(path) * (workload(path).num_templates > 0)
         except InputError as refusal:

@@ -5,8 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netllm_gym.data.vp.angles import angles_of, matrices, of_quaternions
-from netllm_gym.data.vp.formats import read_packed, read_recording
+from netllm_gym.data.vp.angles import angle_error_deg, angles_of, matrices, of_quaternions
+from netllm_gym.data.vp.formats import (
+    FORMATS,
+    WU2017,
+    Found,
+    as_traces,
+    read_packed,
+    read_samples,
+)
 from netllm_gym.data.vp.sets import load_viewports
 from netllm_gym.data.vp.viewport import InputReport
 from netllm_gym.errors import InputError
@@ -98,9 +105,9 @@ def test_quaternions_of_length_0_are_no_orientation(tmp_path):
         "Timestamp,PlaybackTime,UnitQuaternion.x,UnitQuaternion.y,UnitQuaternion.z,UnitQuaternion.w"
     )
     path.write_text(f"{header}\nx,0.0,0,0,0,0\nx,0.2,0,0,0,2\n")
-    recording = read_recording(path, "wu2017", 1, 1, "yxz")
-    assert recording.report.rows_not_finite == 1
-    np.testing.assert_array_equal(recording.pieces[0].angles_deg, [[0, 0, 0]])
+    pieces, report = as_traces(Found(path, WU2017, 1, 1), read_samples(path, WU2017), "yxz")
+    assert report.rows_not_finite == 1
+    np.testing.assert_array_equal(pieces[0].angles_deg, [[0, 0, 0]])
     np.testing.assert_allclose(of_quaternions([0, 0, 0, 2.0], "zxy"), [0, 0, 0])
 
 
@@ -125,20 +132,173 @@ def test_what_is_no_table_is_refused_with_its_line(tmp_path, text, sentence):
 def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("any") / "x.csv"
     path.write_bytes(data)
-    for kind in ("cooked", "wu2017", "jin2022"):
+    for kind in FORMATS:
         try:
-            recording = read_recording(path, kind, 1, 1, "yxz")
+            pieces, report = as_traces(Found(path, kind, 1, 1), read_samples(path, kind), "yxz")
         except InputError:
             continue
-        assert len(recording.pieces) == recording.report.gaps + 1
-        begins = [piece.first_sample for piece in recording.pieces]
+        assert len(pieces) == report.gaps + 1
+        begins = [piece.first_sample for piece in pieces]
         assert begins == sorted(begins)
         assert begins[0] >= 0
-        for piece in recording.pieces:
+        for piece in pieces:
             assert piece.angles_deg.shape == (len(piece.angles_deg), 3)
             assert len(piece.angles_deg)
             assert np.isfinite(piece.angles_deg).all()
             assert (np.abs(piece.angles_deg) <= [180.0, 90.0, 180.0]).all()
+
+
+def moving_head(times_s):
+    """Return rows of a head that turns on and on, pitches and rolls; NetLLM's order of columns."""
+    return np.stack(
+        [times_s, 3 * np.sin(times_s), 40 * np.sin(times_s / 3), (30 * times_s + 1) % 360 - 180],
+        axis=1,
+    )
+
+
+def angles_in(folder):
+    return [trace.angles_deg for trace in load_viewports(folder).traces]
+
+
+@pytest.mark.parametrize("rate_hz", [6, 10, 30, 90])
+def test_cooked_files_of_any_higher_rate_give_what_five_rows_a_second_give(tmp_path, rate_hz):
+    five, more = (moving_head(np.arange(20 * hz) / hz) for hz in (5, rate_hz))
+    cooked(tmp_path / "five", five)
+    cooked(tmp_path / "more", np.delete(more, slice(10 * rate_hz, 12 * rate_hz), axis=0))
+    dataset = load_viewports(tmp_path / "more")
+    assert dataset.report.sentences() == [
+        "traces cut at 1 gaps above 1 s",
+        "1 recordings thinned to 5 rows a second",
+    ]
+    (whole,) = angles_in(tmp_path / "five")
+    # The first row at or after each fifth of a second; with 6 rows a second, they come late.
+    late = 1e-3 if rate_hz != 6 else 30 / 6
+    for trace, begins in zip(dataset.traces, (0, 60), strict=True):
+        assert (trace.first_sample, len(trace.angles_deg)) == (begins, 50 if begins == 0 else 40)
+        expected = whole[begins : begins + len(trace.angles_deg)]
+        assert angle_error_deg(trace.angles_deg, expected).max() <= late
+
+
+@pytest.mark.parametrize("kind", ["cooked", "raw"])
+def test_fewer_rows_than_five_a_second_are_refused(tmp_path, kind):
+    times_s = np.arange(100) / 2
+    if kind == "cooked":
+        cooked(tmp_path, moving_head(times_s))
+    else:
+        corbillon(tmp_path, times_s, np.ones((100, 4)))
+    with pytest.raises(InputError, match=r"5 rows a second or more, got one in 0\.5 s, if its"):
+        load_viewports(tmp_path)
+
+
+def test_milliseconds_and_radians_are_recognised_and_said(tmp_path):
+    rows = moving_head(np.arange(100) / 5)
+    cooked(tmp_path / "usual", rows)
+    cooked(tmp_path / "other", rows * [1000, *[np.pi / 180] * 3])
+    cooked(tmp_path / "other", np.abs(rows) * [1000, *[np.pi / 180] * 3], user=3)
+    (usual,), other = angles_in(tmp_path / "usual"), load_viewports(tmp_path / "other")
+    np.testing.assert_allclose(other.traces[0].angles_deg, usual, atol=1e-3)
+    assert other.report.sentences() == [
+        "times of 2 recordings taken as milliseconds",
+        "angles of 2 recordings taken as radians, because all are within +-pi or 0 to 2 pi",
+    ]
+
+
+def test_radians_from_0_to_2_pi_are_recognised_and_a_still_head_is_not(tmp_path):
+    rows = moving_head(np.arange(100) / 5)
+    cooked(tmp_path / "usual", rows)
+    turn = np.column_stack([rows[:, 0], np.deg2rad(rows[:, 1:] % 360)])
+    cooked(tmp_path / "turn", turn)
+    assert load_viewports(tmp_path / "turn").report.files_in_radians == 1
+    error = angle_error_deg(angles_in(tmp_path / "turn")[0], angles_in(tmp_path / "usual")[0])
+    assert error.max() < 1e-3
+    cooked(tmp_path / "still", np.column_stack([rows[:, 0], np.arange(300).reshape(100, 3) % 7]))
+    assert load_viewports(tmp_path / "still").report == InputReport()
+
+
+def test_one_head_that_keeps_still_in_degrees_makes_no_radians_of_the_others(tmp_path):
+    rows = moving_head(np.arange(100) / 5)
+    cooked(tmp_path, rows)
+    cooked(tmp_path, rows * [1, 0.1, 0.01, 0.01], user=3)
+    assert load_viewports(tmp_path).report == InputReport()
+
+
+def test_angles_from_0_to_360_degrees_are_the_same_as_from_minus_180_to_180(tmp_path):
+    rows = moving_head(np.arange(100) / 5)
+    cooked(tmp_path / "usual", rows)
+    cooked(tmp_path / "turn", np.column_stack([rows[:, 0], rows[:, 1:] % 360]))
+    np.testing.assert_allclose(
+        angles_in(tmp_path / "turn")[0], angles_in(tmp_path / "usual")[0], atol=1e-4
+    )
+    (said,) = load_viewports(tmp_path / "turn").report.sentences()
+    assert said.endswith("rows of angles out of range turned back into it")
+
+
+def corbillon(folder, times_s, quaternions, video="Diving-2OzlksZBTiA", user="1d68"):
+    """Write a log as the software of Corbillon et al. does: time, frame, w, x, y, z."""
+    path = folder / f"uid-{user}/test0/{video}/{video}_0.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = zip(times_s, quaternions, strict=True)
+    path.write_text(
+        "".join(f"{t:.6f} 7 {' '.join(f'{each:.9f}' for each in q)}\n" for t, q in rows)
+    )
+    return path
+
+
+def test_logs_of_corbillon_are_quaternions_whose_head_looks_along_minus_x(tmp_path):
+    rotation = pytest.importorskip("scipy.spatial.transform").Rotation
+    times_s = np.arange(0.0, 4.0, 1 / 40)
+    turn_deg, up_deg = 20 * times_s, 5 * times_s
+    # Intrinsic turns of the world's axes x ahead, y left, z up: to the left about z, then up,
+    # which is a negative turn about y. The head itself has x back and y right: half a turn about z.
+    turned = rotation.from_euler("ZY", np.stack([turn_deg, -up_deg], axis=1), degrees=True)
+    x, y, z, w = (turned * rotation.from_euler("Z", 180, degrees=True)).as_quat().T
+    corbillon(tmp_path, times_s, np.stack([w, x, y, z], axis=1))
+    corbillon(tmp_path, times_s + 9.0, np.stack([w, x, y, z], axis=1)[::-1], user="0a", video="b")
+    first, second = load_viewports(tmp_path).traces
+    assert [(each.video, each.user) for each in (first, second)] == [(2, 1), (1, 2)]
+    # Ours: yaw to the right, pitch downwards, at 0, 0.2, 0.4, ... s.
+    expected = [[0, -up, -turn] for up, turn in zip(up_deg[::8], turn_deg[::8], strict=True)]
+    np.testing.assert_allclose(second.angles_deg, expected, atol=1e-4)
+    assert (second.first_sample, len(first.angles_deg)) == (0, 20)
+
+
+def test_folders_and_files_that_are_links_are_read(tmp_path):
+    rows = moving_head(np.arange(100) / 5)
+    cooked(tmp_path / "real", rows, video=1)
+    cooked(tmp_path / "real", rows[::-1] * [0, 1, 1, 1] + rows * [1, 0, 0, 0], video=2)
+    for video in (1, 2):
+        (tmp_path / f"linked/video{video}").parent.mkdir(exist_ok=True)
+        (tmp_path / f"linked/video{video}").symlink_to(tmp_path / f"real/video{video}")
+    (tmp_path / "linked/video3").symlink_to(tmp_path / "linked")  # leads round in a circle
+    assert [len(each) for each in angles_in(tmp_path / "linked")] == [100, 100]
+    (tmp_path / "real/video1/5Hz/simple_5Hz_user9.csv").symlink_to("nowhere")
+    with pytest.raises(FileNotFoundError, match=r"simple_5Hz_user9\.csv"):
+        load_viewports(tmp_path / "linked")
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ("1e308,1,2,3", r"times of .*user2\.csv must be within \+-1e\+13, got 1e\+308"),
+        ("-1e308,1,2,3", "must be within"),
+    ],
+)
+def test_times_of_no_clock_are_refused(tmp_path, row, sentence):
+    path = cooked(tmp_path, moving_head(np.arange(10) / 5))
+    path.write_text(path.read_text() + row + "\n")
+    with pytest.raises(InputError, match=sentence):
+        load_viewports(tmp_path)
+
+
+def test_numbers_that_are_no_angles_are_left_out_and_counted(tmp_path):
+    rows = moving_head(np.arange(10) / 5)
+    rows[4, 2] = 1e308
+    cooked(tmp_path, rows)
+    quaternions = np.ones((10, 4))
+    quaternions[3] = 1e300
+    corbillon(tmp_path / "raw", rows[:, 0], quaternions)
+    for folder in (tmp_path, tmp_path / "raw"):
+        assert load_viewports(folder).report == InputReport(rows_not_finite=1)
 
 
 def packed(path, angles, **changes):
@@ -187,6 +347,9 @@ def test_a_broken_packed_file_is_refused(tmp_path):
         read_packed(path, {1}, {1})
     path.write_bytes(b"PK not a zip")
     with pytest.raises(InputError, match=r"must be a \.npz archive of plain arrays"):
+        read_packed(path, {1}, {1})
+    np.savez(path, angles_delta_cdeg=np.array([{}], object))
+    with pytest.raises(InputError, match=r"plain arrays, got an array of Python objects$"):
         read_packed(path, {1}, {1})
     np.savez(path, offsets=np.array([0, 1]))
     with pytest.raises(InputError, match="must have the array angles_delta_cdeg, got none"):

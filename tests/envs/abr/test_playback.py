@@ -85,7 +85,7 @@ def test_what_the_link_could_carry_is_what_was_sent(noise, moves):
 def test_chunk_0_of_a_rollout_is_put_back_as_reset_reported_it():
     infos = played(PlayerConfig(), False, seed=1)[1]
     steps = {key: column[1:] for key, column in infos.items()}
-    again, whole = Playback.after_reset(steps, load_video("synthetic")), Playback.of(infos)
+    again, whole = Playback.after_reset(steps, load_video("synthetic"), 0), Playback.of(infos)
     for name, column in vars(whole).items():
         if name != "qoe":  # the environment pays no QoE for a start, and nothing counts it
             np.testing.assert_allclose(getattr(again, name), column, rtol=1e-12, err_msg=name)

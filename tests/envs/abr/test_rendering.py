@@ -20,7 +20,7 @@ from tests.envs.abr.test_playback import MADE
 
 def scene(chunks):
     playback = Playback.of({key: column[:chunks] for key, column in MADE.items()})
-    return Scene(playback, load_video("synthetic"), 6.0, "home", 3)
+    return Scene(playback, load_video("synthetic"), 6.0, "home", 3, 4.3, "Mbit/s")
 
 
 def test_text_of_an_episode_made_by_hand():
@@ -110,3 +110,11 @@ def test_wrong_modes_and_a_missing_library_are_refused(monkeypatch):
     monkeypatch.setattr(drawing, "find_spec", lambda name: None)
     with pytest.raises(MissingDataError, match="matplotlib"):
         gym.make("NetLLM-ABR-v0", render_mode="rgb_array")
+
+
+def test_a_measure_without_a_unit_is_shown_without_one():
+    env = gym.make("NetLLM-ABR-v0", qoe="log", render_mode="ansi")
+    env.reset(seed=0)
+    info = env.step(5)[-1]
+    last = env.render().splitlines()[-1]
+    assert last.endswith(f" {info['qoe']:.2f}, mean {info['qoe']:.3f}")

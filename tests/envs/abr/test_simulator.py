@@ -162,7 +162,7 @@ def test_noise_stays_in_its_range():
         ({"player": PlayerConfig(buffer_cap_s=3.0)}, "buffer_cap_s must hold one chunk of 4.0 s"),
         ({"noise": (1.1, 0.9)}, r"noise must be two factors 0 < low <= high, got \(1.1, 0.9\)"),
         ({"noise": 0.1}, r"noise must be True, False or \(low, high\), got 0.1"),
-        ({"qoe": 4.3}, "qoe must be a LinearQoE, got 4.3"),
+        ({"qoe": 4.3}, "qoe must be a LinearQoE or one of linear, log, hd, table, got 4.3"),
         ({"traces": 5}, "traces must be a name, a folder or a list of Trace, got 5"),
         ({"traces": []}, "trace set given must hold a trace, got none"),
         ({"traces": "no-such-set"}, "traces must be a folder or one of .*, got 'no-such-set'"),

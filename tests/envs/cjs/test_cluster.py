@@ -19,7 +19,13 @@ def begin(workload, num_executors, num_jobs=None, mean_gap_s=25.0, **cluster):
     """Return an environment with places for eight stages, at its first decision."""
     config = ClusterConfig(**{"moving_delay_s": 0.0, **cluster})
     env = CJSEnv(
-        workload, num_executors, num_jobs, mean_gap_s, cluster=config, max_stages=8, max_jobs=4
+        workload,
+        num_executors=num_executors,
+        num_jobs=num_jobs,
+        mean_gap_s=mean_gap_s,
+        cluster=config,
+        max_stages=8,
+        max_jobs=4,
     )
     env.reset(seed=0)
     return env
@@ -216,7 +222,7 @@ THREE = Workload.of_jobs("three", [JobTemplate("job", [1] * 3, [(0, 1), (0, 2)],
         ({"mean_gap_s": 0.0}, "mean_gap_s must be above 0 and finite, got 0.0"),
         ({"mean_gap_s": math.nan}, "mean_gap_s must be above 0 and finite, got nan"),
         ({"mean_gap_s": "1"}, "mean_gap_s must be above 0 and finite, got '1'"),
-        ({"cluster": {"backup": "last"}}, "cluster must be a ClusterConfig, got {"),
+        ({"cluster": {"backup": "none"}}, "backup must be last or first, got 'none'"),
         ({"duration_seed": -1}, "duration_seed must be in 0..9223372036854775807, got -1"),
         ({"max_stages": 2, "workload": THREE}, "max_stages must hold the largest job of three, 3"),
         ({"max_edges": 1, "workload": THREE}, "max_edges must hold the largest job of three, 2"),
@@ -239,6 +245,18 @@ def test_a_recording_plays_its_jobs_or_the_first_of_them(asked, played):
     assert CJSVectorEnv(1, RECORDING, num_jobs=asked).num_jobs == played
 
 
+def test_a_long_recording_is_played_whole():
+    long = recorded(*((each, [[1]], []) for each in range(201)))
+    assert CJSVectorEnv(1, long).num_jobs == 201
+
+
+def test_only_who_asks_for_a_padded_view_needs_room_for_the_largest_job():
+    env = CJSVectorEnv(1, THREE, num_jobs=1, max_stages=2, padded=False)
+    env.reset(seed=0)
+    with pytest.raises(InputError, match="max_stages must hold the largest job of three, 3, got 2"):
+        env.public_env()
+
+
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
@@ -256,7 +274,7 @@ def test_a_recording_plays_its_jobs_or_the_first_of_them(asked, played):
     ],
 )
 def test_wrong_resets_are_refused_in_one_sentence(call, sentence):
-    env = CJSEnv(THREE, 2, num_jobs=1)
+    env = CJSEnv(THREE, num_executors=2, num_jobs=1)
     with pytest.raises(InputError) as refusal:
         call(env)
     assert str(refusal.value).startswith(sentence)

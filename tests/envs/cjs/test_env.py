@@ -20,7 +20,7 @@ def make(workload, num_executors, cluster=None, **more):
     """Return an environment with places for eight stages; the ninth is "no stage"."""
     sizes = {"max_stages": 8, "max_jobs": 4, **more}
     config = ClusterConfig(**(cluster or {}))
-    return CJSEnv(workload, num_executors, cluster=config, **sizes)
+    return CJSEnv(workload, num_executors=num_executors, cluster=config, **sizes)
 
 
 NO_STAGE = 8
@@ -65,7 +65,6 @@ def test_an_episode_worked_out_by_hand():
     assert (info["jct_s"], info["jct_p95_s"], info["makespan_s"]) == (5.5, 6.0, 10.0)
     assert info["utilisation"] == pytest.approx((1 + 3 + 2) / 10)
     assert (info["clock_s"], info["jobs_in_system"], info["deadlock"]) == (10.0, 0.0, 0.0)
-    assert "reason" not in info
 
 
 def test_an_observation_worked_out_by_hand():
@@ -94,7 +93,8 @@ def test_masks_say_what_each_part_of_an_action_may_be():
     env = make(recorded((0, [[1, 3], [4], [6, 6]], [(0, 1)])), num_executors=4)
     env.reset()
     stages, executors = np.split(env.action_masks(), [9])
-    assert stages.tolist() == [True, False, True] + [False] * 5 + [True]
+    # No job comes and nothing runs, so nobody would be asked again after "no stage".
+    assert stages.tolist() == [True, False, True] + [False] * 5 + [False]
     assert executors.tolist() == [True] * 4
     env.step(np.array([2, 0]))
     stages, executors = np.split(env.action_masks(), [9])
@@ -135,12 +135,12 @@ def test_an_invalid_action_counts_as_no_stage():
 def test_strict_actions_name_the_legal_stages(stage):
     env = make(recorded((0, [[1, 3], [4], [6, 6]], [(0, 1)])), num_executors=4, strict_actions=True)
     before, _ = env.reset()
-    sentence = rf"must be schedulable, one of 0, 2, 8 \(the last: no stage\), got {stage}$"
+    sentence = rf"must be schedulable, one of 0, 2 \(8: no stage\), got {stage}$"
     with pytest.raises(InputError, match=sentence):
         env.step(np.array([stage, 0]))
     after, *_ = env.step(np.array([0, 0]))  # nothing was done: there are still all to commit
     assert after["committable"] == before["committable"] - 1
-    env.step(np.array([NO_STAGE, 0]))  # may always be said
+    env.step(np.array([NO_STAGE, 0]))  # an executor works, so the others may wait
 
 
 def test_hidden_stages_come_into_view_when_older_jobs_complete():
@@ -164,14 +164,40 @@ def test_an_episode_in_which_nothing_will_happen_is_truncated():
     env = make(ONE_JOB, num_executors=3)
     env.reset()
     observation, reward, terminated, truncated, info = env.step(np.array([NO_STAGE, 0]))
-    assert (reward, terminated, truncated) == (0.0, False, True)
-    assert info["reason"] == "every executor idles and nothing is left to happen"
+    # As if the job had ended after its two tasks, 3 s and a warm-up of 1 s each, one after the
+    # other, and four moves of 2 s before and after the first stage.
+    assert (reward, terminated, truncated) == (-(2 * (3 + 1) + 4 * 2 + 4 * 2), False, True)
     assert (info["jct_s"], info["makespan_s"], info["deadlock"]) == (math.inf, math.inf, 1.0)
     assert info["jct_list_s"].tolist() == [math.inf]
     assert observation in env.observation_space
     assert not env.action_masks()[:8].any()
     with pytest.raises(InputError, match="step must follow reset, got a step after"):
         env.step(np.array([NO_STAGE, 0]))
+
+
+def test_strict_actions_refuse_to_end_in_a_deadlock():
+    env = make(ONE_JOB, num_executors=3, strict_actions=True)
+    env.reset()
+    with pytest.raises(InputError, match=r"must be schedulable, one of 0 \(8: no stage\), got 8"):
+        env.step(np.array([NO_STAGE, 0]))
+
+
+def test_no_stage_is_offered_only_if_somebody_is_asked_again():
+    # One executor works at the only task of stage 0, and the other could go to stage 1.
+    load = recorded((0, [[9], [1, 1]], []), (5, [[1]], []))
+    env = make(load, num_executors=2, cluster=AT_ONCE)
+    env.reset()
+    assert env.action_masks()[NO_STAGE]  # the second job will be offered them
+    env.step(np.array([0, 0]))
+    assert env.action_masks()[NO_STAGE]
+    _, _, _, _, info = env.step(np.array([NO_STAGE, 0]))
+    assert info["clock_s"] == 5.0
+    assert env.action_masks()[NO_STAGE]  # until stage 0 ends
+    _, _, _, _, info = env.step(np.array([NO_STAGE, 0]))
+    assert info["clock_s"] == 9.0
+    assert not env.action_masks()[NO_STAGE]
+    *_, truncated, info = env.step(np.array([NO_STAGE, 0]))
+    assert (truncated, info["jobs_in_system"]) == (True, 2.0)
 
 
 def test_no_stage_before_a_later_arrival_waits_for_it():

@@ -83,8 +83,9 @@ def test_reward_sums_to_minus_the_completion_times_and_rows_do_not_disturb_each_
             offered = np.flatnonzero(view.schedulable & (view.stage_row == num_rows - 1))
             choice, executors = wanted["a"]
             slot = offered[choice] - view.stage_ptr[num_rows - 1] if choice >= 0 else -1
-            total += batch.step(np.array([[slot, executors - 1]] * num_rows)).reward
-        return total, batch.completion_s(0)
+            outcome = batch.step(np.array([[slot, executors - 1]] * num_rows))
+            total += outcome.reward
+        return total, outcome.info["jct_list_s"][0]
 
     one, many = play(1), play(3)
     np.testing.assert_allclose(one[0], -one[1].sum())

@@ -225,6 +225,47 @@ def play(batch, seed, rng, idleness):
     return outcome, total_s, decisions
 
 
+def return_of(batch, seed, rng, idleness, keeps_to_masks=False, most=None):
+    """Return the return of an episode that is played at random, and whether it deadlocked."""
+    outcome = batch.begin(np.ones(1, np.bool_), [seed], None, np.random.default_rng(0))
+    total_s = 0.0
+    while not batch.done[0]:
+        schedulable = np.flatnonzero(outcome.observation.schedulable)
+        place = -1
+        if rng.random() >= idleness or (keeps_to_masks and not batch.may_wait()[0]):
+            place = rng.choice(schedulable)
+        executors = rng.integers(0, most or batch.num_executors)
+        outcome = batch.step(np.array([[place, executors]]))
+        total_s += outcome.reward[0]
+    return total_s, bool(outcome.truncated[0])
+
+
+@pytest.mark.parametrize("examples", [4 * FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+def test_no_episode_that_deadlocks_returns_more_than_one_that_does_not(examples):
+    @settings(max_examples=examples)
+    @given(batches(), st.integers(0, 10**6))
+    def body(batch, seed):
+        rng = np.random.default_rng(seed)
+        played = [return_of(batch, seed, rng, idle) for idle in (0, 0.1, 0.3, 0.3, 0.6, 0.6, 1)]
+        played += [return_of(batch, seed, rng, 0, most=1)]  # one executor at a time, which is slow
+        complete = [total_s for total_s, deadlocked in played if not deadlocked]
+        stuck = [total_s for total_s, deadlocked in played if deadlocked]
+        assert max(stuck, default=-np.inf) <= min(complete)
+
+    body()
+
+
+@pytest.mark.parametrize("examples", [6 * FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+def test_an_episode_that_keeps_to_the_masks_is_never_truncated(examples):
+    @settings(max_examples=examples)
+    @given(batches(), st.integers(0, 10**6), st.sampled_from([0.3, 0.7, 1.0]))
+    def body(batch, seed, idleness):
+        rng = np.random.default_rng(seed)
+        assert not return_of(batch, seed, rng, idleness, keeps_to_masks=True)[1]
+
+    body()
+
+
 def most_decisions(batch):
     """Return a bound that no schedule passes.
 
@@ -244,7 +285,7 @@ def test_whatever_is_decided_the_laws_hold_and_the_episode_ends(examples):
     def body(batch, seed, idleness):
         outcome, total_s, decisions = play(batch, seed, np.random.default_rng(seed), idleness)
         assert decisions <= most_decisions(batch)
-        jct_s = batch.completion_s(0)
+        jct_s = outcome.info["jct_list_s"][0]
         if outcome.terminated[0]:
             np.testing.assert_allclose(total_s, -jct_s.sum(), rtol=1e-12)
             assert (jct_s > 0).all()

@@ -21,7 +21,7 @@ def duration_key(arrival_seed, duration_seed):
     """Return what all durations of an episode follow from."""
     env = CJSVectorEnv(1, MADE, num_jobs=1, padded=False, duration_seed=duration_seed)
     env.reset(options={"arrival_seed": arrival_seed})
-    return env.clusters.state.rows["key"][0]
+    return env.batch.state.rows["key"][0]
 
 
 def test_no_two_pairs_of_arrival_and_duration_seed_have_the_same_durations():
@@ -39,7 +39,7 @@ def test_the_default_durations_stay_what_published_tables_were_made_with():
 @pytest.mark.parametrize("seed", [-1, PAST_THE_LAST])
 def test_a_seed_that_no_episode_has_is_refused_and_begins_nothing(seed):
     env = CJSVectorEnv(2, MADE, num_jobs=2, autoreset_mode="Disabled")
-    with pytest.raises(InputError, match=rf"^seed must be in 0\.\.{PAST_THE_LAST - 1}, got {seed}"):
+    with pytest.raises(InputError, match=rf"^seed must be (at least 0|in 0.*), got {seed}"):
         env.reset(seed=[1, seed])
     assert env.batch.done.all()
     with pytest.raises(InputError, match=r"^arrival_seed must be in 0\.\."):
@@ -94,5 +94,5 @@ def test_a_file_of_jobs_has_arrivals_of_its_own_for_validation(tmp_path):
     with pytest.raises(InputError, match=r"^workload must have other arrivals for -valid"):
         workload(f"{recording}-valid")
     (tmp_path / "jobs.csv-valid").mkdir()  # what is there is meant
-    with pytest.raises(InputError, match=r"holds TPC-H"):
+    with pytest.raises(InputError, match="must be a folder of TPC-H, with 2g"):
         workload(f"{table}-valid")

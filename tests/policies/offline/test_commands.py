@@ -63,15 +63,15 @@ def test_seed_returns_and_padding_reach_the_run(tmp_path, pool, valid):
 @pytest.mark.parametrize(
     ("method", "more", "sentence"),
     [
-        ("bc", ["--returns", "none"], "No such option: --returns"),
-        ("cql", ["--ignore-padding"], "No such option: --ignore-padding"),
-        ("dt", ["--backbone", "minilm"], "No such option: --backbone"),
+        ("bc", ["--returns", "none"], "--returns is an option of llm, dt, not of bc"),
+        ("cql", ["--ignore-padding"], "--ignore-padding is an option of dt, not of cql"),
+        ("dt", ["--backbone", "minilm"], "--backbone is an option of llm, not of dt"),
         (
             "dt",
             ["--returns", "baseline", "--return-baseline", "bola"],
             "baseline must be a policy of the pool",
         ),
-        ("bc", ["--traces", "synthetic"], "No such option: --traces"),
+        ("bc", ["--traces", "synthetic"], "--traces is an option of ppo, udr, genet, not of bc"),
         ("bc", ["--policies", "bola"], "policies must be in the pool (bba, lowest), got 'bola'"),
         ("bc", ["--batch-size", "0"], "batch_size must be at least 1, got 0"),
         ("bc", ["--device", "abacus"], "device must be one torch can use here, got 'abacus'"),

@@ -1,8 +1,7 @@
-"""Open trace files of other programs: regular files of bounded size, plain or packed by gzip."""
+"""Open files of other programs: regular files of bounded size, plain or packed by gzip."""
 
 import gzip
 import io
-import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator
@@ -29,25 +28,40 @@ _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
 @contextmanager
+def open_unpacked(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file to read its bytes, unpacked if it is packed by gzip; its name does not matter.
+
+    Raises:
+        InputError: If it is no regular file, is packed otherwise, or is damaged.
+    """
+    with open_regular(path) as file:
+        begin = file.read(8)
+        for other, said in _OTHERS.items():
+            if begin.startswith(other):
+                raise InputError(f"{path} must be UTF-8 text, perhaps packed by gzip, got {said}")
+        is_packed = begin.startswith(b"\x1f\x8b")
+        file.seek(0)
+        try:
+            yield cast(IO[bytes], gzip.GzipFile(fileobj=file)) if is_packed else file
+        except _DAMAGED as error:
+            raise InputError(f"{path} must be packed by gzip, got {error}") from None
+
+
+@contextmanager
 def open_lines(path: Path) -> Iterator[Iterator[str]]:
     """Open a text file, unpacked if it is packed by gzip, and give its lines.
 
     Raises:
         InputError: If it is no regular file, is damaged, is no UTF-8, or exceeds a bound.
     """
-    with open_regular(path) as file:
-        begin = file.read(8)
-        is_packed = begin.startswith(b"\x1f\x8b")
-        for other, said in _OTHERS.items():
-            if begin.startswith(other):
-                raise InputError(f"{path} must be UTF-8 text, perhaps packed by gzip, got {said}")
-        file.seek(0)
-        plain = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if is_packed else file
+    with (
+        open_unpacked(path) as plain,
         # Undecodable bytes are let through here, so that they can be refused with their line.
-        with io.TextIOWrapper(plain, encoding="utf-8-sig", errors="surrogateescape") as text:
-            size_bytes = os.fstat(file.fileno()).st_size
-            is_small = not is_packed and size_bytes <= min(LONGEST_LINE, MOST_LINES)
-            yield _readable(path, text if is_small else _bounded(path, text))
+        io.TextIOWrapper(plain, encoding="utf-8-sig", errors="surrogateescape") as text,
+    ):
+        is_packed = isinstance(plain, gzip.GzipFile)
+        is_small = not is_packed and path.stat().st_size <= min(LONGEST_LINE, MOST_LINES)
+        yield _readable(path, text if is_small else _bounded(path, text))
 
 
 def _readable(path: Path, lines: Iterable[str]) -> Iterator[str]:
@@ -64,10 +78,7 @@ def _bounded(path: Path, text: IO[str]) -> Iterator[str]:
     number = characters = 0
     while True:
         number += 1
-        try:
-            line = text.readline(LONGEST_LINE + 1)
-        except _DAMAGED as error:
-            raise InputError(f"{path} must be packed by gzip, got {error}") from None
+        line = text.readline(LONGEST_LINE + 1)
         if not line:
             return
         characters += len(line)
