@@ -216,4 +216,7 @@ def _together(parts: list[list[Rung]], remarks: list[str]) -> Manifest:
 def _is_video(adaptation_set: Element) -> bool:
     one = next(children_of(adaptation_set, "Representation"), adaptation_set)
     kinds = (adaptation_set.get("contentType"), adaptation_set.get("mimeType"), one.get("mimeType"))
-    return any(kind is not None and kind.startswith("video") for kind in kinds)
+    said = [kind for kind in kinds if kind]
+    if not said:  # then only a video has a height
+        return "height" in one.attrib or "height" in adaptation_set.attrib
+    return any(kind.startswith("video") for kind in said)

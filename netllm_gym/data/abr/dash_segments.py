@@ -1,6 +1,7 @@
 """The segments of one Representation of a DASH manifest: how many, how long, and their sizes."""
 
 import math
+import posixpath
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,12 @@ from netllm_gym.errors import InputError
 
 MOST_SEGMENTS = 100_000  # five days of 4 s; a repeat count could be any number
 
+SLIVER = 0.05  # of a segment
+
 _RANGE = re.compile(r"(\d{1,15})-(\d{1,15})", re.ASCII)
-_FIELD = re.compile(r"\$(?P<name>RepresentationID|Number|Time|Bandwidth|)(?:%0(?P<width>\d)d)?\$")
+_FIELD = re.compile(
+    r"\$(?P<name>RepresentationID|Number|Time|Bandwidth|)(?:%(?:0(?P<width>\d{1,2}))?d)?\$"
+)
 
 
 class Place(NamedTuple):
@@ -69,11 +74,14 @@ def read_rung(place: Place) -> Rung:
         else:
             first = whole_number(attributes, "startNumber", 1, low=0)
             media = attributes.get("media", "")
-            names = (
-                _fill(media, place.chain[-1], first + number, segment.begin)
+            names = [
+                folder + _fill(media, place.chain[-1], first + number, segment.begin)
                 for number, segment in enumerate(segments)
-            )
-            sizes = [_file_size(place.folder, folder + name) for name in names]
+            ]
+            is_computed = not timelines and count is None and len(segments) > 1
+            if is_computed and _is_sliver(place, segments, timescale, names[-1]):
+                del segments[-1], names[-1]
+            sizes = [_file_size(place.folder, name) for name in names]
         lengths_s = [segment.length / timescale for segment in segments]
     if not lengths_s or len(lengths_s) != len(sizes):
         raise InputError(
@@ -143,6 +151,22 @@ def _segments(
         count = fitting if count is None else min(count, fitting)
     check_count(count)
     return [_Segment(number * length, length) for number in range(count)]
+
+
+def _is_sliver(place: Place, segments: list[_Segment], timescale: int, name: str) -> bool:
+    """Say whether the last segment exists by its computed number only.
+
+    The sound of a presentation is often a few frames longer than its pictures.
+    """
+    last = segments[-1]
+    rest = (place.duration_s or 0.0) * timescale - last.begin
+    if rest >= SLIVER * last.length:
+        return False
+    try:
+        _segment_file(place.folder, name)
+    except InputError:
+        return True
+    return False
 
 
 def _timeline(timeline: Element, end: float | None) -> Iterator[_Segment]:
@@ -230,8 +254,8 @@ def _file_size(folder: Path, name: str) -> int:
 
 def _segment_file(folder: Path, name: str) -> Path:
     """Return a regular file below the folder of the manifest."""
-    parts = unquote(name.partition("?")[0]).split("/")
-    inside = name and ":" not in parts[0] and parts[0] != "" and ".." not in parts
+    parts = posixpath.normpath(unquote(name.partition("?")[0])).split("/")
+    inside = name and ":" not in parts[0] and parts[0] not in ("", "..")
     if not inside:
         raise InputError(f"must name segment files beside it, got {name[:60]!r}")
     try:

@@ -29,7 +29,7 @@ def parse(path: Path) -> Element:
     try:
         text = read_regular(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"must be UTF-8 text, got byte {error.start} not") from None
+        raise InputError(f"must be UTF-8 text, got another byte at place {error.start}") from None
     if "<!DOCTYPE" in text:  # nothing else can declare an entity
         raise InputError("must have no document type (no entity is expanded), got <!DOCTYPE")
     try:

@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from netllm_gym.data.abr.source import PASSED_OVER, NoTraceError, Reading, Remarks
+from netllm_gym.data.abr.source import PASSED_OVER, SHOWN, NoTraceError, Reading, Remarks
 from netllm_gym.data.abr.traces import Trace, TraceSet, read_traces, write_cooked_trace
 from netllm_gym.data.abr.units import is_doubtful
 from netllm_gym.errors import InputError
@@ -22,6 +22,7 @@ from netllm_gym.files import replace_folder
 from netllm_gym.typed_json import read_checked
 
 DESCRIPTION = "trace-set.json"
+VIDEO_FILES = "video_size_"  # which NetLLM keeps beside its traces
 MOST_FILES = 100_000
 
 
@@ -29,11 +30,16 @@ class FolderFiles(NamedTuple):
     """What is in a folder and the folders in it, sorted by path."""
 
     files: list[Path]  # which may be traces
-    passed_over: list[Path]  # hidden, no regular file, or a folder that is hidden or a link
+    passed_over: list[
+        Path
+    ]  # hidden, of a video, no regular file, a folder that is hidden or a link
 
 
 def trace_files(folder: Path) -> FolderFiles:
-    """Return the files of a folder and the folders in it, but for its description."""
+    """Return the files of a folder and the folders in it, but for its description.
+
+    The sizes of the chunks of a video (`video.py`) would be read as times of packets.
+    """
     found = FolderFiles([], [])
     for place, folders, files in os.walk(folder):
         within = {each: Path(place, each) for each in folders}
@@ -41,7 +47,7 @@ def trace_files(folder: Path) -> FolderFiles:
         folders[:] = set(folders) - set(skipped)
         found.passed_over.extend(within[each] for each in skipped)
         for path in (Path(place, each) for each in files if each != DESCRIPTION):
-            may_be_one = path.is_file() and not path.name.startswith(".")
+            may_be_one = path.is_file() and not path.name.startswith((".", VIDEO_FILES))
             (found.files if may_be_one else found.passed_over).append(path)
         if len(found.files) + len(found.passed_over) > MOST_FILES:
             raise InputError(f"{folder} must hold at most {MOST_FILES:,} files, got more")
@@ -76,7 +82,11 @@ def read_trace_folder(folder: Path, name: str = "", reading: Reading | None = No
         first = found.files[0]
         read_traces(first, readings[first.parent])  # says why it is no trace
     if not traces:
-        raise InputError(f"traces must hold a trace file, got the empty folder {folder}")
+        others = [path.name for path in found.passed_over]
+        got = (
+            f"{folder} with {', '.join(others[:SHOWN])}" if others else f"the empty folder {folder}"
+        )
+        raise InputError(f"traces must hold a trace file, got {got}")
     return TraceSet(name or folder.name, tuple(traces), remarks=remarks.sentences())
 
 
@@ -88,7 +98,7 @@ def _traces_within(folder: Path, path: Path, reading: Reading, remarks: Remarks)
         remarks.add_file(PASSED_OVER, path)
         return []
     above = "".join(f"{part}-" for part in path.relative_to(folder).parts[:-1])
-    return [replace(trace, name=above + trace.name) for trace in found]
+    return [replace(trace, name=above + trace.name) for trace in found] if above else found
 
 
 def read_trace_files(

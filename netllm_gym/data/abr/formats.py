@@ -12,12 +12,13 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
 from netllm_gym.data.abr import tables
 from netllm_gym.data.abr.source import (
+    COMMENTED,
     Columns,
     NoTraceError,
     Reading,
@@ -27,7 +28,8 @@ from netllm_gym.data.abr.source import (
     held,
     of_intervals,
 )
-from netllm_gym.data.abr.tables import is_number, whole
+from netllm_gym.data.abr.tables import is_number, number_of, whole
+from netllm_gym.data.opening import open_lines
 from netllm_gym.errors import InputError
 from netllm_gym.files import check_regular, errors_begin_with, one_line
 from netllm_gym.typed_json import checked, in_range
@@ -41,7 +43,7 @@ WITHOUT_UNITS = ("cooked", "csv")  # the other formats say which they have
 LATENCIES = "files whose latencies are not used, because traces have none"
 
 _HSDPA_LINE = re.compile(
-    r"\d+\s+(?P<now_ms>\d{1,15})\s+-?[\d.]+\s+-?[\d.]+\s+"
+    r"\d+\s+(?P<now_ms>\d{1,15})\s+\S+\s+\S+\s+"
     r"(?P<bytes>\d{1,15})\s+(?P<elapsed_ms>\d{1,15})",
     re.ASCII,
 )
@@ -61,37 +63,77 @@ def read_columns(path: Path, reading: Reading, remarks: Remarks) -> list[Columns
     """
     source = Source(path, reading, remarks)
     try:
-        file_format = reading.format or ("csv" if reading.columns else _format_of(source))
+        first = _first_line(source)
+        file_format = reading.format or (
+            "csv" if reading.columns else _format_of(source, first.line)
+        )
         if file_format not in WITHOUT_UNITS:
             source.units({"time_unit": file_format, "rate_unit": file_format})
-        return READERS[file_format](source)
+        source.delimiter = tables.delimiter_of(first.line) or ","
+        found = READERS[file_format](source)
     except InputError as error:
         if source.is_trace:
             raise
         raise NoTraceError(str(error)) from None
+    if first.is_below_comments:
+        source.remark(COMMENTED)
+    return found
 
 
-def _format_of(source: Source) -> str:
-    """Return the format of a file, which its first line that is not empty tells."""
-    with source.lines() as lines:
-        number, line = next(lines, (0, ""))
-    if not line:
-        raise InputError(f"{source.path} must hold a trace, got no line with anything on it")
+class _First(NamedTuple):
+    """The first line of a file that is neither empty nor a comment."""
+
+    line: str
+    is_below_comments: bool
+
+
+def _first_line(source: Source) -> _First:
+    """Find where a trace begins. A comment that names columns, as numpy writes it, is a header."""
+    is_below_comments = False
+    with open_lines(source.path) as lines:
+        for number, line in enumerate(lines):
+            text = line.strip().lstrip("# ")
+            if line[:1] == "#" and not tables.is_header_in_comment(text):
+                is_below_comments = True
+            elif text:
+                source.num_comments = number
+                return _First(text, is_below_comments)
+    raise InputError(f"{source.path} must hold a trace, got no line with anything on it")
+
+
+def _format_of(source: Source, line: str) -> str:
+    """Return the format of a file, which its first line tells."""
     fields = line.split()
-    if all(map(is_number, fields)) and (len(fields) > 1 or fields[0].isdigit()):
-        found = {1: "mahimahi", 2: "cooked", 6: "hsdpa"}.get(len(fields))
-        if found:
-            return found
-    elif fields[0][0] == "[":
+    if _two_numbers(line):
+        return "cooked"
+    if all(map(is_number, fields)):
+        if len(fields) == 6:
+            return "hsdpa"
+        if len(fields) == 1 and line.isdigit():
+            return "mahimahi"
+    elif line[0] == "[":
         return "sabre"
     elif tables.delimiter_of(line):
         with errors_begin_with(source.path):
             return tables.format_of(line)
     raise InputError(
-        f"{source.path}:{number}: a trace must begin with two numbers (cooked), a whole number "
-        "(Mahimahi), six numbers (HSDPA), a header with commas (CSV, FCC, UCC, Lumos5G, Puffer) or "
-        f"a list in JSON (Sabre), got {line.strip()[:60]!r}"
+        f"{source.path}:{source.num_comments + 1}: a trace must begin with two numbers (cooked), a "
+        "whole number (Mahimahi), six numbers (HSDPA), a header (CSV, FCC, UCC, Lumos5G, Puffer) "
+        f"or a list in JSON (Sabre), got {line[:60]!r}"
     )
+
+
+def _two_numbers(line: str) -> tuple[float, float] | None:
+    """Return the two numbers of a line, with white space, a comma or a semicolon between them."""
+    if "_" in line:  # Python reads 1_000 as a thousand
+        return None
+    try:
+        time, rate = line.split()
+        return float(time), float(rate)
+    except ValueError:
+        fields = line.replace(";", ",").split(",")
+        both = [number for field in fields if (number := number_of(field)) is not None]
+        return (both[0], both[1]) if len(both) == len(fields) == 2 else None
 
 
 # One reader per format ---------------------------------------------------------------------------
@@ -100,13 +142,13 @@ def _format_of(source: Source) -> str:
 def _read_cooked(source: Source) -> list[Columns]:
     """Read two columns: the time, and the capacity since the row before."""
     rows = Rows(source, source.name, {})
+    add = rows.add
     with source.lines() as lines:
         for number, line in lines:
-            try:
-                time, rate = map(float, line.split())
-            except ValueError:
-                raise source.wrong(number, "two numbers, time and rate", line) from None
-            rows.add(number, time, rate)
+            found = _two_numbers(line)
+            if found is None:
+                raise source.wrong(number, "two numbers, time and rate", line)
+            add(number, *found)
     return [rows.columns()]
 
 

@@ -5,7 +5,7 @@ headers of packets, with pauses left out, and with times that are stretched by s
 of one copy is then a row of another. What remains is how the capacity rises and falls.
 
 A *landmark* is a moment at which the capacity changes more than at any other moment near it. It is
-described by the mean capacities, as logarithms, of four bins before it and four bins after it. Two
+around by the mean capacities, as logarithms, of four bins before it and four bins after it. Two
 landmarks are *alike* if these differ by a few percent only. Two traces share a stretch if
 `FEWEST_ALIKE` or more of their landmarks are alike at the same shift in time.
 
@@ -37,7 +37,7 @@ SHAPE_APART = 0.05  # mean distance of the bins of alike landmarks, less their m
 LEAST_CORRELATION = 0.955  # of the bins of alike landmarks
 SHIFT_S = 3.0  # shifts that differ by less are the same shift
 FEWEST_ALIKE = 3  # landmarks
-BLOCK = 2_000  # landmarks that are compared at once, to bound the memory
+BLOCK = 250  # landmarks that are compared at once with those near them
 
 
 class Landmarks(NamedTuple):
@@ -117,7 +117,8 @@ def alike_pairs(bins: FloatArray) -> Pairs:
         end = min(begin + BLOCK, len(level))
         last = int(np.searchsorted(level, level[end - 1] + LEVEL_APART, side="right"))
         correlation = rough[begin:end] @ rough[begin:last].T
-        one, other = np.nonzero(correlation > LEAST_CORRELATION - 1e-3)  # checked exactly below
+        near = (correlation > LEAST_CORRELATION - 1e-3).ravel()  # one dimension is searched faster
+        one, other = np.divmod(np.flatnonzero(near), last - begin)  # checked exactly below
         one, other = one[one < other] + begin, other[one < other] + begin
         alike = (
             (level[other] - level[one] <= LEVEL_APART)

@@ -3,7 +3,8 @@
 Contents are compared in two ways. The first is exact and finds copies of the same rows. It compares
 sequences of *levels*: the capacities after row 0, which is never used, with equal neighbours
 counted once. Times are left out, because the same rows are published with 1 s and with 5 s. Levels
-are equal within `LEVEL_TOLERANCE`, so that a copy written with five digits is still found.
+are equal within `LEVEL_TOLERANCE` or `ROUNDED_MBPS`, so that a copy written in whole kbit/s is
+still found.
 
 - A trace is *contained* in another if its whole sequence of levels is a part of the other's. It
   must have at least `FEWEST_LEVELS` of them, because links that hardly change resemble each other.
@@ -31,7 +32,8 @@ from netllm_gym.data.abr.traces import Trace, TraceSet
 from netllm_gym.data.datasets import sha256_of
 
 _FCC_UNIT = re.compile(r"\d+_(?=https?---)")
-LEVEL_TOLERANCE = 1e-4  # relative
+LEVEL_TOLERANCE = 1e-3  # relative
+ROUNDED_MBPS = 6e-4  # half a kbit/s, and a little more
 FEWEST_LEVELS = 5
 OVERLAP_LEVELS = 20
 KINDS = {  # of relation, closest first: what a sentence calls it
@@ -45,8 +47,14 @@ KINDS = {  # of relation, closest first: what a sentence calls it
 def levels_of(trace: Trace) -> FloatArray:  # (levels,)
     """Return the capacities that a trace goes through, equal neighbours once."""
     capacity_mbps = trace.capacity_mbps[1:]
-    changes = np.concatenate([[True], capacity_mbps[1:] != capacity_mbps[:-1]])
+    steps_mbps = np.abs(np.diff(capacity_mbps))
+    changes = np.concatenate([[True], steps_mbps > _slack_mbps(capacity_mbps[1:])])
     return np.asarray(capacity_mbps[changes])
+
+
+def _slack_mbps(levels: FloatArray) -> FloatArray:
+    """Return by how much equal levels may differ: more than a rounding to kbit/s."""
+    return np.maximum(LEVEL_TOLERANCE * levels, ROUNDED_MBPS)
 
 
 class Piece(NamedTuple):
@@ -85,7 +93,7 @@ class LevelIndex:
         """
         if len(levels) < FEWEST_LEVELS:
             return []
-        slack = LEVEL_TOLERANCE * np.maximum(levels, 0.01)  # (n,)
+        slack = _slack_mbps(levels)  # (n,)
         first = np.searchsorted(self._sorted, levels[0] - slack[0], side="left")
         last = np.searchsorted(self._sorted, levels[0] + slack[0], side="right")
         places = np.sort(self._order[first:last])

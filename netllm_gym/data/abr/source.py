@@ -5,6 +5,7 @@ from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,14 @@ from numpy.typing import ArrayLike
 
 from netllm_gym.arrays import BoolArray, FloatArray
 from netllm_gym.configs import check
-from netllm_gym.data.abr.units import FAST_MBPS, RATE_UNITS, TIME_UNITS, check_units, mean_rate
+from netllm_gym.data.abr.units import (
+    FAST_MBPS,
+    LONGEST_STEP_S,
+    RATE_UNITS,
+    TIME_UNITS,
+    check_units,
+    mean_rate,
+)
 from netllm_gym.data.opening import open_lines
 from netllm_gym.errors import InputError
 
@@ -23,11 +31,14 @@ FORMATS = (
 )
 AMOUNTS = {"rate": "a finite rate", "bytes": "finite bytes"}  # of the time since the row before
 LEAST_MB = 1e-3  # a pass that carries less is repeated without end for one chunk
+PAUSE_FACTOR = 10.0  # a pause is so much longer than the median of the steps
 SHOWN = 3  # places that a remark names
 
 UNNAMED = "files that name no units"
 REPEATED = "rows left out because they repeat the time of the row before"
+PAUSED = f"rows that stand for more than {LONGEST_STEP_S:g} s, because the row before is older"
 JOINED = "rows joined with the row before because they repeat its time"
+COMMENTED = "files with comments (lines that begin with #), which are not read"
 PASSED_OVER = "files passed over because they are no traces"
 
 
@@ -119,24 +130,40 @@ class Source:
         reading: How it is read.
         remarks: What is to be said of it.
         is_trace: Whether more was seen than a first line that may be anything.
+        num_comments: Lines before the trace: they are empty, or begin with #.
+        delimiter: What separates the fields of a table.
     """
 
     def __init__(self, path: Path, reading: Reading, remarks: Remarks) -> None:
         self.path, self.reading, self.remarks = path, reading, remarks
         self.name = path.name.removesuffix(".gz")
         self.is_trace = False
+        self.num_comments = 0
+        self.delimiter = ","
 
     @contextmanager
     def lines(self) -> Iterator[Iterator[tuple[int, str]]]:
         """Open the file and give its lines that are not empty, with their numbers."""
-        with open_lines(self.path) as lines:
-            yield ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
+        with self._opened() as lines:
+            yield (
+                (number, line) for number, line in enumerate(lines, start=1) if not line.isspace()
+            )
 
     @contextmanager
-    def table(self, delimiter: str = ",") -> Iterator[Iterator[tuple[int, list[str]]]]:
-        """Open the file and give the rows of a table; fields may be in quotes."""
+    def _opened(self) -> Iterator[Iterator[str]]:
+        """Open the file and give its lines; comments before the trace are empty lines then."""
         with open_lines(self.path) as lines:
-            yield self._rows(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
+            comments = ["\n" for _ in islice(lines, self.num_comments)]
+            first = [line.lstrip("# ") for line in islice(lines, 1)]  # numpy's headers begin with #
+            yield chain(comments, first, lines)
+
+    @contextmanager
+    def table(self) -> Iterator[Iterator[tuple[int, list[str]]]]:
+        """Open the file and give the rows of a table; fields may be in quotes."""
+        with self._opened() as lines:
+            if self.delimiter == " ":
+                lines = map(str.strip, lines)
+            yield self._rows(csv.reader(lines, delimiter=self.delimiter, skipinitialspace=True))
 
     def _rows(self, rows: Any) -> Iterator[tuple[int, list[str]]]:
         try:
@@ -237,8 +264,10 @@ class Rows:
     def _checked_rows(self) -> tuple[FloatArray, FloatArray]:
         """Return the times and amounts, each time once."""
         time, amount = np.array(self._times), np.array(self._amounts)
-        if not len(time):
-            return time, amount
+        if len(time) < 2:
+            raise InputError(
+                f"{self.source.path}: a trace must have 2 or more rows, got {len(time)}"
+            )
         with np.errstate(over="ignore", invalid="ignore"):  # refused below
             steps = np.diff(time, prepend=-np.inf)
         is_number = np.isfinite(time) & np.isfinite(amount) & (amount >= 0)
@@ -250,6 +279,10 @@ class Rows:
         firsts = np.flatnonzero(steps > 0)
         for row in np.flatnonzero(steps == 0):
             self.source.remark(REPEATED if self.amount == "rate" else JOINED, self._lines[row])
+        pause = LONGEST_STEP_S * TIME_UNITS[self._units["time_unit"]]
+        pause = max(pause, PAUSE_FACTOR * float(np.median(steps[1:])))
+        for row in np.flatnonzero(steps[1:] > pause) + 1:
+            self.source.remark(PAUSED, self._lines[row])
         amount = amount[firsts] if self.amount == "rate" else np.add.reduceat(amount, firsts)
         return time[firsts], amount
 

@@ -62,10 +62,15 @@ def split_by_recording(traces: TraceSet, shares: Sequence[float], seed: int, out
         raise InputError(f"out must be a new or empty folder, got {out}")
     paths = [trace.path for trace in traces.traces if trace.path]
     folders = {path.parent for path in paths}
-    if len(paths) < len(traces.traces) or len(folders) > 1:
+    if len(paths) < len(traces.traces):
         raise InputError(
-            f"traces to split must be files of one folder, got the set {traces.name}; "
+            f"traces to split must be files, got the set {traces.name}; "
             "netllm-gym data generate writes generated traces to files"
+        )
+    if len(folders) > 1:
+        raise InputError(
+            f"traces to split must be files of one folder, got files of {len(folders)} folders "
+            f"in {traces.name}; netllm-gym data convert writes them to one"
         )
     if len(set(paths)) < len(paths):
         raise InputError(

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from netllm_gym.data.abr.source import (
+    AMOUNTS,
     LEAST_MB,
     Columns,
     Rows,
@@ -38,6 +39,7 @@ LUMOS5G_COLUMNS = ("run_num", "seq_num", "Throughput")
 LUMOS5G_STEP_S = 1.0
 LUMOS5G_RUN = ("run_num", "mobility_mode", "trajectory_direction")  # runs are numbered within these
 PUFFER_COLUMNS = ("time", "session_id", "index", "delivery_rate")
+PUFFER_CLOCK = " (ns GMT)"  # what Puffer's tables write behind time
 PUFFER_CHUNK_NS = 2_002_000_000  # the length of a chunk of Puffer's video
 FASTEST = 1e15  # bytes/s; a larger number is taken for a mistake
 
@@ -47,6 +49,7 @@ IDLE = "rows without a download (State I), in which the link may have been faste
 FAILED = "rows left out because their test failed"
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", re.ASCII)
+_CLOCK = re.compile(r"\d\d:\d\d:\d\d", re.ASCII)
 _ODD_IN_A_NAME = re.compile(r"[^A-Za-z0-9._+=-]")
 _WORD = re.compile(r"[A-Za-z]+/?[A-Za-z]*")
 _INNER_CAPITAL = re.compile(r"(?<=[a-z]{2})(?=[A-Z])")  # of timeMs, not of kB/s
@@ -67,14 +70,30 @@ _RATE_ADJECTIVES = {  # beside such a name or a unit; speed alone may be that of
 }
 
 
-def delimiter_of(line: str) -> str:
+def delimiter_of(header: str) -> str:
     """Return what separates the fields of a table whose header this is, or nothing."""
-    return next((each for each in DELIMITERS if each in line), "")
+    for each in (*DELIMITERS, " "):
+        if each in header and _names_columns(header.split(each)):
+            return each
+    found = max(DELIMITERS, key=header.count)
+    return found if found in header else ""
+
+
+def is_header_in_comment(line: str) -> bool:
+    """Say whether a comment names the columns of a table. Of words with spaces, two may do so."""
+    fields = _fields(line)
+    is_prose = delimiter_of(line) in ("", " ") and len(fields) != 2
+    return _names_columns(fields) and not is_prose
+
+
+def _names_columns(fields: Iterable[str]) -> bool:
+    kinds = {_kind(field) for field in fields}
+    return "time" in kinds and bool(kinds & set(AMOUNTS))
 
 
 def format_of(header: str) -> str:
     """Return the format of a table by its first line."""
-    fields = _fields(header)
+    fields = [name.removesuffix(PUFFER_CLOCK) for name in _fields(header)]
     if {"session_id", "video_ts"} <= set(fields) and "delivery_rate" not in fields:
         raise InputError("Puffer's tables must be video_sent, got one without delivery_rate")
     if fields[0] == "unit_id" or _is_measurement(fields):
@@ -96,20 +115,21 @@ class _Column(NamedTuple):
 
 def read_csv(source: Source) -> list[Columns]:
     """Read two columns of a table: the time, and the rate or bytes since the row before."""
-    with source.lines() as lines:
-        delimiter = delimiter_of(next(lines, (0, ""))[1]) or ","
-    with source.table(delimiter) as table:
+    with source.table() as table:
         number, header = next(table, (1, []))
         time, amount = _csv_columns(source, number, header)
         named = {"time_unit": time.unit, "rate_unit": amount.unit}
         rows: Rows | None = None
         for number, fields in table:
-            is_whole = len(fields) == len(header)
-            when = _seconds(fields[time.place]) if is_whole else None
-            value = number_of(fields[amount.place]) if is_whole else None
+            line = source.delimiter.join(fields)
+            fields = _fitting(source, number, fields, header)
+            when, value = _seconds(fields[time.place]), number_of(fields[amount.place])
             if when is None or value is None:
-                rule = f"{len(header)} fields, {time.name} and {amount.name} numbers"
-                raise source.wrong(number, rule, ",".join(fields))
+                rule = (
+                    f"a row with {time.name} a number or a date as 2021-05-01 12:00:00, "
+                    f"and {amount.name} a number"
+                )
+                raise source.wrong(number, rule, line)
             if rows is None:
                 if not is_number(fields[time.place]):
                     named["time_unit"] = "s"  # a date
@@ -263,7 +283,7 @@ def read_ucc(source: Source) -> list[Columns]:
     """
     rows = Rows(source, source.name, {"time_unit": "s", "rate_unit": "kbit/s"})
     for number, fields in _named_rows(source, UCC_COLUMNS):
-        time_s, rate = _seconds(fields["Timestamp"]), number_of(fields["DL_bitrate"])
+        time_s, rate = _seconds(fields["Timestamp"]), _measured(fields["DL_bitrate"])
         if time_s is None:
             raise source.wrong(number, "a Timestamp as 2019.11.23_13.28.26", fields["Timestamp"])
         if rate is None:
@@ -279,7 +299,7 @@ def read_lumos5g(source: Source) -> list[Columns]:
     """Read the table of Lumos5G: one trace per run, a row per second with its `Throughput`."""
     runs: dict[tuple[str, ...], Rows] = {}
     for number, fields in _named_rows(source, LUMOS5G_COLUMNS):
-        time_s, rate = number_of(fields["seq_num"]), number_of(fields["Throughput"])
+        time_s, rate = number_of(fields["seq_num"]), _measured(fields["Throughput"])
         if time_s is None:
             raise source.wrong(number, "a row with a number seq_num", fields["seq_num"])
         if rate is None:
@@ -304,7 +324,7 @@ def read_puffer(source: Source) -> list[Columns]:
         text = fields["time"]
         if not (text.isascii() and text.isdigit() and len(text) <= 19):
             raise source.wrong(number, "a time in ns since 1970", text)
-        rate = number_of(fields["delivery_rate"])
+        rate = _measured(fields["delivery_rate"])
         if rate is None:
             source.remark(NO_RATE, number)
             continue
@@ -326,14 +346,23 @@ def _named_rows(source: Source, needed: Iterable[str]) -> Iterator[tuple[int, di
     """Give the rows of a table with a header as the names of its columns and their values."""
     with source.table() as table:
         number, header = next(table, (1, []))
+        header = [name.removesuffix(PUFFER_CLOCK) for name in header]
         if not set(needed) <= set(header) or len(set(header)) < len(header):
             rule = f"a header with {', '.join(needed)}, no name twice"
             raise source.wrong(number, rule, ",".join(header))
         for number, fields in table:
-            if len(fields) != len(header):
-                rule = f"{len(header)} fields, as the header has"
-                raise source.wrong(number, rule, f"{len(fields)} fields")
-            yield number, dict(zip(header, fields, strict=True))
+            yield number, dict(zip(header, _fitting(source, number, fields, header), strict=True))
+
+
+def _fitting(source: Source, number: int, fields: list[str], header: list[str]) -> list[str]:
+    """Return the fields of a row, one for each column; empty ones behind them are left out."""
+    if len(fields) < len(header) or any(fields[len(header) :]):
+        rule = f"{len(header)} fields, as the header has"
+        raise source.wrong(number, rule, f"{len(fields)} fields")
+    fields = fields[: len(header)]
+    if source.delimiter == ";":  # beside semicolons, a comma is the decimal point
+        return [field.replace(",", ".") for field in fields]
+    return fields
 
 
 def _add_first_step(rows: Rows, number: int, time: float, rate: float, step: float) -> None:
@@ -364,13 +393,21 @@ def number_of(field: str) -> float | None:
         return None
 
 
+def _measured(field: str) -> float | None:
+    """Return a number, or None where none was measured: an empty field, a text or NaN."""
+    value = number_of(field)
+    return None if value is None or np.isnan(value) else value
+
+
 def _seconds(field: str) -> float | None:
-    """Return a time as a number; a date becomes the seconds since 1970."""
+    """Return a time as a number; a date becomes seconds since 1970, a clock since midnight."""
     value = number_of(field)
     if value is not None:
         return value
     date, _, clock = field.partition("_")  # of G-NetTrack, or else as ISO 8601 has it
     text = f"{date.replace('.', '-')} {clock.replace('.', ':')}" if clock else field
+    if _CLOCK.match(text):
+        text = f"1970-01-01 {text}"
     try:
         when = datetime.fromisoformat(text)
         return (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp()

@@ -88,6 +88,22 @@ def test_template_files_beside_the_manifest(tmp_path):
     assert video.chunk_s == 4.0
 
 
+def test_a_last_segment_that_only_the_sound_has_may_be_missing(tmp_path):
+    # 8.1 s in segments of 4 s are three, but the third one would last 0.1 s, 2.5 % of a segment.
+    text = TEMPLATE.replace("PT0M9.5S", "PT8.1S").replace("<BaseURL>media/", "<BaseURL>x/../media/")
+    names = [
+        f"media/{rung}/{number:03d}-{bits}.m4s"
+        for rung, bits in (("a", 100), ("b", 200))
+        for number in (5, 6)
+    ]
+    segments(tmp_path, dict(zip(names, (11, 12, 21, 22), strict=True)))
+    assert load_video(manifest(tmp_path, text)).size_bytes.tolist() == [[11, 21], [12, 22]]
+    with pytest.raises(InputError, match="must lie beside its segments, got no file"):
+        load_video(manifest(tmp_path, text.replace("PT8.1S", "PT8.3S")))
+    segments(tmp_path, {"media/a/007-100.m4s": 13, "media/b/007-200.m4s": 23})
+    assert load_video(manifest(tmp_path, text)).size_bytes[2].tolist() == [13, 23]
+
+
 def test_timeline_files_beside_the_manifest(tmp_path):
     # Begins at 500, 2500 and 4500; the last one is shorter.
     names = [f"{rung}_{begin}.m4s" for rung in "ab" for begin in (500, 2500, 4500)]
@@ -245,9 +261,18 @@ def test_one_of_several_video_sets_is_read(tmp_path):
     assert found.remarks == ()
 
 
-def sidx(entries, version=0, timescale=1000, box=b"sidx"):
+def test_a_set_with_heights_is_the_video_if_none_says_what_it_is(tmp_path):
+    audio = video(rungs(9, inside=listed(1, 1)), "audioSamplingRate='48000'")
+    pictures = video(rungs(100, 200, inside=listed(5, 6)), "height='360'")
+    for text in (pictures, pictures.replace(" height='360'", "").replace("id=", "height='9' id=")):
+        found = read_manifest(manifest(tmp_path, whole(f"<Period>{audio}{text}</Period>")))
+        assert found.size_bytes.tolist() == [[5, 5], [6, 6]]
+
+
+def sidx(entries, version=0, timescale=1000, box=b"sidx", offset=0):
     """Return a box that lists segments of (bytes, length in units of the timescale)."""
-    body = struct.pack(">B3xII", version, 1, timescale) + bytes(16 if version else 8)
+    body = struct.pack(">B3xII", version, 1, timescale)
+    body += struct.pack(">QQ" if version else ">II", 0, offset)
     body += struct.pack(">HH", 0, len(entries))
     body += b"".join(struct.pack(">III", size, length, 0x90000000) for size, length in entries)
     return struct.pack(">I4s", len(body) + 8, box) + body
@@ -283,6 +308,47 @@ def test_sizes_and_lengths_come_from_the_index_of_the_media(tmp_path, version):
     assert len(read_manifest(manifest(tmp_path, first)).size_bytes) == 2
 
 
+INDEX = 2**31  # marks an entry that is an index
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_an_index_may_list_indexes(tmp_path, version):
+    # Each inner index stands before its segments: 500 and 600 bytes, then 700. The first one is
+    # 9 bytes behind the outer index.
+    one = sidx([(500, 2000), (600, 2000)], version)
+    other = sidx([(700, 1500)], version)
+    sizes = [(INDEX + len(one) + 1100, 4000), (INDEX + len(other) + 700, 1500)]
+    outer = sidx(sizes, version, offset=9)
+    media = outer + struct.pack(">I4sx", 9, b"free") + one + bytes(1100) + other + bytes(700)
+    # In a chain, the last entry of each index is the next one.
+    last = sidx([(700, 1500)], version)
+    chain = sidx([(500, 2000), (600, 2000), (INDEX + len(last) + 700, 1500)], version)
+    for begin, content in (
+        (len(outer), media),
+        (len(chain), chain + bytes(1100) + last + bytes(700)),
+    ):
+        for bits in (100, 200):
+            (tmp_path / f"{bits}.mp4").write_bytes(content)
+        for name in ("indexRange", "x"):
+            text = INDEXED.replace("indexRange", name).replace("{span}", f"0-{begin - 1}")
+            found = read_manifest(manifest(tmp_path, text))
+            assert found.size_bytes[:, 0].tolist() == [500, 600, 700]
+            assert found.chunk_s == 2.0
+
+
+def test_an_index_that_is_listed_twice_is_refused(tmp_path):
+    # Else a small file could ask for any number of segments. All boxes with one entry have 44
+    # bytes, so the outer one ends at 56, and the inner ones begin at 56 and 100.
+    last = sidx([(5, 2)])
+    twice = sidx([(INDEX + 44, 2), (INDEX + 44, 2)]) + sidx([(INDEX + 44, 2)]) + last
+    far = sidx([(INDEX + 44, 2)], version=1, offset=2**64 - 1)
+    for content in (twice, far):
+        for bits in (100, 200):
+            (tmp_path / f"{bits}.mp4").write_bytes(content)
+        with pytest.raises(InputError, match="which another lists, got none or one that was read"):
+            read_manifest(manifest(tmp_path, INDEXED.replace("{span}", "0-55")))
+
+
 @pytest.mark.parametrize(
     ("media", "sentence"),
     [
@@ -293,7 +359,8 @@ def test_sizes_and_lengths_come_from_the_index_of_the_media(tmp_path, version):
         (sidx([(5, 2)])[:20], "got a broken one"),
         (sidx([(5, 2)], timescale=0), "got a broken one"),
         (sidx([(5, 0)]), "segments longer than 0 s in 100.mp4, got one of 0 s"),
-        (sidx([(5 + 2**31, 2)]), "an index of segments in 100.mp4, got an index of indexes"),
+        (sidx([(5 + 2**31, 2)]), "an index .sidx box. at byte 44 of 100.mp4, which another lists"),
+        (sidx([(0, 0)]), "got one of 0 s"),
         (sidx([(5, 2)] * 60_000) * 2, "at most 100000 segments"),
     ],
 )
@@ -345,7 +412,7 @@ def test_counts_are_bounded(tmp_path, monkeypatch):
         (LAUGHS, r"must have no document type \(no entity is expanded\)"),
         ('<!DOCTYPE MPD SYSTEM "file:///etc/passwd"><MPD/>', "must have no document type"),
         ("<MPD>" * 3, "must be XML, got no element found"),
-        ("<MPD/>".encode("utf-16"), "must be UTF-8 text, got byte 0 not"),
+        ("<MPD/>".encode("utf-16"), "must be UTF-8 text, got another byte"),
         ("<html/>", "must begin with an element MPD, got 'html'"),
         ("<MPD/>", "must hold 1 to 1000 elements Period, got 0"),
         (RANGES.replace("<Period>", "<Period/><Period>"), "must hold a video AdaptationSet in eac"),

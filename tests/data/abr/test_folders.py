@@ -63,6 +63,18 @@ def test_bench_inspect_and_convert_say_what_was_passed_over(capsys, folder, tmp_
     assert sorted(path.name for path in out.iterdir()) == ["a", "bus-a", "bus-old-b"]
 
 
+def test_sizes_of_a_video_beside_traces_are_no_times_of_packets(tmp_path):
+    (tmp_path / "traces").mkdir()
+    (tmp_path / "traces" / "a").write_text("0 1\n1 2\n")
+    (tmp_path / "video1").mkdir()
+    (tmp_path / "video1" / "video_size_0").write_text("1000\n2000\n")
+    traces = load_trace_set(tmp_path)
+    assert [trace.name for trace in traces.traces] == ["traces-a"]
+    assert "passed over because they are no traces: 1 (video1/video_size_0)" in str(traces.remarks)
+    with pytest.raises(InputError, match=r"must hold a trace file, got .*video1 with video_size_0"):
+        load_trace_set(tmp_path / "video1")
+
+
 def test_a_recording_is_found_in_a_folder_within(tmp_path):
     (tmp_path / "fcc").mkdir()
     (tmp_path / "fcc/trace_7_http---a.com_640").write_text(COOKED)

@@ -62,6 +62,13 @@ def test_a_piece_written_with_five_digits_is_contained():
     assert kind(trace("rounded", rounded), exact) == "contained"
 
 
+def test_a_piece_written_in_whole_kbit_per_second_is_contained():
+    exact = trace("exact", LONG_MBPS / 7.0)  # 0.014 to 0.7 Mbit/s
+    assert kind(trace("piece", np.round(LONG_MBPS[60:124] / 7.0, 3)), exact) == "contained"
+    other = trace("other", LONG_MBPS[60:124] / 7.0 + 0.0015)
+    assert kind(other, exact) != "contained"
+
+
 def test_a_piece_with_a_changed_row_is_not_contained_but_overlaps():
     piece = LONG_MBPS[60:124].copy()
     for row in (0, 30, 63):

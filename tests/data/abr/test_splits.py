@@ -140,7 +140,13 @@ def test_wrong_arguments(capsys, folder, tmp_path, arguments, sentence):
 
 def test_generated_sets_and_used_folders_are_refused(capsys, folder, tmp_path):
     assert run(["data", "split", "synthetic", "--out", str(tmp_path / "out")]) == 2
-    assert "traces to split must be files of one folder" in capsys.readouterr().err
+    assert "traces to split must be files, got the set synthetic" in capsys.readouterr().err
+    for name in ("bus", "tram"):
+        (tmp_path / "all" / name).mkdir(parents=True)
+        write_cooked_trace(tmp_path / "all" / name / "a", [0.0, 1.0], [1.0, 2.0])
+    assert run(["data", "split", str(tmp_path / "all"), "--out", str(tmp_path / "out")]) == 2
+    said = "must be files of one folder, got files of 2 folders in all; netllm-gym data convert"
+    assert said in capsys.readouterr().err
     assert run(["data", "split", str(folder), "--out", str(folder)]) == 2
     assert "out must be a new or empty folder" in capsys.readouterr().err
 

@@ -68,6 +68,17 @@ def test_each_set_is_read_as_it_is_defined(tmp_path, file_format):
             np.testing.assert_allclose(trace.capacity_mbps[1:], EXPECTED[file_format][1])
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+@pytest.mark.parametrize("file_format", ["ucc", "lumos5g", "puffer", "fcc-httpgetmt"])
+def test_each_set_may_be_saved_with_other_delimiters(tmp_path, file_format, delimiter):
+    text = "# saved by a spreadsheet\n" + MADE[file_format].replace(",", delimiter)
+    ((trace,), said) = read(write(tmp_path, text))
+    np.testing.assert_allclose(trace.time_s, EXPECTED[file_format][0])
+    np.testing.assert_allclose(trace.capacity_mbps[1:], EXPECTED[file_format][1])
+    comments = "files with comments (lines that begin with #), which are not read: 1 (log)"
+    assert comments in said
+
+
 def test_speed_tests_of_a_unit_and_target_follow_each_other(tmp_path):
     row = "{unit},2020-10-01 0{hour}:00:00,sp{target},-,{us},1,1,{rate},1,1,0,8,{good},0,1"
     rows = [
@@ -151,6 +162,41 @@ def test_times_may_be_dates(tmp_path):
     np.testing.assert_allclose(trace.time_s, [0, 1.5, 3])
 
 
+def test_times_may_be_clocks(tmp_path):
+    text = "date,time,mbps\n2021-05-01,12:59:59,1\n2021-05-01,13:00:00.5,2\n"
+    ((trace,), _) = read(write(tmp_path, text))
+    np.testing.assert_allclose(trace.time_s, [0, 1.5])
+
+
+def test_puffer_calls_its_time_by_unit_and_zone(tmp_path):
+    ((trace,), _) = read(write(tmp_path, MADE["puffer"].replace("time,", "time (ns GMT),", 1)))
+    np.testing.assert_allclose(trace.time_s, EXPECTED["puffer"][0])
+
+
+@pytest.mark.parametrize("missing", ["", "-", "NaN"])
+@pytest.mark.parametrize(
+    ("file_format", "line", "rate"),
+    [("ucc", 3, ",500,"), ("lumos5g", 3, ",600,"), ("puffer", 3, ",250000")],
+)
+def test_rows_without_a_rate_are_left_out(tmp_path, file_format, line, rate, missing):
+    text = MADE[file_format].replace(rate, rate[0] + missing + rate[-1] * (rate[-1] == ","))
+    ((trace,), said) = read(write(tmp_path, text))
+    np.testing.assert_allclose(trace.time_s, EXPECTED[file_format][0][:2])
+    assert f"rows left out because they have no rate: 1 (log:{line})" in said
+
+
+def test_a_row_after_a_long_pause_is_said(tmp_path):
+    times = [*range(10), 3600, 3601]
+    text = "time_s,mbps\n" + "".join(f"{time},2\n" for time in times)
+    (_, said) = read(write(tmp_path, text))
+    # Line 1 is the header, so the row of 3600 s, the eleventh, is line 12.
+    assert said == (
+        "rows that stand for more than 60 s, because the row before is older: 1 (log:12)",
+    )
+    steady = "time_s,mbps\n" + "".join(f"{90 * time},2\n" for time in range(9))
+    assert read(write(tmp_path, steady))[1] == ()
+
+
 def test_bytes_of_one_time_are_added_up(tmp_path):
     # 125,000 bytes and then 250,000 in the second after 0: 3 Mbit/s.
     text = "time_s,bytes\n0,0\n1,125000\n1,250000\n3,250000\n"
@@ -190,8 +236,11 @@ def test_bytes_of_one_time_are_added_up(tmp_path):
         ('[{"duration_ms": -1, "bandwidth_kbps": 1}]', r"\[0\].duration_ms must be in 0"),
         ('[{"duration_ms": 1, "bandwidth_kbps": NaN}]', r"\[0\].bandwidth_kbps must be"),
         ("a,b\n0,1\n", "log:1: a line must be a header that names one time and one rate"),
-        ('time,rate\n0,"1\n1,2\n', "log:3: a line must be 2 fields, time and rate numbers"),
-        ("time,rate\n0,1\n1,1_000\n", "log:3: a line must be 2 fields, time and rate numbers"),
+        ('time,rate\n0,"1\n1,2\n', "log:3: a line must be a row with time a number or a date"),
+        ("time,rate\n0,1\n1,1_000\n", "log:3: a line must be a row with .* and rate a number"),
+        ("time;rate\n0;1\n1;\n", "log:3: a line must be a row with .* and rate .* got '1;'"),
+        ("time,rate\n0,1\n1,2,3\n", "log:3: a line must be 2 fields, as the header has"),
+        ("time,rate\n01.05.2021 12:00:00,1\n", "a date as 2021-05-01 12:00:00"),
         ("time," + "x" * 200_000 + "\n", "log: the header must be CSV, got field larger than"),
         ("time,rate\n0," + "1" * 200_000 + "\n", "log:2: a line must be CSV, got field larger"),
     ],

@@ -29,8 +29,8 @@ def test_cooked_trace_is_read_and_shifted_to_zero(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "must be two columns of 2 or more rows"),
-        ("0 1\n", "must be two columns of 2 or more rows"),
+        ("", "must hold a trace, got no line"),
+        ("0 1\n", "a trace must have 2 or more rows, got 1"),
         ("0 1\n1 fast\n", r"trace:2: a line must be two numbers, time and rate, got '1 fast'"),
         ("0 1\n1 2 3\n", r"trace:2: a line must be two numbers"),
         (
