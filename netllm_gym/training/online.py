@@ -192,7 +192,7 @@ def train_online(request: TrainRequest, config: PPOConfig) -> TrainResult:
     if own := {name: value for name, value in to_json(config).items() if name not in of_ppo}:
         trained_on["options"] = own
     task = PPOTask(
-        lambda: start.network,
+        start.network,
         parts.episode_source(),
         advantages=parts.advantages(),
         pretraining=pretraining,

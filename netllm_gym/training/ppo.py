@@ -99,7 +99,7 @@ class Shown:
 class PPOTask:
     """What PPO trains, and on which episodes."""
 
-    new_network: Callable[[], Network]  # returns the network with its initial weights
+    network: Network  # with its initial weights; it is trained itself
     source: EpisodeSource  # which episodes are played
     # returns the advantages of episodes; None uses the network's critic
     advantages: Advantages | None = None
@@ -115,11 +115,10 @@ class PPOTask:
 
 def train_ppo(task: PPOTask, config: PPOConfig, run: TrainingRun) -> TrainResult:
     """Train a network and keep the best and the last policy; see `TrainingRun.train`."""
-    first = task.new_network()
-    asked = to_json(first.config)
+    asked = to_json(task.network.config)
 
     def begin(last: Path | None) -> Learner:
-        network, values = (first, None) if last is None else first.read(last)
+        network, values = (task.network, None) if last is None else task.network.read(last)
         learner = _PPO(network, task, config)
         learner.config = asked
         learner.kept = None if values is None else kept_of(network, values)

@@ -146,7 +146,7 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path):
         parts = CJSOnline(CJS, CASE, SMALL)
         cloned = parts.pretraining_source()
         task = PPOTask(
-            lambda: Decima(DecimaNetworkConfig(seed=3)),
+            Decima(DecimaNetworkConfig(seed=3)),
             parts.episode_source(),
             advantages=parts.advantages(),
             pretraining=BehaviourCloning(
@@ -232,6 +232,6 @@ def test_what_cannot_be_trained_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match=r"policy must be a folder or one of .* got 'nosuch'"):
         train(tmp_path / "run", dataclasses.replace(SMALL, pretrain_teacher="nosuch"), CASE)
     config = PPOConfig(updates=1, episodes=6, threads=0)
-    task = PPOTask(Decima, ArrivalEpisodes(CASE, config))
+    task = PPOTask(Decima(DecimaNetworkConfig()), ArrivalEpisodes(CASE, config))
     with pytest.raises(InputError, match="advantages must be given for a network without"):
         train_ppo(task, config, TrainingRun(tmp_path / "run"))

@@ -98,7 +98,7 @@ def test_the_critic_is_that_of_the_network_and_its_actor_stays(tmp_path):
         )
     assert torch.equal(evaluated.values, wanted.values)
     assert torch.equal(evaluated.return_std, wanted.return_std)
-    task = PPOTask(lambda: network, trace_episodes(SHORT, [LINK]))
+    task = PPOTask(network, trace_episodes(SHORT, [LINK]))
     train_ppo(task, SHORT, TrainingRun(tmp_path / "a"))
     changed = {
         name.split(".")[0]
@@ -114,7 +114,7 @@ def test_episodes_stay_whole_in_every_minibatch(tmp_path):
     network.evaluate_actions = lambda read, actions: (
         seen.append(read[:, 5, -1]) or evaluate_actions(read, actions)
     )
-    task = PPOTask(lambda: network, trace_episodes(SHORT, [LINK]))
+    task = PPOTask(network, trace_episodes(SHORT, [LINK]))
     train_ppo(task, SHORT, TrainingRun(tmp_path / "a"))
     remaining = seen[0][:STEPS]
     assert (np.diff(remaining) < 0).all()
@@ -128,7 +128,7 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, adapt):
     def train(out, **more):
         run = TrainingRun(out, trained_on={"traces": "made"}, resume=True, **more)
         source = trace_episodes(SHORT, [LINK])
-        return train_ppo(PPOTask(lambda: made_player(tmp_path, adapt=adapt), source), SHORT, run)
+        return train_ppo(PPOTask(made_player(tmp_path, adapt=adapt), source), SHORT, run)
 
     train(tmp_path / "whole")
     train(tmp_path / "parts", stop_after=1)
@@ -166,7 +166,7 @@ def test_it_learns_that_a_fast_link_carries_high_rungs(tmp_path):
     )
     told = []
     run = TrainingRun(tmp_path / "run", progress=told.append)
-    task = PPOTask(lambda: made_player(tmp_path, spread=0.05), trace_episodes(config, [fast]))
+    task = PPOTask(made_player(tmp_path, spread=0.05), trace_episodes(config, [fast]))
     train_ppo(task, config, run)
     rewards = [each["reward"] for each in told]
     assert rewards[0] < 1.0
@@ -232,7 +232,7 @@ def test_a_resumed_run_of_a_cluster_model_equals_an_unbroken_one(tmp_path, adapt
     def train(out, **more):
         parts, run = cluster_parts(), TrainingRun(out, resume=True, **more)
         task = PPOTask(
-            lambda: cluster_player(tmp_path, adapt=adapt),
+            cluster_player(tmp_path, adapt=adapt),
             parts.episode_source(),
             advantages=parts.advantages(),
         )
@@ -394,9 +394,7 @@ def test_without_a_default_critic_that_of_a_new_network_is_trained(folders, monk
 
 def test_episodes_of_other_lengths_than_the_models_are_refused(tmp_path):
     config = dataclasses.replace(made_model(tmp_path).config, max_steps=STEPS + 1)
-    task = PPOTask(
-        lambda: EpisodeLLM(LLMModel(config), made_critic()), trace_episodes(SHORT, [LINK])
-    )
+    task = PPOTask(EpisodeLLM(LLMModel(config), made_critic()), trace_episodes(SHORT, [LINK]))
     with pytest.raises(InputError, match=f"episodes must have {STEPS + 1} decisions each, got"):
         train_ppo(task, SHORT, TrainingRun(tmp_path / "run"))
 

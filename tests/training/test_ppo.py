@@ -57,7 +57,7 @@ def trace_episodes(config=SHORT, traces=(LINK,)):
 
 
 def task_of(new_network=made_network, config=SHORT, **more):
-    return PPOTask(new_network, trace_episodes(config), **more)
+    return PPOTask(new_network(), trace_episodes(config), **more)
 
 
 def test_advantages_equal_the_slow_sum():
@@ -150,7 +150,7 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, method):
             resume=True,
             **more,
         )
-        return train_ppo(PPOTask(made_network, source), schedule, run)
+        return train_ppo(PPOTask(made_network(), source), schedule, run)
 
     start = 0
     whole = train(tmp_path / "whole")
@@ -209,7 +209,7 @@ def test_a_run_is_not_resumed_with_other_options(tmp_path):
 
     def train(run, **options):
         config = UDRConfig(**{**OPTIONS, **POINT, **options})
-        task = PPOTask(made_network, UDREpisodes([], VIDEO, config), settings={"case": {"a": 1}})
+        task = PPOTask(made_network(), UDREpisodes([], VIDEO, config), settings={"case": {"a": 1}})
         return train_ppo(task, config, run)
 
     train(dataclasses.replace(run, stop_after=1), real_fraction=0.0)
@@ -235,7 +235,7 @@ def test_it_learns_that_a_fast_link_carries_the_top_rung(tmp_path):
     )
     told = []
     run = TrainingRun(tmp_path / "run", progress=told.append)
-    train_ppo(PPOTask(made_network, trace_episodes(config, [fast])), config, run)
+    train_ppo(PPOTask(made_network(), trace_episodes(config, [fast])), config, run)
     rewards = [each["reward"] for each in told]
     assert rewards[0] < 2.0
     assert np.mean(rewards[-3:]) > 3.9  # the top rung is 4.3 Mbit/s
