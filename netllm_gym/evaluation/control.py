@@ -12,6 +12,7 @@ from netllm_gym.evaluation.provenance import described, training_text
 from netllm_gym.evaluation.rollout import OnStep, rollout, warm_up
 from netllm_gym.evaluation.statistics import group_numbers
 from netllm_gym.evaluation.tables import Row, row_of
+from netllm_gym.files import errors_begin_with
 from netllm_gym.policies.loading import LoadedPolicy
 from netllm_gym.policies.policy import Policy
 from netllm_gym.pools.episode import Episode
@@ -57,9 +58,10 @@ class PlayedCase:
             sequential = getattr(policy.factory, "needs_sequential", False)
             rows = 1 if sequential else min(len(self._plan), MOST_ROWS)
             self._envs.append(problem.make_env(rows, **case))
-        self._actors = [
-            policy.factory(env) for policy, env in zip(policies, self._envs, strict=True)
-        ]
+        self._actors = []
+        for policy, env in zip(policies, self._envs, strict=True):
+            with errors_begin_with(policy.name):
+                self._actors.append(policy.factory(env))
         if all(hasattr(actor, "limits") for actor in self._actors):
             name = self._actors[0].name
             raise InputError(f"policies must name one that plays, got {name}, a limit")
@@ -147,11 +149,13 @@ def _trained_otherwise(problem: ControlProblem, policy: LoadedPolicy, env: Any) 
     ]
     if not names or not policy.sha256:
         return ""
-    was, now = (
-        ", ".join(f"{each} {how[each]}" if each in how else f"the default {each}" for each in names)
-        for how in (policy.unusual, played)
-    )
-    return f"{policy.name} was trained with {was} and plays with {now}"
+
+    def told(how: Mapping[str, str]) -> str:
+        special = [f"{each} {how[each]}" for each in names if each in how]
+        usual = ", ".join(each for each in names if each not in how)
+        return ", ".join([*special, f"the default {usual}"] if usual else special)
+
+    return f"{policy.name} was trained with {told(policy.unusual)} and plays with {told(played)}"
 
 
 def _group_names(problem: ControlProblem, episodes: Sequence[Episode]) -> list[str]:

@@ -81,6 +81,9 @@ ABR = ControlProblem(
             takes_path=True,
         ),
         "noise": CaseOption(bool, "Multiply download times by 0.9 to 1.1."),
+        "noise_range": CaseOption(
+            tuple[float, ...], "Multiply them by factors from this range, such as 0.8,1.2.", True
+        ),
         "qoe": CaseOption(str, f"Measure of QoE: {', '.join(QOES)}. Usually linear.", is_rule=True),
         **case_options_of(LinearQoE(), is_rule=True),
         **_PLAYER,
@@ -90,7 +93,7 @@ ABR = ControlProblem(
         ),
         **case_options_of(VideoOptions(), is_rule=True),
     },
-    validation_case={"noise": False},
+    validation_case={"noise": False, "noise_range": None},
     default_policies=("lowest", "random", "rate_based", "bba", "bola", "robust_mpc", "optimum"),
     networks={"abr-memory": "netllm_gym.policies.neural.abr_mlp:ABRNetwork"},
     online="netllm_gym.training.abr_online:ABROnline",

@@ -51,7 +51,7 @@ class ABRPictures(ControlPictures):
 
     def replayable(self, problem: Problem) -> Collection[str]:
         """Return all parts of a case but the noise, which depends on the table's seed."""
-        return [name for name in problem.case_options if name != "noise"]
+        return [name for name in problem.case_options if not name.startswith("noise")]
 
     def record(self, env: Any, episode: Episode) -> PlayedTrace:
         """Return the episode and the link under it; see the base."""

@@ -31,7 +31,9 @@ class ABROnline(OnlineParts):
     def __init__(self, problem: ControlProblem, case: Mapping[str, Any], config: PPOConfig) -> None:
         noise = case.get("noise", False)
         check(noise is False, "noise", "be left out or False in training", noise)
-        case = {name: value for name, value in case.items() if name != "noise"}
+        noise_range = case.get("noise_range")
+        check(noise_range is None, "noise_range", "be left out in training", noise_range)
+        case = {name: value for name, value in case.items() if not name.startswith("noise")}
         for name in _OF_LINKS if isinstance(config, UDRConfig) else ():
             value, rule = case.get(name), "be left out of the case where links are generated"
             check(value is None, name, rule, value)

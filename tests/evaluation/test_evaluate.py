@@ -432,3 +432,9 @@ def test_failed_policies_are_tried_again_and_policies_of_users_too(tmp_path):
 
 def load_fair(env):
     return load_policy("fair", "cjs").factory(env)
+
+
+def test_a_policy_that_does_not_fit_the_case_is_named():
+    case = {"ladder_mbps": (1.0, 2.5, 5.0, 8.0, 16.0, 40.0)}
+    with pytest.raises(InputError, match=r"^ppo: env must have a ladder like 0.3, 0.75, .* got 1,"):
+        evaluate("abr", ["bba", "ppo"], case)

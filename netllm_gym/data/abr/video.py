@@ -126,7 +126,13 @@ class VideoOptions:
             object.__setattr__(self, "chunk_s", checked_lengths(self.chunk_s, 1))
         if self.ladder_mbps is not None:
             bitrates = numbers("ladder_mbps", self.ladder_mbps)
-            object.__setattr__(self, "ladder_mbps", tuple(bitrates.ravel().tolist()))
+            if bitrates.ndim != 1 or len(bitrates) < 2:
+                raise InputError(
+                    f"ladder_mbps must be two or more bitrates, got {short(self.ladder_mbps)}"
+                )
+            object.__setattr__(self, "ladder_mbps", tuple(bitrates.tolist()))
+        if not isinstance(self.quality_file, str | Path | None):
+            raise InputError(f"quality_file must be a path, got {short(self.quality_file)}")
 
     def refuse(self, *names: str, why: str) -> None:
         """Refuse options that would contradict what is known."""
@@ -210,7 +216,10 @@ def _checked_quality(quality: Any, video: Video) -> FloatArray:
             f"rung, got shape {table.shape}"
         )
     if not np.isfinite(table).all():
-        raise InputError("quality must be finite, got a number that is not")
+        chunk, rung = np.argwhere(~np.isfinite(table))[0]
+        raise InputError(
+            f"quality must be finite, got {table[chunk, rung]} for chunk {chunk} on rung {rung}"
+        )
     table.flags.writeable = False
     return table
 

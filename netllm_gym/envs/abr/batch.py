@@ -55,6 +55,7 @@ class PlayerBatch(RowBatch):
         player: Constants of player and link, one for all rows or one per row.
         noise: Off (False), the reference's (True: 0.9, 1.1), a range, or one per row.
         start_row: Row of its trace in which every episode begins whose `reset` names none.
+        noise_range: Range of the noise, in place of `noise`.
         options: Fields of `VideoOptions`, of `PlayerConfig` and of `LinearQoE`, by which a case
             differs from what `video`, `player` and `qoe` say; None has no effect.
     """
@@ -70,6 +71,7 @@ class PlayerBatch(RowBatch):
         player: PlayerLike | None,
         noise: NoiseLike,
         start_row: int | None = None,
+        noise_range: Sequence[float] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(num_rows)
@@ -80,10 +82,14 @@ class PlayerBatch(RowBatch):
         if options:  # as Python says it of any function
             raise TypeError(f"got an unexpected keyword argument '{next(iter(options))}'")
         self.trace_set = load_trace_set(traces)
-        self.video = load_video(video, VideoOptions(**of_video))
+        video_options = VideoOptions(**of_video)
         self.qoe = qoe_of(qoe, of_qoe)
+        if self.qoe.kind != "table":
+            why = f"the qoe {self.qoe.kind}, which does not use it (table does)"
+            video_options.refuse("quality_file", why=why)
+        self.video = load_video(video, video_options)
         self.players = players_of(player, of_player, num_rows)
-        self.noises = noises_of(noise, num_rows)
+        self.noises = noises_of(noise, noise_range, num_rows)
         self.start_row = start_row
         self._check()
         width = max(HISTORY, self.video.num_rungs)

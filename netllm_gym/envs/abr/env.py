@@ -100,7 +100,7 @@ class ABREnv(PlayerRows, RowEnv[Observation, np.int64]):
       (`docs/formats.md`): length of a chunk, bitrates, and the qualities of the chunks.
     - `start_row`: row of the trace in which every episode begins. Default: None, see above.
     - `noise`: `(low, high)`, every download time is multiplied by a factor drawn from this range;
-      True for (0.9, 1.1), False (default) for none.
+      True for (0.9, 1.1), False (default) for none. `noise_range` replaces it by a range.
     - `render_mode`: `"ansi"` renders the episode so far as six lines of text, `"rgb_array"` as a
       (480, 800, 3) uint8 picture (needs matplotlib, in the extra `report`): link capacity, measured
       throughput and bitrate, buffer and stalls on one time axis. There is one frame per chunk.

@@ -6,10 +6,14 @@ from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
-from netllm_gym.configs import from_json
+import numpy as np
+
+from netllm_gym.configs import check, from_json
 from netllm_gym.errors import InputError
 
 T = TypeVar("T")
+_LONGEST_RTT_S = 10.0  # more is a time in milliseconds
+_LEAST_PAYLOAD = 0.01
 
 
 @dataclass(frozen=True)
@@ -38,22 +42,21 @@ class PlayerConfig:
     def __post_init__(self) -> None:
         for name in ("rtt_s", "buffer_cap_s", "pause_step_s", "payload_fraction"):
             value = getattr(self, name)
-            if not _is_number(value):
-                raise InputError(f"{name} must be a number, got {value!r}")
-        if not isinstance(self.first_rung, Integral) or self.first_rung < 0:
-            raise InputError(
-                f"first_rung must be a whole number of at least 0, got {self.first_rung!r}"
-            )
-        for name in ("rtt_s", "pause_step_s"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise InputError(f"{name} must be finite and at least 0, got {value}")
-        if not self.buffer_cap_s > 0:
-            raise InputError(f"buffer_cap_s must be above 0, got {self.buffer_cap_s}")
-        if not 0 < self.payload_fraction <= 1:
-            raise InputError(
-                f"payload_fraction must be above 0 and at most 1, got {self.payload_fraction}"
-            )
+            check(_is_number(value), name, "be a number", value)
+        is_rung = isinstance(self.first_rung, Integral) and not isinstance(self.first_rung, bool)
+        rule = "be a whole number of at least 0"
+        check(is_rung and self.first_rung >= 0, "first_rung", rule, self.first_rung)
+        moves = self.rtt_moves_clock
+        check(isinstance(moves, bool | np.bool_), "rtt_moves_clock", "be True or False", moves)
+        rule = f"be in 0..{_LONGEST_RTT_S:g} s"
+        check(0 <= self.rtt_s <= _LONGEST_RTT_S, "rtt_s", rule, self.rtt_s)
+        check(self.buffer_cap_s > 0, "buffer_cap_s", "be above 0", self.buffer_cap_s)
+        rule = f"be in 0..{self.buffer_cap_s:g} s, up to buffer_cap_s"  # else buffers end below 0
+        fits = math.isfinite(self.pause_step_s) and 0 <= self.pause_step_s <= self.buffer_cap_s
+        check(fits, "pause_step_s", rule, self.pause_step_s)
+        rule = f"be in {_LEAST_PAYLOAD:g}..1"
+        fits = _LEAST_PAYLOAD <= self.payload_fraction <= 1
+        check(fits, "payload_fraction", rule, self.payload_fraction)
 
     @property
     def unusual(self) -> dict[str, str]:
@@ -99,16 +102,22 @@ def players_of(player: Any, options: Mapping[str, Any], num_rows: int) -> tuple[
     return tuple(anew[each] for each in rows)
 
 
-def noises_of(noise: Any, num_rows: int) -> tuple[DownloadNoise, ...]:
+def noises_of(noise: Any, noise_range: Any, num_rows: int) -> tuple[DownloadNoise, ...]:
     """Return the noise on the downloads of N rows.
 
     Args:
         noise: Off (False), the reference's (True: 0.9, 1.1), a range, or one of these per row.
+        noise_range: A range that replaces it; None, none.
         num_rows: N.
     """
+    if noise_range is not None:
+        is_told_once = isinstance(noise, bool)
+        check(is_told_once, "noise", "be True or False where noise_range is given", noise)
+        check(_is_range(noise_range), "noise_range", "be two factors", noise_range)
+        noise = noise_range
     if isinstance(noise, bool):
         noise = DownloadNoise(0.9, 1.1) if noise else DownloadNoise()
-    elif isinstance(noise, list | tuple) and len(noise) == 2 and all(map(_is_number, noise)):
+    elif _is_range(noise):
         noise = DownloadNoise(float(noise[0]), float(noise[1]))
     elif not isinstance(noise, DownloadNoise | list | tuple | Mapping):
         raise InputError(f"noise must be True, False or (low, high), got {noise!r}")
@@ -117,6 +126,10 @@ def noises_of(noise: Any, num_rows: int) -> tuple[DownloadNoise, ...]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_range(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value))
 
 
 def _per_row(name: str, value: Any, kind: type[T], num_rows: int) -> tuple[T, ...]:

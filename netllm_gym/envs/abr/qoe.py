@@ -12,6 +12,7 @@ Sources: the linear QoE of MPC (SIGCOMM 2015) and Pensieve (SIGCOMM 2017), in Mb
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ class LinearQoE:
 
     Attributes:
         rebuffer_penalty: QoE lost per second of stall. Left out, that of the measure: 4.3 of
-            linear, 2.66 of log, 8 of hd.
+            linear, 2.66 of log, 8 of hd; table has none.
         smoothness_penalty: QoE lost per change of the quality by 1 between two chunks; usually 1.
         kind: Name of the measure, which follows from the class.
     """
@@ -46,7 +47,7 @@ class LinearQoE:
         object.__setattr__(self, "kind", known.get(type(self), type(self).__name__))
         for name in ("rebuffer_penalty", "smoothness_penalty"):
             value = getattr(self, name)
-            is_number = isinstance(value, float | int) and not isinstance(value, bool)
+            is_number = isinstance(value, Real) and not isinstance(value, bool)
             if not (is_number and math.isfinite(value) and value >= 0):
                 raise InputError(f"{name} must be finite and at least 0, got {value!r}")
 
@@ -141,7 +142,11 @@ def qoe_of(qoe: Any, weights: Mapping[str, Any]) -> LinearQoE:
         qoe: A QoE; the name of a measure; the fields of a QoE, as JSON has them; or None, linear.
         weights: Penalties that replace those of the QoE.
     """
-    weights = {name: value for name, value in weights.items() if value is not None}
+    weights = {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in weights.items()
+        if value is not None
+    }
     if isinstance(qoe, LinearQoE):
         return replace(qoe, **weights)
     values = {"kind": "linear" if qoe is None else qoe} if not isinstance(qoe, Mapping) else qoe

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 
 import gymnasium as gym
 import numpy as np
@@ -291,3 +292,98 @@ def test_what_learns_from_pools_of_several_cases_records_all_of_them(tmp_path):
     pools = [tmp_path / "a", tmp_path / "b"]
     netllm_gym.train("abr", "bc", tmp_path / "run", config=options, pool=pools)
     assert netllm_gym.load_policy(str(tmp_path / "run")).unusual == {"first_rung": "default + 1"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"rtt_s": 80}, r"rtt_s must be in 0..10 s, got 80"),
+        ({"rtt_s": float("nan")}, r"rtt_s must be in 0..10 s, got nan"),
+        ({"pause_step_s": 61}, r"pause_step_s must be in 0..60 s, up to buffer_cap_s, got 61"),
+        ({"pause_step_s": float("inf"), "buffer_cap_s": float("inf")}, "pause_step_s must be in"),
+        ({"payload_fraction": 1e-9}, r"payload_fraction must be in 0.01..1, got 1e-09"),
+        ({"payload_fraction": 95}, r"payload_fraction must be in 0.01..1, got 95"),
+        ({"rtt_moves_clock": "yes"}, "rtt_moves_clock must be True or False, got 'yes'"),
+        ({"rtt_moves_clock": 2}, "rtt_moves_clock must be True or False, got 2"),
+        ({"first_rung": True}, "first_rung must be a whole number of at least 0, got True"),
+        ({"noise_range": 0.8}, "noise_range must be two factors, got 0.8"),
+        ({"noise_range": (0.8, 1.0, 1.2)}, "noise_range must be two factors, got"),
+        ({"noise_range": (1.2, 0.8)}, "noise must be two factors 0 < low <= high, got"),
+        ({"noise_range": (0.8, 1.2), "noise": (0.9, 1.1)}, "noise must be True or False where"),
+        ({"quality_file": "vmaf.csv"}, "quality_file must be left out for the qoe linear, which"),
+        ({"quality_file": 5, "qoe": "table", "rebuffer_penalty": 1}, "quality_file must be a path"),
+        (
+            {"ladder_mbps": [[0.3, 1.2], [2.0, 4.0]]},
+            "ladder_mbps must be two or more bitrates, got",
+        ),
+        ({"ladder_mbps": ()}, "ladder_mbps must be two or more bitrates, got"),
+    ],
+    ids=str,
+)
+def test_options_that_no_player_has_are_refused(wrong, told):
+    with pytest.raises(InputError, match=told):
+        gym.make("NetLLM-ABR-v0", **wrong)
+
+
+def test_weights_may_be_numbers_of_numpy():
+    env = gym.make(
+        "NetLLM-ABR-v0", rebuffer_penalty=np.float32(2.5), smoothness_penalty=np.int64(2)
+    )
+    assert env.unwrapped.qoe == LinearQoE(2.5, 2)
+
+
+def test_a_range_of_noise_is_an_option():
+    envs = [gym.make("NetLLM-ABR-v0", **it) for it in ({"noise_range": (0.8, 1.2)}, {})]
+    envs.append(gym.make(EnvSpec.from_json(envs[0].spec.to_json())))
+    noisy, plain, again = (env.reset(seed=3)[1]["download_s"] for env in envs)
+    factor = envs[0].unwrapped.batch.noise_factors(0, 1)[0]
+    assert 0.8 <= factor < 1.2
+    assert noisy == again == pytest.approx(plain * factor)
+    assert envs[0].unwrapped.unusual == {"noise": "0.8,1.2"}
+
+
+def pensieves_loop(time_s, capacity_mbps, sizes, quality, penalty, rungs):
+    """Return the QoE of each chunk, by one obvious loop over bits; chunks last 4 s."""
+    row, now_s, buffer_s, found = 1, time_s[0], 0.0, []
+    for chunk, rung in enumerate(rungs):
+        megabits, download_s = sizes[chunk][rung] * 8e-6 / 0.95, 0.08
+        while capacity_mbps[row] * (time_s[row] - now_s) <= megabits:
+            megabits -= capacity_mbps[row] * (time_s[row] - now_s)
+            download_s += time_s[row] - now_s
+            now_s = time_s[row]
+            row += 1
+            if row == len(time_s):
+                row, now_s = 1, 0.0
+        download_s += megabits / capacity_mbps[row]
+        now_s += megabits / capacity_mbps[row]
+        stall_s = max(download_s - buffer_s, 0.0)
+        buffer_s = max(buffer_s - download_s, 0.0) + 4.0
+        assert buffer_s < 60.0, "this loop has no pauses"
+        change = abs(quality[rung] - quality[rungs[chunk - 1]]) if chunk else 0.0
+        found.append(quality[rung] - penalty * stall_s - change)
+    return found
+
+
+PENSIEVE = [0.3, 0.75, 1.2, 1.85, 2.85, 4.3]
+PROTOCOLS = {
+    "linear": ({}, PENSIEVE, PENSIEVE, 4.3),
+    "log": ({"qoe": "log"}, PENSIEVE, [math.log(each / 0.3) for each in PENSIEVE], 2.66),
+    "hd": ({"qoe": "hd"}, PENSIEVE, [1, 2, 3, 12, 15, 20], 8.0),
+    "4G": ({"rebuffer_penalty": 40}, [1, 2.5, 5, 8, 16, 40], [1, 2.5, 5, 8, 16, 40], 40.0),
+}
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_published_protocols_by_an_obvious_loop(name):
+    case, ladder, quality, penalty = PROTOCOLS[name]
+    rng = np.random.default_rng(4)
+    sizes = (np.array(ladder) * 500_000 * rng.uniform(0.8, 1.2, (12, 6))).astype(int)
+    trace = Trace("made", np.arange(20) * 3.0, ladder[3] * rng.uniform(0.5, 1.5, 20))
+    rungs = [1, *rng.integers(0, 6, 11).tolist()]
+    video = Video("made", sizes, np.array(ladder), 12)
+    env = gym.make("NetLLM-ABR-v0", traces=[trace], video=video, first_rung=1, start_row=1, **case)
+    rewards = [env.reset(seed=0)[1]["qoe"]] + [env.step(rung)[1] for rung in rungs[1:]]
+    expected = pensieves_loop(
+        trace.time_s, trace.capacity_mbps, sizes.tolist(), quality, penalty, rungs
+    )
+    assert rewards == pytest.approx(expected, abs=1e-9)
