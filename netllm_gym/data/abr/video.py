@@ -23,6 +23,7 @@ from netllm_gym.typed_json import short
 PENSIEVE_LADDER_MBPS = (0.3, 0.75, 1.2, 1.85, 2.85, 4.3)
 PENSIEVE_CHUNK_S = 4.0
 PLAYED_CHUNKS = 48  # of the reference videos
+_MOST_MBPS = 1000.0  # of a rung; more is a bitrate in kbit/s
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +130,10 @@ class VideoOptions:
             if bitrates.ndim != 1 or len(bitrates) < 2:
                 raise InputError(
                     f"ladder_mbps must be two or more bitrates, got {short(self.ladder_mbps)}"
+                )
+            if (bitrates > _MOST_MBPS).any():
+                raise InputError(
+                    f"ladder_mbps must be at most {_MOST_MBPS:g} Mbit/s, got {bitrates.max():g}"
                 )
             object.__setattr__(self, "ladder_mbps", tuple(bitrates.tolist()))
         if not isinstance(self.quality_file, str | Path | None):

@@ -316,6 +316,7 @@ def test_what_learns_from_pools_of_several_cases_records_all_of_them(tmp_path):
             {"ladder_mbps": [[0.3, 1.2], [2.0, 4.0]]},
             "ladder_mbps must be two or more bitrates, got",
         ),
+        ({"ladder_mbps": (300, 4300)}, "ladder_mbps must be at most 1000 Mbit/s, got 4300"),
         ({"ladder_mbps": ()}, "ladder_mbps must be two or more bitrates, got"),
     ],
     ids=str,
