@@ -31,6 +31,7 @@ from netllm_gym.envs.abr.qoe import LinearQoE, qoe_of
 from netllm_gym.envs.batch import Outcome, RowBatch, check_within, whole_actions
 from netllm_gym.errors import InputError
 
+MOST_ROWS = 1e9  # of a trace that one chunk takes; the compiled simulator needs some seconds
 TracesLike = str | Path | TraceSet | Sequence[Trace]
 QoELike = LinearQoE | str | Mapping[str, Any]
 PlayerLike = PlayerConfig | Mapping[str, Any] | Sequence[PlayerConfig | Mapping[str, Any]]
@@ -112,6 +113,7 @@ class PlayerBatch(RowBatch):
                     f"first_rung must be a rung of the ladder, in 0..{self.video.num_rungs - 1}, "
                     f"got {config.first_rung}"
                 )
+        self._check_times()
         if self.start_row is None:
             return
         if not isinstance(self.start_row, int | np.integer) or isinstance(self.start_row, bool):
@@ -121,6 +123,23 @@ class PlayerBatch(RowBatch):
             if not 1 <= self.start_row <= last:
                 raise InputError(
                     f"start_row must be in 1..{last} for trace {trace.name}, got {self.start_row}"
+                )
+
+    def _check_times(self) -> None:
+        """Refuse a trace that one chunk passes through almost without end: nothing stops that."""
+        largest_mb = float(self.video.size_bytes.max()) / 1e6
+        least_share = min(config.payload_fraction for config in self.players)
+        longest_s = self.video.longest_s + max(
+            config.rtt_s + config.pause_step_s for config in self.players
+        )
+        for trace in self.trace_set.traces:
+            pass_mb = float(np.diff(trace.time_s) @ trace.capacity_mbps[1:]) / 8.0 * least_share
+            pass_s = float(trace.time_s[-1] - trace.time_s[0])
+            rows = len(trace.time_s) * max(largest_mb / pass_mb, longest_s / pass_s)
+            if rows > MOST_ROWS:
+                raise InputError(
+                    f"trace {trace.name} must carry the largest chunk, {largest_mb:,.0f} MB, and "
+                    f"last for the longest pause within {MOST_ROWS:.0e} of its rows, got {rows:.1e}"
                 )
 
     @property

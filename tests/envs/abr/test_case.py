@@ -388,3 +388,18 @@ def test_published_protocols_by_an_obvious_loop(name):
         trace.time_s, trace.capacity_mbps, sizes.tolist(), quality, penalty, rungs
     )
     assert rewards == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "mbps", "bytes_"),
+    [(1.0, 1e-5, 9_000_000_000), (1e-9, 1e12, 500_000)],  # a slow link, a short one
+)
+def test_a_trace_that_a_chunk_passes_almost_without_end_is_refused(seconds, mbps, bytes_):
+    """The compiled simulator cannot be interrupted within a chunk."""
+    trace = Trace("loop", np.arange(3001) * seconds, np.full(3001, mbps))
+    sizes = np.full((4, 2), [bytes_ // 2, bytes_])
+    video = Video("big", sizes, np.array([1.0, 2.0]), 4)
+    with pytest.raises(InputError, match="trace loop must carry the largest chunk"):
+        gym.make("NetLLM-ABR-v0", traces=[trace], video=video)
+    longer = Trace("fine", np.arange(3001) * 1.0, np.full(3001, 5.0))
+    gym.make("NetLLM-ABR-v0", traces=[longer], video=video)
