@@ -1,6 +1,7 @@
 """Fixtures that many tests share."""
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ settings.register_profile(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
+settings.register_profile(
+    "at-length", settings.get_profile("netllm-gym"), deadline=timedelta(seconds=10)
+)  # of `test_readers_at_length.py`: a reader that takes so long for a small file hangs
 settings.load_profile("netllm-gym")
 
 

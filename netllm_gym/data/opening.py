@@ -15,6 +15,7 @@ from netllm_gym.files import MOST_BYTES, open_regular
 MOST_LINES = 20_000_000
 LONGEST_LINE = 2**24  # characters: other programs write JSON on one line
 
+_BLOCK = 2**20  # bytes
 _NO_UTF8 = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of other bytes
 _OTHERS = {  # how files begin that are no text
     b"PK\x03\x04": "a zip archive",
@@ -45,6 +46,23 @@ def open_unpacked(path: Path) -> Iterator[IO[bytes]]:
             yield cast(IO[bytes], gzip.GzipFile(fileobj=file)) if is_packed else file
         except _DAMAGED as error:
             raise InputError(f"{path} must be packed by gzip, got {error}") from None
+
+
+def read_unpacked(path: Path, most_bytes: int) -> bytes:
+    """Return the bytes of a file, unpacked if it is packed by gzip.
+
+    Raises:
+        InputError: If it is no regular file, is damaged, or holds more than `most_bytes`.
+    """
+    blocks: list[bytes] = []
+    num_bytes = 0
+    with open_unpacked(path) as file:
+        while block := file.read(_BLOCK):  # `read` makes room for all that it is asked for
+            num_bytes += len(block)
+            if num_bytes > most_bytes:
+                raise InputError(f"{path} must hold at most {most_bytes:,} bytes, got more")
+            blocks.append(block)
+    return b"".join(blocks)
 
 
 @contextmanager

@@ -89,6 +89,8 @@ def _rows(path: Path) -> Iterator[tuple[str, _Row]]:
                 raise InputError(
                     f"{path} line {table.line_num} must be a row of a table, got {error}"
                 ) from None
+            if not cells:  # a blank line, as many programs leave at the end
+                continue
             where = f"{path} line {table.line_num}"
             if tuple(cells) == COLUMNS and table.line_num == 1:
                 continue

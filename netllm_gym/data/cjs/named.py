@@ -9,7 +9,7 @@ from typing import Any
 from netllm_gym.data.cjs import alibaba, recordings, synthetic, tpch, wfcommons
 from netllm_gym.data.cjs.workload import Workload
 from netllm_gym.data.datasets import data_folder
-from netllm_gym.data.opening import open_unpacked
+from netllm_gym.data.opening import read_unpacked
 from netllm_gym.errors import InputError
 from netllm_gym.files import MOST_JSON_BYTES, one_line
 
@@ -70,7 +70,9 @@ def _of_folder(path: Path) -> Workload:
     """Read the TPC-H files, or all workflows of a folder."""
     if any((path / size).is_dir() for size in tpch.SIZES):
         return tpch.read_tpch(path)
-    files = sorted(each for each in path.iterdir() if each.name.endswith(_JSON) and each.is_file())
+    files = sorted(
+        each for each in path.iterdir() if each.name.endswith(_JSON) and not each.is_dir()
+    )
     if not files:
         raise InputError(
             f"workload must be a folder of TPC-H, with {', '.join(tpch.SIZES)}, or of workflows, "
@@ -91,10 +93,7 @@ def _of_file(path: Path) -> Workload:
 
 
 def _json(path: Path) -> Any:
-    with open_unpacked(path) as file:
-        data = file.read(MOST_JSON_BYTES + 1)
-    if len(data) > MOST_JSON_BYTES:
-        raise InputError(f"{path} must hold at most {MOST_JSON_BYTES} bytes of JSON, got more")
+    data = read_unpacked(path, MOST_JSON_BYTES)
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:  # no JSON, no text, or nested without end

@@ -168,7 +168,16 @@ def _tasks(values: Any) -> Iterator[_Task]:
             yield _Task(each.name, known_as, runtime_s or 0.0, each.parents, each.children)
         return
     new = checked(_File, values, "the workflow", ignore_unknown=True).workflow
-    runtimes_s = {each.id: each.runtimeInSeconds for each in new.execution.tasks}
+    specified = {task.id for task in new.specification.tasks}
+    runtimes_s: dict[str, float] = {}
+    for run in new.execution.tasks:
+        if run.id not in specified or run.id in runtimes_s:
+            what = "twice" if run.id in runtimes_s else "which is none of them"
+            raise InputError(
+                f"execution must have each task of the specification once, "
+                f"got {run.id!r:.40} {what}"
+            )
+        runtimes_s[run.id] = run.runtimeInSeconds
     for task in new.specification.tasks:
         runtime_s = runtimes_s.get(task.id, 0.0)
         yield _Task(task.name, (task.id,), runtime_s, task.parents, task.children)

@@ -50,6 +50,11 @@ def test_names_are_graphs_and_times_are_durations(table):
     assert (load.durations_ms[load.list_start] == load.rough_ms[:, None, None]).all()
 
 
+def test_blank_lines_are_passed_over(table):
+    blank = ["", *ROWS[:2], "", *ROWS[2:], "", ""]
+    assert workload(table(blank)).content == workload(table(ROWS)).content
+
+
 @pytest.mark.parametrize(
     ("name", "parents"),
     [
@@ -111,7 +116,6 @@ def test_reading_stops_at_the_most_jobs_but_keeps_all_their_rows(table):
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("", "line 2 must have 9 columns, got 0"),
         ("M1,1,j,1,Terminated,1,2,100", "line 2 must have 9 columns, got 8"),
         (row("", "j"), "line 2 must name task and job, got '', 'j'"),
         (row("M1", "\x1b"), r"line 2 must name task and job, got 'M1', '\\x1b'"),

@@ -3,6 +3,8 @@
 import copy
 import gzip
 import json
+import os
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -128,9 +130,38 @@ def test_a_folder_of_workflows_is_a_workload(tmp_path, write):
         workload(tmp_path)
 
 
+def test_a_file_of_a_folder_that_cannot_be_read_is_named_and_a_folder_in_it_is_passed_over(
+    tmp_path, write
+):
+    write(new(), "b.json")
+    (tmp_path / "d.json").mkdir()
+    assert workload(tmp_path).template_names == ("b.json",)
+    os.mkfifo(tmp_path / "c.json")
+    with pytest.raises(InputError, match=r"c\.json must be a file, got a pipe"):
+        workload(tmp_path)
+    (tmp_path / "a.json").symlink_to("nowhere")
+    with pytest.raises(FileNotFoundError, match=r"a\.json"):
+        workload(tmp_path)
+
+
+def test_a_small_file_takes_little_memory(write):
+    path = write(new())
+    tracemalloc.start()
+    workload(path)
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most_bytes < 2**25  # all that a file may have is 2**30
+
+
 def changed(content, task, **fields):
     content = copy.deepcopy(content)
     content["workflow"]["tasks"][task].update(fields)
+    return content
+
+
+def run_as_well(name):
+    content = new()
+    content["workflow"]["execution"]["tasks"].append({"id": name, "runtimeInSeconds": 4})
     return content
 
 
@@ -147,6 +178,8 @@ def without_runtimes():
         ({"workflow": 3, "schemaVersion": "1.4"}, "workflow must be an object, got 3"),
         ({"workflow": {"tasks": []}, "schemaVersion": "1.4"}, r"workflow\.tasks must have tasks"),
         ({"workflow": {}, "schemaVersion": "1.5"}, "workflow must have specification, got"),
+        (run_as_well("log_ID5"), "each task of the specification once, got 'log_ID5' twice"),
+        (run_as_well("?"), r"each task of the specification once, got '\?' which is none of them"),
         (without_runtimes(), "tasks must have runtimes, got none above 0"),
         (changed(old("1.3"), 1, runtime=-1), r"tasks\[1\]\.runtime.* must be in 0\.\.1000000000"),
         (changed(old("1.3"), 1, runtime="9"), r"tasks\[1\]\.runtime.* must be a valid number"),

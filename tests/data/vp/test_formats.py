@@ -127,25 +127,40 @@ def test_what_is_no_table_is_refused_with_its_line(tmp_path, text, sentence):
         load_viewports(tmp_path)
 
 
-@settings(max_examples=60)
-@given(st.binary(max_size=200))
-def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
-    path = tmp_path_factory.mktemp("any") / "x.csv"
-    path.write_bytes(data)
-    for kind in FORMATS:
-        try:
-            pieces, report = as_traces(Found(path, kind, 1, 1), read_samples(path, kind), "yxz")
-        except InputError:
-            continue
-        assert len(pieces) == report.gaps + 1
-        begins = [piece.first_sample for piece in pieces]
-        assert begins == sorted(begins)
-        assert begins[0] >= 0
-        for piece in pieces:
-            assert piece.angles_deg.shape == (len(piece.angles_deg), 3)
-            assert len(piece.angles_deg)
-            assert np.isfinite(piece.angles_deg).all()
-            assert (np.abs(piece.angles_deg) <= [180.0, 90.0, 180.0]).all()
+NUMBERS = st.floats() | st.integers(-400, 400).map(float)
+NAMES = "PlaybackTime," + ",".join(f"UnitQuaternion.{axis}" for axis in "xyzw") + "\n"
+TABLES = st.tuples(
+    st.sampled_from([",", " "]),
+    st.sampled_from(["", NAMES]),
+    st.lists(st.lists(NUMBERS, min_size=4, max_size=8), max_size=8),
+).map(lambda t: (t[1] + "\n".join(t[0].join(map(repr, row)) for row in t[2])).encode())
+
+
+@pytest.mark.parametrize("examples", [60, pytest.param(2000, marks=pytest.mark.slow)])
+def test_any_bytes_are_read_or_refused(tmp_path, examples):
+    path = tmp_path / "x.csv"
+
+    @settings(max_examples=examples)
+    @given(st.binary(max_size=200) | TABLES)
+    def body(data):
+        path.write_bytes(data)
+        for kind in FORMATS:
+            try:
+                pieces, report = as_traces(Found(path, kind, 1, 1), read_samples(path, kind), "yxz")
+            except InputError as refusal:
+                assert str(path) in str(refusal)  # noqa: PT017
+                continue
+            assert len(pieces) == report.gaps + 1
+            begins = [piece.first_sample for piece in pieces]
+            assert begins == sorted(begins)
+            assert begins[0] >= 0
+            for piece in pieces:
+                assert piece.angles_deg.shape == (len(piece.angles_deg), 3)
+                assert len(piece.angles_deg)
+                assert np.isfinite(piece.angles_deg).all()
+                assert (np.abs(piece.angles_deg) <= [180.0, 90.0, 180.0]).all()
+
+    body()
 
 
 def moving_head(times_s):
