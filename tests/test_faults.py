@@ -29,7 +29,7 @@ def made(tmp_path_factory):
 
 
 def train_command(made, out):
-    small = ["--layers", "1", "--updates", "2", "--batch-episodes", "2"]
+    small = ["--layers", "1", "--updates", "2", "--batch-episodes", "2", "--threads", "1"]
     often = ["--checkpoint-every", "1", "--validate-every", "1"]
     where = ["--pool", made / "pool", "--validate-on", made / "valid", "--out", out]
     return ["train", "llm", "abr", *small, *often, *map(str, where)]

@@ -145,7 +145,7 @@ def read_backbone(folder, again):
 
 def make_run(folder, resume=False):
     config = make_config(shape_folder(folder, "gpt2", n_layer=1), adapt="lora", lora_rank=2)
-    train = TrainConfig(updates=2, batch_episodes=1)
+    train = TrainConfig(updates=2, batch_episodes=1, threads=1)
     run = TrainingRun(folder / "run", validate=lambda factory: 0.5, resume=resume, stop_after=1)
     return fit_llm(make_episodes(2), config, train, run)
 

@@ -15,7 +15,7 @@ from netllm_gym.problems.problem import ControlProblem
 def shorten(monkeypatch, problem, left_out=None, **changes):
     row = PROBLEMS[problem]
     few = {
-        name: run._replace(options={**run.options, "updates": 3, "validate_every": 1})
+        name: run._replace(options={**run.options, "updates": 3, "validate_every": 1, "threads": 1})
         for name, run in row.demo.runs.items()
         if name != left_out
     }

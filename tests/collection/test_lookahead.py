@@ -101,7 +101,10 @@ def test_lookahead_is_refused_where_it_cannot_be(tmp_path):
         with pytest.raises(InputError, match="must be a policy that can go on where another was"):
             collect("abr", ["bba"], 1, tmp_path / "pool", SHORT, lookahead=planner)
     pool = collect("abr", ["bba"], 2, tmp_path / "plain", SHORT)
-    config, run = TrainConfig(updates=1, objective="value"), TrainingRun(tmp_path / "run")
+    config, run = (
+        TrainConfig(updates=1, objective="value", threads=1),
+        TrainingRun(tmp_path / "run"),
+    )
     with pytest.raises(InputError, match="objective must be imitate for a pool without values"):
         fit_llm(PaddedEpisodes.from_pools([pool]), LLMConfig(**ABR_SIZES), config, run)
     assert not (tmp_path / "run").exists()

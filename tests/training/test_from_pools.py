@@ -21,7 +21,7 @@ from netllm_gym.training.from_pools import best_teacher
 from netllm_gym.training.llm_config import LLMTraining, TrainConfig
 from netllm_gym.training.methods import train as train_by
 
-ONE = TrainConfig(updates=1, batch_episodes=2)
+ONE = TrainConfig(updates=1, batch_episodes=2, threads=1)
 NO_RETURNS = ReturnSpec(kind="none")
 CONFIG = LLMConfig(feature_dim=8, backbone=BackboneConfig(layers=1), returns=NO_RETURNS)
 
@@ -180,6 +180,7 @@ def test_a_run_remembers_all_its_pools(tmp_path, pools):
         str(tmp_path / "run"),
     ]
     small = ["--policies", "bba,bola", "--layers", "1", "--updates", "1", "--batch-episodes", "2"]
+    small += ["--threads", "1"]
     assert run([*arguments, *small]) == 0
     kept = json.loads((tmp_path / "run/last/config.json").read_text())["trained_on"]
     opened = [ExperiencePool.load(each) for each in pools]
@@ -245,7 +246,7 @@ def test_actions_that_there_are_not_are_refused_with_the_name_of_the_pool(tmp_pa
     plan = {**played.plan, "num_shards": 1}
     wrong = [dataclasses.replace(each, actions=each.actions + 3) for each in played.episodes]
     PoolWriter(tmp_path / "wrong", "abr", played.env_spec, plan).write(0, wrong)
-    config = {"updates": 1, **({"backbone": "tiny"} if method == "llm" else {})}
+    config = {"updates": 1, "threads": 1, **({"backbone": "tiny"} if method == "llm" else {})}
     with pytest.raises(InputError, match=r"wrong: actions must be in 0\.\.5, got 3\.\."):
         train_by("abr", method, tmp_path / "run", pool=tmp_path / "wrong", config=config)
     assert not (tmp_path / "run").exists()

@@ -25,7 +25,7 @@ from tests.commands import files_of
 from tests.policies.llm.made import MAX_STEPS, make_batch, make_config, make_episodes, shape_folder
 
 RETURNS = ReturnSpec("return_to_go")
-SHORT = TrainConfig(updates=6, batch_episodes=3, accumulate=2, checkpoint_every=2)
+SHORT = TrainConfig(updates=6, batch_episodes=3, accumulate=2, checkpoint_every=2, threads=1)
 
 
 @pytest.mark.parametrize("adapt", ["lora", "full"])
@@ -118,7 +118,9 @@ def test_it_learns_a_rule_and_keeps_the_best_and_the_last(tmp_path):
     rungs = (episodes.observations[..., 1, -1] * 6).astype(np.int64)  # the newest buffer decides
     episodes = dataclasses.replace(episodes, actions=rungs)
     config = make_config(shape_folder(tmp_path, "llama"), returns=RETURNS)
-    train = TrainConfig(updates=60, batch_episodes=32, learning_rate=2e-2, validate_every=20)
+    train = TrainConfig(
+        updates=60, batch_episodes=32, learning_rate=2e-2, validate_every=20, threads=1
+    )
     told = []
     run = TrainingRun(
         tmp_path / "run",

@@ -114,7 +114,10 @@ def test_every_field_of_every_config_is_documented():
 
 
 def test_a_baseline_that_is_named_is_taken(tmp_path, pool, valid):
-    small = {"updates": 1, "batch_episodes": 2, "layers": 1, "return_baseline": "lowest"}
+    small = {
+        **{"updates": 1, "batch_episodes": 2, "layers": 1, "threads": 1},
+        "return_baseline": "lowest",
+    }
     where = {"pool": pool, "policies": ["bba", "lowest"], "validate_on": valid}
     train("abr", "llm", tmp_path / "run", config=small, **where)
     returns = load_policy(str(tmp_path / "run")).factory.config.returns
@@ -146,7 +149,7 @@ def test_one_name_is_a_list_of_one(tmp_path, pool, valid):
         "abr",
         "llm",
         tmp_path / "run",
-        config={"updates": 1, "batch_episodes": 2, "layers": 1},
+        config={"updates": 1, "batch_episodes": 2, "layers": 1, "threads": 1},
         pool=ExperiencePool.load(pool).folder,
         policies="bba",
         validate_on=valid,

@@ -276,7 +276,9 @@ def learnable(lengths):
 
 
 def test_it_learns_a_rule_from_a_pool_and_keeps_it(tmp_path):
-    train = TrainConfig(updates=60, batch_episodes=128, learning_rate=5e-3, validate_every=30)
+    train = TrainConfig(
+        updates=60, batch_episodes=128, learning_rate=5e-3, validate_every=30, threads=1
+    )
     told, seen = [], []
 
     def validate(factory):
@@ -313,7 +315,7 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path):
         lora_rank=4,
     )
     episodes = make_cjs_episodes((40, 25, 31))
-    train = TrainConfig(updates=5, batch_episodes=16, accumulate=2, checkpoint_every=2)
+    train = TrainConfig(updates=5, batch_episodes=16, accumulate=2, checkpoint_every=2, threads=1)
     fit_llm(episodes, config, train, TrainingRun(tmp_path / "whole"))
     fit_llm(episodes, config, train, TrainingRun(tmp_path / "parts", stop_after=3))
     fit_llm(episodes, config, train, TrainingRun(tmp_path / "parts", resume=True))
@@ -354,7 +356,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(InputError, match="layout must be one of compact, got 'pair'"):
         LLMModel(dataclasses.replace(config, layout="pair"))
     episodes = make_cjs_episodes((5,))
-    train, run = TrainConfig(updates=1), TrainingRun(tmp_path / "run")
+    train, run = TrainConfig(updates=1, threads=1), TrainingRun(tmp_path / "run")
     wrong = dataclasses.replace(episodes, actions=episodes.actions + np.array([1000, 0]))
     with pytest.raises(InputError, match=r"actions must name one of \d+ stages or -1, got 9\d\d"):
         fit_llm(wrong, config, train, run)
