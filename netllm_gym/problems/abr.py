@@ -41,6 +41,9 @@ ABR = ControlProblem(
         "clean-train-norway": "clean-valid-norway",
     },
     test_dataset="synthetic-test",
+    how_to_split=(
+        "netllm-gym data split {} --out splits makes one (splits/train.json, splits/valid.json)"
+    ),
     interval_over="recording",
     policies={
         "lowest": PolicyEntry(f"{_RULES}:Lowest"),
@@ -67,7 +70,7 @@ ABR = ControlProblem(
     case_options={
         "traces": CaseOption(
             str,
-            "A trace set's name, a folder of trace files, or a list of data split; "
+            "A trace set's name, a folder of trace files, or a list that `data split` wrote. "
             "NAME~12+400 adds 12 altered copies of each trace and 400 generated ones.",
             title="trace sets",
             names="netllm_gym.data.abr.catalogue:list_trace_sets",
@@ -97,6 +100,7 @@ ABR = ControlProblem(
     default_policies=("lowest", "random", "rate_based", "bba", "bola", "robust_mpc", "optimum"),
     networks={"abr-memory": "netllm_gym.policies.neural.abr_mlp:ABRNetwork"},
     online="netllm_gym.training.abr_online:ABROnline",
+    online_without=("noise", "noise_range"),
     language_model="netllm_gym.policies.llm.abr:ABRParts",
     offline="netllm_gym.policies.offline.abr:ABRParts",
     action_meaning="netllm_gym.envs.abr.vector_env:case_in_words",

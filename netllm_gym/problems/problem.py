@@ -8,6 +8,7 @@ belongs to a problem (its environment, its language-model parts, its pictures) i
 import importlib
 import inspect
 import re
+import shlex
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -197,6 +198,8 @@ class Problem:
         pictures: Class that replays an episode or window for a report, a subclass of `Pictures` of
             `report/replay.py`; empty if reports show tables only.
         demo: What `netllm-gym demo` runs; None if there is no demonstration.
+        how_to_split: How a validation data set is made of a data set, with {} for the data set;
+            empty if no command makes one.
         method_defaults: Training method -> fields of its config that have another default here.
     """
 
@@ -221,6 +224,7 @@ class Problem:
     language_model: str = ""
     pictures: str = ""
     demo: Demo | None = None
+    how_to_split: str = ""
     method_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -250,7 +254,8 @@ class Problem:
     def unit_in(self, case: Mapping[str, str]) -> str:
         """Return the unit of the metric in a case, or what takes its place."""
         measure = case.get(self.measure_option)
-        return self.metric_unit if measure is None else f"the measure {measure}"
+        _, per, sample = self.metric_unit.partition(" per ")
+        return self.metric_unit if measure is None else f"the measure {measure}{per}{sample}"
 
     def score(self, value: float) -> float:
         """Return a number that grows as the metric gets better."""
@@ -298,9 +303,10 @@ class Problem:
         trained_on = str(arguments.get(option, self.default_case[option]))
         plain = trained_on if trained_on in self.validation else trained_on.partition("~")[0]
         if plain not in self.validation:
+            hint = f"; {self.how_to_split.format(shlex.quote(plain))}" if self.how_to_split else ""
             raise InputError(
-                f"validate_on must name {option}, since {trained_on} has no validation list of its "
-                f"own, as {', '.join(self.validation)} have"
+                f"--validate-on must name a data set, as --{option.replace('_', '-')} does, since "
+                f"{plain} has none of its own for validation{hint}"
             )
         return self.validation[plain]
 
@@ -344,6 +350,7 @@ class ControlProblem(Problem):
             of `policies/offline/parts.py`; empty if they cannot learn this problem.
         online: Class with what online RL needs, a subclass of `OnlineParts` of
             `training/online.py`; empty if it cannot learn this problem.
+        online_without: Parts of the case that online RL refuses.
         action_meaning: Function that says in words what the actions and rewards of an environment
             mean, as "module:attribute"; empty if they mean the same in every case. Nothing learns
             from pools together in which they mean different things.
@@ -359,6 +366,7 @@ class ControlProblem(Problem):
     codec: str = ""
     offline: str = ""
     online: str = ""
+    online_without: tuple[str, ...] = ()
     action_meaning: str = ""
 
     def __post_init__(self) -> None:

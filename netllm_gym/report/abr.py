@@ -78,7 +78,7 @@ class ABRPictures(ControlPictures):
         """Draw rates and buffer of every policy; see the base."""
         return Drawing(
             [_panels(side) for side in played.sides],
-            note="Where the link is faster than its axis, it is cut.",
+            note="Rates above the top of the upper chart are cut off.",
         )
 
 

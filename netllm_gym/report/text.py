@@ -5,6 +5,7 @@ from pathlib import Path
 
 from netllm_gym.evaluation.tables import Row, Table
 from netllm_gym.problems.index import find_problem
+from netllm_gym.problems.problem import Problem
 
 LONGEST_TITLE = 80  # characters
 
@@ -63,9 +64,10 @@ def table_notes(table: Table) -> list[str]:
 
 def case_text(table: Table) -> str:
     """Return a table's case in one line, as "synthetic x 20 jobs"."""
-    usual = find_problem(table.problem).default_case
+    problem = find_problem(table.problem)
     return " x ".join(
-        _part_text(name, str(value), name in usual) for name, value in table.case.items()
+        _part_text(name, _value_text(problem, name, str(value)), name in problem.default_case)
+        for name, value in table.case.items()
     )
 
 
@@ -83,7 +85,15 @@ def _part_text(name: str, value: str, is_usual: bool) -> str:
     if name.startswith("num_"):
         return f"{value} {name.removeprefix('num_')}"
     says_nothing_alone = value.isdigit() or not is_usual
-    return f"{name.replace('_', ' ')} {value}" if says_nothing_alone else value
+    return f"{name} {value}" if says_nothing_alone else value
+
+
+def _value_text(problem: Problem, name: str, value: str) -> str:
+    """Return a value of a case, whole numbers without a decimal point."""
+    option = problem.case_options.get(name)
+    if option is None or option.kind is str:  # a name or a path says what it says
+        return value
+    return ",".join(part.removesuffix(".0") for part in value.split(","))
 
 
 def interval_text(ci95: tuple[float, float] | None, sign: str = "") -> str:

@@ -11,7 +11,7 @@ def test_bench_prints_a_table_and_writes_it(tmp_path, capsys):
     arguments = "bench vp --history 5 --future 10 --trim-tail 20 --policies hold_last,velocity"
     assert run([*arguments.split(), "--json", str(tmp_path / "t.json")]) == 0
     out = capsys.readouterr().out
-    assert "viewport prediction, synthetic-test x history 5 x future 10 x trim tail 20" in out
+    assert "viewport prediction, synthetic-test x history 5 x future 10 x trim_tail 20" in out
     assert [row["policy"] for row in json.loads((tmp_path / "t.json").read_text())["rows"]] == [
         "hold_last",
         "velocity",

@@ -126,7 +126,7 @@ def test_a_table_of_predictors(tmp_path):
     file.write_text(table.to_json())
     assert read_table(file) == table
     text = render_table(table)
-    case = "history 10 x future 20 x trim tail 30 x trim head 30 x stride 15 x euler order yxz"
+    case = "history 10 x future 20 x trim_tail 30 x trim_head 30 x stride 15 x euler_order yxz"
     assert f"synthetic-test x {case}: 960 windows" in text
     assert "bootstrap over 6 videos and 10 users; differences are paired by window" in text
 

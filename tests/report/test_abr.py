@@ -1,8 +1,10 @@
 """A trace in the report: what is drawn of it, and on which axes."""
 
+from dataclasses import replace
+
 from netllm_gym.evaluation.evaluate import evaluate
 from netllm_gym.report.abr import ABRPictures
-from netllm_gym.report.text import table_notes
+from netllm_gym.report.text import case_text, table_notes
 from tests.made_tables import abr_table
 
 
@@ -20,7 +22,11 @@ def test_an_episode_of_any_case_is_played_again_alike():
     case = {"qoe": "log", "first_rung": 2, "start_row": 4, "rtt_s": 0.2, "ladder_mbps": (0.5, 1, 3)}
     table = evaluate("abr", ["bba", "optimum"], {"traces": "synthetic-valid", **case})
     assert table.case["ladder_mbps"] == "0.5,1,3"
-    assert "qoe in the measure log." in table_notes(table)[0]
+    note = table_notes(table)[0]
+    assert "qoe in the measure log per chunk." in note
+    assert "x first_rung 2 x start_row 4 x rtt_s 0.2 x ladder_mbps 0.5,1,3: 100" in note
+    case = {"chunk_s": "2.0", "ladder_mbps": "0.5,1.0", "video": "v2.0"}
+    assert case_text(replace(table, case=case)) == "chunk_s 2 x ladder_mbps 0.5,1 x v2.0"
     played = ABRPictures().play(table, ["bba", "optimum"], 3)
     assert not any(side.differs for side in played.sides)
     assert played.sides[0].record.playback.bitrate_mbps[0] == 3

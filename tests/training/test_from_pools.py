@@ -117,7 +117,8 @@ def test_traces_without_a_validation_list_of_their_own_need_one_named(tmp_path, 
         (other / "meta.json").write_text(json.dumps(meta))
         with pytest.raises(
             InputError,
-            match=f"validate_on must name traces, since {traces} has no validation list of its own",
+            match=f"--traces does, since {traces} has none of its own for validation; "
+            rf"netllm-gym data split {traces} --out splits makes one \(splits/train\.json, ",
         ):
             train("abr", other, tmp_path / "run", CONFIG, ONE, ["bba"])
 

@@ -185,6 +185,7 @@ def test_who_cannot_answer_in_the_middle_is_no_teacher(tmp_path, problem, teache
     [
         ("vp", {}, ONE, "problem must be a control problem with online RL, got vp"),
         ("abr", {"noise": True}, ONE, "noise must be left out or False in training"),
+        ("abr", {"noise_range": "0.8,1.2"}, ONE, "noise_range must be left out in training"),
         ("abr", {"num_jobs": 3}, ONE, "num-jobs must be left out for abr"),
         *(("abr", {"traces": "nosuch"}, config, "traces must be") for config in (ONE, UDRConfig())),
         ("abr", {"video": "nosuch"}, UDRConfig(), "video must be"),

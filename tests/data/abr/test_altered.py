@@ -107,5 +107,5 @@ def test_altered_traces_are_validated_on_the_list_of_the_plain_ones():
     assert validation_dataset({"traces": "clean-train~12+400"}, None) == "clean-valid"
     assert validation_dataset({"traces": "clean-train"}, None) == "clean-valid"
     assert validation_dataset({"traces": "clean-train~12"}, "clean-valid~12") == "clean-valid~12"
-    with pytest.raises(InputError, match="since fcc-test~12 has no validation list of its own"):
+    with pytest.raises(InputError, match="since fcc-test has none of its own for validation"):
         validation_dataset({"traces": "fcc-test~12"}, None)
