@@ -92,10 +92,10 @@ def _data() -> str:
     from netllm_gym.data.abr.sets import trace_set_names
     from netllm_gym.data.abr.video import video_names
 
-    names = f"traces {', '.join(trace_set_names())}; videos {', '.join(video_names())}"
+    found = f"{len(trace_set_names())} trace sets, {len(video_names())} videos"
     folder = data_folder()
     absent = "" if folder.is_dir() else f" (no such folder; {DATA_VARIABLE} may name another)"
-    return f"{folder}{absent}: {names}"
+    return f"{folder}{absent}: {found}; netllm-gym data list names them"
 
 
 def _devices() -> str:

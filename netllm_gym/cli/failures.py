@@ -110,4 +110,6 @@ def _of_a_users_policy(error: Exception) -> str:
     if not who or (place is None and file.startswith(str(PACKAGE))):
         return ""
     place = place or (file, line)  # of a package that is installed
-    return f"{who} raised {type(error).__name__}: {one_line(error)} ({place[0]}:{place[1]})"
+    # Python's message of a syntax error names the place, which is said below in any case.
+    said = one_line(SyntaxError(error.msg or "") if isinstance(error, SyntaxError) else error)
+    return f"{who} raised {type(error).__name__}: {said} ({place[0]}:{place[1]})"

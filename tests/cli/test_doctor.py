@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import re
 
 import gymnasium as gym
 
@@ -18,7 +19,9 @@ def test_a_sound_machine_has_nothing_broken(capsys, tmp_path, monkeypatch):
     assert len(found) == len(json.loads(file.read_text()))  # no name twice
     assert found["numpy"]["found"] == importlib.metadata.version("numpy")
     assert found["environment"]["found"].startswith("NetLLM-ABR-v0 played 47 steps")
-    assert "no such folder; NETLLM_GYM_DATA" in found["data folder"]["found"]
+    said = found["data folder"]["found"]
+    assert "no such folder; NETLLM_GYM_DATA" in said
+    assert re.search(r": \d+ trace sets, \d+ videos; netllm-gym data list names them$", said)
     printed = capsys.readouterr().out
     assert all(check["found"] in printed for check in found.values())
 

@@ -106,6 +106,7 @@ def test_a_module_that_cannot_be_imported_is_one_sentence(capsys, module, text, 
     said = refused(capsys, "bench", "abr", "--policies", f"{file.stem}:Rule")
     assert said.startswith(f"the module {file.stem} of a policy raised {sentence}")
     assert said.endswith(f"({file}:1)")
+    assert said.count(file.name) == 1  # the place is said once
 
 
 def test_a_fault_of_this_package_keeps_its_traceback(monkeypatch):
