@@ -7,7 +7,7 @@ because its class documents them; nothing of either is written again here.
 import functools
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -17,8 +17,8 @@ from typer.core import TyperCommand
 from netllm_gym.cli.options import read_options
 from netllm_gym.configs import Option, from_text
 from netllm_gym.errors import InputError
-from netllm_gym.problems.index import problems
-from netllm_gym.problems.problem import CaseOption
+from netllm_gym.problems.index import find_problem
+from netllm_gym.problems.problem import CaseOption, Problem
 
 
 def use_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -34,10 +34,35 @@ def use_config(context: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
-class ConfigCommand(TyperCommand):
-    """A command with many options, whose short help has a sentence on each of the usual ones."""
+class ProblemCommand(TyperCommand):
+    """A command with many options, some of which belong to a problem.
 
+    The short help has the first sentence on each of the usual ones. Where a problem is named, the
+    help is that of the command made for this problem alone.
+
+    Attributes:
+        names: Names of the problems.
+        alone: Returns the command made for one of them.
+    """
+
+    names: Sequence[str] = ()
+    alone: Callable[[str], "ProblemCommand"]
+    named: str | None = None
     shows_all = False
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Note which problem is named, since a help is printed before arguments are read."""
+        self.named = next((each for each in args if each in self.names), None)
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help of the problem that is named, or of all problems."""
+        if self.named is None:
+            super().format_help(ctx, formatter)
+            return
+        alone = self.alone(self.named)
+        alone.shows_all = self.shows_all
+        alone.format_help(ctx, formatter)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options as the help that was asked for has them."""
@@ -48,6 +73,30 @@ class ConfigCommand(TyperCommand):
             elif text:
                 each.help = _first_sentence(text)  # type: ignore[attr-defined]
         super().format_options(ctx, formatter)
+
+
+def add_problem_command(
+    app: typer.Typer,
+    name: str,
+    names: Sequence[str],
+    make: Callable[[Sequence[str]], Callable[..., Any]],
+) -> None:
+    """Add a command whose options depend on the problem.
+
+    Args:
+        app: What the command is added to.
+        name: Name of the command.
+        names: Names of the problems.
+        make: Returns the command's function for some of the problems; its docstring is the help.
+    """
+
+    def alone(problem: str) -> Any:
+        one = typer.Typer(add_completion=False, rich_markup_mode=None)
+        add_problem_command(one, name, [problem], make)
+        return typer.main.get_command(one)
+
+    fields = {"names": tuple(names), "alone": staticmethod(alone)}
+    app.command(name, cls=type("Command", (ProblemCommand,), fields))(make(names))
 
 
 def show_all(context: typer.Context, asked: bool) -> None:
@@ -61,16 +110,14 @@ def show_all(context: typer.Context, asked: bool) -> None:
 def problem_argument(names: Iterable[str]) -> Any:
     """Return the type of the argument that names the problem."""
     return Annotated[
-        str, typer.Argument(help=f"The problem: {', '.join(names)}.", show_default=False)
+        str,
+        typer.Argument(
+            help=f"The problem: {', '.join(names)}; PROBLEM --help shows only its options.",
+            show_default=False,
+        ),
     ]
 
 
-Policies = Annotated[
-    str | None,
-    typer.Option(
-        help="Policies separated by commas: names, folders of trained policies, or module:Name."
-    ),
-]
 Device = Annotated[
     str,
     typer.Option(
@@ -100,26 +147,34 @@ HelpAll = Annotated[
 
 
 def case_parameters(
-    names: Iterable[str] | None = None, *, short: bool = False
+    names: Iterable[str],
+    case_of: Callable[[Problem], Mapping[str, Any]],
+    without: Callable[[Problem], Container[str]] = lambda _: (),
 ) -> list[inspect.Parameter]:
-    """Return a parameter for each part of the case of some problems, or of all problems.
+    """Return a parameter for each part of the case of some problems.
 
-    A short help leaves out the advanced ones.
+    Args:
+        names: Names of the problems.
+        case_of: Returns the case whose parts are the defaults.
+        without: Returns the parts that are no options here.
     """
-    wanted = None if names is None else set(names)
-    found: dict[str, tuple[CaseOption, list[str]]] = {}
-    for problem in problems().values():
-        if wanted is None or problem.name in wanted:
-            for name, each in problem.case_options.items():
-                found.setdefault(name, (each, []))[1].append(problem.name)
+    rows = [find_problem(name) for name in names]
+    found: dict[str, CaseOption] = {}
+    defaults: dict[str, dict[str, Any]] = {}  # part -> problem -> its default
+    for row in rows:
+        for name, each in row.case_options.items():
+            if name not in without(row):
+                found.setdefault(name, each)
+                defaults.setdefault(name, {})[row.name] = case_of(row).get(name)
     return [
         plain_parameter(
             name,
-            f"{', '.join(whose)}: {each.help}",
+            (f"{', '.join(defaults[name])}: " if len(rows) > 1 else "")
+            + with_default(each.help, defaults[name]),
             _plain_kind(each.kind),
-            is_hidden=each.is_advanced and short,
+            is_hidden=each.is_advanced,
         )
-        for name, (each, whose) in found.items()
+        for name, each in found.items()
     ]
 
 
@@ -128,13 +183,20 @@ def option_parameter(name: str, each: Option, others: Mapping[str, Any]) -> insp
 
     The help has the default of the method, and each problem's of `others` that differs from it.
     """
-    told = [_in_words(each.default)]
-    for problem, default in others.items():
-        if _in_words(default) != told[0]:
-            told.append(f"{problem}: {_in_words(default)}")
-    shown = "; ".join(filter(None, told))
-    help_text = f"{each.help} [default: {shown}]" if shown else each.help
-    return plain_parameter(name, help_text, _plain_kind(each.kind), is_hidden=each.is_advanced)
+    usual = _in_words(each.default)
+    differ = {row: default for row, default in others.items() if _in_words(default) != usual}
+    text = with_default(each.help, {"": each.default, **differ})
+    return plain_parameter(name, text, _plain_kind(each.kind), is_hidden=each.is_advanced)
+
+
+def with_default(text: str, defaults: Mapping[str, Any]) -> str:
+    """Return a help with the default of each problem; a single one stands without its problem."""
+    told = {problem: words for problem, each in defaults.items() if (words := _in_words(each))}
+    shown = "; ".join(
+        f"{problem}: {words}" if problem and len(defaults) > 1 else words
+        for problem, words in told.items()
+    )
+    return f"{text} [default: {shown}]" if shown else text
 
 
 def parsed(each: Option, value: Any) -> Any:

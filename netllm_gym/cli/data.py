@@ -42,7 +42,9 @@ ColumnsOption = Annotated[
     typer.Option(help="Columns of CSV files, as time=NAME,rate=NAME or time=NAME,bytes=NAME."),
 ]
 
-data_app = typer.Typer(help="Traces, videos and workloads on this machine.", no_args_is_help=True)
+data_app = typer.Typer(
+    help="Traces, videos, workloads and head movements on this machine.", no_args_is_help=True
+)
 
 
 @data_app.command("list")
@@ -100,7 +102,7 @@ def data_fetch(
         ),
     ] = "",
 ) -> None:
-    """Fetch published traces and videos, each file checked by its SHA-256.
+    """Fetch published traces and videos, checked by SHA-256.
 
     Run the command again after an interruption to resume; altered files are replaced.
 
@@ -143,7 +145,9 @@ def data_inspect(
     rate_unit: RateUnitOption = "",
     columns: ColumnsOption = "",
 ) -> None:
-    """Print statistics and outliers of trace sets, and which traces leak from one into another.
+    """Print statistics of trace sets, and leaks between them.
+
+    Outliers are listed, too.
 
     A trace leaks if its file is byte-identical to one of the other set, if its capacities are
     contained in one of the other set's traces, if the two overlap (also on other time grids), or
@@ -184,7 +188,7 @@ def data_split(
     ] = "0.7,0.15,0.15",
     seed: Annotated[int, typer.Option(help="Seed of the split; equal seeds give equal parts.")] = 0,
 ) -> None:
-    """Split a trace set so that all pieces of one recording land in one part.
+    """Split a trace set; no recording is in two parts.
 
     Writes lists of names and SHA-256, which --traces and data inspect accept as OUT/train.json and
     so on. Pieces belong together if their names say so or if their contents are identical,
@@ -226,7 +230,9 @@ def data_convert(
     rate_unit: RateUnitOption = "",
     columns: ColumnsOption = "",
 ) -> None:
-    """Write traces of other formats as cooked trace files; docs/formats.md has the formats.
+    """Write traces of other formats as cooked trace files.
+
+    The formats are described in docs/formats.md.
 
     Example: netllm-gym data convert curr_webget.csv --out traces/fcc
 
@@ -273,10 +279,10 @@ def data_import_pool(
         str, typer.Option(help="Policy that acted, which the file does not name.")
     ] = "unknown",
 ) -> None:
-    """Read a pickled pool of NetLLM, without unpickling it, into an experience pool.
+    """Make an experience pool of a pickled pool of NetLLM.
 
-    The file names no traces, video, seeds or policy; `train` takes the pool only if traces and
-    video are named here.
+    The file is read without unpickling it. It names no traces, video, seeds or policy;
+    `train` takes the pool only if traces and video are named here.
 
     Example: netllm-gym data import-pool exp_pool.pkl --out pools/netllm --traces fcc-train
     --video video1 --policy genet
@@ -296,7 +302,9 @@ def data_log_reward(
         bool, typer.Option("--all-lines", help="Count the first line of each file too.")
     ] = False,
 ) -> None:
-    """Print the mean reward of NetLLM's text logs (last column), as NetLLM counts it.
+    """Print the mean reward of NetLLM's text logs.
+
+    The reward is the last column; it is counted as NetLLM counts it.
 
     Example: netllm-gym data log-reward results/mpc
     """

@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,9 +13,12 @@ import typer
 from netllm_gym.cli.arguments import (
     ConfigFile,
     Device,
-    Policies,
+    HelpAll,
+    add_problem_command,
     case_parameters,
+    plain_parameter,
     problem_argument,
+    with_default,
     with_parameters,
 )
 from netllm_gym.cli.data import data_app
@@ -33,6 +37,7 @@ INTERRUPTED = 130  # exit status: 128 and the number of SIGINT
 
 all_problems = list(problems())
 control_problems = [each.name for each in problems().values() if isinstance(each, ControlProblem)]
+prediction_problems = [each for each in all_problems if each not in control_problems]
 app = typer.Typer(
     name="netllm-gym",
     help="Networking problems as Gymnasium environments, and language models adapted to them.",
@@ -56,8 +61,6 @@ def envs() -> None:
         typer.echo(f"  policies: {', '.join(problem.policies)}")
 
 
-@app.command()
-@with_parameters(case_parameters(control_problems))
 def collect(
     problem: problem_argument(control_problems),  # type: ignore[valid-type]
     policies: Annotated[
@@ -84,9 +87,12 @@ def collect(
         ),
     ] = None,
     config_file: ConfigFile = None,
+    help_all: HelpAll = False,
     **case: Any,
 ) -> None:
-    """Let policies play training episodes and keep them as an experience pool.
+    """Let policies play, and keep the episodes as a pool.
+
+    The episodes are training episodes; the pool is an experience pool, which `train` learns from.
 
     Example: netllm-gym collect abr --policies robust_mpc,bba --episodes 500 --out pools/first
     """
@@ -115,29 +121,40 @@ def collect(
         )
 
 
-@app.command()
-@with_parameters(case_parameters())
+def _collect_for(names: Sequence[str]) -> Any:
+    return with_parameters(case_parameters(names, lambda row: row.default_case))(collect)
+
+
+add_problem_command(app, "collect", control_problems, _collect_for)
+
+
 def bench(
     problem: problem_argument(all_problems),  # type: ignore[valid-type]
-    policies: Policies = None,
     episodes: Annotated[
         int,
-        typer.Option(help="Play at least so many episodes; a prediction problem has windows."),
+        typer.Option(
+            help="Least number of episodes; left out, one per trace or the case's own number "
+            f"(not for {', '.join(prediction_problems)}).",
+            show_default=False,
+        ),
     ] = 1,
     versus: Annotated[
         str | None,
         typer.Option(
             help="The one of the policies, or the name of its folder, that the others are "
-            "compared with; left out, the best that is neither learned nor a bound."
+            "compared with. Left out, the best that is neither learned nor a bound."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the first episode, for policies that draw.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(help="Seed of the first episode; only policies that draw depend on it."),
+    ] = 0,
     device: Device = "cpu",
     json_file: Annotated[
         Path | None,
         typer.Option(
             "--json",
-            help="Write the table, per episode, to this file, after each policy; the same command "
+            help="Write the table, per episode, to this file, after each policy. The same command "
             "continues one that was interrupted or in which a policy failed.",
         ),
     ] = None,
@@ -145,11 +162,13 @@ def bench(
         float | None, typer.Option(help="Seconds that each policy may take, else it has no row.")
     ] = None,
     config_file: ConfigFile = None,
-    **case: Any,
+    help_all: HelpAll = False,
+    **values: Any,
 ) -> None:
-    """Play every episode, or predict every window, of a case with every policy; print the table.
+    """Compare policies on the same episodes; print the table.
 
-    A policy that fails or exceeds the time limit has no result; exit status 2 then.
+    Every policy plays every episode, or predicts every window, of a case. A policy that
+    fails or exceeds the time limit has no result; exit status 2 then.
 
     Example: netllm-gym bench abr --policies bba,robust_mpc,optimum --json table.json
 
@@ -159,8 +178,9 @@ def bench(
     from netllm_gym.report.text import render_table
 
     row = find_problem(str(problem))
+    policies = values.pop("policies")
     names = list(row.default_policies if policies is None else names_in(policies))
-    asked = row.checked_case(**case)
+    asked = row.checked_case(**values)
     check_json_file(json_file)
     with Progress("bench", f"{row.sample}s") as progress:
 
@@ -188,6 +208,16 @@ def bench(
         raise typer.Exit(2)
 
 
+def _bench_for(names: Sequence[str]) -> Any:
+    text = "Policies separated by commas: names, folders of trained policies, or module:Name."
+    usual = {name: ", ".join(find_problem(name).default_policies) for name in names}
+    policies = plain_parameter("policies", with_default(text, usual))
+    return with_parameters([policies], case_parameters(names, lambda row: row.test_case))(bench)
+
+
+add_problem_command(app, "bench", all_problems, _bench_for)
+
+
 @app.command()
 def report(
     tables: Annotated[list[Path], typer.Argument(help="Files of bench --json, one or more.")],
@@ -205,7 +235,9 @@ def report(
         typer.Option(help="Episode to play, from 0; left out, that of the median difference."),
     ] = None,
 ) -> None:
-    """Write tables as one HTML file that needs no network, with charts.
+    """Write tables as one HTML file with charts.
+
+    The file needs no network.
 
     Example: netllm-gym report table.json --play runs/first,optimum --out report.html
     """
@@ -242,7 +274,9 @@ def demo(
         ),
     ] = None,
 ) -> None:
-    """Collect, train and bench on embedded data, in a few minutes; ends with the table.
+    """Collect, train and compare on embedded data in a few minutes.
+
+    It ends with the table.
 
     Example: netllm-gym demo cjs
     """
@@ -260,7 +294,9 @@ def doctor(
         Path | None, typer.Option("--json", help="Write the findings to this file too.")
     ] = None,
 ) -> None:
-    """Say what this machine has and what is missing; exit status 1 if something is broken.
+    """Say what this machine has and what is missing.
+
+    The exit status is 1 if something is broken.
 
     Example: netllm-gym doctor
     """

@@ -1,7 +1,8 @@
 """`netllm-gym train METHOD PROBLEM`: a command per method, made from its row and its config."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,9 +10,9 @@ import typer
 from typer.core import TyperGroup
 
 from netllm_gym.cli.arguments import (
-    ConfigCommand,
     ConfigFile,
     HelpAll,
+    add_problem_command,
     case_parameters,
     option_parameter,
     parsed,
@@ -24,6 +25,7 @@ from netllm_gym.cli.progress import Progress
 from netllm_gym.configs import Option, options_of
 from netllm_gym.errors import InputError, nearest
 from netllm_gym.problems.index import find_problem, problems
+from netllm_gym.problems.problem import ControlProblem, Problem
 from netllm_gym.training.methods import METHODS, Method, find_method, train
 
 Out = Annotated[Path, typer.Option(help="Folder of the run.")]
@@ -54,16 +56,17 @@ class MethodGroup(TyperGroup):
         return self.commands[cmd_name]
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write a line for each method; what it can learn stands behind it."""
-        with formatter.section("Methods"):
+        """Write a line for each method, with the problems that it can learn."""
+        with formatter.section("Methods and their problems"):
             formatter.write_dl(
-                (each.name, f"{each.title} ({', '.join(_problems_of(each))})") for each in METHODS
+                (f"{each.name} {'|'.join(_problems_of(each))}", each.title) for each in METHODS
             )
 
 
 train_app = typer.Typer(
     cls=MethodGroup,
     help="Train a policy; run again after an interruption, it is resumed.\n\n"
+    "Of a method with two lines, PROBLEM decides which one is meant.\n\n"
     "Example: netllm-gym train llm abr --pool pools/first --backbone minilm --out runs/first",
     subcommand_metavar="METHOD PROBLEM [OPTIONS]",
     no_args_is_help=True,
@@ -78,12 +81,19 @@ def _problems_of(method: Method) -> list[str]:
 
 def _command_of(name: str) -> Any:
     """Return the command of a method, whatever it learns from."""
-    methods = [each for each in METHODS if each.name == name]
-    names = [problem for each in methods for problem in _problems_of(each)]
+    suited = [problem for each in METHODS if each.name == name for problem in _problems_of(each)]
+    names = list(dict.fromkeys(suited))
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    add_problem_command(app, name, names, partial(_function_of, name))
+    return typer.main.get_command(app)
 
+
+def _function_of(name: str, names: Sequence[str]) -> Any:
+    """Return the function of a method's command for some problems, with its options and help."""
+    methods = [each for each in METHODS if each.name == name and {*_problems_of(each)} & {*names}]
     of_config = _config_parameters(name, names, methods)
     taken = {each.name for each in of_config}  # a range of `udr` counts before a part of the case
-    of_data = [each for each in _data_parameters(methods) if each.name not in taken]
+    of_data = [each for each in _data_parameters(methods, names) if each.name not in taken]
 
     @with_parameters(of_data, of_config)
     def command(
@@ -97,11 +107,8 @@ def _command_of(name: str) -> Any:
         given = {key: value for key, value in values.items() if value is not None}
         run_method(name, str(problem), out, validate_on, given)
 
-    examples = f"Example: netllm-gym train {methods[0].example}"
-    app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    text = f"{methods[0].title}\n\n{examples}"
-    app.command(name, help=text, cls=ConfigCommand)(command)
-    return typer.main.get_command(app)
+    command.__doc__ = f"{methods[0].title}\n\nExample: netllm-gym train {methods[0].example}"
+    return command
 
 
 def methods_with_option(flag: str) -> list[str]:
@@ -110,26 +117,33 @@ def methods_with_option(flag: str) -> list[str]:
     return [each for each in names if any(flag in own.opts for own in _command_of(each).params)]
 
 
-def _data_parameters(methods: Sequence[Method]) -> list[inspect.Parameter]:
+def _data_parameters(methods: Sequence[Method], names: Sequence[str]) -> list[inspect.Parameter]:
     """Return the options that say what is learned from: pools, or parts of a case."""
     from_pools = [
         plain_parameter(each, text)
         for each, text in _FROM_POOLS.items()
         if any(method.learns_from == "pool" for method in methods)
     ]
-    others = [each for each in methods if each.learns_from != "pool"]
-    names = [name for each in others for name in _problems_of(each)]
-    return from_pools + case_parameters(names, short=True)
+
+    def without(row: Problem) -> Container[str]:
+        """Return the parts of a problem's case that a method does not take."""
+        method = find_method(methods[0].name, row)
+        if method.learns_from == "pool":
+            return row.case_options
+        return row.online_without if isinstance(row, ControlProblem) else ()
+
+    return from_pools + case_parameters(names, lambda row: row.default_case, without)
 
 
 def _config_parameters(
     name: str, names: Sequence[str], methods: Sequence[Method]
 ) -> list[inspect.Parameter]:
     """Return the options of a method's config, with the defaults of each problem."""
+    rows = [find_problem(problem) for problem in names]
     options: dict[str, Option] = {}
     for each in methods:
-        options = options_of(each.default_config()) | options
-    rows = [find_problem(problem) for problem in names]
+        its = options_of(each.default_config(rows[0] if len(rows) == 1 else None))
+        options = {key: its[key] for key in its if key not in each.without} | options
     of_rows = {row.name: options_of(find_method(name, row).default_config(row)) for row in rows}
     return [
         option_parameter(

@@ -21,7 +21,7 @@ class TrainConfig(SupervisedSchedule):
     Attributes:
         objective: imitate or value. "imitate" learns the actions of the pool; "value" learns to
             choose the action worth most, of a pool that was collected with `collect --lookahead`.
-        batch_episodes: Windows of a forward pass. 0 takes the problem's own number. A window is an
+        batch_episodes: Windows of a forward pass; 0: the problem's own number. A window is an
             episode in ABR (32), a decision in CJS (512) and a history with its future in VP.
         accumulate: Forward passes of one update.
         learning_rate: Highest learning rate outside the backbone.
@@ -38,7 +38,7 @@ class TrainConfig(SupervisedSchedule):
     batch_episodes: int = 0
     accumulate: int = field(default=1, metadata=option(advanced=True))
     learning_rate: float = 1e-3
-    adapter_learning_rate: float = 5e-4
+    adapter_learning_rate: float = field(default=5e-4, metadata=option(advanced=True))
     weight_decay: float = field(default=1e-4, metadata=option(advanced=True))
 
     def __post_init__(self) -> None:

@@ -25,13 +25,13 @@ class PPOConfig(Schedule):
             they must be a multiple of rollouts.
         epochs: Passes over the decisions of an update, at most.
         minibatch: Decisions of one optimizer step.
-        learning_rate: Learning rate at first; left out, 0.001, or 0.0001 with init_from. It falls
-            linearly.
+        learning_rate: Learning rate at first; left out, 0.001, or 0.0001 with --init-from. It
+            falls linearly.
         final_fraction: Share of the learning rate that is left in the last update.
         clip: Range around 1 in which the probability ratio is rewarded.
         target_kl: KL divergence, in nats, that ends an update early. 0 never does.
-        entropy_coef: Entropy bonus at first; left out, 0.05, or 0.004 with init_from. It changes
-            linearly.
+        entropy_coef: Entropy bonus at first; left out, 0.05, or 0.004 with --init-from. It
+            changes linearly.
         final_entropy_coef: Weight of the entropy bonus in the last update.
         gamma: Discount factor of rewards. In CJS it is used only with the baseline critic; with
             rollouts, rewards are discounted by simulated time.
@@ -55,8 +55,8 @@ class PPOConfig(Schedule):
         rollouts: Episodes with the same random input, for the baseline rollouts.
         init_from: Trained policy to start from. It is the name or the folder of a network or a
             language model; left out, a new network begins with random weights.
-        critic: Network whose critic a language model uses. It is a name or a folder; left out, the
-            problem's own choice.
+        critic: With a language model: the network whose critic PPO starts from. It is a name or a
+            folder; left out, the problem's own choice.
         pretrain_updates: Updates of pretraining, the first ones. They imitate pretrain_teacher, by
             behaviour cloning.
         pretrain_teacher: Policy that pretraining imitates.

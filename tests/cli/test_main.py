@@ -3,12 +3,14 @@
 import errno
 import json
 import os
+import re
 import sys
 
 import pytest
 
 from netllm_gym.cli.main import app, run
 from netllm_gym.pools.pool import ExperiencePool
+from netllm_gym.problems.index import find_problem
 from netllm_gym.training.methods import METHODS
 
 GOOD_TRACE = "0 1\n100 2\n200 1.5\n"
@@ -230,6 +232,53 @@ def test_a_module_that_a_users_module_lacks_is_named_with_who_imports_it(
         "no_such_module must be installed, got no such module (it is imported by my_own_policies)"
     ) in said
     assert "pip install" not in said
+
+
+def test_no_first_sentence_of_a_command_is_cut_off(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for command in ([], ["data"]):
+        assert run([*command, "--help"]) == 0
+        listed = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
+        assert len(listed) >= 8
+        for line in listed:
+            sentence = line.split(maxsplit=1)[1]
+            assert sentence.endswith("."), line
+            assert not sentence.endswith("..."), line
+            assert len(sentence) <= 65, line
+
+
+@pytest.mark.parametrize(("command", "case"), [("bench", "test_case"), ("collect", "default_case")])
+def test_the_help_shows_the_options_of_the_problem_that_is_named(
+    capsys, monkeypatch, command, case
+):
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def shown(*arguments):
+        assert run([command, *arguments]) == 0
+        text = capsys.readouterr().out.partition("Options:\n")[2]
+        return text, set(re.findall(r"^  --([\w-]+)", text, re.MULTILINE))
+
+    names = ["abr", "cjs"] + (["vp"] if command == "bench" else [])
+    parts = {
+        name: {each.replace("_", "-") for each in find_problem(name).case_options} for name in names
+    }
+    every = set().union(*parts.values())
+    text, flags = shown("--help")
+    assert len(text.splitlines()) <= 60
+    assert {"traces", "workload", "config", "help-all"} <= flags
+    assert shown("--help-all")[1] > every
+    for name in names:
+        row = find_problem(name)
+        text, flags = shown(name, "--help")
+        assert len(text.splitlines()) <= 40
+        usual = {key for key, each in row.case_options.items() if not each.is_advanced}
+        assert flags & every == {each.replace("_", "-") for each in usual}
+        dataset = getattr(row, case)[row.dataset_option]
+        told = re.sub(r"-\s+", "-", " ".join(text.split()))  # lines break after a hyphen
+        assert f"[default: {dataset}]" in told.partition(f"--{row.dataset_option} ")[2][:300]
+        if command == "bench":
+            assert f"[default: {', '.join(row.default_policies)}]" in told
+        assert shown(name, "--help-all")[1] & every == parts[name]
 
 
 def test_no_arguments_show_the_help(capsys):

@@ -34,6 +34,7 @@ def own_options(name):
                 for problem in problems().values()
                 if method.suits(problem)
                 for option in problem.case_options
+                if not (method.learns_from == "playing" and option in problem.online_without)
             }
     return {option.replace("_", "-") for option in own}
 
@@ -42,6 +43,8 @@ def own_options(name):
 def test_the_help_of_a_method_fits_on_a_screen(name, capsys, monkeypatch):
     text = help_of(capsys, monkeypatch, name, "--help")
     assert len(text.splitlines()) <= 45
+    for problem in problems():
+        assert len(help_of(capsys, monkeypatch, name, problem, "--help").splitlines()) <= 45
     full = help_of(capsys, monkeypatch, name, "--help-all")
     own = own_options(name)
     others = set().union(*map(own_options, NAMES)) - own
@@ -76,6 +79,32 @@ def test_every_field_is_an_option_and_every_default_is_the_configs(name, capsys,
             )
             expected = text_of.get(type(value), "" if value is None else str(value))
             assert defaults[problem.name] == expected, option
+
+
+@pytest.mark.parametrize("flag", ["--help", "--help-all"])
+def test_the_help_of_a_method_shows_what_its_problem_has(flag, capsys, monkeypatch):
+    text = help_of(capsys, monkeypatch, "llm", "vp", flag)
+    assert "Adapt a language model to windows of a prediction problem." in text
+    assert "Example: netllm-gym train llm vp --dataset jin2022-train" in text
+    shown = set(re.findall(r"--([\w-]+)", text))
+    assert {"dataset", "history", "backbone"} <= shown
+    has_no_use = find_method("llm", find_problem("vp")).without
+    assert not shown & {"pool", "policies", *(each.replace("_", "-") for each in has_no_use)}
+    assert "Updates in all. [default: 800]" in text
+    of_pools = help_of(capsys, monkeypatch, "llm", "abr", flag)
+    assert "--pool <str>" in of_pools
+    assert "--dataset" not in of_pools.replace("--dataset jin", "")
+    assert "Updates in all. [default: 2000]" in of_pools
+    assert f"vp: {find_problem('vp').case_options['history'].help}" in " ".join(
+        help_of(capsys, monkeypatch, "llm", flag).split()
+    )
+
+
+def test_what_online_training_refuses_is_no_option_of_it(capsys, monkeypatch):
+    refused = find_problem("abr").online_without
+    assert set(refused) == {"noise", "noise_range"}
+    for name in ("ppo", "udr", "genet"):
+        assert "--noise" not in help_of(capsys, monkeypatch, name, "--help-all")
 
 
 @dataclass(frozen=True)
