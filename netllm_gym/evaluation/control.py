@@ -53,11 +53,12 @@ class PlayedCase:
         self._plan = [
             PlannedEpisode(seed + number, each.options) for number, each in enumerate(planned)
         ]
+        loaded = {**case, **self._probe.loaded}
         self._envs = []
         for policy in policies:
             sequential = getattr(policy.factory, "needs_sequential", False)
             rows = 1 if sequential else min(len(self._plan), MOST_ROWS)
-            self._envs.append(problem.make_env(rows, **case))
+            self._envs.append(problem.make_env(rows, **loaded))
         self._actors = []
         for policy, env in zip(policies, self._envs, strict=True):
             with errors_begin_with(policy.name):

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from netllm_gym.data.abr.folders import read_trace_folder
 from netllm_gym.data.abr.synthetic import UniformHold, generate_traces
-from netllm_gym.data.abr.traces import Trace, TraceSet
+from netllm_gym.data.abr.traces import Trace, TraceSet, write_cooked_trace
 from netllm_gym.errors import InputError
 from netllm_gym.evaluation.control import score
 from netllm_gym.evaluation.evaluate import evaluate
@@ -67,6 +68,24 @@ def test_rows_are_paired_and_compared_with_the_strongest_baseline():
     parts = bba.components
     qoe = parts["bitrate_mbps"] - 4.3 * parts["rebuffer_s"] - parts["smoothness_mbps"]
     assert bba.mean == pytest.approx(qoe)
+
+
+def test_the_data_are_read_once_for_all_policies(tmp_path, monkeypatch):
+    for trace in made_set().traces:
+        write_cooked_trace(tmp_path / trace.name, trace.time_s, trace.capacity_mbps)
+    read = []
+
+    def counted(folder, *args, **kwargs):
+        read.append(folder)
+        return read_trace_folder(folder, *args, **kwargs)
+
+    monkeypatch.setattr("netllm_gym.data.abr.sets.read_trace_folder", counted)
+    case = {"traces": tmp_path, "chunk_s": 2.0}
+    table = evaluate("abr", ["bba", "lowest", "netllm_mpc"], case)
+    assert read == [tmp_path]
+    assert (table.case["traces"], table.case["chunk_s"]) == (str(tmp_path), "2.0")
+    for row in table.rows:  # as each alone
+        assert evaluate("abr", [row.policy], case).rows[0].per_episode == row.per_episode
 
 
 def test_interval_resamples_recordings_not_traces():
