@@ -168,7 +168,8 @@ def bench(
     """Compare policies on the same episodes; print the table.
 
     Every policy plays every episode, or predicts every window, of a case. A policy that
-    fails or exceeds the time limit has no result; exit status 2 then.
+    does not fit the case, fails or exceeds the time limit has no result; exit status 2
+    then.
 
     Example: netllm-gym bench abr --policies bba,robust_mpc,optimum --json table.json
 

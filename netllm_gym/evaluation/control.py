@@ -8,11 +8,11 @@ import numpy as np
 from netllm_gym.arrays import FloatArray, IntArray
 from netllm_gym.envs.plan import PlannedEpisode, check_seeds
 from netllm_gym.errors import InputError
+from netllm_gym.evaluation.built import Unfit, built
 from netllm_gym.evaluation.provenance import described, training_text
 from netllm_gym.evaluation.rollout import OnStep, rollout, warm_up
 from netllm_gym.evaluation.statistics import group_numbers
 from netllm_gym.evaluation.tables import Row, row_of
-from netllm_gym.files import errors_begin_with
 from netllm_gym.policies.loading import LoadedPolicy
 from netllm_gym.policies.policy import Policy
 from netllm_gym.pools.episode import Episode
@@ -24,11 +24,12 @@ MOST_ROWS = 256  # episodes that are played side by side
 class PlayedCase:
     """The episodes of a case, and the policies that play them.
 
-    All policies are built at once, so that a wrong one is refused before any plays.
+    All policies are built at once. The error of one that cannot be built, because it does not fit
+    the case, is raised when it is to play.
 
     Attributes:
         described: The parts of the case, as text.
-        names: What the built policies call themselves.
+        names: What the policies call themselves; what they were asked for as, if they do not fit.
         num_samples: E, the number of episodes.
         groups: (E,) each: the number of each episode's group, for every way in which episodes are
             not independent; known once a policy has played.
@@ -59,16 +60,19 @@ class PlayedCase:
             sequential = getattr(policy.factory, "needs_sequential", False)
             rows = 1 if sequential else min(len(self._plan), MOST_ROWS)
             self._envs.append(problem.make_env(rows, **loaded))
-        self._actors = []
-        for policy, env in zip(policies, self._envs, strict=True):
-            with errors_begin_with(policy.name):
-                self._actors.append(policy.factory(env))
+        self._actors = [
+            built(policy, env) for policy, env in zip(policies, self._envs, strict=True)
+        ]
         if all(hasattr(actor, "limits") for actor in self._actors):
             name = self._actors[0].name
             raise InputError(f"policies must name one that plays, got {name}, a limit")
         asked = {**problem.default_case, **case}
         self.described = described(as_made(self._probe, asked))
-        told = (_trained_otherwise(problem, policy, self._probe) for policy in policies)
+        told = (
+            _trained_otherwise(problem, policy, self._probe)
+            for policy, actor in zip(policies, self._actors, strict=True)
+            if not isinstance(actor, Unfit)
+        )
         self.remarks = [*getattr(self._probe, "remarks", ()), *filter(None, told)]
         self.names = [actor.name for actor in self._actors]
         self.num_samples = len(self._plan)
@@ -81,6 +85,8 @@ class PlayedCase:
     def play(self, place: int, on_step: OnStep) -> Row:
         """Let one of the policies play all episodes; return its row without intervals."""
         problem, policy, actor = self._problem, self._policies[place], self._actors[place]
+        if isinstance(actor, Unfit):
+            raise actor.error
         if hasattr(actor, "limits"):
             nothing = dict.fromkeys(problem.components)
             return row_of(problem, actor.name, actor.limits(self._plan), components=nothing)

@@ -43,8 +43,8 @@ def evaluate(
 ) -> Table:
     """Let every policy play every episode of a case, or predict all of its windows.
 
-    A policy that raises an error, gets stuck or takes too long has no row; `failures` of the table
-    says why. If no policy is left, its error is raised.
+    A policy that does not fit the case, raises an error, gets stuck or takes too long has no row;
+    `failures` of the table says why. If no policy is left, its error is raised.
 
     Args:
         problem: Short name of the problem.

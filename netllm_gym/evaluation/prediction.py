@@ -14,6 +14,7 @@ from netllm_gym.arrays import FloatArray
 from netllm_gym.data.vp.angles import angle_error_deg, great_circle_deg, published_error_deg
 from netllm_gym.data.vp.viewport import ViewportWindows
 from netllm_gym.errors import InputError
+from netllm_gym.evaluation.built import Unfit, built
 from netllm_gym.evaluation.provenance import described, training_text
 from netllm_gym.evaluation.rollout import OnStep
 from netllm_gym.evaluation.tables import Row, row_of
@@ -77,7 +78,7 @@ class PredictedCase:
     ) -> None:
         self._problem, self._policies = problem, predictors
         self._windows = windows = problem.make_windows(**case)
-        self._predictors = [loaded.factory(windows) for loaded in predictors]
+        self._predictors = [built(predictor, windows) for predictor in predictors]
         asked = {**problem.default_case, **case}
         given = {key: value for key, value in asked.items() if value is not None}
         self.described = described({**given, **windows.described})
@@ -92,6 +93,8 @@ class PredictedCase:
     def play(self, place: int, on_step: OnStep) -> Row:
         """Let one of the predictors predict all windows; return its row without intervals."""
         predictor = self._predictors[place]
+        if isinstance(predictor, Unfit):
+            raise predictor.error
         outcome = predict(predictor, self._windows, lambda done: on_step(done, done))
         scores = self._problem.score_predictions(outcome.predictions, self._windows)
         return row_of(

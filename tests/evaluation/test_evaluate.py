@@ -453,7 +453,22 @@ def load_fair(env):
     return load_policy("fair", "cjs").factory(env)
 
 
-def test_a_policy_that_does_not_fit_the_case_is_named():
-    case = {"ladder_mbps": (1.0, 2.5, 5.0, 8.0, 16.0, 40.0)}
-    with pytest.raises(InputError, match=r"^ppo: env must have a ladder like 0.3, 0.75, .* got 1,"):
-        evaluate("abr", ["bba", "ppo"], case)
+def test_a_policy_that_does_not_fit_the_case_costs_its_own_row():
+    case = {"traces": made_set(), "ladder_mbps": (1.0, 2.5, 5.0)}
+    with pytest.raises(InputError, match=r"^ppo: the video must have a ladder of 6 .* got 3"):
+        evaluate("abr", ["ppo"], case)
+    table = evaluate("abr", ["bba", "ppo", loaded(Unbuilt)], case)
+    assert table.rows[0].per_episode == evaluate("abr", ["bba"], case).rows[0].per_episode
+    assert [row.policy for row in table.rows] == ["bba"]
+    why = "ppo: the video must have a ladder of 6 rungs, as in training, got 3"
+    assert table.failures["ppo"] == why
+    assert table.failures["unbuilt"].startswith("raised RuntimeError: no (test_evaluate.py, line ")
+    assert f"  no result: {why}" in render_table(table)
+    assert not any("ppo" in remark for remark in table.remarks)
+
+
+class Unbuilt:
+    name = "unbuilt"
+
+    def __init__(self, env):
+        raise RuntimeError("no")

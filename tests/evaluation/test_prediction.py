@@ -131,6 +131,17 @@ def test_a_table_of_predictors(tmp_path):
     assert "bootstrap over 6 videos and 10 users; differences are paired by window" in text
 
 
+def test_a_predictor_that_does_not_fit_costs_its_own_row():
+    def refuse(windows):
+        raise InputError("history must be 10, got 3")
+
+    case = {"dataset": "synthetic-test"}
+    alone = evaluate("vp", ["hold_last"], case)
+    table = evaluate("vp", ["hold_last", LoadedPolicy("unfit", refuse)], case)
+    assert table.failures == {"unfit": "unfit: history must be 10, got 3"}
+    assert table.rows[0].per_episode == alone.rows[0].per_episode
+
+
 def test_what_was_repaired_is_in_the_table_and_its_text(tmp_path):
     folder = tmp_path / "video1/5Hz"
     folder.mkdir(parents=True)

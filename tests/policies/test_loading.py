@@ -244,7 +244,7 @@ class Greedy:
 )
 def test_what_is_no_policy_is_refused_in_one_sentence(link, policy, sentence):
     with pytest.raises(InputError, match=sentence) as refused:
-        evaluate("abr", ["bba", policy], link)
+        evaluate("abr", [policy], link)
     assert "\n" not in str(refused.value)
 
 

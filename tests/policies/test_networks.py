@@ -160,5 +160,5 @@ def test_weights_in_the_package_go_by_their_name(tmp_path, monkeypatch):
 def test_a_policy_of_another_ladder_is_refused(tmp_path):
     made_folder(tmp_path / "mine", ladder_mbps=(1.0, 2.0))
     env = find_problem("abr").make_env(1, **CASE)
-    with pytest.raises(InputError, match=r"env must have a ladder of 2 rungs, .* got 6"):
+    with pytest.raises(InputError, match=r"the video must have a ladder of 2 rungs, .* got 6"):
         load_policy(str(tmp_path / "mine")).factory(env)

@@ -77,10 +77,10 @@ def check_trained_for(env: Any, num_rungs: int, most_decisions: int | None = Non
         raise InputError(f"env must be one of the problem abr, got {env}")
     rungs = len(env.video.ladder_mbps)
     rule = f"have a ladder of {num_rungs} rungs, as in training"
-    check(rungs == num_rungs, "env", rule, rungs)
+    check(rungs == num_rungs, "the video", rule, rungs)
     decisions = env.video.num_chunks - 1
     rule = f"have at most {most_decisions} decisions an episode, as in training"
-    check(most_decisions is None or decisions <= most_decisions, "env", rule, decisions)
+    check(most_decisions is None or decisions <= most_decisions, "the video", rule, decisions)
 
 
 class Lowest(Rule):
