@@ -217,6 +217,11 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things in words, as in `1 trace` and `1,200 traces`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def printable(text: str) -> str:
     """Return text from outside as one line that does nothing to a terminal but show letters.
 

@@ -22,6 +22,7 @@ from netllm_gym.data.abr.source import (
 )
 from netllm_gym.data.abr.units import rate_unit_of, time_unit_of
 from netllm_gym.errors import InputError
+from netllm_gym.files import counted
 
 DELIMITERS = (",", ";", "\t")
 WEBGET_HOLD_S = 5.0  # Pensieve's: each FCC measurement stands for 5 s of the link
@@ -43,6 +44,10 @@ PUFFER_CLOCK = " (ns GMT)"  # what Puffer's tables write behind time
 PUFFER_CHUNK_NS = 2_002_000_000  # the length of a chunk of Puffer's video
 FASTEST = 1e15  # bytes/s; a larger number is taken for a mistake
 
+NAMING = (
+    "name them by --columns time=NAME,rate=NAME (data convert, data inspect) or in trace-set.json: "
+    '{"columns": {"time": "NAME", "rate": "NAME"}}'
+)
 NO_TRAFFIC = "traces left out because they carry nothing"
 NO_RATE = "rows left out because they have no rate"
 IDLE = "rows without a download (State I), in which the link may have been faster than its rate"
@@ -144,7 +149,7 @@ def _csv_columns(source: Source, number: int, header: Sequence[str]) -> tuple[_C
     for name in given.values():
         if header.count(name) != 1:
             rule = f"a header with one column {name!r}, as columns says"
-            raise source.wrong(number, rule, ",".join(header))
+            raise source.wrong(number, rule, source.delimiter.join(header))
     kinds = {name: kind for kind, name in given.items()} or {each: _kind(each) for each in header}
     found = [
         _Column(place, name, kinds[name], _unit(kinds[name], name))
@@ -155,11 +160,17 @@ def _csv_columns(source: Source, number: int, header: Sequence[str]) -> tuple[_C
     amounts = [each for each in found if each.kind != "time"]
     if len(times) != 1 or len(amounts) != 1:
         rule = (
-            "a header that names one time and one rate, as time_s,capacity_mbps does; columns "
-            "(--columns time=NAME,rate=NAME) says which they are otherwise"
+            "a header that names one time and one rate, as time_s,capacity_mbps does "
+            f"({_found('time', times)} and {_found('rate', amounts)} were found); {NAMING}"
         )
-        raise source.wrong(number, rule, ",".join(header))
+        raise source.wrong(number, rule, source.delimiter.join(header))
     return times[0], amounts[0]
+
+
+def _found(kind: str, columns: Sequence[_Column]) -> str:
+    """Say how many columns of a kind there are, and which."""
+    names = f" ({', '.join(each.name for each in columns)})" if columns else ""
+    return f"{counted(len(columns), kind)}{names}"
 
 
 def _kind(name: str) -> str:
@@ -349,7 +360,7 @@ def _named_rows(source: Source, needed: Iterable[str]) -> Iterator[tuple[int, di
         header = [name.removesuffix(PUFFER_CLOCK) for name in header]
         if not set(needed) <= set(header) or len(set(header)) < len(header):
             rule = f"a header with {', '.join(needed)}, no name twice"
-            raise source.wrong(number, rule, ",".join(header))
+            raise source.wrong(number, rule, source.delimiter.join(header))
         for number, fields in table:
             yield number, dict(zip(header, _fitting(source, number, fields, header), strict=True))
 

@@ -231,6 +231,18 @@ def test_constant_links_and_fast_links_are_read(tmp_path):
     )
 
 
+def test_a_description_names_columns_and_a_reading_replaces_it(tmp_path):
+    (tmp_path / "log").write_text("when;link speed\n0;1000\n1;2000\n2;3000\n")
+    (tmp_path / "trace-set.json").write_text(
+        '{"columns": {"time": "when", "rate": "link speed"}, "time_unit": "s", '
+        '"rate_unit": "kbit/s"}'
+    )
+    [trace] = load_trace_set(tmp_path).traces
+    np.testing.assert_array_equal(trace.capacity_mbps, [1.0, 2.0, 3.0])
+    with pytest.raises(InputError, match="must be a header that names one time and one rate"):
+        load_trace_set(tmp_path, Reading(rate_unit="kbit/s"))
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [

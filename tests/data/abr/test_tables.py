@@ -252,6 +252,24 @@ def test_broken_tables_are_refused_with_file_and_line(tmp_path, text, sentence):
     assert str(path) in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        ("when;link speed 2", "0 times and 0 rates were found"),
+        ("time,rate,bw", r"1 time \(time\) and 2 rates \(rate, bw\) were found"),
+        ("time\tlatency", r"1 time \(time\) and 0 rates were found"),
+    ],
+)
+def test_a_header_with_other_names_is_shown_and_told_where_to_name_them(tmp_path, header, found):
+    path = write(tmp_path, f"{header}\n0\n")
+    with pytest.raises(InputError, match=found) as refusal:
+        read(path)
+    said = str(refusal.value)
+    assert said.endswith(f"got {header!r}")
+    assert "--columns time=NAME,rate=NAME (data convert, data inspect)" in said
+    assert 'or in trace-set.json: {"columns": {"time": "NAME", "rate": "NAME"}}' in said
+
+
 def test_uploads_are_no_downloads(tmp_path):
     path = write(tmp_path, MADE["fcc-httpgetmt"], "curr_httppostmt.csv")
     with pytest.raises(InputError, match="must be of downloads, got uploads, as its name says"):
