@@ -7,12 +7,12 @@ Python's annotations cannot say. pydantic does the checking; the sentences are o
 
 import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
-from netllm_gym.errors import InputError
+from netllm_gym.errors import InputError, nearest
 from netllm_gym.files import errors_begin_with, one_line, read_json
 
 if TYPE_CHECKING:  # it takes a tenth of a second to load, and few commands read JSON
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # it takes a tenth of a second to load, and few commands read
     from pydantic_core import ErrorDetails
 
 T = TypeVar("T")
+MOST_LISTED = 12  # fields that an error names
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def checked(kind: type[T], values: object, name: str = "", *, ignore_unknown: bo
         made: T = _adapter(cast(Hashable, kind), ignore_unknown).validate_json(b"[%b]" % data)[0]
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise InputError(_sentence(first, [values], name)) from None
+        raise InputError(_sentence(first, [values], name, kind)) from None
     return made
 
 
@@ -117,13 +118,14 @@ def _adapter(kind: Hashable, ignore_unknown: bool) -> "TypeAdapter[Any]":
     return TypeAdapter(tuple[kind], config=config)  # type: ignore[valid-type]
 
 
-def _sentence(error: "ErrorDetails", values: object, name: str) -> str:
+def _sentence(error: "ErrorDetails", values: object, name: str, whole_kind: object) -> str:
     """Return what pydantic found as `<name> must <rule>, got <value>`."""
     kind, steps, found = error["type"], error["loc"], error["input"]
     if kind in ("missing", "unexpected_keyword_argument"):
         whole, last = _place(steps[:-1], values, name), steps[-1]
         if kind != "missing":
-            return f"{whole} must have no unknown field, got {short(last)}"
+            known = _field_names(whole_kind) if whole == name else []
+            return f"{whole} must have no unknown field, got {short(last)}{_hint(last, known)}"
         needed = last if isinstance(last, str) else f"{last + 1} values or more"
         there = sorted(found) if isinstance(found, dict) else found
         return f"{whole} must have {needed}, got {short(there)}"
@@ -133,6 +135,17 @@ def _sentence(error: "ErrorDetails", values: object, name: str) -> str:
         return str(sentence) if place == name else f"{place}.{sentence}"
     rule = error["msg"].partition(" should ")[2] or f"be plain JSON ({error['msg']})"
     return f"{place} must {rule}, got {short(found)}"
+
+
+def _field_names(kind: object) -> list[str]:
+    return [each.name for each in fields(kind) if each.init] if is_dataclass(kind) else []
+
+
+def _hint(unknown: object, known: Sequence[str]) -> str:
+    """Return what to add to an error about an unknown field: the known ones, if they are few."""
+    if len(known) > MOST_LISTED:
+        return nearest(str(unknown), known)
+    return f"; it may have {', '.join(known)}" if known else ""
 
 
 def _place(steps: "Sequence[int | str]", values: Any, name: str) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from typing import Annotated, Literal
 
 import numpy as np
@@ -92,6 +92,26 @@ def test_a_wrong_place_is_named_with_its_rule_and_value(values, sentence):
     assert str(refused.value).startswith(sentence)
     assert str(refused.value).isprintable()
     assert len(str(refused.value)) < 200
+
+
+@dataclass(frozen=True)
+class Two:
+    one: int = 1
+    two: int = 2
+
+
+Many = make_dataclass("Many", [(f"field_{number}", int, 0) for number in range(20)])
+
+
+def test_fields_that_there_may_be_are_named_or_the_nearest_of_many():
+    for kind, unknown, sentence in (
+        (Two, "three", "the pair must have no unknown field, got 'three'; it may have one, two"),
+        (Many, "felt_7", "must have no unknown field, got 'felt_7'; did you mean field_7?"),
+        (Many, "x", "the pair must have no unknown field, got 'x'"),
+    ):
+        with pytest.raises(InputError) as refused:
+            checked(kind, {unknown: 1}, "the pair")
+        assert str(refused.value).endswith(sentence)
 
 
 def test_the_file_is_named(tmp_path):

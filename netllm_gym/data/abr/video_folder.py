@@ -68,7 +68,7 @@ def read_folder(
     size_bytes = _size_files(folder)
     found = _known_videos().get(_contents(size_bytes), Description())
     if (folder / DESCRIPTION).exists():
-        stated = read_checked(folder / DESCRIPTION, Description)
+        stated = read_checked(folder / DESCRIPTION, Description, "the description")
         found = replace(found, **{name: it for name, it in vars(stated).items() if it is not None})
     if asked_chunk_s is not None:
         found = replace(found, chunk_s=asked_chunk_s)

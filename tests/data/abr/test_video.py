@@ -83,7 +83,12 @@ def test_an_option_counts_before_the_file(tmp_path):
         (COLUMNS, {"chunk_s": 0}, "chunk_s must be above 0, got 0"),
         (COLUMNS, {"chunk_s": [2, 4]}, r"one per chunk, 3 in all, got shape \(2,\)"),
         (COLUMNS, {"chunk_s": 2, "num_chunks": 4}, r"num_chunks must be in 2\.\.3"),
-        (COLUMNS, {"chunk_s": 2, "chunks": 4}, "video.json: .* no unknown field, got 'chunks'"),
+        (
+            COLUMNS,
+            {"chunk_s": 2, "chunks": 4},
+            "video.json: the description must have no unknown field, got 'chunks'; "
+            "it may have chunk_s, ladder_mbps, num_chunks, quality",
+        ),
         (COLUMNS, {"chunk_s": 2, "quality": [[1, 2], [3]]}, "quality must be numbers in rows"),
         (COLUMNS, {"chunk_s": 2, "quality": [[1, 2], [3, 4]]}, "quality must have 3 rows"),
         (COLUMNS[::-1], {"chunk_s": 2}, "sizes must rise with the rung, .*on rung 0"),
