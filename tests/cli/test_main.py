@@ -116,7 +116,7 @@ def test_bad_trace_is_one_sentence_with_its_file(capsys, tmp_path, traces, file,
 
 def test_missing_and_empty_folders(capsys, tmp_path):
     said = refused(capsys, "bench", "abr", "--traces", tmp_path / "none")
-    assert "traces must be a folder or one of synthetic" in said
+    assert "traces must be a folder or one of the sets" in said
     (tmp_path / "empty").mkdir()
     assert "got the empty folder" in refused(capsys, "bench", "abr", "--traces", tmp_path / "empty")
 

@@ -14,7 +14,7 @@ from netllm_gym.data.abr.source import UNNAMED, Reading
 from netllm_gym.data.abr.traces import Trace, TraceSet, check_start_pointer
 from netllm_gym.data.datasets import check_sha256, clean_split, data_folder, find_data
 from netllm_gym.data.published import how_to_fetch
-from netllm_gym.errors import InputError
+from netllm_gym.errors import InputError, nearest
 from netllm_gym.files import errors_begin_with
 from netllm_gym.typed_json import read_checked
 
@@ -72,9 +72,10 @@ def _set_of_files(name: str | Path, reading: Reading | None) -> TraceSet:
         return _in_standard_units(replace(traces, start_pointers=_published_pointers(traces)))
     path = Path(name)
     if not path.exists():
+        hint = how_to_fetch(f"abr/traces/{name}") or nearest(str(name), trace_set_names(), most=3)
         raise InputError(
-            f"traces must be a folder or one of {', '.join(trace_set_names())}, "
-            f"got {str(name)!r}{how_to_fetch(f'abr/traces/{name}')}"
+            "traces must be a folder or one of the sets that `netllm-gym data list` shows, "
+            f"got {str(name)!r}{hint}"
         )
     if path.is_dir():
         return read_trace_folder(path, reading=reading)

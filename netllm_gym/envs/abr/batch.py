@@ -106,7 +106,7 @@ class PlayerBatch(RowBatch):
             if config.buffer_cap_s < self.video.longest_s:
                 raise InputError(
                     f"buffer_cap_s must hold one chunk of {self.video.longest_s} s, "
-                    f"got {config.buffer_cap_s}"
+                    f"got {config.buffer_cap_s}, or chunk_s is not in seconds"
                 )
             if config.first_rung >= self.video.num_rungs:
                 raise InputError(

@@ -93,10 +93,18 @@ def test_folders_are_read_by_sorted_name_without_hidden_files(tmp_path):
 
 
 def test_missing_and_empty_folders_are_refused(tmp_path):
-    with pytest.raises(InputError, match="traces must be a folder or one of synthetic"):
+    with pytest.raises(InputError, match="traces must be a folder or one of the sets"):
         load_trace_set(str(tmp_path / "none"))
     with pytest.raises(InputError, match="got the empty folder"):
         load_trace_set(tmp_path)
+
+
+def test_an_unknown_set_is_refused_with_the_nearest_names_and_the_command_that_lists_all():
+    with pytest.raises(InputError) as refused:
+        load_trace_set("synthetic-tset")
+    said = str(refused.value)
+    assert "`netllm-gym data list` shows, got 'synthetic-tset'; did you mean synthetic-test" in said
+    assert len(said) < 200
 
 
 def test_recordings_are_unit_and_site():

@@ -224,7 +224,7 @@ def test_a_measure_of_ones_own_does_not_become_another_one():
         ({"player": {"rtt": 1}}, "must have no unknown field, got 'rtt'"),
         ({"start_row": 0}, r"start_row must be in 1\.\.\d+ for trace .*, got 0"),
         ({"start_row": 1.5}, "start_row must be a whole number, got 1.5"),
-        ({"chunk_s": 61}, "buffer_cap_s must hold one chunk of 61.0 s, got 60"),
+        ({"chunk_s": 61}, "one chunk of 61.0 s, got 60.0, or chunk_s is not in seconds"),
         ({"chunk_s": "4"}, "chunk_s must be numbers, got '4'"),
         ({"chunk_s": [4, 5]}, r"chunk_s must be one number, got \[4, 5\]"),
         ({"ladder_mbps": (2, 1)}, "ladder_mbps must be two or more rising bitrates"),
