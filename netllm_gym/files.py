@@ -218,8 +218,8 @@ def one_line(error: Exception) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a number of things in words, as in `1 trace` and `1,200 traces`."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
+    """Return a number of things in words, as in `1 trace` and `2 traces`."""
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def printable(text: str) -> str:

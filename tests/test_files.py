@@ -14,6 +14,7 @@ from netllm_gym.errors import InputError
 from netllm_gym.files import (
     check_archive,
     check_can_be_folder,
+    counted,
     locked,
     read_json,
     read_regular,
@@ -21,6 +22,10 @@ from netllm_gym.files import (
     replace_folder,
     write_whole,
 )
+
+
+def test_one_thing_is_no_plural():
+    assert [counted(number, "trace") for number in range(3)] == ["0 traces", "1 trace", "2 traces"]
 
 
 def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from netllm_gym.cli.progress import Progress
 from netllm_gym.data.datasets import DATA_VARIABLE, data_folder
 from netllm_gym.data.published import PublishedSet, find_published, published
 from netllm_gym.errors import InputError
-from netllm_gym.files import check_can_be_folder, replace_folder, write_whole
+from netllm_gym.files import check_can_be_folder, counted, replace_folder, write_whole
 from netllm_gym.problems.index import problems
 from netllm_gym.problems.problem import imported
 
@@ -84,7 +84,7 @@ def data_generate(
             write_cooked_trace(folder / f"{family}-{seed}-{number:04d}", *trace)
 
     replace_folder(out, write)  # half of the traces would be taken for a whole set
-    typer.echo(f"{count} traces of the family {family} in {out}")
+    typer.echo(f"{counted(count, 'trace')} of the family {family} in {out}")
 
 
 @data_app.command("fetch")
@@ -210,8 +210,8 @@ def data_split(
     split = split_by_recording(traces, numbers, seed, out)
     for part, kept in split.parts.items():
         typer.echo(
-            f"{part}: {len(kept.traces.sha256)} traces of {kept.num_recordings} recordings "
-            f"in {out / part}.json"
+            f"{part}: {counted(len(kept.traces.sha256), 'trace')} of "
+            f"{counted(kept.num_recordings, 'recording')} in {out / part}.json"
         )
     notes = traces.remarks
     if split.num_unknown:
@@ -242,7 +242,7 @@ def data_convert(
 
     found = convert_traces(source, out, _reading(file_format, time_unit, rate_unit, columns))
     together_s = sum(float(trace.time_s[-1]) for trace in found.traces)
-    typer.echo(f"{len(found.traces)} traces, {together_s:,.0f} s together, in {out}")
+    typer.echo(f"{counted(len(found.traces), 'trace')}, {together_s:,.0f} s together, in {out}")
     _say(found.remarks)
 
 
@@ -290,7 +290,9 @@ def data_import_pool(
     from netllm_gym.pools.netllm_pool import import_netllm_pool
 
     pool = import_netllm_pool(file, out, traces, video, noise, policy)
-    typer.echo(f"{len(pool)} episodes, {pool.num_steps} steps of {policy} in {out}")
+    typer.echo(
+        f"{counted(len(pool), 'episode')}, {counted(pool.num_steps, 'step')} of {policy} in {out}"
+    )
     if traces is None:
         typer.echo("what was played is unknown: to train on it, import it with --traces, --video")
 

@@ -29,7 +29,7 @@ from netllm_gym.cli.output import plain_output
 from netllm_gym.cli.progress import Progress
 from netllm_gym.cli.train import train_app
 from netllm_gym.errors import InputError
-from netllm_gym.files import printable, write_whole
+from netllm_gym.files import counted, printable, write_whole
 from netllm_gym.problems.index import find_control, find_problem, problems
 from netllm_gym.problems.problem import ControlProblem
 
@@ -113,11 +113,13 @@ def collect(
             expert=expert,
         )
     typer.echo(
-        f"{len(pool)} episodes, {pool.num_steps} steps, {pool.num_bytes / 1e6:.1f} MB in {out}"
+        f"{counted(len(pool), 'episode')}, {counted(pool.num_steps, 'step')}, "
+        f"{pool.num_bytes / 1e6:.1f} MB in {out}"
     )
     for name, teacher in pool.summary().policies.items():
         typer.echo(
-            f"  {name}: {teacher.num_episodes} episodes, mean reward {teacher.mean_reward:.3f}"
+            f"  {name}: {counted(teacher.num_episodes, 'episode')}, "
+            f"mean reward {teacher.mean_reward:.3f}"
         )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from netllm_gym.policies.loading import LoadedPolicy
+from netllm_gym.policies.loading import SELECTED_ON_SEEN, LoadedPolicy
 from netllm_gym.version import __version__
 
 PACKAGE = Path(__file__).parents[1]
@@ -26,7 +26,12 @@ def training_text(
         found = sum(bool(known & names) for names in played)
         if found:
             leaks.append(f"{how} {found} of {len(played)} {plural}")
-    return f"{policy.trained_on} (leaky: {', '.join(leaks)})" if leaks else policy.trained_on
+    if not leaks:
+        return policy.trained_on
+    told, trained_on = ", ".join(leaks), policy.trained_on
+    if "selected on" in told:  # which is said once
+        trained_on = trained_on.removesuffix(SELECTED_ON_SEEN)
+    return f"{trained_on} (leaky: {told})"
 
 
 def described(case: dict[str, Any]) -> dict[str, str]:

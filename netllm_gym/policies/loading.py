@@ -35,6 +35,7 @@ FOLDER_READERS = {
     "netllm-gym network 1": "netllm_gym.policies.neural.checkpoint:load_network_policy",
     "netllm-gym offline policy 1": "netllm_gym.policies.offline.policy:load_offline_policy",
 }
+SELECTED_ON_SEEN = " (selected on its training recordings)"  # behind what it was trained on
 UNKNOWN = "unknown"  # what a policy was trained on, where nobody said
 
 
@@ -312,7 +313,7 @@ def _read_policy(folder: Path, text: str, problem: Problem, device: str) -> Load
     provenance = factory.trained_on
     recordings = frozenset(provenance.get("recordings", ()))
     selected_on = frozenset(provenance.get("validation_recordings", ()))
-    chosen = " (selected on its training recordings)" if recordings & selected_on else ""
+    chosen = SELECTED_ON_SEEN if recordings & selected_on else ""
     return LoadedPolicy(
         factory.name,
         factory,

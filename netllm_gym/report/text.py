@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from netllm_gym.evaluation.tables import Row, Table
+from netllm_gym.files import counted
 from netllm_gym.problems.index import find_problem
 from netllm_gym.problems.problem import Problem
 
@@ -49,8 +50,8 @@ def table_notes(table: Table) -> list[str]:
     problem, rows = find_problem(table.problem), ranked(table)
     beat = "exceed" if problem.higher_is_better else "fall below"
     return [
-        f"{problem.title}, {case_text(table)}: {rows[0].n} {problem.sample}s, the same for every "
-        f"policy; {problem.metric} in {problem.unit_in(table.case)}.",
+        f"{problem.title}, {case_text(table)}: {counted(rows[0].n, problem.sample)}, the same "
+        f"for every policy; {problem.metric} in {problem.unit_in(table.case)}.",
         f"Intervals: bootstrap over {table.groups or problem.groups}; "
         f"differences are paired by {problem.sample}.",
         *(f"Input: {remark}." for remark in table.remarks),

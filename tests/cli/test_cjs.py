@@ -80,7 +80,7 @@ def test_a_recording_is_played(capsys, tmp_path):
     # All executors move to job 0 for 2 s and do two tasks of 5 ms: 2.01 s. They are free for job 1
     # when the second begins, at 2.005 s: it ends 2.01 s later, 4.008 s after it came. Mean 3.009.
     printed = capsys.readouterr().out
-    assert "x 50 executors x 2 jobs: 1 episodes" in printed
+    assert "x 50 executors x 2 jobs: 1 episode," in printed
     assert "2.0100" in printed
     assert "3.0090" in printed
 
@@ -89,7 +89,7 @@ def test_a_long_recording_is_played_whole(capsys, tmp_path):
     file = tmp_path / "jobs.json"
     file.write_text(json.dumps({**JOBS, "jobs": [job(arrival_ms=each) for each in range(201)]}))
     assert run(["bench", "cjs", "--workload", str(file), "--policies", "fair"]) == 0
-    assert "x 201 jobs: 1 episodes" in capsys.readouterr().out
+    assert "x 201 jobs: 1 episode," in capsys.readouterr().out
 
 
 def test_jobs_that_were_left_out_are_said_in_the_table(capsys, tmp_path):

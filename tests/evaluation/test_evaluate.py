@@ -23,7 +23,7 @@ from netllm_gym.evaluation.statistics import bootstrap
 from netllm_gym.evaluation.tables import read_table
 from netllm_gym.policies.baselines.abr import BBA
 from netllm_gym.policies.baselines.abr_mpc import NetLLMMPC
-from netllm_gym.policies.loading import LoadedPolicy, load_policy
+from netllm_gym.policies.loading import SELECTED_ON_SEEN, LoadedPolicy, load_policy
 from netllm_gym.problems.index import PROBLEMS
 from netllm_gym.report.html import render_report
 from netllm_gym.report.text import render_table
@@ -144,6 +144,13 @@ def test_policy_that_was_selected_on_the_case_says_so():
     [row] = evaluate("abr", [both], {"traces": made_set()}).rows
     leaks = "leaky: saw 1 of 3 recordings, selected on 2 of 3 recordings"
     assert row.trained_on == f"some traces ({leaks})"
+    told = replace(both, trained_on=both.trained_on + SELECTED_ON_SEEN)
+    [row] = evaluate("abr", [told], {"traces": made_set()}).rows
+    assert row.trained_on == f"some traces ({leaks})"  # not twice
+    elsewhere = replace(told, selected_on=frozenset({"other"}))
+    [row] = evaluate("abr", [elsewhere], {"traces": made_set()}).rows
+    kept = "some traces (selected on its training recordings) (leaky: saw 1 of 3 recordings)"
+    assert row.trained_on == kept
 
 
 def test_a_copy_under_another_name_is_recognised_by_its_content():

@@ -5,6 +5,7 @@ from netllm_gym.data.abr.folders import trace_files
 from netllm_gym.data.abr.sets import trace_set_names
 from netllm_gym.data.abr.video import video_names
 from netllm_gym.data.datasets import clean_split, data_folder
+from netllm_gym.files import counted
 
 
 def list_trace_sets() -> list[tuple[str, str]]:
@@ -27,4 +28,4 @@ def _trace_set(name: str) -> str:
         part = clean_split()[name]
         return f"{len(part.sha256)} traces, a list of files of {part.folder}"
     place = data_folder() / "abr" / "traces" / name
-    return f"{len(trace_files(place).files)} traces in {place}"
+    return f"{counted(len(trace_files(place).files), 'trace')} in {place}"

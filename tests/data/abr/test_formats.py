@@ -282,7 +282,7 @@ def test_converted_traces_are_the_same_traces(tmp_path):
 def test_convert_on_the_command_line(capsys, tmp_path):
     log, out = write(tmp_path, MADE["fcc"], "webget.csv"), tmp_path / "out"
     assert run(["data", "convert", str(log), "--out", str(out)]) == 0
-    assert "1 traces, 5 s together, in" in capsys.readouterr().out
+    assert "1 trace, 5 s together, in" in capsys.readouterr().out
     assert (out / "trace_7_http---a.org-x").read_text() == "0.0 1.0\n5.0 1.0\n"
     assert run(["bench", "abr", "--policies", "lowest", "--traces", str(out)]) == 0
 

@@ -139,4 +139,4 @@ def test_the_list_says_where_and_what_can_be_fetched(capsys, folder, monkeypatch
     assert "100 traces, generated" in lines["synthetic-test"]
     assert "485 files" in lines["fcc"]
     assert "not here" in lines["video1"]
-    assert f"1 traces in {sets}/norway" in said
+    assert f"1 trace in {sets}/norway" in said
