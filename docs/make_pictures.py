@@ -24,7 +24,8 @@ FRAME_MS, LAST_FRAME_MS = 250, 3000
 def frames_of(env_id: str, policy: str, seed: int, **case: object) -> Iterator[NDArray[np.uint8]]:
     """Play one episode with a policy; yield a (480, 800, 3) frame after each step."""
     env = gym.make(env_id, render_mode="rgb_array", **case).unwrapped
-    player = netllm_gym.load_policy(policy, "abr").factory(env)  # a scalar environment is one row
+    one_row = gym.make_vec(env_id, num_envs=1, **case).unwrapped  # as policies are built for
+    player = netllm_gym.load_policy(policy, "abr").factory(one_row)
     observation, info = env.reset(seed=seed)
     player.reset(np.zeros(1, np.int64), np.array([seed]))
     reward, is_over = 0.0, False
