@@ -212,7 +212,7 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Return the message of an error of another library as one line."""
     return " ".join(str(error).split()) or type(error).__name__
 

@@ -165,7 +165,7 @@ def _play_missing(
         except OutOfTime as error:
             errors[name] = error
             failures[name] = f"took longer than {limit_s:g} s, {done} of {case.num_samples} done"
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a policy that exits does not end the table
             errors[name] = error
             failures[name] = _reason(error)
         members = [way.tolist() for way in case.groups] or table.members
@@ -182,7 +182,7 @@ def _play_missing(
     return table
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """Return an error of a policy as one sentence."""
     text = one_line(error)
     if not isinstance(error, InputError):

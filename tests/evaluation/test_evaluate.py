@@ -350,6 +350,15 @@ class Failing(Idle):
         return 1 // 0
 
 
+class Exiting(Idle):
+    """Ends the program."""
+
+    name = "exiting"
+
+    def act(self, observations, rewards, infos):
+        raise SystemExit(3)
+
+
 class Endless(Idle):
     """Never returns its first decision, and catches every error."""
 
@@ -372,7 +381,7 @@ def test_a_policy_that_gets_stuck_has_no_row():
 
 def test_a_policy_that_fails_costs_its_own_row():
     alone = evaluate("cjs", ["fair", "srpt"], SMALL_CLUSTER)
-    policies = [loaded(Idle), "fair", loaded(Failing), "srpt", loaded(Endless)]
+    policies = [loaded(Idle), "fair", loaded(Failing), loaded(Exiting), "srpt", loaded(Endless)]
     table = evaluate("cjs", policies, SMALL_CLUSTER, time_limit_s=2.0)
     played = [replace(row, decision_ms=0.0) for row in table.rows]
     assert played == [replace(row, decision_ms=0.0) for row in alone.rows]
@@ -380,6 +389,7 @@ def test_a_policy_that_fails_costs_its_own_row():
     said = table.failures["failing"]
     assert said.startswith("raised ZeroDivisionError: ")
     assert " by zero (test_evaluate.py, line " in said
+    assert table.failures["exiting"].startswith("raised SystemExit: 3 (test_evaluate.py, line ")
     assert table.failures["endless"] == "took longer than 2 s, 0 of 6 done"
     assert "endless  no result: took longer than 2 s" in render_table(table)
     assert "endless</span> has no result: took longer than 2 s" in render_report([table], [None])
