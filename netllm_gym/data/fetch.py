@@ -10,7 +10,8 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
@@ -182,15 +183,16 @@ def _bring_all(
     bring: Callable[[PublishedFile], None],
     on_file: Callable[[int, str], None],
 ) -> None:
+    left, num_done = iter(missing), 0
     with ThreadPoolExecutor(CONNECTIONS) as workers:
-        waiting = {workers.submit(bring, file): file for file in missing}
-        try:
-            for number, future in enumerate(as_completed(waiting), start=1):
-                future.result()
-                on_file(number, Path(waiting[future].target).name)
-        except BaseException:  # Ctrl-C too: what has begun ends, the rest is not begun
-            workers.shutdown(wait=False, cancel_futures=True)
-            raise
+        running = {workers.submit(bring, file): file for file in islice(left, CONNECTIONS)}
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                file = running.pop(future)
+                future.result()  # an error: what has begun ends, the rest is not begun
+                num_done += 1
+                on_file(num_done, Path(file.target).name)
+                running |= {workers.submit(bring, file): file for file in islice(left, 1)}
 
 
 def _put_in_place(missing: list[PublishedFile], staging: Path, folder: Path) -> None:
