@@ -70,6 +70,8 @@ def read_pool(folder, again):
 
 def read_traces(folder, again):
     traces = load_trace_set(folder / "traces")
+    # Whatever the units were, a cooked file of theirs is in these, as `data convert` says it, too.
+    (again / "trace-set.json").write_text('{"time_unit": "s", "rate_unit": "Mbit/s"}')
     for number, trace in enumerate(traces.traces):
         assert np.isfinite(trace.time_s).all()
         assert np.isfinite(trace.capacity_mbps).all()
@@ -297,8 +299,7 @@ def test_whatever_comes_is_read_or_refused(outside, tmp_path, what, examples):
                 forge_hashes(outside, name, new)
             read_outside()
         except InputError as refusal:
-            # Among many examples, a few refusals of values that misfit each other name no file.
-            assert examples == MANY or str(outside) in str(refusal)  # noqa: PT017
+            assert str(outside) in str(refusal)  # noqa: PT017
             assert "\n" not in str(refusal)  # noqa: PT017
         finally:
             after = files_of(outside)

@@ -304,6 +304,7 @@ def _read_policy(folder: Path, text: str, problem: Problem, device: str) -> Load
         raise InputError(f"{folder / 'config.json'} must have the schema {known}, got {schema!r}")
     read = imported(FOLDER_READERS[schema])
     factory = read(folder, sampled=sampled, name=plain, device=device)
+    factory.source = str(folder)
     if factory.sampled != factory.draws_by_default:  # a name says what is unusual
         factory.name = text
     if factory.config.problem != problem.name:

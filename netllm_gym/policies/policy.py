@@ -6,15 +6,17 @@ it for one vector environment, whose public constants (ladder, chunk sizes) it m
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from netllm_gym.arrays import Float32Array, FloatArray, IntArray
 from netllm_gym.errors import InputError
+from netllm_gym.files import errors_begin_with
 from netllm_gym.randomness import EpisodeDraws
 
 DECODINGS = ("sampled", "greedy")
+_Built = TypeVar("_Built", bound="TrainedPolicy")
 
 
 class Policy(Protocol):
@@ -92,6 +94,7 @@ class TrainedPolicyFactory:
     ) -> None:
         self.model, self.config = model, model.config
         self.name, self.trained_on = name or self.usual_name, dict(trained_on or {})
+        self.source = ""  # the folder that the model was read from, for errors
         self.draws_by_default: bool = getattr(model, "draws_by_default", False)
         self.sampled = self.draws_by_default if sampled is None else sampled
         if self.sampled:
@@ -99,6 +102,12 @@ class TrainedPolicyFactory:
 
     def check_can_draw(self) -> None:
         """Raise `InputError` if the model's policies cannot draw their actions."""
+
+    def build(self, kind: type[_Built], env: Any) -> _Built:
+        """Return a policy of this kind for an environment's rows."""
+        return kind(
+            self.model, env.num_envs, sampled=self.sampled, name=self.name, source=self.source
+        )
 
     def __call__(self, env: Any) -> Any:
         """Build the policy for an environment's rows, or the predictor for a case's windows.
@@ -117,10 +126,20 @@ class TrainedPolicy:
         num_rows: Rows that act together.
         sampled: Draw actions by episode seed and step; else take the likeliest.
         name: Name in tables.
+        source: Where the model was read from; errors begin with it, else with the name.
     """
 
-    def __init__(self, model: Any, num_rows: int, *, sampled: bool = False, name: str = "") -> None:
+    def __init__(
+        self,
+        model: Any,
+        num_rows: int,
+        *,
+        sampled: bool = False,
+        name: str = "",
+        source: str = "",
+    ) -> None:
         self.name, self.model, self.sampled = name, model, sampled
+        self.source = source or name
         self.draws = EpisodeDraws(num_rows)
 
     def reset(self, rows: IntArray, seeds: IntArray) -> None:
@@ -129,7 +148,9 @@ class TrainedPolicy:
 
     def pick(self, scores: FloatArray) -> IntArray:
         """Return (N,) choices among (N, A) logits, -inf where not allowed; see `choose`."""
-        return choose(scores, self.draws.draw() if self.sampled else None)
+        draws = self.draws.draw() if self.sampled else None
+        with errors_begin_with(self.source):
+            return choose(scores, draws)
 
 
 class Decoding(NamedTuple):

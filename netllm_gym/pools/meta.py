@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from netllm_gym.errors import InputError
+from netllm_gym.files import errors_begin_with
 from netllm_gym.typed_json import as_json, checked, in_range, read_checked, short
 
 SCHEMA_VERSION = 1
@@ -109,4 +110,8 @@ class Meta(_Format):
                 f"{path} must have schema version {SCHEMA_VERSION}, got {version!r}: "
                 "the pool belongs to another version of netllm-gym"
             )
-        return read_checked(path, cls, name, ignore_unknown=True)
+        found = read_checked(path, cls, name, ignore_unknown=True)
+        with errors_begin_with(path):  # Python's reader takes Infinity and NaN, which are no JSON
+            as_json("env_spec", found.env_spec)
+            as_json("plan", found.plan)
+        return found

@@ -24,6 +24,7 @@ from netllm_gym.files import check_regular, errors_begin_with
 from netllm_gym.typed_json import read_checked, short
 
 DESCRIPTION = "video.json"
+MOST_CHUNK_S = 3600.0  # of one chunk; more is in another unit
 MOST_APART = 1.5  # factor between a ladder's bitrates and those of the sizes
 _STEP_S = 0.5  # a length that follows from a ladder, which is nominal, is a multiple of this
 
@@ -207,8 +208,9 @@ def _check_fits(ladder_mbps: FloatArray, mean_mbps: FloatArray) -> None:
 def checked_lengths(chunk_s: Any, num_chunks: int) -> float | FloatArray:
     """Return a chunk length as a float, or lengths as an array; one length is written as one."""
     lengths = numbers("chunk_s", chunk_s)
-    if not ((lengths > 0) & np.isfinite(lengths)).all():
-        raise InputError(f"chunk_s must be above 0, got {short(chunk_s)}")
+    if not ((lengths > 0) & (lengths <= MOST_CHUNK_S)).all():
+        rule = f"be above 0 and at most {MOST_CHUNK_S:g} s"
+        raise InputError(f"chunk_s must {rule}, got {short(chunk_s)}")
     if lengths.ndim == 0:
         return float(lengths)
     if lengths.ndim > 1 or len(lengths) < num_chunks:

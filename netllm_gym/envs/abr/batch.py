@@ -137,8 +137,9 @@ class PlayerBatch(RowBatch):
             pass_s = float(trace.time_s[-1] - trace.time_s[0])
             rows = len(trace.time_s) * max(largest_mb / pass_mb, longest_s / pass_s)
             if rows > MOST_ROWS:
+                place = f"trace {trace.name}" if trace.path is None else str(trace.path)
                 raise InputError(
-                    f"trace {trace.name} must carry the largest chunk, {largest_mb:,.0f} MB, and "
+                    f"{place} must carry the largest chunk, {largest_mb:,.0f} MB, and "
                     f"last for the longest pause within {MOST_ROWS:.0e} of its rows, got {rows:.1e}"
                 )
 

@@ -22,9 +22,15 @@ class LLMPolicy(TrainedPolicy):
     """The policy of a model that was made by `for_acting`."""
 
     def __init__(
-        self, model: LLMModel, num_rows: int, *, sampled: bool = False, name: str = "netllm"
+        self,
+        model: LLMModel,
+        num_rows: int,
+        *,
+        sampled: bool = False,
+        name: str = "netllm",
+        source: str = "",
     ) -> None:
-        super().__init__(model, num_rows, sampled=sampled, name=name)
+        super().__init__(model, num_rows, sampled=sampled, name=name, source=source)
         # Whether it reads its own last action.
         self.needs_own_episodes = any("action" in each.features for each in model.layout.tokens)
         self._device = next(model.parameters()).device
@@ -92,7 +98,7 @@ class LLMPolicyFactory(TrainedPolicyFactory):
     def __call__(self, env: Any) -> LLMPolicy:
         """Build the policy for an environment's rows; see the base."""
         parts_of(self.config.problem).check_env(self.config, env)
-        return LLMPolicy(self.model, env.num_envs, sampled=self.sampled, name=self.name)
+        return self.build(LLMPolicy, env)
 
 
 def factory_of(model: LLMModel, **options: Any) -> TrainedPolicyFactory:

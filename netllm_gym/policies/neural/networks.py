@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from netllm_gym.arrays import BoolArray, FloatArray, IntArray
 from netllm_gym.errors import InputError
+from netllm_gym.files import errors_begin_with
 from netllm_gym.policies.checkpoint import read_schema
 from netllm_gym.policies.neural.checkpoint import (
     SCHEMA,
@@ -168,8 +169,10 @@ class Network(KeptNetwork):
 class NetworkPolicy(TrainedPolicy):
     """The policy of a network."""
 
-    def __init__(self, network: Network, num_rows: int, *, sampled: bool, name: str) -> None:
-        super().__init__(network, num_rows, sampled=sampled, name=name)
+    def __init__(
+        self, network: Network, num_rows: int, *, sampled: bool, name: str, source: str = ""
+    ) -> None:
+        super().__init__(network, num_rows, sampled=sampled, name=name, source=source)
         self._memory = network.new_memory(num_rows)
 
     def reset(self, rows: IntArray, seeds: IntArray) -> None:
@@ -185,7 +188,7 @@ class NetworkPolicy(TrainedPolicy):
             observations = self._memory.see(observations)
         if self.sampled:
             draws = np.stack([self.draws.draw() for _ in range(self.model.draws_per_decision)])
-        with torch.inference_mode():
+        with errors_begin_with(self.source), torch.inference_mode():
             actions: IntArray = self.model.decide(observations, draws)
         return actions
 
@@ -213,4 +216,4 @@ class NetworkPolicyFactory(TrainedPolicyFactory):
     def __call__(self, env: Any) -> NetworkPolicy:
         """Build the policy for an environment's rows; see the base."""
         self.model.check_env(env)
-        return NetworkPolicy(self.model, env.num_envs, sampled=self.sampled, name=self.name)
+        return self.build(NetworkPolicy, env)

@@ -70,8 +70,10 @@ class OfflineModel(nn.Module):
 class OfflinePolicy(TrainedPolicy):
     """The policy of a model."""
 
-    def __init__(self, model: OfflineModel, num_rows: int, *, sampled: bool, name: str) -> None:
-        super().__init__(model, num_rows, sampled=sampled, name=name)
+    def __init__(
+        self, model: OfflineModel, num_rows: int, *, sampled: bool, name: str, source: str = ""
+    ) -> None:
+        super().__init__(model, num_rows, sampled=sampled, name=name, source=source)
         config = model.config
         self._config, self._parts = config, parts_of(config.problem)
         self._device = model.normal.mean.device
@@ -162,7 +164,7 @@ class OfflinePolicyFactory(TrainedPolicyFactory):
     def __call__(self, env: Any) -> OfflinePolicy:
         """Build the policy for an environment's rows; see the base."""
         parts_of(self.config.problem).check_env(self.config, env)
-        return OfflinePolicy(self.model, env.num_envs, sampled=self.sampled, name=self.name)
+        return self.build(OfflinePolicy, env)
 
 
 def for_acting(model: OfflineModel) -> OfflineModel:

@@ -80,7 +80,7 @@ def test_an_option_counts_before_the_file(tmp_path):
         ),
         (COLUMNS, {"ladder_mbps": [1, 2, 3]}, "ladder_mbps must be 2 bitrates above 0, one per fi"),
         (COLUMNS, {"ladder_mbps": [0, 2]}, "ladder_mbps must be 2 bitrates above 0"),
-        (COLUMNS, {"chunk_s": 0}, "chunk_s must be above 0, got 0"),
+        (COLUMNS, {"chunk_s": 0}, "chunk_s must be above 0 and at most 3600 s, got 0"),
         (COLUMNS, {"chunk_s": [2, 4]}, r"one per chunk, 3 in all, got shape \(2,\)"),
         (COLUMNS, {"chunk_s": 2, "num_chunks": 4}, r"num_chunks must be in 2\.\.3"),
         (
