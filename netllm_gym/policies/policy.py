@@ -180,7 +180,7 @@ def choose(scores: FloatArray, draws: FloatArray | None) -> IntArray:
         draws: (N,) uniform in [0, 1), to draw from the softmax; None takes the greatest logit.
 
     Raises:
-        InputError: If a score is NaN, as of a network whose weights or settings are no good.
+        InputError: If a score is NaN, as those of a broken network.
     """
     if np.isnan(scores).any():
         raise InputError("scores of the policy's actions must be numbers, got nan")

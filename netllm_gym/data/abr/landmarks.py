@@ -5,9 +5,9 @@ headers of packets, with pauses left out, and with times that are stretched by s
 of one copy is then a row of another. What remains is how the capacity rises and falls.
 
 A *landmark* is a moment at which the capacity changes more than at any other moment near it. It is
-around by the mean capacities, as logarithms, of four bins before it and four bins after it. Two
-landmarks are *alike* if these differ by a few percent only. Two traces share a stretch if
-`FEWEST_ALIKE` or more of their landmarks are alike at the same shift in time.
+described by the logarithms of the mean capacities in the four bins before it and the four bins
+after it. Two landmarks are *alike* if these differ by a few percent only. Two traces share a
+stretch if `FEWEST_ALIKE` or more of their landmarks are alike at the same shift in time.
 
 A window around a landmark must see many changes. Links of constant, saturated or periodic capacity
 therefore have no landmarks or only common ones, and are never found alike by chance.
